@@ -1,0 +1,234 @@
+"""File contents as objects: one chunk, or a list of chunks and holes.
+
+A file of up to CHUNK_MAX bytes without holes is one chunk. A larger one is cut by FastCDC, so that a change, even one
+that shifts what follows, leaves most chunks as they were; holes are recorded and never read.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from vcs.encoding import decode_list, encode_list, split
+from vcs.model import EMPTY_FILE, Chunked, Data, ListItem
+
+if TYPE_CHECKING:
+    from vcs.trees import Objects, Sink
+
+CHUNK_MIN = 32 << 10
+CHUNK_AVERAGE = 128 << 10
+CHUNK_MAX = 512 << 10
+"""Small enough that a random read decompresses little, large enough that a gigabyte is only 8,000 chunks."""
+
+_WINDOW = 4 << 20
+
+
+@lru_cache(1)
+def _chunker() -> Callable[..., Iterator[object]]:
+    from fastcdc.fastcdc_cy import fastcdc_cy  # type: ignore[import-untyped]  # 20 ms, and most commits need it never
+
+    return fastcdc_cy  # type: ignore[no-any-return]
+
+
+class BlobWriter:
+    """One file's content, fed in order; the pieces' sizes do not matter to the result."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._buffer = bytearray()
+        self._items: list[ListItem] = []
+        self._size = 0
+        self._hole = 0
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Append bytes."""
+        if not len(data):
+            return
+        self._flush_hole()
+        self._buffer += data
+        if len(self._buffer) >= _WINDOW:
+            self._cut(final=False)
+
+    def hole(self, length: int) -> None:
+        """Append `length` bytes of nothing."""
+        if length:
+            self._cut(final=True)
+            self._hole += length
+
+    def finish(self) -> Data | Chunked:
+        """The content, after the last byte."""
+        if not self._items and not self._hole and len(self._buffer) <= CHUNK_MAX:
+            return put_data(self._sink, bytes(self._buffer))
+        self._cut(final=True)
+        self._flush_hole()
+        allocated = sum(item.length for item in self._items if item.digest)
+        return Chunked(self._size, write_list(self._sink, self._items), allocated)
+
+    def _flush_hole(self) -> None:
+        if self._hole:
+            self._append(self._hole, b"")
+            self._hole = 0
+
+    def _append(self, length: int, digest: bytes) -> None:
+        self._items.append(ListItem(length, digest))
+        self._size += length
+
+    def _cut(self, final: bool) -> None:
+        """Move whole chunks out of the buffer: all but those that further bytes could still change."""
+        data = bytes(self._buffer)
+        done = 0
+        if data:
+            for chunk in _chunker()(data, CHUNK_MIN, CHUNK_AVERAGE, CHUNK_MAX, False, None):
+                end = chunk.offset + chunk.length  # type: ignore[attr-defined]
+                if not final and len(data) - done < CHUNK_MAX:
+                    break
+                self._append(end - done, self._sink.put_chunk(data[done:end]))
+                done = end
+        del self._buffer[:done]
+
+
+def put_data(sink: Sink, data: bytes) -> Data:
+    """A file of one chunk."""
+    return Data(len(data), sink.put_chunk(data)) if data else EMPTY_FILE
+
+
+def write_list(sink: Sink, items: list[ListItem]) -> bytes:
+    """Write a chunk list, split into nodes where it is long; returns the digest of its top node."""
+    leaf = True
+    while True:
+        parts = split(items, _item_key)
+        nodes = [ListItem(sum(i.length for i in p), sink.put_tree(encode_list(p, leaf))) for p in parts]
+        if len(nodes) == 1:
+            return nodes[0].digest
+        items, leaf = nodes, False
+
+
+def _item_key(item: ListItem) -> bytes:
+    return item.digest + item.length.to_bytes(8, "little")
+
+
+def write_file(sink: Sink, fd: int, status: os.stat_result) -> Data | Chunked:
+    """Store an open regular file's content: its data extents, and its holes as holes.
+
+    `status` is the descriptor's fstat; a file that grows or shrinks meanwhile is stored as long as it was read.
+    """
+    size = status.st_size
+    if status.st_blocks * 512 >= size:
+        if size <= CHUNK_MAX:
+            data = os.read(fd, size + 1)
+            if len(data) <= size:
+                return put_data(sink, data)
+            os.lseek(fd, 0, os.SEEK_SET)
+        writer = BlobWriter(sink)
+        while data := os.read(fd, _WINDOW):
+            writer.feed(data)
+        return writer.finish()
+    writer = BlobWriter(sink)
+    for extent in data_extents(fd, size):
+        writer.hole(extent.gap)
+        _feed_range(writer, fd, extent.start, extent.length)
+    return writer.finish()
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A run of data in a file, with the hole before it."""
+
+    gap: int
+    start: int
+    length: int
+
+
+def data_extents(fd: int, size: int) -> Iterator[Extent]:
+    """The data of a sparse file, by SEEK_DATA and SEEK_HOLE (lseek(2)); the last may be an empty one after a hole."""
+    position = 0
+    while position < size:
+        try:
+            start = os.lseek(fd, position, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            start = size
+        end = os.lseek(fd, start, os.SEEK_HOLE) if start < size else size
+        yield Extent(start - position, start, min(end, size) - start)
+        position = end
+
+
+def _feed_range(writer: BlobWriter, fd: int, start: int, length: int) -> None:
+    end = start + length
+    while start < end:
+        data = os.pread(fd, min(_WINDOW, end - start), start)
+        if not data:
+            return
+        writer.feed(data)
+        start += len(data)
+
+
+class BlobReader:
+    """A chunk list, opened: ranges of bytes and of holes."""
+
+    def __init__(self, objects: Objects, content: Chunked) -> None:
+        self._objects = objects
+        self.size = content.size
+        self._items = list(list_items(objects, content.list))
+        self._ends = list(accumulate(item.length for item in self._items))
+
+    def items(self) -> list[ListItem]:
+        """The chunks and holes, in order."""
+        return self._items
+
+    def read(self, offset: int, size: int) -> bytes:
+        """The bytes of a range; shorter at the end of the file."""
+        end = min(offset + size, self.size)
+        parts = []
+        position = bisect_right(self._ends, offset)
+        while offset < end:
+            item = self._items[position]
+            start = self._ends[position] - item.length
+            stop = min(end, self._ends[position])
+            if item.digest:
+                chunk = self._objects.get(item.digest)
+                parts.append(memoryview(chunk)[offset - start : stop - start])
+            else:
+                parts.append(memoryview(bytes(stop - offset)))
+            offset = stop
+            position += 1
+        return b"".join(parts)
+
+    def seek(self, offset: int, whence: int) -> int:
+        """lseek(2) with SEEK_DATA or SEEK_HOLE; OSError ENXIO past the end or where no data follows."""
+        if not 0 <= offset < self.size:
+            raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+        want_data = whence == os.SEEK_DATA
+        for position in range(bisect_right(self._ends, offset), len(self._items)):
+            if bool(self._items[position].digest) == want_data:
+                return max(offset, self._ends[position] - self._items[position].length)
+        if want_data:
+            raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+        return self.size
+
+
+def list_items(objects: Objects, digest: bytes) -> Iterator[ListItem]:
+    """The chunks and holes of a chunk list, in order."""
+    items, leaf = decode_list(objects.get(digest))
+    for item in items:
+        if leaf:
+            yield item
+        else:
+            yield from list_items(objects, item.digest)
+
+
+def file_pieces(objects: Objects, content: Data | Chunked) -> Iterator[tuple[int, bytes]]:
+    """A file's content in order: pairs of a hole's length (0 for none) and bytes (empty for a hole)."""
+    if isinstance(content, Data):
+        if content.size:
+            yield 0, objects.get(content.chunk)
+        return
+    for item in list_items(objects, content.list):
+        yield (0, objects.get(item.digest)) if item.digest else (item.length, b"")
