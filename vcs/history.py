@@ -1,0 +1,345 @@
+"""Commits, branches, tags and reflogs: a real git repository. The only importer of pygit2.
+
+A commit's git tree holds `root`, the root digest in hexadecimal, and `config.json`, the OCI image config. Anything that
+can read git can read the history.
+
+Durability (docs/architecture.md): libgit2 syncs nothing unless told to, and its create_commit() reports success on a
+full disk. So every object and ref is written with fsync on, commits go through the raw object writer, and refs move
+by compare-and-swap under a flock of ours, which a killed process cannot leave behind as it does a `main.lock`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+import pygit2
+from pygit2.enums import FileMode, ObjectType, ReferenceType, SortMode
+
+from vcs.errors import AlreadyExists, BadInput, Conflict, Corrupt, InvalidName, Missing, NoSpace, NotFound, TreeringError
+from vcs.model import DIGEST_SIZE, CommitId, RootId
+from vcs.snapshot import CommitInfo
+
+BRANCHES = "refs/heads/"
+TAGS = "refs/tags/"
+_ROOT_FILE = "root"
+_CONFIG_FILE = "config.json"
+_ZERO = "0" * 40
+
+pygit2.settings.enable_fsync_gitdir(True)
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who makes a commit, and when: seconds since 1970, and minutes east of UTC."""
+
+    name: str
+    email: str
+    time: int
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RefChange:
+    """One line of a ref's reflog, newest first at index 0. An id of None stands for "no commit"."""
+
+    index: int
+    old: CommitId | None
+    new: CommitId
+    who: str
+    time: int
+    message: str
+
+
+class History:
+    """The git repository of a store."""
+
+    def __init__(self, path: Path, lock: Path) -> None:
+        self._lock_path = lock
+        with _translated():
+            self._repo = pygit2.Repository(str(path))
+
+    @classmethod
+    def create(cls, path: Path, lock: Path) -> History:
+        """Make an empty history whose first branch will be `main`."""
+        with _translated():
+            repo = pygit2.init_repository(str(path), bare=True, initial_head="main")
+            repo.config["core.logAllRefUpdates"] = "always"
+            repo.config["gc.auto"] = 0
+            repo.free()
+        shutil.rmtree(path / "hooks", ignore_errors=True)
+        return cls(path, lock)
+
+    def close(self) -> None:
+        """Free libgit2's descriptors."""
+        self._repo.free()
+
+    # -- writing
+
+    def write_commit(
+        self, root: RootId, config: dict[str, Any], message: str, author: Author, parents: tuple[CommitId, ...]
+    ) -> CommitId:
+        """Write a commit, durably; nothing refers to it yet."""
+        if "\0" in message:
+            raise BadInput("a commit message cannot contain NUL")
+        with _translated():
+            signature = _signature(author)
+            text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+            builder = self._repo.TreeBuilder()
+            builder.insert(_ROOT_FILE, self._repo.create_blob(f"{root.hex()}\n".encode()), FileMode.BLOB)
+            builder.insert(_CONFIG_FILE, self._repo.create_blob(text.encode()), FileMode.BLOB)
+            raw = self._repo.create_commit_string(signature, signature, message, builder.write(), list(parents))
+            return CommitId(str(self._repo.write(ObjectType.COMMIT, raw)))
+
+    def move(
+        self, ref: str, new: CommitId, expected: CommitId | None, reason: str, author: Author, *, force: bool = False
+    ) -> None:
+        """Point a ref (full name) at a commit, durably, if it points at `expected` now (None: if it does not exist).
+
+        Conflict if it does not. With `force`, wherever it points. `reason` goes into the reflog.
+        """
+        if not pygit2.reference_is_valid_name(ref):
+            raise InvalidName(f"{_short(ref)!r} cannot be a name: see git-check-ref-format(1)", name=_short(ref))
+        with self.locked(), _translated():
+            current = self.target(ref)
+            if current != expected and not force:
+                raise Conflict(_moved(ref, current, expected), ref=ref, expected=expected, found=current)
+            self._repo.set_ident(_clean(author.name), _clean(author.email))
+            self._set(ref, current, new, reason)
+
+    def delete(self, ref: str) -> CommitId:
+        """Remove a ref; returns the commit it named. NotFound if there is none."""
+        with self.locked(), _translated():
+            current = self.target(ref)
+            if current is None:
+                raise NotFound(f"no {_kind(ref)} {_short(ref)!r}", name=_short(ref))
+            self._retry(lambda: self._repo.references.delete(ref))
+            self._sync_refs(ref)
+            return current
+
+    def tag(self, name: str, commit: CommitId, message: str | None, author: Author, *, force: bool = False) -> None:
+        """Make a tag: with a message an annotated one, otherwise a plain ref."""
+        ref = TAGS + name
+        if self.target(ref) and not force:
+            raise AlreadyExists(f"tag {name!r} exists already", name=name)
+        if message is None:
+            self.move(ref, commit, None, f"tag {name}", author, force=force)
+            return
+        with self.locked(), _translated():
+            tagger = _signature(author)
+            lines = f"object {commit}\ntype commit\ntag {name}\n".encode()
+            stamp = f"tagger {tagger.name} <{tagger.email}> {author.time} {_zone(author.offset)}\n\n{message.rstrip()}\n"
+            oid = str(self._repo.write(ObjectType.TAG, lines + stamp.encode()))
+        self.move(ref, CommitId(oid), None, f"tag {name}", author, force=force)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock on refs. The kernel drops it when the process ends, however it ends."""
+        with flocked(self._lock_path, fcntl.LOCK_EX):
+            yield
+
+    # -- reading
+
+    def target(self, ref: str) -> CommitId | None:
+        """The object a ref (full name) names, not peeled; None if there is no such ref."""
+        try:
+            return CommitId(str(self._repo.references[ref].resolve().target))
+        except (KeyError, pygit2.InvalidSpecError):
+            return None
+
+    def refs(self, prefix: str) -> dict[str, CommitId]:
+        """The refs below a prefix ("refs/heads/"), without it, sorted, each peeled to its commit."""
+        found = {}
+        with _translated():
+            for ref in self._repo.references.iterator():
+                if ref.name.startswith(prefix) and ref.type == ReferenceType.DIRECT:
+                    found[ref.name[len(prefix) :]] = CommitId(str(ref.peel(pygit2.Commit).id))
+        return dict(sorted(found.items()))
+
+    def resolve(self, revision: str) -> CommitId:
+        """A revision in git's syntax (gitrevisions(7)): `main`, `v1^`, `main~2`, `main@{1}`, an abbreviated id."""
+        try:
+            return CommitId(str(self._repo.revparse_single(revision).peel(pygit2.Commit).id))
+        except KeyError:
+            raise NotFound(f"no revision {revision!r}", revision=revision) from None
+        except (ValueError, pygit2.GitError) as error:
+            reason = "it is ambiguous" if "ambiguous" in str(error) else "it does not name a commit"
+            raise NotFound(f"no revision {revision!r}: {reason}", revision=revision) from None
+
+    def info(self, commit: str) -> CommitInfo:
+        """A commit's facts, by its full id."""
+        found = self._commit(commit)
+        try:
+            root = bytes.fromhex(self._blob(found, _ROOT_FILE).decode("ascii").strip())
+        except ValueError:
+            raise Corrupt(f"commit {commit} has no valid root", commit=commit) from None
+        if len(root) != DIGEST_SIZE:
+            raise Corrupt(f"commit {commit} has no valid root", commit=commit)
+        parents = tuple(CommitId(str(parent)) for parent in found.parent_ids)
+        author = found.author
+        return CommitInfo(
+            CommitId(str(found.id)), RootId(root), parents, found.message,
+            author.name, author.email, author.time, author.offset,
+        )  # fmt: skip
+
+    def config(self, commit: str) -> dict[str, Any]:
+        """A commit's OCI image config."""
+        try:
+            value = json.loads(self._blob(self._commit(commit), _CONFIG_FILE))
+        except ValueError as error:
+            raise Corrupt(f"commit {commit}: config.json cannot be read: {error}", commit=commit) from None
+        if not isinstance(value, dict):
+            raise Corrupt(f"commit {commit}: config.json is not an object", commit=commit)
+        return value
+
+    def log(self, start: list[CommitId], limit: int | None = None) -> Iterator[CommitInfo]:
+        """Commits reachable from `start`, newest first, children before parents."""
+        if not start:
+            return
+        with _translated():
+            walker = self._repo.walk(start[0], SortMode.TOPOLOGICAL | SortMode.TIME)
+            for more in start[1:]:
+                walker.push(more)
+            for commit in islice(walker, limit):
+                yield self.info(str(commit.id))
+
+    def commit_ids(self) -> list[CommitId]:
+        """Every commit reachable from a ref, newest first."""
+        with _translated():
+            walker = self._repo.walk(None, SortMode.TOPOLOGICAL | SortMode.TIME)
+            for commit in set(self.refs("refs/").values()):
+                walker.push(commit)
+            return [CommitId(str(commit.id)) for commit in walker]
+
+    def is_ancestor(self, ancestor: CommitId, commit: CommitId) -> bool:
+        """Whether `ancestor` is `commit` or one of its ancestors."""
+        return ancestor == commit or self._repo.descendant_of(commit, ancestor)
+
+    def reflog(self, ref: str) -> list[RefChange]:
+        """Where a ref (full name) pointed, newest first. NotFound if there is no such ref."""
+        if self.target(ref) is None:
+            raise NotFound(f"no {_kind(ref)} {_short(ref)!r}", name=_short(ref))
+        with _translated():
+            return [
+                RefChange(
+                    index, _id(entry.oid_old), cast(CommitId, _id(entry.oid_new)), entry.committer.name,
+                    entry.committer.time, entry.message,
+                )
+                for index, entry in enumerate(self._repo.references[ref].log())
+            ]  # fmt: skip
+
+    # -- details
+
+    def _commit(self, commit: str) -> pygit2.Commit:
+        try:
+            found = self._repo.get(commit)
+        except ValueError:
+            found = None
+        if not isinstance(found, pygit2.Commit):
+            raise NotFound(f"no commit {commit}", revision=commit)
+        return found
+
+    def _blob(self, commit: pygit2.Commit, name: str) -> bytes:
+        try:
+            with _translated():
+                return cast(pygit2.Blob, commit.tree[name]).data
+        except KeyError:
+            raise Missing(f"commit {commit.id} has no {name}", commit=str(commit.id)) from None
+
+    def _set(self, ref: str, current: str | None, new: str, reason: str) -> None:
+        if current == new:
+            return
+        if current is None:
+            self._retry(lambda: self._repo.create_reference_direct(ref, new, False, reason))
+            self._sync_refs(ref)
+        else:
+            self._retry(lambda: self._repo.references[ref].set_target(new, reason))
+
+    def _retry(self, change: Any) -> None:
+        """Change a ref; once more after removing the `.lock` files that killed processes left (we hold the lock)."""
+        try:
+            change()
+        except (pygit2.GitError, pygit2.AlreadyExistsError, OSError):
+            stale = [*Path(self._repo.path).glob("*.lock"), *Path(self._repo.path, "refs").rglob("*.lock")]
+            if not stale:
+                raise
+            for path in stale:
+                path.unlink(missing_ok=True)
+            change()
+
+    def _sync_refs(self, ref: str) -> None:
+        """libgit2 syncs a new ref's own directory only; make the directories above it durable too."""
+        path = Path(self._repo.path, ref).parent
+        while path.name and Path(self._repo.path) in path.parents:
+            with contextlib.suppress(FileNotFoundError):
+                fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+            path = path.parent
+
+
+@contextlib.contextmanager
+def flocked(path: Path, mode: int) -> Iterator[None]:
+    """Hold a flock(2) on a file, which is made if need be. `mode` is LOCK_EX or LOCK_SH."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, mode)
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except TreeringError:
+        raise
+    except (pygit2.GitError, OSError) as error:
+        text = str(error)
+        if "No space left" in text or "quota exceeded" in text:
+            raise NoSpace(f"the history cannot be written: {text}") from error
+        raise Corrupt(f"the history cannot be used: {text}") from error
+
+
+def _signature(author: Author) -> pygit2.Signature:
+    return pygit2.Signature(_clean(author.name), _clean(author.email), author.time, author.offset)
+
+
+def _clean(text: str) -> str:
+    """Git's header lines cannot hold these; an empty name is not allowed either."""
+    return text.translate(dict.fromkeys(map(ord, "<>\n\0"))).strip() or "unknown"
+
+
+def _zone(minutes: int) -> str:
+    return f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}{abs(minutes) % 60:02}"
+
+
+def _id(oid: pygit2.Oid) -> CommitId | None:
+    return None if str(oid) == _ZERO else CommitId(str(oid))
+
+
+def _short(ref: str) -> str:
+    return ref.removeprefix(BRANCHES).removeprefix(TAGS)
+
+
+def _kind(ref: str) -> str:
+    return "branch" if ref.startswith(BRANCHES) else "tag" if ref.startswith(TAGS) else "ref"
+
+
+def _moved(ref: str, current: CommitId | None, expected: CommitId | None) -> str:
+    name = f"{_kind(ref)} {_short(ref)!r}"
+    if expected is None:
+        return f"{name} exists already"
+    now = f"is at {current[:12]} now" if current else "is gone"
+    return f"{name} has moved: expected {expected[:12]}, it {now}"

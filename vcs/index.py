@@ -1,0 +1,177 @@
+"""Where each object lies: digest -> layer, block, offset, length. SQLite in WAL mode.
+
+Derived data: every row comes from a layer's footer. Each opening compares the layers it knows with the files that are
+there, so a lost, old or deleted index costs time and nothing else; therefore its transactions are not synced to the
+disk (synchronous=NORMAL), and a commit waits for one fsync less.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vcs.layers.format import SUFFIX, Place
+from vcs.layers.reader import LayerReader
+from vcs.model import LayerId
+
+_VERSION = 1
+_SCHEMA = (
+    "CREATE TABLE layers (id INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE, size INTEGER NOT NULL)",
+    "CREATE TABLE objects (digest BLOB PRIMARY KEY, layer INTEGER NOT NULL, block INTEGER NOT NULL,"
+    " start INTEGER NOT NULL, length INTEGER NOT NULL) WITHOUT ROWID",
+    f"PRAGMA user_version = {_VERSION}",
+)
+_BUSY_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """An object's place in the store. `layer` is the index's number for a layer: see Index.layer_name."""
+
+    layer: int
+    block: int
+    start: int
+    length: int
+
+
+class Index:
+    """The index of one store's layers. Any number of processes may have it open."""
+
+    def __init__(self, path: Path, layers: Path) -> None:
+        self._path = path
+        self._layers = layers
+        self._db = self._connect()
+        self._names: dict[int, LayerId] = {}
+        self.refresh()
+
+    def close(self) -> None:
+        """Close the database; the last one to close folds the write-ahead log into it."""
+        self._db.close()
+
+    def find(self, digest: bytes) -> Location | None:
+        """Where an object lies, None if no layer that is indexed has it."""
+        row = self._db.execute("SELECT layer, block, start, length FROM objects WHERE digest = ?", (digest,)).fetchone()
+        return Location(*row) if row else None
+
+    def __contains__(self, digest: bytes) -> bool:
+        return self._db.execute("SELECT 1 FROM objects WHERE digest = ?", (digest,)).fetchone() is not None
+
+    def is_empty(self) -> bool:
+        return self._db.execute("SELECT 1 FROM layers LIMIT 1").fetchone() is None
+
+    def layer_name(self, number: int) -> LayerId:
+        """The layer that a Location means."""
+        if number not in self._names:
+            row = self._db.execute("SELECT name FROM layers WHERE id = ?", (number,)).fetchone()
+            self._names[number] = LayerId(row[0])
+        return self._names[number]
+
+    def layers(self) -> dict[LayerId, int]:
+        """Every indexed layer and its size in bytes."""
+        return {LayerId(name): size for name, size in self._db.execute("SELECT name, size FROM layers ORDER BY id")}
+
+    def objects(self) -> Iterator[bytes]:
+        """The digest of every indexed object."""
+        for (digest,) in self._db.execute("SELECT digest FROM objects"):
+            yield digest
+
+    def add(self, name: LayerId, size: int, places: Iterable[Place]) -> None:
+        """Index a layer. Does nothing if it is indexed already; an object that is in another layer stays there."""
+        with self._transaction():
+            self._add(name, size, places)
+
+    def refresh(self) -> bool:
+        """Make the index agree with the layer files: True if it had to be changed."""
+        present = {LayerId(bytes.fromhex(entry.name[: -len(SUFFIX)])) for entry in os.scandir(self._layers)
+                   if entry.name.endswith(SUFFIX)}  # fmt: skip
+        known = set(self.layers())
+        if present == known:
+            return False
+        with self._transaction():
+            known = set(self.layers())
+            for name in known - present:
+                self._remove(name)
+            for name in sorted(present - known):
+                self._add_file(name)
+        return True
+
+    def rebuild(self) -> None:
+        """Forget everything and read every layer's footer again."""
+        with self._transaction():
+            self._db.execute("DELETE FROM objects")
+            self._db.execute("DELETE FROM layers")
+        self._names.clear()
+        self.refresh()
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            return self._open()
+        except sqlite3.DatabaseError:
+            # Not a database, or of another version: it is derived, so it is made anew.
+            for suffix in ("", "-wal", "-shm"):
+                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+            return self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = NORMAL")
+            if self._version(db) == 0:
+                self._create(db)
+            if self._version(db) != _VERSION:
+                raise sqlite3.DatabaseError("an index of another version")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    @staticmethod
+    def _version(db: sqlite3.Connection) -> int:
+        return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+    @classmethod
+    def _create(cls, db: sqlite3.Connection) -> None:
+        db.execute("BEGIN IMMEDIATE")
+        if cls._version(db) == 0:  # else another process was first
+            for statement in _SCHEMA:
+                db.execute(statement)
+        db.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def _add_file(self, name: LayerId) -> None:
+        try:
+            reader = LayerReader(self._layers / (name.hex() + SUFFIX))
+        except FileNotFoundError:
+            return
+        try:
+            self._add(name, reader.size, reader.footer().places())
+        finally:
+            reader.close()
+
+    def _add(self, name: LayerId, size: int, places: Iterable[Place]) -> None:
+        cursor = self._db.execute("INSERT OR IGNORE INTO layers (name, size) VALUES (?, ?)", (name, size))
+        if cursor.rowcount != 1:
+            return
+        number = cursor.lastrowid
+        rows = sorted((place.digest, number, place.block, place.offset, place.length) for place in places)
+        self._db.executemany("INSERT OR IGNORE INTO objects VALUES (?, ?, ?, ?, ?)", rows)
+
+    def _remove(self, name: LayerId) -> None:
+        (number,) = self._db.execute("SELECT id FROM layers WHERE name = ?", (name,)).fetchone()
+        self._db.execute("DELETE FROM objects WHERE layer = ?", (number,))
+        self._db.execute("DELETE FROM layers WHERE id = ?", (number,))
+        self._names.pop(number, None)

@@ -1,0 +1,178 @@
+"""The bytes of a layer file, version 1. Little-endian throughout; docs/format.md is the specification.
+
+    header    magic, version
+    blocks    each a run of objects, compressed as one
+    footer    counts, block table, object digests, object lengths
+    trailer   where the footer is, and its digest
+
+Blocks follow one another from the header on, and objects follow one another inside a block, so no table holds an
+offset that could contradict another.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from vcs.encoding import digest
+from vcs.errors import Corrupt, UnknownFormat
+from vcs.model import DIGEST_SIZE
+
+VERSION = 1
+SUFFIX = ".layer"
+
+HEADER = struct.Struct("<8sII")
+MAGIC = b"TREERING"
+TRAILER = struct.Struct("<QII32s8s")
+END_MAGIC = b"GNIREERT"
+_COUNTS = struct.Struct("<II")
+_BLOCK = struct.Struct("<IIIBBH")
+
+CODEC_RAW = 0
+CODEC_ZSTD = 1
+CODECS = (CODEC_RAW, CODEC_ZSTD)
+
+KIND_CHUNKS = 0
+KIND_TREES = 1
+"""Trees, roots and chunk lists: apart from the chunks, so that walking a history never decompresses file contents."""
+KINDS = (KIND_CHUNKS, KIND_TREES)
+
+BLOCK_TARGET = {KIND_CHUNKS: 256 << 10, KIND_TREES: 64 << 10}
+"""A block is closed when it holds so many bytes (uncompressed). Trees are read at random, chunks with their neighbours."""
+BLOCK_MAX = 64 << 20
+"""No reader accepts a longer one (uncompressed)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One compressed run of objects in a layer."""
+
+    offset: int
+    stored: int
+    """Bytes in the file."""
+    length: int
+    """Bytes when decompressed."""
+    objects: int
+    codec: int
+    kind: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One object's place: `offset` and `length` in bytes inside the decompressed block number `block`."""
+
+    digest: bytes
+    block: int
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Footer:
+    """What a layer holds."""
+
+    blocks: Sequence[Block]
+    digests: bytes
+    """All objects' digests, one after another, in the order of the objects."""
+    lengths: Sequence[int]
+
+    def places(self) -> Iterator[Place]:
+        """Every object, in the order of the file."""
+        first = 0
+        for number, block in enumerate(self.blocks):
+            offset = 0
+            for position in range(first, first + block.objects):
+                start = position * DIGEST_SIZE
+                length = self.lengths[position]
+                yield Place(self.digests[start : start + DIGEST_SIZE], number, offset, length)
+                offset += length
+            first += block.objects
+
+
+def header() -> bytes:
+    """The first bytes of a layer."""
+    return HEADER.pack(MAGIC, VERSION, 0)
+
+
+def check_header(data: bytes) -> None:
+    """Corrupt if this is no layer; UnknownFormat if it is one of another version."""
+    if len(data) < HEADER.size:
+        raise Corrupt("a layer is shorter than its header")
+    magic, version, flags = HEADER.unpack_from(data)
+    if magic != MAGIC:
+        raise Corrupt("a layer does not begin with its magic number")
+    if version != VERSION or flags:
+        raise UnknownFormat(f"a layer has format version {version}.{flags}, this program knows {VERSION}", version=version)
+
+
+def encode_footer(blocks: Sequence[Block], digests: Sequence[bytes], lengths: Sequence[int]) -> bytes:
+    """Footer and trailer, for the end of a layer whose blocks end where the last block does."""
+    table = b"".join(_BLOCK.pack(b.stored, b.length, b.objects, b.codec, b.kind, 0) for b in blocks)
+    body = _COUNTS.pack(len(blocks), len(digests)) + table + b"".join(digests) + _uint32_bytes(lengths)
+    offset = blocks[-1].offset + blocks[-1].stored if blocks else HEADER.size
+    return body + TRAILER.pack(offset, len(body), VERSION, digest(body), END_MAGIC)
+
+
+def decode_trailer(data: bytes, file_size: int) -> tuple[int, int, bytes]:
+    """The footer's offset, length and digest, from the last TRAILER.size bytes of a file."""
+    if len(data) != TRAILER.size:
+        raise Corrupt("a layer is shorter than its trailer")
+    offset, length, version, expected, magic = TRAILER.unpack(data)
+    if magic != END_MAGIC:
+        raise Corrupt("a layer does not end with its magic number")
+    if version != VERSION:
+        raise UnknownFormat(f"a layer has format version {version}, this program knows {VERSION}", version=version)
+    if offset + length + TRAILER.size != file_size:
+        raise Corrupt("a layer's trailer does not fit its size")
+    return offset, length, expected
+
+
+def decode_footer(body: bytes, expected: bytes, offset: int) -> Footer:
+    """The footer of a layer whose blocks end at `offset`. Corrupt unless everything in it agrees."""
+    if digest(body) != expected:
+        raise Corrupt("a layer's footer does not have its digest")
+    block_count, object_count = _COUNTS.unpack_from(body)
+    objects_at = _COUNTS.size + block_count * _BLOCK.size
+    lengths_at = objects_at + object_count * DIGEST_SIZE
+    if lengths_at + 4 * object_count != len(body):
+        raise Corrupt("a layer's footer does not fit its counts")
+    blocks = _decode_blocks(body[_COUNTS.size : objects_at])
+    lengths = _uint32s(body[lengths_at:])
+    _check_agreement(blocks, lengths, offset)
+    return Footer(blocks, body[objects_at:lengths_at], lengths)
+
+
+def _decode_blocks(table: bytes) -> list[Block]:
+    rows = list(_BLOCK.iter_unpack(table))
+    offsets = accumulate((row[0] for row in rows), initial=HEADER.size)
+    return [Block(offset, *row[:5]) for offset, row in zip(offsets, rows, strict=False)]
+
+
+def _check_agreement(blocks: Sequence[Block], lengths: Sequence[int], end: int) -> None:
+    if sum(block.stored for block in blocks) + HEADER.size != end:
+        raise Corrupt("a layer's blocks do not end where its footer begins")
+    if sum(block.objects for block in blocks) != len(lengths):
+        raise Corrupt("a layer's blocks do not hold the objects that its footer lists")
+    first = 0
+    for block in blocks:
+        if block.codec not in CODECS or block.kind not in KINDS or block.length > BLOCK_MAX:
+            raise Corrupt("a layer has a block of an unknown codec, kind or size")
+        if sum(lengths[first : first + block.objects]) != block.length:
+            raise Corrupt("a layer's block is not as long as its objects")
+        first += block.objects
+
+
+def _uint32_bytes(numbers: Sequence[int]) -> bytes:
+    return struct.pack(f"<{len(numbers)}I", *numbers)
+
+
+def _uint32s(data: bytes) -> Sequence[int]:
+    values = array("I")
+    assert values.itemsize == 4
+    values.frombytes(data)
+    if struct.pack("=H", 1) != struct.pack("<H", 1):
+        values.byteswap()
+    return values

@@ -1,0 +1,82 @@
+"""Objects out of a layer file."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import zstandard
+
+from vcs.errors import Corrupt, Damaged
+from vcs.layers.format import (
+    CODEC_RAW,
+    HEADER,
+    TRAILER,
+    Block,
+    Footer,
+    check_header,
+    decode_footer,
+    decode_trailer,
+)
+
+_local = threading.local()
+
+
+class LayerReader:
+    """One layer, opened. Its footer is checked at once, its blocks are read when they are asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self.size = os.fstat(self._fd).st_size
+            check_header(os.pread(self._fd, HEADER.size, 0))
+            self._blocks = self.footer().blocks
+        except Exception as error:
+            self.close()
+            if isinstance(error, Damaged):
+                raise Corrupt(f"{path.name}: {error}", layer=path.stem) from error
+            raise
+
+    def footer(self) -> Footer:
+        """The tables of the layer. Read anew each time: of a big layer only the block table is worth its memory."""
+        trailer = os.pread(self._fd, TRAILER.size, max(0, self.size - TRAILER.size))
+        offset, length, expected = decode_trailer(trailer, self.size)
+        return decode_footer(os.pread(self._fd, length, offset), expected, offset)
+
+    def close(self) -> None:
+        """Give the descriptor back. The reader cannot be used afterwards."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def block(self, number: int) -> bytes:
+        """A block's objects, decompressed. Corrupt if it is not there or does not decompress to its length."""
+        try:
+            block = self._blocks[number]
+        except IndexError:
+            raise Corrupt(f"{self.path.name} has no block {number}", layer=self.path.stem) from None
+        stored = os.pread(self._fd, block.stored, block.offset)
+        try:
+            return decompress(stored, block)
+        except Corrupt as error:
+            raise Corrupt(f"{self.path.name}, block {number}: {error}", layer=self.path.stem, block=number) from error
+
+
+def decompress(stored: bytes, block: Block) -> bytes:
+    """The bytes of a block. Never yields more than the block's length, whatever `stored` claims."""
+    if len(stored) != block.stored:
+        raise Corrupt("the file ends inside it")
+    if block.codec == CODEC_RAW:
+        return stored
+    decompressor = getattr(_local, "decompressor", None)
+    if decompressor is None:
+        decompressor = _local.decompressor = zstandard.ZstdDecompressor()
+    try:
+        if zstandard.frame_content_size(stored) != block.length:
+            raise Corrupt("it does not have its length")
+        data: bytes = decompressor.decompress(stored, max_output_size=block.length, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise Corrupt(f"it does not decompress: {error}") from error
+    return data

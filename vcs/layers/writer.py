@@ -1,0 +1,225 @@
+"""Objects in, one durable layer file out.
+
+Full blocks are compressed by threads (zstd releases the GIL) while the caller reads and hashes on; they are written in
+the order they were filled, so the same objects in the same order give the same layer. Nothing is visible under a
+layer's name before all of it is on the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import zstandard
+from blake3 import blake3
+
+from vcs.layers.format import (
+    BLOCK_TARGET,
+    CODEC_RAW,
+    CODEC_ZSTD,
+    HEADER,
+    KINDS,
+    SUFFIX,
+    Block,
+    encode_footer,
+    header,
+)
+from vcs.model import LayerId
+
+FAST_LEVEL = 1
+INCOMING = "incoming-"
+"""Prefix of layers being written; each is flocked by its writer, so that one without a lock is known to be garbage."""
+
+_QUEUED_BLOCKS = 24
+"""How many blocks may wait for compression or writing: bounds the memory, to about 6 MiB each way."""
+_FLUSH_EVERY = 32 << 20
+"""Bytes after which a thread begins to flush to the disk, so that the last fsync finds little to do."""
+_WORTH_IT = 0.97
+"""A block that compresses to more of its size than this is stored raw, and read without decompression."""
+
+_compressors = threading.local()
+
+
+class _Pending:
+    """A block being filled."""
+
+    def __init__(self, kind: int) -> None:
+        self.kind = kind
+        self.parts: list[bytes] = []
+        self.length = 0
+
+
+class LayerWriter:
+    """Collects objects and writes them as one layer. Use once; close() without finish() leaves nothing behind."""
+
+    def __init__(self, directory: Path, level: int = FAST_LEVEL, threads: int | None = None) -> None:
+        self._directory = directory
+        self._level = level
+        self._threads = threads or os.cpu_count() or 1
+        self._pending = {kind: _Pending(kind) for kind in KINDS}
+        self._queue: deque[tuple[_Pending, list[bytes], Future[bytes]]] = deque()
+        self._pool: ThreadPoolExecutor | None = None
+        self._flusher: Future[None] | None = None
+        self._unflushed = 0
+        self._names: dict[int, list[bytes]] = {kind: [] for kind in KINDS}
+        self._blocks: list[Block] = []
+        self._digests: list[bytes] = []
+        self._lengths: list[int] = []
+        self._hash = blake3()
+        self._fd = -1
+        self._path = directory / f"{INCOMING}{secrets.token_hex(8)}"
+        self._offset = 0
+        self.objects = 0
+
+    def add(self, kind: int, digest: bytes, data: bytes) -> None:
+        """Take an object. A large one is a block of its own; small ones share a block with their neighbours."""
+        target = BLOCK_TARGET[kind]
+        if len(data) > target // 2:
+            alone = _Pending(kind)
+            alone.parts.append(data)
+            alone.length = len(data)
+            self._submit(alone, [digest])
+        else:
+            pending = self._pending[kind]
+            pending.parts.append(data)
+            pending.length += len(data)
+            self._names[kind].append(digest)
+            if pending.length >= target:
+                self._close_block(kind)
+        self.objects += 1
+
+    def finish(self) -> tuple[LayerId, int]:
+        """Make the layer durable under its name. Returns the name and the file's size in bytes."""
+        for kind in KINDS:
+            self._close_block(kind)
+        while self._queue:
+            self._write_next()
+        if self._fd < 0:
+            self._open()
+        self._write(encode_footer(self._blocks, self._digests, self._lengths))
+        self._stop_threads()
+        os.fsync(self._fd)
+        name = LayerId(self._hash.digest())
+        self._path.rename(self._directory / (name.hex() + SUFFIX))
+        sync_directory(self._directory)
+        os.close(self._fd)
+        self._fd = -1
+        return name, self._offset
+
+    def close(self) -> None:
+        """Drop what was not finished."""
+        self._stop_threads()
+        if self._fd >= 0:
+            with contextlib.suppress(FileNotFoundError):
+                self._path.unlink()
+            os.close(self._fd)
+            self._fd = -1
+
+    def contents(self) -> tuple[list[Block], list[bytes], list[int]]:
+        """The tables of the layer, after finish(): blocks, digests, lengths."""
+        return self._blocks, self._digests, self._lengths
+
+    def _close_block(self, kind: int) -> None:
+        pending = self._pending[kind]
+        if pending.parts:
+            names, self._names[kind] = self._names[kind], []
+            self._pending[kind] = _Pending(kind)
+            self._submit(pending, names)
+
+    def _submit(self, pending: _Pending, names: list[bytes]) -> None:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="compress")
+        future = self._pool.submit(_compress, pending.parts, self._level)
+        self._queue.append((pending, names, future))
+        while len(self._queue) > _QUEUED_BLOCKS or (self._queue and self._queue[0][2].done()):
+            self._write_next()
+
+    def _write_next(self) -> None:
+        pending, names, future = self._queue.popleft()
+        stored = future.result()
+        if self._fd < 0:
+            self._open()
+        raw = len(stored) >= pending.length * _WORTH_IT
+        if raw:
+            stored = b"".join(pending.parts)
+        codec = CODEC_RAW if raw else CODEC_ZSTD
+        block = Block(self._offset, len(stored), pending.length, len(names), codec, pending.kind)
+        self._write(stored)
+        self._blocks.append(block)
+        self._digests += names
+        self._lengths += map(len, pending.parts)
+        self._flush_behind(len(stored))
+
+    def _open(self) -> None:
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        self._write(header())
+        assert self._offset == HEADER.size
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._fd, view) :]
+        self._hash.update(data)
+        self._offset += len(data)
+
+    def _flush_behind(self, written: int) -> None:
+        self._unflushed += written
+        if self._unflushed < _FLUSH_EVERY or (self._flusher and not self._flusher.done()):
+            return
+        assert self._pool is not None
+        if self._flusher:
+            self._flusher.result()
+        self._flusher = self._pool.submit(os.fdatasync, self._fd)
+        self._unflushed = 0
+
+    def _stop_threads(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+        flusher, self._flusher = self._flusher, None
+        if flusher is not None and not flusher.cancelled():
+            flusher.result()
+
+
+def _compress(parts: list[bytes], level: int) -> bytes:
+    data = parts[0] if len(parts) == 1 else b"".join(parts)
+    compressor = getattr(_compressors, str(level), None)
+    if compressor is None:
+        compressor = zstandard.ZstdCompressor(level=level)
+        setattr(_compressors, str(level), compressor)
+    return compressor.compress(data)  # type: ignore[no-any-return]
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable (fsync(2))."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def remove_abandoned(directory: Path) -> list[Path]:
+    """Remove what writers that died left behind: incoming files that no living process holds locked."""
+    removed = []
+    for path in directory.glob(INCOMING + "*"):
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink(missing_ok=True)
+            removed.append(path)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(fd)
+    return removed

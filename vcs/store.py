@@ -1,0 +1,320 @@
+"""A store, opened: its objects, its history, and the one way to add to them.
+
+    STORE/format        the version of all this
+    STORE/layers/       layer files                     vcs.layers
+    STORE/index.db      where each object lies          vcs.index
+    STORE/history.git/  commits, branches, tags         vcs.history
+    STORE/locks/        files that are flocked
+    STORE/containers/   run/                            runtime's and fusefs's
+
+Objects are added through a Batch, which becomes one layer; then a commit names the new root; then a branch moves. Each
+step is durable before the next begins, and what is left of an interrupted one is garbage that nothing refers to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vcs.encoding import digest as digest_of
+from vcs.errors import AlreadyExists, Corrupt, Denied, Missing, NoSpace, NotAStore, UnknownFormat
+from vcs.index import Index
+from vcs.layers.format import KIND_CHUNKS, KIND_TREES, SUFFIX, Place
+from vcs.layers.reader import LayerReader
+from vcs.layers.writer import FAST_LEVEL, LayerWriter, remove_abandoned, sync_directory
+from vcs.model import CommitId, LayerId, RootId
+from vcs.snapshot import CommitInfo, Snapshot
+
+if TYPE_CHECKING:
+    from vcs.history import Author, History
+
+FORMAT = 1
+_FORMAT_LINE = "treering store"
+_CACHE_BYTES = 24 << 20
+_DIRECTORIES = ("layers", "locks", "containers", "run")
+
+
+class Store:
+    """The objects and the history of one store. Satisfies `trees.Objects` and `snapshot.Source`.
+
+    Not safe for use by several threads at once; any number of processes may have the same store open.
+    """
+
+    def __init__(self, path: Path, cache_bytes: int = _CACHE_BYTES) -> None:
+        self.path = path
+        self._index = Index(path / "index.db", path / "layers")
+        self._readers: dict[int, LayerReader] = {}
+        self._blocks: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        self._cached = 0
+        self._cache_bytes = cache_bytes
+
+    @classmethod
+    def create(cls, path: Path) -> Store:
+        """Make an empty store in a directory that is not there yet, or is empty. AlreadyExists, Denied, NoSpace."""
+        with translated(f"the store {path} cannot be made"):
+            if (path / "format").exists():
+                raise AlreadyExists(f"{path} is a store already", path=str(path))
+            if path.exists() and set(os.listdir(path)) - {*_DIRECTORIES, "history.git"}:
+                raise AlreadyExists(f"{path} is there, and it is not empty", path=str(path))
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.chmod(0o700)
+            for name in _DIRECTORIES:
+                (path / name).mkdir(mode=0o700, exist_ok=True)
+            from vcs.history import History
+
+            History.create(path / "history.git", path / "locks" / "refs").close()
+            # The format file makes it a store, so it comes last, and after everything else is on the disk.
+            os.sync()
+            _write_durably(path / "format", f"{_FORMAT_LINE} {FORMAT}\n".encode())
+            sync_directory(path.parent)
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path, cache_bytes: int = _CACHE_BYTES) -> Store:
+        """Open a store. NotAStore, UnknownFormat or Denied if that cannot be."""
+        with translated(f"the store {path} cannot be opened"):
+            check_format(path)
+            return cls(path, cache_bytes)
+
+    def close(self) -> None:
+        """Give back descriptors and memory."""
+        for reader in self._readers.values():
+            reader.close()
+        self._readers.clear()
+        self._blocks.clear()
+        if "history" in self.__dict__:
+            self.history.close()
+        self._index.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @cached_property
+    def history(self) -> History:
+        """The commits. Opened when first used: pygit2 takes 70 ms to import, and reading objects needs none of it."""
+        from vcs.history import History
+
+        return History(self.path / "history.git", self.path / "locks" / "refs")
+
+    @property
+    def index(self) -> Index:
+        """Where the objects lie."""
+        return self._index
+
+    # -- reading
+
+    def get(self, digest: bytes) -> bytes:
+        """An object's bytes, verified against its digest. Missing or Corrupt if it cannot be had."""
+        place = self._index.find(digest)
+        if place is None:
+            self._index.refresh()
+            place = self._index.find(digest)
+            if place is None:
+                raise Missing(f"object {digest.hex()} is in no layer", digest=digest.hex())
+        try:
+            block = self._block(place.layer, place.block)
+        except Corrupt as error:
+            raise Corrupt(f"object {digest.hex()}: {error}", digest=digest.hex(), **error.facts) from error
+        data = block[place.start : place.start + place.length]
+        if digest_of(data) != digest:
+            self._forget(place.layer, place.block)
+            layer = self._index.layer_name(place.layer).hex()
+            raise Corrupt(f"object {digest.hex()} in layer {layer} is damaged", digest=digest.hex(), layer=layer)
+        return data
+
+    def __contains__(self, digest: bytes) -> bool:
+        return digest in self._index
+
+    def snapshot(self, root: RootId) -> Snapshot:
+        """The filesystem of a root."""
+        return Snapshot(self, root)
+
+    def snapshot_of(self, commit: str) -> Snapshot:
+        """The filesystem of a commit, by its full id."""
+        return Snapshot(self, self.commit(commit).root)
+
+    def branches(self) -> dict[str, CommitId]:
+        return self.history.refs("refs/heads/")
+
+    def tags(self) -> dict[str, CommitId]:
+        return self.history.refs("refs/tags/")
+
+    def commit(self, commit: str) -> CommitInfo:
+        return self.history.info(commit)
+
+    def commit_ids(self) -> list[CommitId]:
+        return self.history.commit_ids()
+
+    def layer_path(self, layer: LayerId) -> Path:
+        """The file of a layer."""
+        return self.path / "layers" / (layer.hex() + SUFFIX)
+
+    # -- writing
+
+    @contextlib.contextmanager
+    def batch(self, level: int = FAST_LEVEL) -> Iterator[Batch]:
+        """Add objects: they become one durable layer when the block ends without an exception, else nothing.
+
+        NoSpace or Denied if the operating system refuses; nothing is left behind then.
+        """
+        with translated("the store cannot be written"), self._shared():
+            remove_abandoned(self.path / "layers")
+            batch = Batch(self, level)
+            try:
+                yield batch
+                batch.finish()
+            finally:
+                batch.close()
+
+    def add_commit(
+        self,
+        root: RootId,
+        config: dict[str, Any],
+        message: str,
+        author: Author,
+        parents: tuple[CommitId, ...] = (),
+    ) -> CommitId:
+        """Write a commit whose root is in the store; nothing refers to it yet. Durable when it returns."""
+        with translated("the commit cannot be written"):
+            return self.history.write_commit(root, config, message, author, parents)
+
+    @contextlib.contextmanager
+    def _shared(self) -> Iterator[None]:
+        """Keep objects from being removed while they are added or about to be referred to."""
+        from vcs.history import flocked
+
+        with flocked(self.path / "locks" / "objects", fcntl.LOCK_SH):
+            yield
+
+    # -- details
+
+    def _block(self, layer: int, number: int) -> bytes:
+        key = layer, number
+        block = self._blocks.get(key)
+        if block is not None:
+            self._blocks.move_to_end(key)
+            return block
+        block = self._reader(layer).block(number)
+        self._blocks[key] = block
+        self._cached += len(block)
+        while self._cached > self._cache_bytes and len(self._blocks) > 1:
+            _, old = self._blocks.popitem(last=False)
+            self._cached -= len(old)
+        return block
+
+    def _forget(self, layer: int, number: int) -> None:
+        block = self._blocks.pop((layer, number), None)
+        self._cached -= len(block or b"")
+
+    def _reader(self, layer: int) -> LayerReader:
+        reader = self._readers.get(layer)
+        if reader is None:
+            name = self._index.layer_name(layer)
+            try:
+                reader = LayerReader(self.layer_path(name))
+            except FileNotFoundError:
+                raise Corrupt(f"layer {name.hex()} is gone", layer=name.hex()) from None
+            self._readers[layer] = reader
+        return reader
+
+
+class Batch:
+    """Objects being added. Satisfies `trees.Sink`, and `trees.Objects` for what it and the store hold."""
+
+    def __init__(self, store: Store, level: int) -> None:
+        self._store = store
+        self._writer = LayerWriter(store.path / "layers", level)
+        self._own: dict[bytes, bytes | None] = {}
+        self._fresh = store.index.is_empty()
+        self.layer: LayerId | None = None
+        """The layer that was written; None before finish(), and if everything was in the store already."""
+        self.added = 0
+        """Bytes of that layer."""
+
+    def put_chunk(self, data: bytes) -> bytes:
+        """Take a chunk, unless the store has it; returns its digest."""
+        return self._put(KIND_CHUNKS, data)
+
+    def put_tree(self, data: bytes) -> bytes:
+        """Take a tree, a root or a chunk list, unless the store has it; returns its digest."""
+        return self._put(KIND_TREES, data)
+
+    def _put(self, kind: int, data: bytes) -> bytes:
+        digest = digest_of(data)
+        if digest not in self._own and (self._fresh or digest not in self._store.index):
+            self._own[digest] = None
+            self._writer.add(kind, digest, data)
+        return digest
+
+    @property
+    def objects(self) -> int:
+        """How many objects were new."""
+        return self._writer.objects
+
+    def finish(self) -> None:
+        """Make what was added durable and findable."""
+        if not self._writer.objects:
+            return
+        self.layer, self.added = self._writer.finish()
+        self._store.index.add(self.layer, self.added, self._places())
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def _places(self) -> Iterator[Place]:
+        blocks, digests, lengths = self._writer.contents()
+        position = 0
+        for number, block in enumerate(blocks):
+            offset = 0
+            for position in range(position, position + block.objects):
+                yield Place(digests[position], number, offset, lengths[position])
+                offset += lengths[position]
+            position += 1
+
+
+def check_format(path: Path) -> None:
+    """NotAStore unless there is a store at `path`; UnknownFormat if its format is not ours."""
+    try:
+        line = (path / "format").read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotAStore(f"{path} is not a store", path=str(path)) from None
+    words = line.decode("ascii", "replace").split()
+    if words[:2] != _FORMAT_LINE.split() or len(words) != 3 or not words[2].isdecimal():
+        raise NotAStore(f"{path} is not a store: its format file is not one of ours", path=str(path))
+    if int(words[2]) != FORMAT:
+        raise UnknownFormat(
+            f"the store {path} has format {words[2]}; this program knows format {FORMAT}", path=str(path), found=words[2]
+        )
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+    sync_directory(path.parent)
+
+
+@contextlib.contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn the operating system's refusals into ours: full disks and missing permissions."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(f"{what}: {error.strerror}", path=error.filename) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise Denied(f"{what}: {error.strerror}", path=error.filename) from error
+        raise
