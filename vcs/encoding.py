@@ -34,13 +34,14 @@ from vcs.model import (
 
 Item = TypeVar("Item")
 
-NODE_LIMIT = 1024
+NODE_LIMIT = 256
 """A sequence of at most so many items is one node."""
-_SPLIT_MASK = 0xFF
-"""A longer one is cut after an item whose hash has these bits clear: on average every 256 items."""
-_SPLIT_MIN = 64
+_SPLIT_MASK = 0x3F
+"""A longer one is cut after an item whose hash has these bits clear: a node of 80 items (8 kB of entries) on average,
+so that a commit of ten files writes ten of those, and not ten whole directories."""
+_SPLIT_MIN = 16
 """But never before so many items: a run of equal items would make nodes of one item each, and the split never end."""
-_SPLIT_MAX = 4096
+_SPLIT_MAX = 1024
 """And after so many items in any case, against names chosen to never cut."""
 
 NAME_MAX = 255

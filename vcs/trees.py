@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, islice
-from typing import Protocol
+from typing import Protocol, cast
 
 from vcs.encoding import decode_root, decode_tree, encode_entries, encode_root, encode_tree_index, split
 from vcs.model import Chunked, Data, Entry, ObjectId, RootId, Tree, TreeId, TreeItem
@@ -88,6 +88,30 @@ class Directory:
         return self._child[1]
 
 
+def differing_entries(objects: Objects, old: ObjectId, new: ObjectId) -> tuple[list[Entry], list[Entry]]:
+    """The entries of two trees that are not in a node both share: what a comparison has to look at, sorted by name.
+
+    Nodes with equal digests are never opened, so one changed name in a million costs two small paths of nodes.
+    """
+    sides: list[list[Entry | TreeItem]] = [list(decode_tree(objects.get(old))), list(decode_tree(objects.get(new)))]
+    while any(isinstance(item, TreeItem) for side in sides for item in side):
+        shared = _node_digests(sides[0]) & _node_digests(sides[1])
+        sides = [list(_opened(objects, side, shared)) for side in sides]
+    return cast("tuple[list[Entry], list[Entry]]", tuple(sides))
+
+
+def _node_digests(items: Sequence[Entry | TreeItem]) -> set[bytes]:
+    return {item.digest for item in items if isinstance(item, TreeItem)}
+
+
+def _opened(objects: Objects, items: Sequence[Entry | TreeItem], shared: set[bytes]) -> Iterator[Entry | TreeItem]:
+    for item in items:
+        if not isinstance(item, TreeItem):
+            yield item
+        elif item.digest not in shared:
+            yield from decode_tree(objects.get(item.digest))
+
+
 def write_tree(sink: Sink, entries: Iterable[Entry]) -> Tree:
     """Write a directory; `entries` may come in any order, their names must differ. Returns what its entry holds."""
     ordered = sorted(entries, key=_name)
@@ -139,4 +163,4 @@ def _linked_of(entry: Entry) -> int:
     return entry.content.linked if isinstance(entry.content, Tree) else int(entry.link is not None)
 
 
-__all__ = ["Directory", "Objects", "Sink", "TreeId", "read_root", "write_root", "write_tree"]
+__all__ = ["Directory", "Objects", "Sink", "TreeId", "differing_entries", "read_root", "write_root", "write_tree"]

@@ -1,0 +1,184 @@
+"""The containers of a store: made, named, found, listed and removed. What is in them is runtime.states' business."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from runtime.records import ContainerPaths, Generation, Record, Settings, load, save
+from vcs.errors import AlreadyExists, InvalidName, NotFound
+from vcs.history import Author, flocked
+from vcs.layers.writer import sync_directory
+from vcs.model import CommitId
+from vcs.store import Store, translated
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
+_TRASH = ".trash-"
+_NEW = ".new-"
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container's record, and where its parts are."""
+
+    record: Record
+    paths: ContainerPaths
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    @property
+    def base(self) -> CommitId:
+        """The commit below the current upper."""
+        return self.record.generation.base
+
+    @property
+    def upper(self) -> Path:
+        return self.paths.upper(self.record.current)
+
+    @property
+    def work(self) -> Path:
+        return self.paths.work(self.record.current)
+
+    @property
+    def ref(self) -> str:
+        return self.record.ref(self.record.current)
+
+
+class Containers:
+    """All containers of one store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._directory = store.path / "containers"
+
+    def create(
+        self, image: str, commit: CommitId, settings: Settings, author: Author, name: str | None = None
+    ) -> Container:
+        """Make a container on a commit, with an empty upper. Durable when it returns.
+
+        AlreadyExists or InvalidName for a bad name; without one, it is named after the image and a random number.
+        """
+        with translated("the container cannot be made"), self._locked():
+            name = self._free_name(name, image)
+            identity = secrets.token_hex(32)
+            generation = Generation(0, commit, time.time())
+            record = Record(identity, name, time.time(), image, settings, (generation,), 0)
+            self.store.history.move(record.ref(0), commit, None, f"container {name}: created", author, force=True)
+            building = ContainerPaths(self._directory / f"{_NEW}{identity}")
+            building.directory.mkdir(mode=0o700)
+            make_generation(building, 0)
+            save(building, record)
+            final = self._directory / identity
+            building.directory.rename(final)
+            sync_directory(self._directory)
+        return Container(record, ContainerPaths(final))
+
+    def all(self) -> list[Container]:
+        """Every container, oldest first."""
+        found = []
+        for entry in os.scandir(self._directory):
+            if not entry.name.startswith("."):
+                with contextlib.suppress(FileNotFoundError):
+                    found.append(self._load(entry.name))
+        return sorted(found, key=lambda container: container.record.created)
+
+    def find(self, name: str) -> Container:
+        """The container with this name, id, or unambiguous start of an id. NotFound otherwise."""
+        everything = self.all()
+        exact = [container for container in everything if name in (container.name, container.id)]
+        matches = exact or [container for container in everything if name and container.id.startswith(name)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise NotFound(f"{name!r} is the start of {len(matches)} containers' ids", container=name)
+        raise NotFound(f"no container {name!r}", container=name)
+
+    def reload(self, container: Container) -> Container:
+        """The container as it is now."""
+        try:
+            return self._load(container.id)
+        except FileNotFoundError:
+            raise NotFound(f"container {container.name!r} was removed", container=container.name) from None
+
+    @contextlib.contextmanager
+    def changing(self, container: Container) -> Iterator[Container]:
+        """Hold a container's lock; yields it as it is now. Whoever changes a record or an upper's place holds it."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(flocked(container.paths.lock, fcntl.LOCK_EX))
+            except FileNotFoundError:
+                raise NotFound(f"container {container.name!r} was removed", container=container.name) from None
+            yield self.reload(container)
+
+    def replace(self, container: Container, record: Record) -> Container:
+        """Save a changed record."""
+        save(container.paths, record)
+        return Container(record, container.paths)
+
+    def rename(self, container: Container, name: str) -> Container:
+        """Give a container another name."""
+        with self._locked(), self.changing(container) as now:
+            return self.replace(now, msgspec.structs.replace(now.record, name=self._free_name(name, "")))
+
+    def remove(self, container: Container) -> None:
+        """Forget a container and delete its uppers. The caller has made sure that it does not run, and holds its lock."""
+        trash = self._directory / f"{_TRASH}{container.id}"
+        container.paths.directory.rename(trash)
+        sync_directory(self._directory)
+        for generation in container.record.generations:
+            with contextlib.suppress(NotFound):
+                self.store.history.delete(container.record.ref(generation.number))
+        shutil.rmtree(trash, ignore_errors=True)
+
+    def _load(self, identity: str) -> Container:
+        paths = ContainerPaths(self._directory / identity)
+        return Container(load(paths), paths)
+
+    def _free_name(self, wanted: str | None, image: str) -> str:
+        taken = {container.name for container in self.all()}
+        if wanted is not None:
+            if not _NAME.fullmatch(wanted):
+                raise InvalidName(f"{wanted!r} cannot be a container's name: use {_NAME.pattern}", name=wanted)
+            if wanted in taken:
+                raise AlreadyExists(f"there is a container {wanted!r} already", name=wanted)
+            return wanted
+        stem = re.sub(r"[^a-zA-Z0-9_.-]+", "-", image).strip("-.")[:40] or "container"
+        stem = stem if _NAME.fullmatch(stem) else "container"
+        return next(name for n in range(1, len(taken) + 2) if (name := f"{stem}-{n}") not in taken)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with flocked(self.store.path / "locks" / "containers", fcntl.LOCK_EX):
+            self._sweep()
+            yield
+
+    def _sweep(self) -> None:
+        """Remove what a killed create or remove left. We hold the lock, so nobody is at work on it... but removals,
+        which only lose a race to delete the same files."""
+        for entry in os.scandir(self._directory):
+            if entry.name.startswith((_NEW, _TRASH)):
+                shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def make_generation(paths: ContainerPaths, number: int) -> None:
+    """Make the empty directories of a generation, durably."""
+    for path in (paths.upper(number), paths.work(number)):
+        path.mkdir(mode=0o755, parents=True, exist_ok=True)
+    sync_directory(paths.generation(number))
+    sync_directory(paths.generation(number).parent)

@@ -1,0 +1,119 @@
+"""What is kept of a container: a record that survives crashes, and the directories beside it.
+
+    STORE/containers/<id>/record.json      this module's
+                          lock             flocked while the container's state changes
+                          gen/<n>/upper    what was written, on top of generation n's base
+                          gen/<n>/work     overlayfs's own
+                          bundle/ rootfs/ etc/ ...   of one run: see runtime.supervisor
+
+A generation is a base commit with an upper on top. A rollback starts a new one and keeps the old, so that nothing is
+destroyed; a commit of a stopped container replaces it by one with an empty upper.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from vcs.errors import Corrupt, UnknownFormat
+from vcs.layers.writer import sync_directory
+from vcs.model import CommitId
+
+VERSION = 1
+
+
+class Generation(msgspec.Struct, frozen=True):
+    """A base commit with an upper on top. `previous` is the generation that a rollback left for this one."""
+
+    number: int
+    base: CommitId
+    created: float
+    previous: int | None = None
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """How a container's process is started; None where the image config decides."""
+
+    args: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    cwd: str | None = None
+    user: str | None = None
+    hostname: str | None = None
+    network: str = "host"
+    tty: bool = False
+    interactive: bool = False
+    read_only: bool = False
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One container. Its current generation is `current`."""
+
+    id: str
+    name: str
+    created: float
+    image: str
+    """The revision it was made from, as it was given."""
+    settings: Settings
+    generations: tuple[Generation, ...]
+    current: int
+    version: int = VERSION
+
+    @property
+    def generation(self) -> Generation:
+        return next(generation for generation in self.generations if generation.number == self.current)
+
+    @property
+    def next_number(self) -> int:
+        return max(generation.number for generation in self.generations) + 1
+
+    def ref(self, generation: int) -> str:
+        """The ref that keeps a generation's newest commit."""
+        return f"refs/containers/{self.id}/{generation}"
+
+
+_decoder = msgspec.json.Decoder(Record)
+
+
+class ContainerPaths:
+    """Where the parts of one container are."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.record = directory / "record.json"
+        self.lock = directory / "lock"
+
+    def generation(self, number: int) -> Path:
+        return self.directory / "gen" / str(number)
+
+    def upper(self, number: int) -> Path:
+        return self.generation(number) / "upper"
+
+    def work(self, number: int) -> Path:
+        return self.generation(number) / "work"
+
+
+def load(paths: ContainerPaths) -> Record:
+    """Read a record. FileNotFoundError, UnknownFormat or Corrupt."""
+    data = paths.record.read_bytes()
+    try:
+        version = msgspec.json.decode(data, type=dict).get("version")
+        if version != VERSION:
+            message = f"{paths.record} has version {version}, this program knows {VERSION}"
+            raise UnknownFormat(message, path=str(paths.record), found=version)
+        return _decoder.decode(data)
+    except msgspec.MsgspecError as error:
+        raise Corrupt(f"{paths.record} cannot be read: {error}", path=str(paths.record)) from error
+
+
+def save(paths: ContainerPaths, record: Record) -> None:
+    """Write a record durably: a crash leaves the old or the new one."""
+    temporary = paths.directory / ".record.json.new"
+    data = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(paths.record)
+    sync_directory(paths.directory)
