@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from vcs.encoding import decode_list, encode_list, split
 from vcs.model import EMPTY_FILE, Chunked, Data, ListItem
@@ -31,9 +31,9 @@ _WINDOW = 4 << 20
 
 @lru_cache(1)
 def _chunker() -> Callable[..., Iterator[object]]:
-    from fastcdc.fastcdc_cy import fastcdc_cy  # type: ignore[import-untyped]  # 20 ms, and most commits need it never
+    from fastcdc.fastcdc_cy import fastcdc_cy  # 20 ms, and most commits never need it
 
-    return fastcdc_cy  # type: ignore[no-any-return]
+    return cast("Callable[..., Iterator[object]]", fastcdc_cy)
 
 
 class BlobWriter:

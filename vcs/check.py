@@ -16,6 +16,7 @@ from vcs.encoding import check_entry, check_tree, decode_root
 from vcs.errors import Damaged, TreeringError
 from vcs.model import Chunked, CommitId, Data, Entry, RootId, Tree, TreeItem
 from vcs.store import Store
+from vcs.trees import sums_of
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being checked, how much is done, and of how much (0: not known yet)."""
@@ -42,13 +43,6 @@ class Report:
     unreachable: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Sums:
-    entries: int
-    size: int
-    linked: int
-
-
 def check(store: Store, progress: Progress | None = None) -> Report:
     """Check everything reachable, and that each layer's bytes have the digest that is its name."""
     return _Check(store, progress or (lambda *_: None)).run()
@@ -61,7 +55,7 @@ class _Check:
         self._report = Report()
         self._roots: set[bytes] = set()
         self._lists: set[bytes] = set()
-        self._sums: dict[bytes, _Sums] = {}
+        self._sums: dict[bytes, tuple[int, int, int]] = {}
         self._nodes: set[bytes] = set()
         self._chunks: dict[bytes, tuple[int, CommitId, bytes]] = {}
         self._commit = CommitId("")
@@ -125,38 +119,36 @@ class _Check:
         except Damaged as error:
             self._problem(error, b"/")
             return
-        self._check_entry(entry, b"")
+        self._check_below(entry)
 
-    def _check_entry(self, entry: Entry, path: bytes) -> None:
-        content = entry.content
-        if isinstance(content, Tree):
-            found = self._check_tree(content.tree, path)
-            if found and found != _Sums(content.entries, content.size, content.linked):
-                self._problem("a directory's sums do not fit its entries", path or b"/")
-        elif isinstance(content, Chunked):
-            self._check_list(content, path)
-        elif isinstance(content, Data) and content.size:
-            self._chunks.setdefault(content.chunk, (content.size, self._commit, path))
-
-    def _check_tree(self, tree: bytes, path: bytes) -> _Sums | None:
-        """The sums of a tree; None if it is damaged. A tree that was checked is not opened again."""
-        if tree in self._sums:
-            return self._sums[tree]
-        try:
-            entries = self._entries(tree)
-        except Damaged as error:
-            self._problem(error, path or b"/")
-            return None
-        count = size = linked = 0
-        for entry in entries:
-            self._check_entry(entry, path + b"/" + entry.name)
+    def _check_below(self, root: Entry) -> None:
+        """Check everything below a root entry. Iterative: trees may be deeper than Python's stack."""
+        todo = [(b"", root)]
+        while todo:
+            path, entry = todo.pop()
             content = entry.content
-            count += 1 + (content.entries if isinstance(content, Tree) else 0)
-            size += content.size if isinstance(content, (Data, Chunked, Tree)) else 0
-            linked += content.linked if isinstance(content, Tree) else int(entry.link is not None)
-        self._sums[tree] = sums = _Sums(count, size, linked)
-        self._report.trees += 1
-        return sums
+            if isinstance(content, Tree):
+                for child in self._check_tree(content, path):
+                    todo.append((path + b"/" + child.name, child))
+            elif isinstance(content, Chunked):
+                self._check_list(content, path)
+            elif isinstance(content, Data) and content.size:
+                self._chunks.setdefault(content.chunk, (content.size, self._commit, path))
+
+    def _check_tree(self, claimed: Tree, path: bytes) -> list[Entry]:
+        """The entries of a tree that was not checked before. Its sums are those of its entries, as these claim them."""
+        entries: list[Entry] = []
+        if claimed.tree not in self._sums:
+            try:
+                entries = self._entries(claimed.tree)
+            except Damaged as error:
+                self._problem(error, path or b"/")
+                return []
+            self._sums[claimed.tree] = sums_of(entries)
+            self._report.trees += 1
+        if self._sums[claimed.tree] != (claimed.entries, claimed.size, claimed.linked):
+            self._problem("a directory's sums do not fit its entries", path or b"/")
+        return entries
 
     def _entries(self, node: bytes) -> list[Entry]:
         self._nodes.add(node)

@@ -45,7 +45,7 @@ def diff(old: Snapshot, new: Snapshot, paths: Iterable[bytes] = (), renames: boo
         return []
     wanted = [b"/" + b"/".join(split_path(path)) for path in paths]
     walk = _Walk(old.objects, new.objects, wanted)
-    walk.compare(b"/", old.root, new.root)
+    walk.run(old.root, new.root)
     changes = walk.changes + _pair(walk, renames)
     if wanted:
         changes = [change for change in changes if _inside(change.path, wanted) or _inside(change.old_path, wanted)]
@@ -63,38 +63,45 @@ class _Walk:
         self.removed: list[tuple[bytes, Entry]] = []
         self.added: list[tuple[bytes, Entry]] = []
 
-    def compare(self, path: bytes, old: Entry, new: Entry) -> bool:
-        """Compare two entries at one path; returns whether anything at or below it differs."""
-        if old == new or not _related(path, self._wanted):
-            return False
+    def run(self, old: Entry, new: Entry) -> None:
+        """Compare two roots. Iterative: trees may be deeper than Python's stack."""
+        todo = [(b"/", old, new)]
+        while todo:
+            path, before, after = todo.pop()
+            if before != after and _related(path, self._wanted):
+                todo += self._compare(path, before, after)
+
+    def _compare(self, path: bytes, old: Entry, new: Entry) -> list[tuple[bytes, Entry, Entry]]:
+        """Note how two entries at one path differ; returns the pairs below them that do."""
         if isinstance(old.content, Tree) and isinstance(new.content, Tree):
-            below = old.content.tree != new.content.tree and self._compare_trees(path, old.content, new.content)
-            own = set(_differences(old, new)) - ({"mtime"} if below else set())
-            if own:
+            below = self._compare_trees(path, old.content, new.content)
+            if set(_differences(old, new)) - ({"mtime"} if below is not None else set()):
                 self.changes.append(Change("M", path, old, new))
-            return below or bool(own)
+            return below or []
         if stat.S_IFMT(old.mode) == stat.S_IFMT(new.mode):
             self.changes.append(Change("M", path, old, new))
         else:
             self.changes.append(Change("T", path, old, new))
             self.removed += _children(self.old_objects, path, old)
             self.added += _children(self.new_objects, path, new)
-        return True
+        return []
 
-    def _compare_trees(self, path: bytes, old: Tree, new: Tree) -> bool:
+    def _compare_trees(self, path: bytes, old: Tree, new: Tree) -> list[tuple[bytes, Entry, Entry]] | None:
+        """The names that are on both sides and differ; None where the trees are equal."""
+        if old.tree == new.tree:
+            return None
         prefix = path if path == b"/" else path + b"/"
         before, after = self._differing(old, new)
         rest = {entry.name: entry for entry in before}
-        differs = False
+        both = []
         for entry in after:
             previous = rest.pop(entry.name, None)
             if previous is None:
                 self.added.append((prefix + entry.name, entry))
-                differs = True
             elif previous != entry:
-                differs |= self.compare(prefix + entry.name, previous, entry)
+                both.append((prefix + entry.name, previous, entry))
         self.removed += [(prefix + entry.name, entry) for entry in rest.values()]
-        return differs or bool(rest)
+        return both
 
     def _differing(self, old: Tree, new: Tree) -> tuple[list[Entry], list[Entry]]:
         if self.old_objects is self.new_objects:
@@ -184,6 +191,4 @@ def _related(path: bytes, wanted: Sequence[bytes]) -> bool:
 
 
 def _inside(path: bytes | None, tops: Sequence[bytes]) -> bool:
-    return path is not None and any(
-        path == top or path.startswith(top if top == b"/" else top + b"/") for top in tops
-    )
+    return path is not None and any(path == top or path.startswith(top if top == b"/" else top + b"/") for top in tops)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import TypeVar
 
 import msgspec
@@ -104,7 +105,7 @@ def decode_tree(data: bytes) -> list[Entry] | list[TreeItem]:
         node = _tree_decoder.decode(data)
     except msgspec.MsgspecError as error:
         raise Corrupt(f"a tree cannot be decoded: {error}") from error
-    return node.entries if type(node) is _TreeNode else node.items  # type: ignore[union-attr]
+    return node.entries if isinstance(node, _TreeNode) else node.items
 
 
 def decode_list(data: bytes) -> tuple[list[ListItem], bool]:
@@ -159,6 +160,7 @@ def check_entry(entry: Entry) -> None:
         raise Corrupt(f"entry {entry.name!r}: {problem}", name=entry.name)
 
 
+_MODE_OF: dict[type, tuple[int, ...]]
 _MODE_OF = {Symlink: (stat.S_IFLNK,), Tree: (stat.S_IFDIR,), Data: (stat.S_IFREG,), Chunked: (stat.S_IFREG,)}
 _MODE_OF |= {Device: (stat.S_IFCHR, stat.S_IFBLK), Special: (stat.S_IFIFO, stat.S_IFSOCK)}
 
@@ -169,7 +171,7 @@ def _entry_problem(entry: Entry) -> str | None:
     if not (0 <= entry.uid <= _ID_MAX and 0 <= entry.gid <= _ID_MAX and -_NS <= entry.mtime < _NS):
         return "owner or time out of range"
     names = [name for name, _ in entry.xattrs]
-    if any(a >= b for a, b in zip(names, names[1:], strict=False)):
+    if any(a >= b for a, b in pairwise(names)):
         return "extended attributes are not sorted"
     return _content_problem(entry.content) or _link_problem(entry)
 
@@ -183,7 +185,7 @@ def _content_problem(content: object) -> str | None:
         case Tree(tree, entries, size, linked):
             good = len(tree) == DIGEST_SIZE and min(entries, size, linked) >= 0
         case Symlink(target):
-            good = 0 < len(target) and b"\0" not in target
+            good = len(target) > 0 and b"\0" not in target
         case Device(major, minor):
             good = 0 <= major <= _ID_MAX and 0 <= minor <= _ID_MAX
         case _:
@@ -215,7 +217,7 @@ def check_tree(data: bytes) -> list[Entry] | list[TreeItem]:
     names = [item.name if isinstance(item, Entry) else item.first for item in items]
     for name in names:
         check_name(name)
-    if any(a >= b for a, b in zip(names, names[1:], strict=False)):
+    if any(a >= b for a, b in pairwise(names)):
         raise Corrupt("a tree's names are not sorted")
     for item in items:
         if isinstance(item, Entry):

@@ -24,7 +24,17 @@ from typing import Any, cast
 import pygit2
 from pygit2.enums import FileMode, ObjectType, ReferenceType, SortMode
 
-from vcs.errors import AlreadyExists, BadInput, Conflict, Corrupt, InvalidName, Missing, NoSpace, NotFound, TreeringError
+from vcs.errors import (
+    AlreadyExists,
+    BadInput,
+    Conflict,
+    Corrupt,
+    InvalidName,
+    Missing,
+    NoSpace,
+    NotFound,
+    TreeringError,
+)
 from vcs.model import DIGEST_SIZE, CommitId, RootId
 from vcs.snapshot import CommitInfo
 
@@ -97,7 +107,7 @@ class History:
             builder.insert(_ROOT_FILE, self._repo.create_blob(f"{root.hex()}\n".encode()), FileMode.BLOB)
             builder.insert(_CONFIG_FILE, self._repo.create_blob(text.encode()), FileMode.BLOB)
             raw = self._repo.create_commit_string(signature, signature, message, builder.write(), list(parents))
-            return CommitId(str(self._repo.write(ObjectType.COMMIT, raw)))
+            return CommitId(str(self._repo.write(ObjectType.COMMIT, cast(bytes, raw))))
 
     def move(
         self, ref: str, new: CommitId, expected: CommitId | None, reason: str, author: Author, *, force: bool = False
@@ -136,7 +146,9 @@ class History:
         with self.locked(), _translated():
             tagger = _signature(author)
             lines = f"object {commit}\ntype commit\ntag {name}\n".encode()
-            stamp = f"tagger {tagger.name} <{tagger.email}> {author.time} {_zone(author.offset)}\n\n{message.rstrip()}\n"
+            stamp = (
+                f"tagger {tagger.name} <{tagger.email}> {author.time} {_zone(author.offset)}\n\n{message.rstrip()}\n"
+            )
             oid = str(self._repo.write(ObjectType.TAG, lines + stamp.encode()))
         self.move(ref, CommitId(oid), None, f"tag {name}", author, force=force)
 

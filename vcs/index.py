@@ -46,6 +46,7 @@ class Index:
         self._layers = layers
         self._db = self._connect()
         self._names: dict[int, LayerId] = {}
+        self._unwritten: dict[bytes, Location] = {}
         self.refresh()
 
     def close(self) -> None:
@@ -55,10 +56,13 @@ class Index:
     def find(self, digest: bytes) -> Location | None:
         """Where an object lies, None if no layer that is indexed has it."""
         row = self._db.execute("SELECT layer, block, start, length FROM objects WHERE digest = ?", (digest,)).fetchone()
-        return Location(*row) if row else None
+        return Location(*row) if row else self._unwritten.get(digest)
 
     def __contains__(self, digest: bytes) -> bool:
-        return self._db.execute("SELECT 1 FROM objects WHERE digest = ?", (digest,)).fetchone() is not None
+        return (
+            digest in self._unwritten
+            or self._db.execute("SELECT 1 FROM objects WHERE digest = ?", (digest,)).fetchone() is not None
+        )
 
     def is_empty(self) -> bool:
         return self._db.execute("SELECT 1 FROM layers LIMIT 1").fetchone() is None
@@ -91,12 +95,17 @@ class Index:
         known = set(self.layers())
         if present == known:
             return False
-        with self._transaction():
-            known = set(self.layers())
-            for name in known - present:
-                self._remove(name)
-            for name in sorted(present - known):
-                self._add_file(name)
+        try:
+            with self._transaction():
+                known = set(self.layers())
+                for name in known - present:
+                    self._remove(name)
+                for name in sorted(present - known):
+                    self._add_file(name)
+        except sqlite3.OperationalError:
+            # On a full disk what is there can still be read.
+            for name in sorted(present - set(self.layers())):
+                self._remember(name)
         return True
 
     def rebuild(self) -> None:
@@ -169,6 +178,17 @@ class Index:
         number = cursor.lastrowid
         rows = sorted((place.digest, number, place.block, place.offset, place.length) for place in places)
         self._db.executemany("INSERT OR IGNORE INTO objects VALUES (?, ?, ?, ?, ?)", rows)
+
+    def _remember(self, name: LayerId) -> None:
+        """Hold a layer's places in memory, under a number that the database does not use."""
+        number = -1 - len(self._names)
+        self._names[number] = name
+        reader = LayerReader(self._layers / (name.hex() + SUFFIX))
+        try:
+            for place in reader.footer().places():
+                self._unwritten[place.digest] = Location(number, place.block, place.offset, place.length)
+        finally:
+            reader.close()
 
     def _remove(self, name: LayerId) -> None:
         (number,) = self._db.execute("SELECT id FROM layers WHERE name = ?", (name,)).fetchone()

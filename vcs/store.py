@@ -17,14 +17,16 @@ import contextlib
 import errno
 import fcntl
 import os
+import sqlite3
 from collections import OrderedDict
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vcs.encoding import digest as digest_of
-from vcs.errors import AlreadyExists, Corrupt, Denied, Missing, NoSpace, NotAStore, UnknownFormat
+from vcs.errors import AlreadyExists, Conflict, Corrupt, Denied, Missing, NoSpace, NotAStore, UnknownFormat
 from vcs.index import Index
 from vcs.layers.format import KIND_CHUNKS, KIND_TREES, SUFFIX, Place
 from vcs.layers.reader import LayerReader
@@ -266,6 +268,7 @@ class Batch:
         if not self._writer.objects:
             return
         self.layer, self.added = self._writer.finish()
+        # If this fails the layer stays: another process may have written the same one, and the next opening indexes it.
         self._store.index.add(self.layer, self.added, self._places())
 
     def close(self) -> None:
@@ -273,13 +276,12 @@ class Batch:
 
     def _places(self) -> Iterator[Place]:
         blocks, digests, lengths = self._writer.contents()
-        position = 0
+        objects = zip(digests, lengths, strict=True)
         for number, block in enumerate(blocks):
             offset = 0
-            for position in range(position, position + block.objects):
-                yield Place(digests[position], number, offset, lengths[position])
-                offset += lengths[position]
-            position += 1
+            for digest, length in islice(objects, block.objects):
+                yield Place(digest, number, offset, length)
+                offset += length
 
 
 def check_format(path: Path) -> None:
@@ -293,7 +295,9 @@ def check_format(path: Path) -> None:
         raise NotAStore(f"{path} is not a store: its format file is not one of ours", path=str(path))
     if int(words[2]) != FORMAT:
         raise UnknownFormat(
-            f"the store {path} has format {words[2]}; this program knows format {FORMAT}", path=str(path), found=words[2]
+            f"the store {path} has format {words[2]}; this program knows format {FORMAT}",
+            path=str(path),
+            found=words[2],
         )
 
 
@@ -318,3 +322,10 @@ def translated(what: str) -> Iterator[None]:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise Denied(f"{what}: {error.strerror}", path=error.filename) from error
         raise
+    except sqlite3.OperationalError as error:
+        text = str(error)
+        if "full" in text or "disk I/O" in text:
+            raise NoSpace(f"{what}: {text}") from error
+        if "locked" in text:
+            raise Conflict(f"{what}: another process has held the index for a minute") from error
+        raise Denied(f"{what}: {text}") from error

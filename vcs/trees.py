@@ -12,7 +12,7 @@ from itertools import accumulate, islice
 from typing import Protocol, cast
 
 from vcs.encoding import decode_root, decode_tree, encode_entries, encode_root, encode_tree_index, split
-from vcs.model import Chunked, Data, Entry, ObjectId, RootId, Tree, TreeId, TreeItem
+from vcs.model import Chunked, Data, Entry, ObjectId, RootId, Tree, TreeItem
 
 
 class Objects(Protocol):
@@ -53,7 +53,7 @@ class Directory:
     def lookup(self, name: bytes) -> Entry | None:
         """The entry with this name, or None."""
         if self._keys is None:
-            self._keys = [getattr(item, "first", None) or item.name for item in self._items]  # type: ignore[union-attr]
+            self._keys = [item.first if isinstance(item, TreeItem) else item.name for item in self._items]
         position = bisect_right(self._keys, name) - 1
         if position < 0:
             return None
@@ -118,13 +118,24 @@ def write_tree(sink: Sink, entries: Iterable[Entry]) -> Tree:
     items = [_write_node(sink, part) for part in split(ordered, _name)]
     while len(items) > 1:
         items = [_write_index(sink, part) for part in split(items, _first)]
-    below = sum(entry.content.entries for entry in ordered if isinstance(entry.content, Tree))
-    return Tree(
-        tree=items[0].digest,
-        entries=len(ordered) + below,
-        size=sum(_size_of(entry) for entry in ordered),
-        linked=sum(_linked_of(entry) for entry in ordered),
-    )
+    return Tree(items[0].digest, *sums_of(ordered))
+
+
+def sums_of(entries: Iterable[Entry]) -> tuple[int, int, int]:
+    """What a directory of these entries has at and below them: entries, bytes in files, entries with a hard link."""
+    count = size = linked = 0
+    for entry in entries:
+        content = entry.content
+        count += 1
+        if isinstance(content, Tree):
+            count += content.entries
+            size += content.size
+            linked += content.linked
+        else:
+            linked += entry.link is not None
+            if isinstance(content, (Data, Chunked)):
+                size += content.size
+    return count, size, linked
 
 
 def write_root(sink: Sink, root: Entry) -> RootId:
@@ -153,14 +164,3 @@ def _write_node(sink: Sink, entries: Sequence[Entry]) -> TreeItem:
 def _write_index(sink: Sink, items: Sequence[TreeItem]) -> TreeItem:
     digest = sink.put_tree(encode_tree_index(items))
     return TreeItem(items[0].first, digest, sum(item.count for item in items))
-
-
-def _size_of(entry: Entry) -> int:
-    return entry.content.size if isinstance(entry.content, (Data, Chunked, Tree)) else 0
-
-
-def _linked_of(entry: Entry) -> int:
-    return entry.content.linked if isinstance(entry.content, Tree) else int(entry.link is not None)
-
-
-__all__ = ["Directory", "Objects", "Sink", "TreeId", "differing_entries", "read_root", "write_root", "write_tree"]

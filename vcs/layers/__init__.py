@@ -1,6 +1,6 @@
 """Layers: the immutable files that hold objects.
 
-    format   the bytes: header, block table, object table, trailer (no I/O)
-    writer   objects in, one durable layer file out
-    reader   objects out of a layer file
+format   the bytes: header, block table, object table, trailer (no I/O)
+writer   objects in, one durable layer file out
+reader   objects out of a layer file
 """

@@ -41,7 +41,7 @@ KIND_TREES = 1
 KINDS = (KIND_CHUNKS, KIND_TREES)
 
 BLOCK_TARGET = {KIND_CHUNKS: 256 << 10, KIND_TREES: 64 << 10}
-"""A block is closed when it holds so many bytes (uncompressed). Trees are read at random, chunks with their neighbours."""
+"""A block is closed when it holds so many bytes (uncompressed). Trees are read at random, chunks in sequence."""
 BLOCK_MAX = 64 << 20
 """No reader accepts a longer one (uncompressed)."""
 
@@ -105,7 +105,9 @@ def check_header(data: bytes) -> None:
     if magic != MAGIC:
         raise Corrupt("a layer does not begin with its magic number")
     if version != VERSION or flags:
-        raise UnknownFormat(f"a layer has format version {version}.{flags}, this program knows {VERSION}", version=version)
+        raise UnknownFormat(
+            f"a layer has format version {version}.{flags}, this program knows {VERSION}", version=version
+        )
 
 
 def encode_footer(blocks: Sequence[Block], digests: Sequence[bytes], lengths: Sequence[int]) -> bytes:

@@ -15,6 +15,7 @@ import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import zstandard
 from blake3 import blake3
@@ -194,7 +195,7 @@ def _compress(parts: list[bytes], level: int) -> bytes:
     if compressor is None:
         compressor = zstandard.ZstdCompressor(level=level)
         setattr(_compressors, str(level), compressor)
-    return compressor.compress(data)  # type: ignore[no-any-return]
+    return cast(bytes, compressor.compress(data))
 
 
 def sync_directory(path: Path) -> None:
