@@ -1,0 +1,65 @@
+# On a fresh Debian 12 or later, as root:
+#   make demo    the story of a container's history, told for real
+#   make test    every test
+# Both install with apt and pip what is missing, and do nothing of the kind the second time.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+# Debian's own interpreter where it is new enough: a shim that comes first in PATH may lack the venv module.
+PYTHON ?= $(shell /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+                  && echo /usr/bin/python3 || echo python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# What containers need: an OCI runtime and the default seccomp profile.
+RUN_PACKAGES := python3-venv crun golang-github-containers-common git ca-certificates
+DEMO_PACKAGES := $(RUN_PACKAGES) mmdebstrap rsync
+TEST_PACKAGES := $(RUN_PACKAGES) runc fuse3 rsync acl attr libcap2-bin busybox-static zstd xz-utils strace e2fsprogs gcc libc6-dev
+BENCH_PACKAGES := $(RUN_PACKAGES) mmdebstrap rsync borgbackup
+
+.PHONY: help setup demo test lint format bench clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+	@echo 'make lint    ruff, mypy, import-linter'
+	@echo 'make bench   side by side with other tools (ARGS=--help for options)'
+	@echo 'make setup   only the virtual environment in $(VENV)'
+
+setup: $(READY)
+
+demo:
+	@.ci/install-packages $(DEMO_PACKAGES)
+	@$(MAKE) --no-print-directory setup
+	@$(BIN)/python -P benchmarks/demo.py $(ARGS)
+
+test:
+	@.ci/install-packages $(TEST_PACKAGES)
+	@$(MAKE) --no-print-directory setup
+	@$(BIN)/python -P -m pytest $(ARGS)
+
+bench:
+	@.ci/install-packages $(BENCH_PACKAGES)
+	@$(MAKE) --no-print-directory setup
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# An editable install, so that only a change of pyproject.toml makes it anew.
+$(READY): pyproject.toml
+	@echo 'Preparing the virtual environment in $(VENV) ...'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
