@@ -248,6 +248,16 @@ class History:
                 for index, entry in enumerate(self._repo.references[ref].log())
             ]  # fmt: skip
 
+    def user(self) -> tuple[str | None, str | None]:
+        """user.name and user.email as git would find them for this history: its own config, the user's, the system's."""
+        found: list[str | None] = []
+        for key in ("user.name", "user.email"):
+            try:
+                found.append(self._repo.config[key] or None)
+            except (KeyError, pygit2.GitError):
+                found.append(None)  # a config that git cannot read is no reason to refuse a commit
+        return found[0], found[1]
+
     # -- details
 
     def _commit(self, commit: str) -> pygit2.Commit:
