@@ -137,7 +137,7 @@ class Containers:
             return self.replace(now, msgspec.structs.replace(now.record, name=self._free_name(name, "")))
 
     def remove(self, container: Container) -> None:
-        """Forget a container and delete its uppers. The caller has made sure that it does not run, and holds its lock."""
+        """Forget a container and delete its uppers. The caller holds its lock, and knows that it does not run."""
         trash = self._directory / f"{_TRASH}{container.id}"
         container.paths.directory.rename(trash)
         sync_directory(self._directory)

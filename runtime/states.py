@@ -94,7 +94,7 @@ class States:
             return self._start_generation(now, commit, author, "rollback", keep=True)
 
     def undo_rollback(self, container: Container) -> Container:
-        """Return to the state before the last rollback; the state that is left is kept too. NotFound if there is none."""
+        """Return to the state before the last rollback, keeping the one that is left. NotFound if there is none."""
         with self._containers.changing(container) as now:
             self._must_be_stopped(now, "rolled back")
             previous = now.record.generation.previous
@@ -129,7 +129,7 @@ class States:
         ]
 
     def save(self, container: Container, author: Author) -> list[CommitId]:
-        """Commit every state of a container that differs from its head, under `refs/removed/<id>/`; the commits made."""
+        """Commit every state of a container that differs from its head, under `refs/removed/<id>/`."""
         saved = []
         for generation in container.record.generations:
             view = Container(msgspec.structs.replace(container.record, current=generation.number), container.paths)
@@ -176,7 +176,7 @@ class States:
     def _start_generation(
         self, container: Container, base: CommitId, author: Author, reason: str, *, keep: bool
     ) -> Container:
-        """Continue on `base` with an empty upper; the generation until now is kept, or deleted if all of it is in `base`."""
+        """Continue on `base` with an empty upper; the generation until now is kept, or deleted as all of it is in `base`."""
         record = container.record
         number = record.next_number
         self._history.move(record.ref(number), base, None, reason, author, force=True)
