@@ -1,7 +1,7 @@
 """Objects in, one durable layer file out.
 
-Full blocks are compressed by threads (zstd releases the GIL) while the caller reads and hashes on; they are written in
-the order they were filled, so the same objects in the same order give the same layer. Nothing is visible under a
+Full blocks are compressed by threads (zstd releases the GIL) while the caller reads and hashes on; one more thread
+writes them in the order they were filled, so the same objects in the same order give the same layer. Nothing is visible under a
 layer's name before all of it is on the disk.
 """
 
@@ -64,8 +64,9 @@ class LayerWriter:
         self._level = level
         self._threads = threads or os.cpu_count() or 1
         self._pending = {kind: _Pending(kind) for kind in KINDS}
-        self._queue: deque[tuple[_Pending, list[bytes], Future[bytes]]] = deque()
+        self._queue: deque[Future[None]] = deque()
         self._pool: ThreadPoolExecutor | None = None
+        self._scribe: ThreadPoolExecutor | None = None
         self._flusher: Future[None] | None = None
         self._unflushed = 0
         self._names: dict[int, list[bytes]] = {kind: [] for kind in KINDS}
@@ -100,7 +101,7 @@ class LayerWriter:
         for kind in KINDS:
             self._close_block(kind)
         while self._queue:
-            self._write_next()
+            self._queue.popleft().result()
         if self._fd < 0:
             self._open()
         self._write(encode_footer(self._blocks, self._digests, self._lengths))
@@ -134,16 +135,17 @@ class LayerWriter:
             self._submit(pending, names)
 
     def _submit(self, pending: _Pending, names: list[bytes]) -> None:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="compress")
-        future = self._pool.submit(_compress, pending.parts, self._level)
-        self._queue.append((pending, names, future))
-        while len(self._queue) > _QUEUED_BLOCKS or (self._queue and self._queue[0][2].done()):
-            self._write_next()
+        if self._pool is None or self._scribe is None:
+            self._pool = ThreadPoolExecutor(self._threads + 1, thread_name_prefix="compress")  # one may be flushing
+            self._scribe = ThreadPoolExecutor(1, thread_name_prefix="write")
+        compressed = self._pool.submit(_compress, pending.parts, self._level)
+        self._queue.append(self._scribe.submit(self._write_block, pending, names, compressed))
+        while len(self._queue) > _QUEUED_BLOCKS or (self._queue and self._queue[0].done()):
+            self._queue.popleft().result()
 
-    def _write_next(self) -> None:
-        pending, names, future = self._queue.popleft()
-        stored = future.result()
+    def _write_block(self, pending: _Pending, names: list[bytes], compressed: Future[bytes]) -> None:
+        """In the writing thread, which alone touches the file and the tables until finish() has waited for it."""
+        stored = compressed.result()
         if self._fd < 0:
             self._open()
         raw = len(stored) >= pending.length * _WORTH_IT
@@ -181,9 +183,10 @@ class LayerWriter:
         self._unflushed = 0
 
     def _stop_threads(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
+        for threads in (self._scribe, self._pool):
+            if threads is not None:
+                threads.shutdown(cancel_futures=True)
+        self._scribe = self._pool = None
         flusher, self._flusher = self._flusher, None
         if flusher is not None and not flusher.cancelled():
             flusher.result()
