@@ -1,0 +1,52 @@
+"""Whether a root has the command that is to be run: asked before an engine is started, for a clear answer.
+
+The engines look for themselves too, but report some failures too late (a script whose interpreter is missing fails
+after they have let go) and each in its own words. What cannot be decided here is left to them.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+
+from runtime.rootaccess import Root
+from runtime.stubs import KERNEL_TREES
+from vcs.errors import EngineError
+
+CANNOT_INVOKE = 126
+NOT_FOUND = 127
+
+
+def check_command(root: Root, name: str, environment: Sequence[str], cwd: str) -> None:
+    """EngineError with the fact `exit_code` (126 or 127) if `name` cannot be executed in this root."""
+    path = os.fsencode(name)
+    if b"/" in path:
+        candidates = [os.path.join(os.fsencode(cwd), path)]
+    else:
+        folders = next((item[5:] for item in environment if item.startswith("PATH=")), "")
+        candidates = [os.path.join(os.fsencode(folder or cwd), path) for folder in folders.split(":")]
+    denied = None
+    for candidate in candidates:
+        if root.resolve(candidate).startswith(KERNEL_TREES):
+            return
+        status = root.stat(candidate)
+        if status is None:
+            continue
+        if stat.S_ISREG(status.st_mode) and status.st_mode & 0o111:
+            _check_interpreter(root, candidate, name)
+            return
+        denied = "is a directory" if stat.S_ISDIR(status.st_mode) else "permission denied"
+    if denied:
+        raise EngineError(f"cannot run {name}: {denied}", exit_code=CANNOT_INVOKE, command=name)
+    raise EngineError(f"cannot run {name}: not found in the container", exit_code=NOT_FOUND, command=name)
+
+
+def _check_interpreter(root: Root, path: bytes, name: str) -> None:
+    head = root.read(path, 256) or b""
+    words = head.partition(b"\n")[0][2:].split() if head.startswith(b"#!") else []
+    if not words or not words[0].startswith(b"/") or root.resolve(words[0]).startswith(KERNEL_TREES):
+        return
+    if root.stat(words[0]) is None:
+        shown = os.fsdecode(words[0])
+        raise EngineError(f"cannot run {name}: its interpreter {shown} is missing", exit_code=NOT_FOUND, command=name)

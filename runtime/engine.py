@@ -1,0 +1,201 @@
+"""The OCI runtime that starts containers: crun or runc, whichever is there. Their differences end in this module.
+
+crun    refuses a hybrid cgroup hierarchy (cgroup v1 with an empty v2 at /sys/fs/cgroup/unified) unless that mount is
+        out of its sight; writes `TIME: message` to its log
+runc    takes it as it is; its log is asked for as JSON
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from runtime import mounts
+from runtime.command import CANNOT_INVOKE, NOT_FOUND
+from runtime.state import CGROUP_PREFIX
+from vcs.errors import EngineError
+
+KNOWN = ("crun", "runc")
+"""In order of preference: crun starts a container in half of runc's time."""
+SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_ENVIRONMENT = {"PATH": SEARCH_PATH}
+_CGROUP_ROOT = Path("/sys/fs/cgroup")
+_HYBRID = _CGROUP_ROOT / "unified"
+FAILED = 125
+"""Exit code if the container could not be set up, as Docker's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """An OCI runtime and the directory where it keeps its state."""
+
+    name: str
+    path: Path
+    state: Path
+
+    def run(self, container: str, bundle: Path, pid_file: Path, log: Path, console: str | None = None) -> list[str]:
+        """Arguments that create and start a container and return; its init is then a child of the caller, who must be
+        a subreaper. `console` is a socket that is sent the terminal."""
+        args = ["run", "--detach", "--bundle", str(bundle), "--pid-file", str(pid_file)]
+        if console:
+            args += ["--console-socket", console]
+        return self._arguments(log, *args, container)
+
+    def delete(self, container: str, log: Path) -> list[str]:
+        """Arguments that kill what is left of a container and forget it."""
+        return self._arguments(log, "delete", "--force", container)
+
+    def _arguments(self, log: Path, *args: str) -> list[str]:
+        # crun writes what goes wrong at the very end, in the container's process, to the container's stderr, in the
+        # log's format: so its log is text.
+        form = "json" if self.name == "runc" else "text"
+        return [str(self.path), "--root", str(self.state), "--log", str(log), "--log-format", form, *args]
+
+    def knows(self, container: str) -> bool:
+        """Whether the engine has state of this container, perhaps left by a crash."""
+        return (self.state / container).exists()
+
+    def forget(self, container: str, log: Path) -> None:
+        """Kill and remove whatever an earlier run of this container left behind: processes, state, cgroups."""
+        if self.knows(container):
+            wait(spawn(self.delete(container, log), (None, None, None)))
+        remove_cgroups(container)
+
+    def version(self) -> str:
+        """Such as `1.8.1`. EngineError if it does not say."""
+        status = self.path.stat()
+        return _version(str(self.path), status.st_mtime_ns, status.st_size)
+
+
+def find_engine(state: Path, name: str | None = None) -> Engine:
+    """The engine of this name or path, or the best one installed. EngineError if there is none."""
+    for candidate in (name,) if name else KNOWN:
+        folders = [""] if "/" in candidate else SEARCH_PATH.split(":")
+        for folder in folders:
+            path = Path(folder, candidate)
+            if os.access(path, os.X_OK) and path.is_file():
+                kind = "runc" if "runc" in path.name else "crun"
+                return Engine(kind, path.absolute(), state)
+    if name:
+        raise EngineError(f"there is no OCI runtime {name}", engine=name)
+    raise EngineError("there is no OCI runtime; install crun (or runc)", engine=None)
+
+
+@lru_cache(maxsize=8)
+def _version(path: str, _mtime_ns: int, _size: int) -> str:
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as output:
+        process = spawn([path, "--version"], (None, writer, None))
+        os.close(writer)
+        text = output.read().decode(errors="replace")
+    wait(process)
+    found = re.search(r"version (\S+)", text)
+    if not found:
+        raise EngineError(f"{path} does not tell its version", engine=path)
+    return found[1]
+
+
+def spawn(arguments: list[str], stdio: tuple[int | None, int | None, int | None]) -> int:
+    """Start an engine with these standard streams (None: /dev/null); returns its pid.
+
+    Signals are as at login, not as Python set them: an ignored SIGPIPE would be inherited by the container. The
+    environment is empty but for PATH: a LISTEN_FDS or NOTIFY_SOCKET would pass descriptors on.
+    """
+    actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = []
+    for number, source in enumerate(stdio):
+        if source is None:
+            actions.append((os.POSIX_SPAWN_OPEN, number, "/dev/null", os.O_RDWR, 0))
+        else:
+            actions.append((os.POSIX_SPAWN_DUP2, source, number))
+    default = [number for number in signal.valid_signals() if number not in (signal.SIGKILL, signal.SIGSTOP)]
+    try:
+        return os.posix_spawn(
+            arguments[0], arguments, _ENVIRONMENT, file_actions=actions, setsigmask=(), setsigdef=default
+        )
+    except OSError as error:
+        raise EngineError(f"cannot start {arguments[0]}: {error.strerror}", engine=arguments[0]) from error
+
+
+def wait(pid: int) -> int:
+    """Wait for a child; its exit code, 128 + the signal if it was killed."""
+    return exit_code(os.waitpid(pid, 0)[1])
+
+
+def exit_code(status: int) -> int:
+    """A wait status as a shell would show it."""
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def hide_hybrid_cgroup() -> None:
+    """Unmount the v2 part of a hybrid cgroup hierarchy, in the caller's mount namespace, which must be its own."""
+    with suppress(OSError):
+        if mounts.file_system_type(os.fsencode(_CGROUP_ROOT)) == mounts.CGROUP2_MAGIC:
+            return
+        if mounts.file_system_type(os.fsencode(_HYBRID)) == mounts.CGROUP2_MAGIC:
+            mounts.umount(os.fsencode(_HYBRID), mounts.MNT_DETACH)
+
+
+def remove_cgroups(container: str) -> None:
+    """Remove the container's cgroup from every hierarchy. Its processes must have ended; the kernel may take a moment
+    to notice, so a busy one is tried for up to a second."""
+    name = f"{CGROUP_PREFIX}{container}"
+    deadline = time.monotonic() + 1
+    for directory in [_CGROUP_ROOT / name, *_CGROUP_ROOT.glob(f"*/{name}")]:
+        while directory.exists() and not _remove_tree(directory) and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+
+def _remove_tree(directory: Path) -> bool:
+    """rmdir from the leaves up; a cgroup's files cannot be and need not be removed."""
+    try:
+        for path, _, _ in os.walk(directory, topdown=False):
+            Path(path).rmdir()
+    except OSError:
+        return False
+    return True
+
+
+def failure(engine: Engine, log: Path, code: int) -> EngineError:
+    """The engine's last complaint as one line, with the facts `engine`, `line` and `exit_code` (125, 126 or 127)."""
+    lines = [_message(line) for line in _read(log).splitlines() if line.strip()]
+    line = lines[-1] if lines else f"it exited with code {code} and said nothing"
+    return EngineError(
+        f"{engine.name} could not start the container: {line}",
+        engine=engine.name,
+        line=line,
+        exit_code=_docker_code(line),
+    )
+
+
+def _read(log: Path) -> str:
+    try:
+        return log.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _message(line: str) -> str:
+    if line.startswith("{"):
+        with suppress(ValueError):
+            return str(json.loads(line)["msg"]).replace("\n", " ")
+    return re.sub(r"^\d{4}-\S+Z: ", "", line)
+
+
+_CRUN_COMMAND = re.compile(r"^(executable file|open executable|exec container process|cannot find executable)")
+_RUNC_COMMAND = re.compile(r'exec: "')
+
+
+def _docker_code(line: str) -> int:
+    """126 and 127 only for complaints about the command itself, not for a file that the engine missed elsewhere."""
+    if not (_CRUN_COMMAND.search(line) or _RUNC_COMMAND.search(line)):
+        return FAILED
+    text = line.lower()
+    return NOT_FOUND if "not found" in text or "no such file" in text else CANNOT_INVOKE

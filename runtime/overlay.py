@@ -1,0 +1,163 @@
+"""A kernel overlayfs: a read-only lower, and an upper that takes what a container writes.
+
+Options, and why (Documentation/filesystems/overlayfs.rst):
+
+    index=off         the lower's files have no stable handles over a restart of its FUSE server
+    uuid=null         do not mark the upper with an identity of its own (Linux 6.6)
+    redirect_dir=on   renaming a directory of the lower copies nothing
+    metacopy=on       chmod, chown and rename of a file copy no data
+    xino=off          inode numbers need not be folded; the lower is one file system
+
+A kernel that does not know one of them is asked again without it; `Overlay.dropped` says which.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime import mounts
+from vcs.errors import EngineError, NoSpace
+
+OPTIONS: tuple[tuple[bytes, bytes], ...] = (
+    (b"uuid", b"null"),
+    (b"xino", b"off"),
+    (b"index", b"off"),
+    (b"metacopy", b"on"),
+    (b"redirect_dir", b"on"),
+)
+"""Newest first: the order in which a kernel that refuses is asked with one less."""
+
+_OVERLAY_XATTR = "trusted.overlay."
+_ESCAPED_XATTR = "trusted.overlay.overlay."
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """A mounted overlay. It belongs to the mount namespace it was made in and ends with it."""
+
+    root: int
+    """Descriptor of its root directory (close-on-exec); the caller closes it."""
+    target: Path
+    dropped: tuple[str, ...]
+    """Options that this kernel does not have."""
+
+
+def never_mounted(work: Path) -> bool:
+    """Whether no overlay has ever used this work directory: the kernel makes `work/work` at the first mount. The upper
+    beside it then says nothing, not even by its own attributes."""
+    return not (work.is_dir() and any(os.scandir(work)))
+
+
+def prepare_upper(lower: Path, upper: Path, work: Path) -> None:
+    """Make `upper` and `work` if they are missing, and give an upper that was never mounted its attributes.
+
+    An overlay's root shows the attributes of its upper, so a new upper starts with the lower's: owner, mode, times and
+    extended attributes. NoSpace if the disk is full.
+    """
+    try:
+        work.mkdir(mode=0o700, parents=True, exist_ok=True)
+        upper.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if never_mounted(work):
+            _copy_attributes(lower, upper)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(f"no space for a container's files at {upper.parent}", path=str(upper)) from error
+        raise EngineError(f"cannot prepare {upper}: {error.strerror}", path=str(upper)) from error
+
+
+def mount_overlay(lower: Path, upper: Path, work: Path, target: Path) -> Overlay:
+    """Mount an overlay at `target` in the caller's mount namespace. EngineError if the kernel refuses."""
+    with ExitStack() as stack:
+        layers = {}
+        for key, path in ((b"lowerdir", lower), (b"upperdir", upper), (b"workdir", work)):
+            layers[key] = _open_directory(path)
+            stack.callback(os.close, layers[key])
+        root, dropped = _make(layers, upper)
+        try:
+            mounts.attach(root, os.fsencode(target))
+        except OSError as error:
+            os.close(root)
+            raise EngineError(f"cannot mount at {target}: {error.strerror}", target=str(target)) from error
+    return Overlay(root, target, dropped)
+
+
+def _make(layers: dict[bytes, int], upper: Path) -> tuple[int, tuple[str, ...]]:
+    options = list(OPTIONS)
+    unknown: list[str] = []
+    while True:
+        try:
+            with mounts.FsContext(b"overlay") as context:
+                return _configure(context, layers, options, unknown), tuple(unknown)
+        except _RefusedError as refused:
+            # Before Linux 6.5 an unknown option is only noticed at the end, unnamed: leave out one more, newest first.
+            if not options or refused.number != errno.EINVAL or refused.messages:
+                raise _explain(refused, layers[b"upperdir"], upper) from refused
+            unknown.append(options.pop(0)[0].decode())
+        except OSError as error:
+            raise EngineError(f"this kernel cannot mount overlayfs: {error.strerror}") from error
+
+
+class _RefusedError(Exception):
+    def __init__(self, number: int, messages: list[str]) -> None:
+        super().__init__(os.strerror(number))
+        self.number = number
+        self.messages = messages
+
+
+def _configure(
+    context: mounts.FsContext,
+    layers: dict[bytes, int],
+    options: list[tuple[bytes, bytes]],
+    unknown: list[str],
+) -> int:
+    """Set everything and mount. Options that the kernel says it does not know go from `options` to `unknown`."""
+    for key, value in tuple(options):
+        try:
+            context.set(key, value)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            context.messages()
+            options.remove((key, value))
+            unknown.append(key.decode())
+    try:
+        # A path of this form has no comma, colon or backslash, which overlayfs would read as syntax, and it is short.
+        for key, fd in layers.items():
+            context.set(key, b"/proc/self/fd/%d" % fd)
+        return context.mount()
+    except OSError as error:
+        raise _RefusedError(error.errno or errno.EIO, context.messages()) from error
+
+
+def _explain(refused: _RefusedError, upper_fd: int, upper: Path) -> EngineError:
+    facts = {"upper": str(upper), "errno": errno.errorcode.get(refused.number, str(refused.number))}
+    if mounts.file_system_type(upper_fd) == mounts.OVERLAYFS_MAGIC:
+        return EngineError(
+            f"{upper.parent} lies on overlayfs, which cannot hold what a container writes; "
+            "put the store on a disk file system (ext4, xfs, btrfs) or tmpfs, such as a volume",
+            **facts,
+        )
+    said = "; ".join(refused.messages) or os.strerror(refused.number)
+    return EngineError(f"the kernel refused the overlay for {upper.parent}: {said}", **facts)
+
+
+def _open_directory(path: Path) -> int:
+    try:
+        return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise EngineError(f"cannot open {path}: {error.strerror}", path=str(path)) from error
+
+
+def _copy_attributes(source: Path, target: Path) -> None:
+    """Owner, mode, extended attributes and times. Overlayfs's own attributes stay behind, escaped ones are content."""
+    status = source.stat()
+    os.chown(target, status.st_uid, status.st_gid)
+    target.chmod(status.st_mode & 0o7777)
+    for name in os.listxattr(source):
+        if not name.startswith(_OVERLAY_XATTR) or name.startswith(_ESCAPED_XATTR):
+            os.setxattr(target, name, os.getxattr(source, name))
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))

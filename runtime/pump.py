@@ -1,0 +1,58 @@
+"""A thread that carries a container's output to where it belongs.
+
+A container never gets the caller's own files or terminal as output (it could read and change them), but pipes. Bytes go
+from pipe to file inside the kernel (splice(2)) where it can.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import threading
+
+_CHUNK = 1 << 20
+
+
+class Pump(threading.Thread):
+    """Copies `source` to `sink` until the end, then closes both. If the sink refuses, the source is closed, so that
+    whoever writes to it learns (SIGPIPE)."""
+
+    def __init__(self, source: int, sink: int) -> None:
+        super().__init__(daemon=True)
+        self._source = source
+        self._sink = sink
+        self._splice = True
+
+    def run(self) -> None:
+        try:
+            while self._step():
+                pass
+        finally:
+            os.close(self._source)
+            os.close(self._sink)
+
+    def _step(self) -> bool:
+        try:
+            if self._splice:
+                return os.splice(self._source, self._sink, _CHUNK) > 0
+            return self._copy()
+        except BlockingIOError:
+            # The caller's output may be non-blocking; so be it.
+            select.select([], [self._sink], [])
+            return True
+        except OSError as error:
+            if self._splice and error.errno == errno.EINVAL:
+                self._splice = False
+                return True
+            return False
+
+    def _copy(self) -> bool:
+        view = memoryview(os.read(self._source, 65536))
+        ended = not view
+        while view:
+            try:
+                view = view[os.write(self._sink, view) :]
+            except BlockingIOError:
+                select.select([], [self._sink], [])
+        return not ended

@@ -1,0 +1,58 @@
+"""Signals as bytes in a pipe, to be waited for together with other descriptors."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+FORWARDED = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+"""Signals meant for the container when a process that stands for it receives them."""
+
+_Handler = Callable[[int, FrameType | None], Any] | int | None
+
+
+class SignalPipe:
+    """While open, the given signals do nothing but make `fd` readable. Only the main thread can have signals; in any
+    other the pipe just stays empty."""
+
+    def __init__(self, numbers: Iterable[int]) -> None:
+        self._numbers = tuple(numbers)
+        self._old: dict[int, _Handler] = {}
+        self._old_wakeup = -1
+        self.fd, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def __enter__(self) -> SignalPipe:
+        if threading.current_thread() is threading.main_thread():
+            self._old_wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+            self._old = {number: signal.signal(number, _nothing) for number in self._numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._old:
+            for number, handler in self._old.items():
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            signal.set_wakeup_fd(self._old_wakeup)
+        os.close(self.fd)
+        os.close(self._writer)
+
+    def read(self) -> list[int]:
+        """The signals that came since the last call, in order."""
+        with suppress(BlockingIOError):
+            return [number for number in os.read(self.fd, 4096) if number in self._numbers]
+        return []
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    """The wakeup descriptor has the signal already."""

@@ -1,0 +1,392 @@
+"""The process that stands between a container and the world, from before its first mount until after its last byte.
+
+    caller ──fork── supervisor ──spawn── engine run --detach
+                        └── init of the container (a child: the supervisor is a subreaper)
+
+The supervisor has a session of its own, so a terminal's signals and hang-up never reach it; the caller passes signals
+on over the control socket. If the caller is killed, the container goes on and its exit is recorded all the same. The
+supervisor's mount namespace holds the overlay: if everything is killed, nothing stays mounted.
+
+On the control socket (SOCK_SEQPACKET): the caller sends signal numbers, one byte each; the supervisor sends JSON:
+`terminal` (with the master's descriptor), `started`, and last `exit` or `error`.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import resource
+import select
+import signal
+import socket
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from runtime import bundle, command, engine, mounts, overlay, seccomp, stubs
+from runtime.engine import Engine
+from runtime.identity import resolve_user
+from runtime.pump import Pump
+from runtime.rootaccess import Root
+from runtime.signals import FORWARDED, SignalPipe
+from runtime.state import Process, Run, RunPaths, boot_id, save_exit, save_run
+from runtime.terminal import set_window_size
+from vcs.errors import EngineError, TreeringError
+
+_PATIENCE = 3
+"""The so-manieth SIGINT or SIGTERM kills: a first process without a handler ignores them (pid_namespaces(7))."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All that a supervisor needs; fixed before the fork."""
+
+    paths: RunPaths
+    spec: bundle.LaunchSpec
+    image: Mapping[str, Any]
+    lower: Path
+    engine: Engine
+    run: str
+    control: socket.socket
+    keep: tuple[int, ...]
+    """Descriptors to keep open until the container has ended: locks and leases."""
+    output: int | None
+    """Where stdout and stderr go if not to the caller's: a log's descriptor."""
+    detach: bool
+    terminal_size: tuple[int, int] | None
+
+
+def supervise(job: Job) -> NoReturn:
+    """The whole life of a supervisor, in a freshly forked process. Never returns, never raises."""
+    code = engine.FAILED
+    try:
+        gc.disable()
+        code = _Supervisor(job).run()
+    finally:
+        os._exit(code)
+
+
+@dataclass(slots=True)
+class _Streams:
+    """The caller's standard streams, moved out of the way; None where it has none."""
+
+    stdin: int | None
+    stdout: int | None
+    stderr: int | None
+    pumps: list[tuple[int, int]] = field(default_factory=list)
+
+
+class _Supervisor:
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._paths = job.paths
+        self._control: socket.socket | None = job.control
+        self._impatience = 0
+        self._waiting_signals: list[int] = []
+        self._init_fd: int | None = None
+        self._streams = _Streams(None, None, None)
+        self._pumps: list[Pump] = []
+        me = Process.of(os.getpid())
+        assert me is not None
+        self._run = Run(job.run, job.spec.id, boot_id(), job.engine.name, me)
+
+    def run(self) -> int:
+        """Set up, wait, clean up; returns the exit code that was recorded."""
+        with SignalPipe(FORWARDED) as self._signals:
+            self._isolate()
+            save_run(self._paths.directory, self._run)
+            error: TreeringError | None = None
+            try:
+                code = self._contain()
+            except TreeringError as caught:
+                error = caught
+            except Exception as caught:
+                error = EngineError(f"the container could not be set up: {type(caught).__name__}: {caught}")
+            if error:
+                code = int(error.facts.get("exit_code", engine.FAILED))
+            self._finish(code, error)
+        return code
+
+    def _isolate(self) -> None:
+        os.setsid()
+        os.chdir("/")
+        os.umask(0o022)
+        _close_all_but({0, 1, 2, self._job.control.fileno(), self._signals.fd, *self._fds()})
+        self._streams = self._take_streams()
+        mounts.become_subreaper()
+        mounts.set_process_name(b"treering-run")
+
+    def _fds(self) -> Iterable[int]:
+        # The write end of the signal pipe is the wakeup descriptor.
+        wakeup = signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+        yield from (wakeup, *self._job.keep)
+        if self._job.output is not None:
+            yield self._job.output
+
+    def _take_streams(self) -> _Streams:
+        job = self._job
+        stdin = _duplicate(0) if job.spec.interactive and not job.spec.tty and not job.detach else None
+        if job.detach or job.output is not None:
+            streams = _Streams(stdin, job.output, job.output)
+        else:
+            streams = _Streams(stdin, _duplicate(1), _duplicate(2))
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for number in (0, 1, 2):
+            os.dup2(null, number)
+        os.close(null)
+        return streams
+
+    def _contain(self) -> int:
+        paths, spec = self._paths, self._job.spec
+        self._job.engine.forget(spec.id, paths.engine_log)
+        for leftover in (paths.pid_file, paths.engine_log):
+            leftover.unlink(missing_ok=True)
+        mounts.private_mount_namespace()
+        if self._job.engine.name == "crun":
+            engine.hide_hybrid_cgroup()
+        self._set_up()
+        init = self._start()
+        self._init_fd = os.pidfd_open(init)
+        self._run = replace(self._run, init=Process.of(init))
+        save_run(paths.directory, self._run)
+        self._tell({"started": init})
+        self._deliver(self._waiting_signals)
+        self._waiting_signals = []
+        self._pump()
+        if self._job.detach:
+            self._hang_up()
+        self._wait_for(self._init_fd)
+        return engine.wait(init)
+
+    def _set_up(self) -> None:
+        """Mount the root and write the bundle."""
+        job, paths = self._job, self._paths
+        overlay.prepare_upper(job.lower, paths.upper, paths.work)
+        mounted = overlay.mount_overlay(job.lower, paths.upper, paths.work, paths.rootfs)
+        try:
+            root = Root(mounted.root)
+            who = resolve_user(bundle.user(job.spec, job.image), root.read)
+            cwd = bundle.working_directory(job.spec, job.image)
+            placed, missing = stubs.place(root, bundle.mount_targets(cwd))
+            args = bundle.command(job.spec, job.image)
+            environment = bundle.environment(job.spec, job.image, who.home)
+            command.check_command(root, args[0], environment, cwd)
+            stubs.make_stubs(root, missing, paths.stubs)
+        except OSError as error:
+            raise EngineError(f"the container's root cannot be prepared: {error}") from error
+        finally:
+            os.close(mounted.root)
+        for name, content in bundle.etc_files(job.spec.hostname, _host_resolv_conf()).items():
+            (paths.etc / name).write_bytes(content)
+        granted = bundle.grantable(bundle.DEFAULT_CAPABILITIES, _bounding_set())
+        host = bundle.Host(
+            etc=paths.etc,
+            rootfs=paths.rootfs,
+            seccomp=seccomp.to_oci(seccomp.load_profile(), granted),
+            capabilities=granted,
+            open_files=resource.getrlimit(resource.RLIMIT_NOFILE),
+            terminal_size=job.terminal_size,
+        )
+        _write_config(paths.bundle, bundle.config(job.spec, job.image, who, placed, host))
+
+    def _start(self) -> int:
+        """Run the engine; returns the pid of the container's init. EngineError if the engine fails."""
+        job = self._job
+        code = self._run_engine_with_terminal() if job.spec.tty else self._run_engine()
+        if code:
+            raise engine.failure(job.engine, self._paths.engine_log, code)
+        return int(self._paths.pid_file.read_text())
+
+    def _run_engine(self) -> int:
+        streams, paths = self._streams, self._paths
+        stdout = self._pipe(streams.stdout)
+        # One pipe for both keeps the order of what goes to one place.
+        stderr = stdout if _same_file(streams.stdout, streams.stderr) else self._pipe(streams.stderr)
+        args = self._job.engine.run(self._job.spec.id, paths.bundle, paths.pid_file, paths.engine_log)
+        try:
+            return engine.wait(engine.spawn(args, (streams.stdin, stdout, stderr)))
+        finally:
+            for fd in {streams.stdin, stdout, stderr}:
+                if fd is not None:
+                    os.close(fd)
+            streams.stdin = None
+
+    def _pipe(self, sink: int | None) -> int | None:
+        if sink is None:
+            return None
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        self._streams.pumps.append((reader, sink))
+        return writer
+
+    def _pump(self) -> None:
+        """From here on the container's output flows. Not earlier: the engine's own complaints are in the same pipe."""
+        self._pumps = [Pump(source, sink) for source, sink in self._streams.pumps]
+        for pump in self._pumps:
+            pump.start()
+
+    def _run_engine_with_terminal(self) -> int:
+        """The engine sends the terminal's master side to a socket of ours (console-socket)."""
+        job, paths = self._job, self._paths
+        directory = os.open(paths.directory, os.O_PATH | os.O_CLOEXEC)
+        # The kernel takes paths of up to 107 bytes only for a socket; this one is short wherever the store is.
+        address = f"/proc/{os.getpid()}/fd/{directory}/console.sock"
+        (paths.directory / "console.sock").unlink(missing_ok=True)
+        try:
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(address)
+                listener.listen(1)
+                args = job.engine.run(job.spec.id, paths.bundle, paths.pid_file, paths.engine_log, address)
+                process = engine.spawn(args, (None, None, None))
+                self._receive_terminal(listener, process)
+                return engine.wait(process)
+        finally:
+            (paths.directory / "console.sock").unlink(missing_ok=True)
+            os.close(directory)
+
+    def _receive_terminal(self, listener: socket.socket, process: int) -> None:
+        """Wait for the master side, or for the engine to end without having sent it."""
+        ended = os.pidfd_open(process)
+        try:
+            poll = select.poll()
+            poll.register(listener, select.POLLIN)
+            poll.register(ended, select.POLLIN)
+            if listener.fileno() not in dict(poll.poll()):
+                return
+            connection, _ = listener.accept()
+            with connection:
+                _, fds, _, _ = socket.recv_fds(connection, 4096, 1)
+        finally:
+            os.close(ended)
+        if fds:
+            self._hand_over(fds[0])
+
+    def _hand_over(self, master: int) -> None:
+        """The caller serves the terminal; without one, what it prints goes to the log."""
+        os.set_inheritable(master, False)
+        if self._job.terminal_size:
+            set_window_size(master, self._job.terminal_size)
+        if self._job.detach:
+            sink = self._streams.stdout
+            self._streams.pumps.append((master, os.open(os.devnull, os.O_WRONLY) if sink is None else sink))
+            return
+        if self._control:
+            with suppress(OSError):
+                socket.send_fds(self._control, [json.dumps({"terminal": True}).encode()], [master])
+        os.close(master)
+
+    def _wait_for(self, process: int) -> None:
+        """Pass signals on until a process (a pidfd) has ended."""
+        while True:
+            poll = select.poll()
+            for fd in (process, self._signals.fd, *((self._control.fileno(),) if self._control else ())):
+                poll.register(fd, select.POLLIN)
+            ready = dict(poll.poll())
+            if self._signals.fd in ready:
+                self._deliver(self._signals.read())
+            if self._control and self._control.fileno() in ready:
+                self._listen(self._control)
+            if process in ready:
+                return
+
+    def _listen(self, control: socket.socket) -> None:
+        try:
+            numbers = control.recv(64)
+        except OSError:
+            numbers = b""
+        if numbers:
+            self._deliver(numbers)
+        else:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._control:
+            self._control.close()
+            self._control = None
+
+    def _deliver(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            if self._init_fd is None:
+                self._waiting_signals.append(number)
+                continue
+            self._impatience += number in (signal.SIGINT, signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._init_fd, signal.SIGKILL if self._impatience >= _PATIENCE else number)
+
+    def _finish(self, code: int, error: TreeringError | None) -> None:
+        """Write the exit down, remove every trace, deliver the last output, and say so: in this order."""
+        paths, container = self._paths, self._job.spec.id
+        deleting = None
+        if self._job.engine.knows(container):
+            deleting = engine.spawn(self._job.engine.delete(container, paths.engine_log), (None, None, None))
+        with suppress(OSError):  # a full disk must not keep the container's end from its caller
+            save_exit(paths.directory, self._run, code, str(error) if error else None)
+        if deleting:
+            engine.wait(deleting)
+        engine.remove_cgroups(container)
+        paths.pid_file.unlink(missing_ok=True)
+        for flags in (0, mounts.MNT_DETACH):
+            with suppress(OSError):
+                mounts.umount(os.fsencode(paths.rootfs), flags | mounts.UMOUNT_NOFOLLOW)
+        for pump in self._pumps:
+            pump.join()
+        if error:
+            self._tell({"error": str(error), "kind": error.kind, "facts": {**error.facts, "exit_code": code}})
+        else:
+            self._tell({"exit": code})
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        if self._control:
+            with suppress(OSError):
+                self._control.send(json.dumps(message, default=_text).encode())
+
+
+def _text(value: object) -> str:
+    return os.fsdecode(value) if isinstance(value, bytes) else str(value)
+
+
+def _close_all_but(keep: set[int]) -> None:
+    """Close every other descriptor: a lock or a database that the caller had open must not live on in here."""
+    low = 0
+    for fd in sorted(keep):
+        os.closerange(low, fd)
+        low = fd + 1
+    os.closerange(low, 1 << 30)
+    for fd in keep - {0, 1, 2}:
+        os.set_inheritable(fd, False)
+
+
+def _duplicate(fd: int) -> int | None:
+    try:
+        return os.dup(fd)
+    except OSError:
+        return None
+
+
+def _same_file(one: int | None, other: int | None) -> bool:
+    return one is not None and other is not None and os.path.sameopenfile(one, other)
+
+
+def _host_resolv_conf() -> bytes:
+    try:
+        return Path("/etc/resolv.conf").read_bytes()
+    except OSError:
+        return b""
+
+
+def _bounding_set() -> int:
+    for line in Path("/proc/self/status").read_bytes().splitlines():
+        if line.startswith(b"CapBnd:"):
+            return int(line[7:], 16)
+    return 0
+
+
+def _write_config(directory: Path, config: dict[str, Any]) -> None:
+    try:
+        data = json.dumps(config, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise EngineError(f"the OCI runtime only takes UTF-8, not {error.object[error.start :][:20]!r}") from error
+    (directory / "config.json").write_bytes(data)

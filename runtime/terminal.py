@@ -1,0 +1,157 @@
+"""The user's end of a container's terminal: bytes from one to the other, raw mode, window size.
+
+The container has a terminal of its own, of which the engine sends us the master side. The user's terminal is in raw
+mode meanwhile: Ctrl-C is a byte, which the container's terminal turns into SIGINT for its foreground process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import struct
+import termios
+import tty
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+_CHUNK = 65536
+_END_OF_FILE = b"\x04"
+
+
+def window_size(fd: int) -> tuple[int, int] | None:
+    """Columns and rows of a terminal; None if `fd` is none or its size is unknown."""
+    with suppress(OSError):
+        rows, columns = struct.unpack("HHHH", fcntl.ioctl(fd, termios.TIOCGWINSZ, bytes(8)))[:2]
+        if rows and columns:
+            return columns, rows
+    return None
+
+
+def set_window_size(fd: int, size: tuple[int, int]) -> None:
+    """Give a terminal a size in columns and rows. Its foreground process group is told (SIGWINCH)."""
+    with suppress(OSError):
+        fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
+
+
+@contextmanager
+def raw_mode(fd: int) -> Iterator[None]:
+    """Keep a terminal in raw mode and restore it afterwards, whatever happens. Nothing if `fd` is no terminal."""
+    try:
+        saved = termios.tcgetattr(fd)
+    except (termios.error, OSError):
+        yield
+        return
+    tty.setraw(fd, termios.TCSADRAIN)
+    try:
+        yield
+    finally:
+        with suppress(termios.error):
+            termios.tcsetattr(fd, termios.TCSADRAIN, saved)
+
+
+class TerminalProxy:
+    """Copies between the user (`source`, `sink`) and a terminal's master, a step whenever a descriptor is ready.
+
+    `source` None passes no input on. Owns and closes `master`.
+    """
+
+    def __init__(self, master: int, source: int | None, sink: int) -> None:
+        self.master: int | None = master
+        self._source = source
+        self._sink = sink
+        self._pending = b""
+        os.set_blocking(master, False)
+        self.resize()
+
+    def resize(self) -> None:
+        """Give the container's terminal the size of the user's."""
+        size = window_size(self._sink) or (window_size(self._source) if self._source is not None else None)
+        if size and self.master is not None:
+            set_window_size(self.master, size)
+
+    def interests(self) -> dict[int, int]:
+        """What to poll for: descriptor -> poll events."""
+        wanted: dict[int, int] = {}
+        if self.master is None:
+            return wanted
+        wanted[self.master] = select.POLLIN | (select.POLLOUT if self._pending else 0)
+        if self._source is not None and len(self._pending) < _CHUNK:
+            wanted[self._source] = select.POLLIN
+        return wanted
+
+    def ready(self, fd: int, events: int) -> None:
+        """Move bytes for a descriptor that poll returned."""
+        if fd == self._source:
+            self._from_user()
+        elif fd == self.master:
+            if events & select.POLLOUT:
+                self._to_container()
+            if events & ~select.POLLOUT:
+                self._from_container()
+
+    def drain(self) -> None:
+        """Copy what the container wrote before it ended, and close."""
+        while self.master is not None:
+            self._from_container(last=True)
+
+    def close(self) -> None:
+        """Hang up: the container's session gets SIGHUP and end of file."""
+        if self.master is not None:
+            os.close(self.master)
+            self.master = None
+
+    def _from_user(self) -> None:
+        assert self._source is not None
+        is_terminal = os.isatty(self._source)
+        try:
+            data = os.read(self._source, _CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._source = None
+            if is_terminal:
+                self.close()
+                return
+        # A file or pipe that ends is an end of file for whoever reads the container's terminal too.
+        self._pending += data or _END_OF_FILE
+        self._to_container()
+
+    def _to_container(self) -> None:
+        if self.master is None:
+            return
+        try:
+            self._pending = self._pending[os.write(self.master, self._pending) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._pending = b""
+
+    def _from_container(self, last: bool = False) -> None:
+        if self.master is None:
+            return
+        try:
+            data = os.read(self.master, _CHUNK)
+        except BlockingIOError:
+            if last:
+                self.close()
+            return
+        except OSError:
+            data = b""
+        if not data or not _write_all(self._sink, data):
+            self.close()
+
+
+def _write_all(fd: int, data: bytes) -> bool:
+    """Write everything; False if nobody is there to read it."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            select.select([], [fd], [])
+        except OSError:
+            return False
+    return True
