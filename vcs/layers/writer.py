@@ -1,8 +1,8 @@
 """Objects in, one durable layer file out.
 
 Full blocks are compressed by threads (zstd releases the GIL) while the caller reads and hashes on; one more thread
-writes them in the order they were filled, so the same objects in the same order give the same layer. Nothing is visible under a
-layer's name before all of it is on the disk.
+writes them in the order they were filled, so the same objects in the same order give the same layer. Nothing is
+visible under a layer's name before all of it is on the disk.
 """
 
 from __future__ import annotations
@@ -160,8 +160,13 @@ class LayerWriter:
         self._flush_behind(len(stored))
 
     def _open(self) -> None:
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        while self._fd < 0:
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.fstat(fd).st_nlink:
+                self._fd = fd
+            else:  # between open and flock another process took it for abandoned, and removed it
+                os.close(fd)
         self._write(header())
         assert self._offset == HEADER.size
 
