@@ -16,18 +16,15 @@ from vcs.attributes import is_kept
 from vcs.blobs import CHUNK_MAX, BlobWriter, put_data
 from vcs.decompress import Limits, decompressed
 from vcs.errors import BadInput
-from vcs.importer import ImportResult, Progress
+from vcs.importer import ImportResult
 from vcs.links import NO_TREE
 from vcs.model import Chunked, Content, Data, Device, Entry, Special, Symlink, Tree
+from vcs.progress import Meter, Progress
 from vcs.snapshot import split_path
 from vcs.tar.acl import acl_from_text
 from vcs.tar.reader import Member, TarReader, located
 from vcs.tar.stream import Readable
 from vcs.trees import Sink, write_root
-
-_REPORT_FILES = 64
-_REPORT_BYTES = 8 << 20
-"""Either takes a few milliseconds."""
 
 _TARGET_MAX = 4095
 """PATH_MAX less its NUL: what symlink(2) takes."""
@@ -55,7 +52,7 @@ class _TarImport:
         self._reader = TarReader(decompressed(stream, limits))
         self._sink = sink
         self._builder = TreeBuilder()
-        self._meter = _Meter(progress)
+        self._meter = Meter(progress)
         self._acls = _Acls()
 
     def run(self) -> ImportResult:
@@ -122,26 +119,6 @@ class _TarImport:
                 self._meter.add(0, len(data))
         self._meter.add(1, 0)
         return writer.finish()
-
-
-class _Meter:
-    """Files and bytes so far, told every few milliseconds of work."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress
-        self._files = self._bytes = 0
-        self._next_files, self._next_bytes = _REPORT_FILES, _REPORT_BYTES
-
-    def add(self, files: int, size: int) -> None:
-        self._files += files
-        self._bytes += size
-        if self._files >= self._next_files or self._bytes >= self._next_bytes:
-            self.close()
-            self._next_files, self._next_bytes = self._files + _REPORT_FILES, self._bytes + _REPORT_BYTES
-
-    def close(self) -> None:
-        if self._progress:
-            self._progress(self._files, self._bytes)
 
 
 class _Acls:
