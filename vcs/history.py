@@ -15,7 +15,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -212,14 +212,18 @@ class History:
             raise Corrupt(f"commit {commit}: config.json is not an object", commit=commit)
         return value
 
-    def log(self, start: list[CommitId], limit: int | None = None) -> Iterator[CommitInfo]:
-        """Commits reachable from `start`, newest first, children before parents."""
+    def log(
+        self, start: list[CommitId], limit: int | None = None, hide: Sequence[CommitId] = ()
+    ) -> Iterator[CommitInfo]:
+        """Commits reachable from `start` and not from `hide`, newest first, children before parents."""
         if not start:
             return
         with _translated():
             walker = self._repo.walk(start[0], SortMode.TOPOLOGICAL | SortMode.TIME)
             for more in start[1:]:
                 walker.push(more)
+            for end in hide:
+                walker.hide(end)
             for commit in islice(walker, limit):
                 yield self.info(str(commit.id))
 

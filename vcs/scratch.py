@@ -7,22 +7,30 @@ from vcs.trees import Objects
 
 
 class Scratch:
-    """Digests chunks and forgets them; holds new trees in memory. Satisfies `trees.Sink` and `trees.Objects`."""
+    """Digests chunks and forgets them; holds new trees in memory. Satisfies `trees.Sink` and `trees.Objects`.
 
-    def __init__(self, objects: Objects) -> None:
+    Of the chunks, the first `keep` bytes are held too, so that what is compared can also be read.
+    """
+
+    def __init__(self, objects: Objects, keep: int = 0) -> None:
         self._objects = objects
-        self._trees: dict[bytes, bytes] = {}
+        self._held: dict[bytes, bytes] = {}
+        self._room = keep
 
     def put_chunk(self, data: bytes) -> bytes:
         """The digest that the chunk would have."""
-        return digest_of(data)
+        digest = digest_of(data)
+        if len(data) <= self._room and digest not in self._held:
+            self._held[digest] = data
+            self._room -= len(data)
+        return digest
 
     def put_tree(self, data: bytes) -> bytes:
         """The digest that the tree would have; it can be read back from here."""
         digest = digest_of(data)
-        self._trees[digest] = data
+        self._held[digest] = data
         return digest
 
     def get(self, digest: bytes) -> bytes:
-        """A tree that was put here, or whatever the store below has."""
-        return self._trees.get(digest) or self._objects.get(digest)
+        """What is held here, or whatever the store below has."""
+        return self._held.get(digest) or self._objects.get(digest)
