@@ -20,7 +20,8 @@ from vcs.model import LayerId
 
 _VERSION = 1
 _SCHEMA = (
-    "CREATE TABLE layers (id INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE, size INTEGER NOT NULL)",
+    # AUTOINCREMENT: a number is never given to a second layer, since readers cache blocks by it.
+    "CREATE TABLE layers (id INTEGER PRIMARY KEY AUTOINCREMENT, name BLOB NOT NULL UNIQUE, size INTEGER NOT NULL)",
     "CREATE TABLE objects (digest BLOB PRIMARY KEY, layer INTEGER NOT NULL, block INTEGER NOT NULL,"
     " start INTEGER NOT NULL, length INTEGER NOT NULL) WITHOUT ROWID",
     f"PRAGMA user_version = {_VERSION}",
@@ -84,7 +85,7 @@ class Index:
             yield digest
 
     def add(self, name: LayerId, size: int, places: Iterable[Place]) -> None:
-        """Index a layer. Does nothing if it is indexed already; an object that is in another layer stays there."""
+        """Index a layer, again if it is indexed already; an object that is in another layer stays there."""
         with self._transaction():
             self._add(name, size, places)
 
@@ -100,11 +101,12 @@ class Index:
                 known = set(self.layers())
                 for name in known - present:
                     self._remove(name)
-                for name in sorted(present - known):
+                # An object is listed once; what a removed layer had may be in one that stays.
+                for name in sorted(present if known - present else present - known):
                     self._add_file(name)
         except sqlite3.OperationalError:
             # On a full disk what is there can still be read.
-            for name in sorted(present - set(self.layers())):
+            for name in sorted(present - set(self.layers()) - set(self._names.values())):
                 self._remember(name)
         return True
 
@@ -119,6 +121,8 @@ class Index:
     def _connect(self) -> sqlite3.Connection:
         try:
             return self._open()
+        except sqlite3.OperationalError:
+            raise  # locked, not permitted or no space: nothing that would be better with a new one
         except sqlite3.DatabaseError:
             # Not a database, or of another version: it is derived, so it is made anew.
             for suffix in ("", "-wal", "-shm"):
@@ -172,10 +176,8 @@ class Index:
             reader.close()
 
     def _add(self, name: LayerId, size: int, places: Iterable[Place]) -> None:
-        cursor = self._db.execute("INSERT OR IGNORE INTO layers (name, size) VALUES (?, ?)", (name, size))
-        if cursor.rowcount != 1:
-            return
-        number = cursor.lastrowid
+        self._db.execute("INSERT OR IGNORE INTO layers (name, size) VALUES (?, ?)", (name, size))
+        (number,) = self._db.execute("SELECT id FROM layers WHERE name = ?", (name,)).fetchone()
         rows = sorted((place.digest, number, place.block, place.offset, place.length) for place in places)
         self._db.executemany("INSERT OR IGNORE INTO objects VALUES (?, ?, ?, ?, ?)", rows)
 

@@ -136,6 +136,8 @@ def decode_footer(body: bytes, expected: bytes, offset: int) -> Footer:
     """The footer of a layer whose blocks end at `offset`. Corrupt unless everything in it agrees."""
     if digest(body) != expected:
         raise Corrupt("a layer's footer does not have its digest")
+    if len(body) < _COUNTS.size:
+        raise Corrupt("a layer's footer is shorter than its counts")
     block_count, object_count = _COUNTS.unpack_from(body)
     objects_at = _COUNTS.size + block_count * _BLOCK.size
     lengths_at = objects_at + object_count * DIGEST_SIZE

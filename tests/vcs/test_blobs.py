@@ -1,0 +1,221 @@
+"""File contents as objects: the same bytes come back, holes stay holes, and small changes stay small."""
+
+import errno
+import os
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vcs.blobs import (
+    CHUNK_MAX,
+    CHUNK_MIN,
+    BlobReader,
+    BlobWriter,
+    data_extents,
+    file_pieces,
+    list_items,
+    put_data,
+    write_file,
+    write_list,
+)
+from vcs.encoding import NODE_LIMIT
+from vcs.model import EMPTY_FILE, Chunked, Data, ListItem
+from vcs.testing import MemoryStore
+
+MIB = 1 << 20
+
+
+def noise(size: int, seed: int = 0) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+def stored(store: MemoryStore, data: bytes) -> Data | Chunked:
+    writer = BlobWriter(store)
+    writer.feed(data)
+    return writer.finish()
+
+
+def whole(store: MemoryStore, content: Data | Chunked) -> bytes:
+    return b"".join(data or bytes(hole) for hole, data in file_pieces(store, content))
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK_MIN, CHUNK_MAX, CHUNK_MAX + 1, 5 * MIB, 9 * MIB + 7])
+def test_every_size_comes_back(size: int) -> None:
+    store = MemoryStore()
+    data = noise(size)
+    content = stored(store, data)
+    assert whole(store, content) == data
+    assert content.size == size
+    assert isinstance(content, Data if size <= CHUNK_MAX else Chunked)
+    if isinstance(content, Chunked):
+        lengths = [item.length for item in list_items(store, content.list)]
+        assert all(CHUNK_MIN <= length <= CHUNK_MAX for length in lengths[:-1])
+        assert content.allocated == size
+
+
+def test_an_empty_file_needs_no_object() -> None:
+    store = MemoryStore()
+    assert put_data(store, b"") == EMPTY_FILE == stored(store, b"")
+    assert list(file_pieces(store, EMPTY_FILE)) == []
+    assert not store.objects
+
+
+@settings(max_examples=15)
+@given(st.lists(st.integers(1, 3 * MIB), min_size=1, max_size=12), st.integers(0, 9))
+def test_the_pieces_it_is_fed_in_do_not_matter(cuts: list[int], seed: int) -> None:
+    data = noise(6 * MIB, seed)
+    store = MemoryStore()
+    writer = BlobWriter(store)
+    start = 0
+    for length in [*cuts, len(data)]:
+        writer.feed(memoryview(data)[start : start + length])
+        start += length
+    assert writer.finish() == stored(MemoryStore(), data)
+
+
+def test_a_byte_inserted_at_the_front_leaves_most_chunks() -> None:
+    data = noise(8 * MIB)
+    store = MemoryStore()
+    before = {item.digest for item in list_items(store, stored(store, data).list)}  # type: ignore[union-attr]
+    after = [item.digest for item in list_items(store, stored(store, b"!" + data).list)]  # type: ignore[union-attr]
+    assert sum(digest not in before for digest in after) <= 2
+
+
+def test_bytes_appended_leave_all_chunks_but_the_last() -> None:
+    data = noise(8 * MIB)
+    store = MemoryStore()
+    before = [item.digest for item in list_items(store, stored(store, data).list)]  # type: ignore[union-attr]
+    after = [item.digest for item in list_items(store, stored(store, data + b"more").list)]  # type: ignore[union-attr]
+    assert after[: len(before) - 1] == before[:-1]
+
+
+# -- holes
+
+
+Run = tuple[bool, int]
+"""Whether it is data, and how long."""
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 900_000)), min_size=1, max_size=6), st.data())
+def test_runs_of_data_and_holes_read_as_one_file(runs: list[Run], data: st.DataObject) -> None:
+    store = MemoryStore()
+    writer = BlobWriter(store)
+    expected = bytearray()
+    for is_data, length in runs:
+        piece = noise(length, length) if is_data else bytes(length)
+        expected += piece
+        if is_data:
+            writer.feed(piece)
+        else:
+            writer.hole(length)
+    content = writer.finish()
+    assert whole(store, content) == expected
+    if isinstance(content, Data):
+        return
+    assert content.allocated == sum(length for is_data, length in runs if is_data)
+    reader = BlobReader(store, content)
+    for _ in range(5):
+        offset = data.draw(st.integers(0, len(expected) + 10))
+        size = data.draw(st.integers(0, len(expected)))
+        assert reader.read(offset, size) == expected[offset : offset + size]
+
+
+def test_neighbouring_holes_become_one() -> None:
+    store = MemoryStore()
+    writer = BlobWriter(store)
+    for _ in range(3):
+        writer.hole(4096)
+    content = writer.finish()
+    assert isinstance(content, Chunked)
+    assert list(list_items(store, content.list)) == [ListItem(3 * 4096, b"")]
+    assert (content.size, content.allocated) == (3 * 4096, 0)
+
+
+def test_seek_answers_as_lseek_does(tmp_path: Path) -> None:
+    path = tmp_path / "sparse"
+    with path.open("wb") as file:
+        for start in (1 * MIB, 3 * MIB):
+            file.seek(start)
+            file.write(noise(70_000))
+        file.truncate(5 * MIB)
+    store = MemoryStore()
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        content = write_file(store, file.fileno(), status)
+        assert isinstance(content, Chunked)
+        reader = BlobReader(store, content)
+        for offset in (0, MIB, MIB + 5, 2 * MIB, 3 * MIB, 3 * MIB + 60_000, 4 * MIB, 5 * MIB - 1):
+            for whence in (os.SEEK_DATA, os.SEEK_HOLE):
+                try:
+                    expected = os.lseek(file.fileno(), offset, whence)
+                except OSError as error:
+                    assert error.errno == errno.ENXIO
+                    with pytest.raises(OSError, match="No such device or address") as caught:
+                        reader.seek(offset, whence)
+                    assert caught.value.errno == errno.ENXIO
+                else:
+                    assert reader.seek(offset, whence) == expected
+        with pytest.raises(OSError, match="No such device"):
+            reader.seek(5 * MIB, os.SEEK_HOLE)
+    assert whole(store, content) == path.read_bytes()
+    assert content.allocated == status.st_blocks * 512
+
+
+def test_a_terabyte_of_nothing_is_never_read(tmp_path: Path) -> None:
+    path = tmp_path / "huge"
+    with path.open("wb") as file:
+        file.seek(1 << 39)
+        file.write(b"middle")
+        file.truncate(1 << 40)
+    store = MemoryStore()
+    with path.open("rb") as file:
+        content = write_file(store, file.fileno(), os.fstat(file.fileno()))
+    assert isinstance(content, Chunked)
+    assert content.size == 1 << 40
+    assert content.allocated <= 1 << 16
+    assert BlobReader(store, content).read((1 << 39) - 2, 10) == b"\0\0middle\0\0"
+
+
+@pytest.mark.parametrize("size", [10, CHUNK_MAX, 2 * MIB])
+def test_a_file_that_grew_or_shrank_is_stored_as_it_was_read(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "f"
+    for claimed in (size // 2, size * 2):
+        path.write_bytes(bytes(claimed) or b"x")
+        status = path.stat()
+        if status.st_blocks * 512 < status.st_size:
+            pytest.skip("needs a file system that allocates zeros")
+        data = noise(size)
+        path.write_bytes(data)
+        store = MemoryStore()
+        with path.open("rb") as file:
+            content = write_file(store, file.fileno(), status)
+        assert whole(store, content) == data
+        assert content.size == size
+
+
+def test_extents_of_an_ordinary_file(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(noise(10_000))
+    with path.open("rb") as file:
+        assert [(e.gap, e.start, e.length) for e in data_extents(file.fileno(), 10_000)] == [(0, 0, 10_000)]
+        assert list(data_extents(file.fileno(), 0)) == []
+
+
+# -- lists
+
+
+@pytest.mark.parametrize("count", [1, NODE_LIMIT, NODE_LIMIT + 1, 40_000])
+def test_a_list_of_any_length_comes_back(count: int) -> None:
+    store = MemoryStore()
+    items = [ListItem(n + 1, n.to_bytes(32, "big")) for n in range(count)]
+    assert list(list_items(store, write_list(store, items))) == items
+
+
+def test_a_list_of_equal_items_ends() -> None:
+    store = MemoryStore()
+    items = [ListItem(CHUNK_MAX, bytes(32))] * 50_000
+    assert list(list_items(store, write_list(store, items))) == items

@@ -1,0 +1,204 @@
+"""The index is derived: whatever happens to it, the layers give it back."""
+
+import multiprocessing
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from vcs.encoding import digest
+from vcs.errors import Damaged, UnknownFormat
+from vcs.index import Index
+from vcs.layers.format import KIND_CHUNKS, SUFFIX
+from vcs.layers.reader import LayerReader
+from vcs.layers.writer import LayerWriter
+from vcs.model import LayerId
+
+
+def write_layer(layers: Path, *contents: bytes) -> LayerId:
+    writer = LayerWriter(layers)
+    for data in contents:
+        writer.add(KIND_CHUNKS, digest(data), data)
+    name, _ = writer.finish()
+    return name
+
+
+def read(index: Index, layers: Path, data: bytes) -> bytes | None:
+    place = index.find(digest(data))
+    if place is None:
+        return None
+    reader = LayerReader(layers / (index.layer_name(place.layer).hex() + SUFFIX))
+    found = reader.block(place.block)[place.start : place.start + place.length]
+    reader.close()
+    return found
+
+
+@pytest.fixture
+def layers(tmp_path: Path) -> Path:
+    path = tmp_path / "layers"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "index.db"
+
+
+def test_it_finds_what_the_layers_hold(path: Path, layers: Path) -> None:
+    index = Index(path, layers)
+    assert index.is_empty()
+    first = write_layer(layers, b"one", b"two")
+    assert index.find(digest(b"one")) is None
+    assert index.refresh()
+    assert not index.refresh()
+    second = write_layer(layers, b"three")
+    assert index.refresh()
+    for data in (b"one", b"two", b"three"):
+        assert read(index, layers, data) == data
+        assert digest(data) in index
+    assert digest(b"four") not in index
+    assert set(index.layers()) == {first, second}
+    assert set(index.objects()) == {digest(data) for data in (b"one", b"two", b"three")}
+    index.close()
+
+
+def test_adding_a_layer_twice_changes_nothing(path: Path, layers: Path) -> None:
+    index = Index(path, layers)
+    name = write_layer(layers, b"one")
+    reader = LayerReader(layers / (name.hex() + SUFFIX))
+    for _ in range(2):
+        index.add(name, reader.size, reader.footer().places())
+    assert index.layers() == {name: reader.size}
+    assert not index.refresh()
+    reader.close()
+    index.close()
+
+
+def test_an_object_in_two_layers_is_found_in_one(path: Path, layers: Path) -> None:
+    index = Index(path, layers)
+    write_layer(layers, b"shared", b"a")
+    write_layer(layers, b"shared", b"b")
+    index.refresh()
+    assert [read(index, layers, data) for data in (b"shared", b"a", b"b")] == [b"shared", b"a", b"b"]
+    index.close()
+
+
+def test_an_object_survives_the_removal_of_one_of_its_layers(path: Path, layers: Path) -> None:
+    index = Index(path, layers)
+    first = write_layer(layers, b"shared", b"a")
+    index.refresh()
+    write_layer(layers, b"shared", b"b")
+    index.refresh()
+    (layers / (first.hex() + SUFFIX)).unlink()
+    assert index.refresh()
+    assert read(index, layers, b"a") is None
+    assert read(index, layers, b"b") == b"b"
+    assert read(index, layers, b"shared") == b"shared"
+    index.close()
+
+
+@pytest.mark.parametrize("harm", ["deleted", "truncated", "garbage", "other version", "without its log"])
+def test_a_lost_or_damaged_index_is_made_anew(path: Path, layers: Path, harm: str) -> None:
+    write_layer(layers, b"one", b"two")
+    Index(path, layers).close()
+    match harm:
+        case "deleted":
+            path.unlink()
+        case "truncated":
+            path.write_bytes(path.read_bytes()[:5000])
+        case "garbage":
+            path.write_bytes(b"no database " * 1000)
+        case "other version":
+            with sqlite3.connect(path) as db:
+                db.execute("PRAGMA user_version = 99")
+        case "without its log":
+            path.with_name("index.db-wal").unlink(missing_ok=True)
+    index = Index(path, layers)
+    assert read(index, layers, b"one") == b"one"
+    assert read(index, layers, b"two") == b"two"
+    index.close()
+
+
+def test_an_index_from_before_a_crash_catches_up(path: Path, layers: Path) -> None:
+    old = write_layer(layers, b"one")
+    Index(path, layers).close()
+    kept = path.read_bytes()
+    write_layer(layers, b"two")
+    Index(path, layers).close()
+    path.write_bytes(kept)
+    (layers / (old.hex() + SUFFIX)).unlink()
+    index = Index(path, layers)
+    assert read(index, layers, b"one") is None
+    assert read(index, layers, b"two") == b"two"
+    index.close()
+
+
+def test_rebuilding_gives_the_same(path: Path, layers: Path) -> None:
+    write_layer(layers, b"one", b"two")
+    index = Index(path, layers)
+    before = set(index.objects())
+    index.rebuild()
+    assert set(index.objects()) == before
+    assert read(index, layers, b"two") == b"two"
+    index.close()
+
+
+def test_other_files_among_the_layers_are_no_layers(path: Path, layers: Path) -> None:
+    (layers / "incoming-1234").write_bytes(b"half")
+    (layers / "lost+found").mkdir()
+    index = Index(path, layers)
+    assert index.is_empty()
+    index.close()
+
+
+def test_a_layer_of_a_future_version_says_so(path: Path, layers: Path) -> None:
+    name = write_layer(layers, b"one")
+    file = layers / (name.hex() + SUFFIX)
+    file.chmod(0o600)
+    data = bytearray(file.read_bytes())
+    data[8] = 2
+    file.write_bytes(data)
+    with pytest.raises(UnknownFormat, match="version 2"):
+        Index(path, layers)
+
+
+def test_a_damaged_layer_does_not_end_up_half_indexed(path: Path, layers: Path) -> None:
+    good = write_layer(layers, b"good")
+    name = write_layer(layers, b"one")
+    file = layers / (name.hex() + SUFFIX)
+    file.chmod(0o600)
+    data = file.read_bytes()
+    file.write_bytes(data[:-1])
+    with pytest.raises(Damaged):
+        Index(path, layers)
+    file.write_bytes(data)
+    index = Index(path, layers)
+    assert set(index.layers()) == {good, name}
+    assert read(index, layers, b"one") == b"one"
+    index.close()
+
+
+def _add_many(path: Path, layers: Path, start: int) -> None:
+    index = Index(path, layers)
+    for number in range(start, start + 20):
+        name = write_layer(layers, b"%d" % number)
+        reader = LayerReader(layers / (name.hex() + SUFFIX))
+        index.add(name, reader.size, reader.footer().places())
+        reader.close()
+    index.close()
+
+
+def test_processes_that_add_at_once_lose_nothing(path: Path, layers: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    adders = [context.Process(target=_add_many, args=(path, layers, 100 * n)) for n in range(3)]
+    for process in adders:
+        process.start()
+    for process in adders:
+        process.join(60)
+        assert process.exitcode == 0
+    index = Index(path, layers)
+    for start in (0, 100, 200):
+        for number in range(start, start + 20):
+            assert digest(b"%d" % number) in index
+    index.close()
