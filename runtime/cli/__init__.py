@@ -1,0 +1,30 @@
+"""The command line: the only importer of click, and the only part that prints, reads the environment or exits.
+
+    program      the verbs, found lazily, and what happens around each: errors, pipes that close, Ctrl-C
+    invocation   one run: the store, the author, revisions
+    options      options and argument types that verbs share
+    errors       what to do about each error, and the exit codes: here and only here
+    output       data to stdout as table, JSON or JSON lines    quoting   odd names, made safe for a terminal
+    pager, progress, render_*                                   completion   what a shell asks for
+    store, transfer, history, compare, refs, files, run, containers, mounting, shell   the verbs, one module a group
+    reference    writes docs/cli.md
+
+One rule: starting must cost little. A module here imports at its top only what every one of its verbs needs, and
+`--version` is answered before anything is imported.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """The `treering` script."""
+    if sys.argv[1:] == ["--version"]:
+        from runtime import __version__
+
+        sys.stdout.write(f"treering {__version__}\n")
+        return
+    from runtime.cli.program import run
+
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,193 @@
+"""What the user is told about an error, and the exit code: here and only here.
+
+The libraries' errors say what happened and carry facts (vcs.errors). What to do about it depends on who asks; for
+somebody at this command line it is below.
+
+    0     done                     1     a difference, with --exit-code; damage, from fsck
+    2     the command line is wrong
+    125   treering failed          126   the container's command cannot be run     127   there is no such command
+    130   Ctrl-C                   141   nobody reads the output any more
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+
+from runtime.cli.output import Format, message, use_colours
+from runtime.cli.quoting import quoted, safe
+from vcs import errors as known
+
+USAGE = 2
+FAILED = 125
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+Facts = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error as it is shown."""
+
+    kind: str
+    message: str
+    advice: str = ""
+    facts: Facts = field(default_factory=dict)
+    code: int = FAILED
+    trace: str = ""
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What to say about an exception."""
+    if isinstance(error, click.UsageError):
+        return Failure("UsageError", _usage_message(error), _usage_advice(error), code=USAGE)
+    if isinstance(error, click.ClickException):
+        return Failure("UsageError", error.format_message(), code=USAGE)
+    if isinstance(error, known.TreeringError):
+        code = error.facts.get("exit_code", FAILED)
+        return Failure(error.kind, _readable(error), advice(error), error.facts, code, _trace(error))
+    if isinstance(error, OSError) and error.errno is not None:
+        return _os_failure(error)
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] not in ("vcs", "fusefs", "runtime"):
+        text = f"the Python package {error.name!r} is missing"
+        return Failure("Incomplete", text, "install treering again, with its dependencies", {"package": error.name})
+    return Failure(
+        "Bug",
+        f"unexpected {type(error).__name__}: {error}",
+        "this is a bug in treering. Please report it with the output of the same command under TREERING_DEBUG=1",
+        trace=_trace(error),
+    )
+
+
+def report(failure: Failure, format_: Format) -> None:
+    """Tell it on stderr: a line and a hint, or a JSON object."""
+    if format_ == "table":
+        red, cyan, end = ("\x1b[31m", "\x1b[36m", "\x1b[m") if use_colours(sys.stderr) else ("", "", "")
+        message(f"{red}treering:{end} {safe(failure.message)}")
+        if failure.advice:
+            message(f"{cyan}hint:{end} {safe(failure.advice)}")
+    else:
+        import json
+
+        error = {
+            "kind": failure.kind,
+            "message": failure.message,
+            "advice": failure.advice or None,
+            "facts": {key: _plain(value) for key, value in failure.facts.items() if key != "exit_code"},
+            "exit_code": failure.code,
+        }
+        message(json.dumps({"error": error}))
+    if failure.trace:
+        message(failure.trace.rstrip())
+
+
+# -- advice
+
+
+def advice(error: known.TreeringError) -> str:
+    """What to do about an error; empty where the message says it all. The nearest class that knows something wins."""
+    for kind in type(error).__mro__:
+        if kind in _ADVICE:
+            found = _ADVICE[kind](error.facts)
+            if found:
+                return found
+    return ""
+
+
+def _not_found(facts: Facts) -> str:
+    if "container" in facts:
+        return "`treering ps -a` lists the containers"
+    if "revision" in facts:
+        return "`treering branch` and `treering tag` list names, `treering log BRANCH` the commits of one"
+    if "path" in facts:
+        return "`treering ls REV:DIRECTORY` lists what is there"
+    if "name" in facts:
+        return "`treering branch` and `treering tag` list the names there are"
+    return ""
+
+
+def _conflict(facts: Facts) -> str:
+    if "expected" in facts and "found" in facts:
+        return (
+            "somebody else's commits are there, and they are kept. Commit to another branch (--branch NAME), "
+            "or look at what is there with `treering log`"
+        )
+    if "container" in facts:
+        return f"stop it first: treering stop {facts['container']}"
+    return ""
+
+
+def _exists(facts: Facts) -> str:
+    if "path" in facts:
+        return "choose another path with --store, or use the store that is there"
+    return "choose another name; --force moves a branch or a tag"
+
+
+def _not_a_store(facts: Facts) -> str:
+    path = facts.get("path", "PATH")
+    return f"make one with `treering --store {path} init`, or name another with --store or TREERING_STORE"
+
+
+def _denied(facts: Facts) -> str:
+    if os.geteuid() != 0:
+        return "run it as root, or use a store of your own: --store PATH or TREERING_STORE"
+    return "look at the file's permissions, and whether its file system is mounted read-only"
+
+
+_ADVICE: dict[type[known.TreeringError], Callable[[Facts], str]] = {
+    known.NotFound: _not_found,
+    known.Conflict: _conflict,
+    known.AlreadyExists: _exists,
+    known.NotAStore: _not_a_store,
+    known.Denied: _denied,
+    known.UnknownFormat: lambda _: "the store was made by another version of treering: use that version for it",
+    known.NoSpace: lambda _: "nothing was changed. Make room on that file system, then run the command again",
+    known.Damaged: lambda _: "`treering fsck` tells what else is damaged; keep a copy of the store before any repair",
+    known.EngineError: lambda facts: str(facts.get("advice", "")),
+}
+
+
+# -- details
+
+
+def _usage_message(error: click.UsageError) -> str:
+    return error.format_message().rstrip(".")
+
+
+def _usage_advice(error: click.UsageError) -> str:
+    path = error.ctx.command_path if error.ctx else "treering"
+    return f"`{path} --help` explains it"
+
+
+def _os_failure(error: OSError) -> Failure:
+    name = error.filename
+    name = os.fsdecode(name) if isinstance(name, bytes) else name
+    text = f"{name}: {error.strerror}" if name else str(error.strerror)
+    hint = "run it as root" if isinstance(error, PermissionError) and os.geteuid() else ""
+    return Failure(type(error).__name__, text, hint, {"path": name, "errno": error.errno}, trace=_trace(error))
+
+
+def _readable(error: known.TreeringError) -> str:
+    """The message, with paths as people write them and not as Python does."""
+    text = str(error)
+    for value in error.facts.values():
+        if isinstance(value, bytes):
+            text = text.replace(repr(value), quoted(value))
+    return text
+
+
+def _trace(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error)) if os.environ.get("TREERING_DEBUG") else ""
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)

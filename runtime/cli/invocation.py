@@ -1,0 +1,135 @@
+"""One run of the command line: which store, who the author is, what a revision means."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from runtime.cli.output import Output
+from vcs.errors import BadInput, NotFound
+
+if TYPE_CHECKING:
+    from runtime.containers import Containers
+    from runtime.states import States
+    from vcs.history import Author
+    from vcs.model import CommitId
+    from vcs.snapshot import Snapshot
+    from vcs.store import Store
+
+_SUFFIX = re.compile(r"[~^@:]")
+
+
+class Place(NamedTuple):
+    """REV:PATH, taken apart. `path` is None where there was no colon."""
+
+    revision: str
+    path: bytes | None
+
+
+class Invocation:
+    """What a verb needs to know of its surroundings. Everything is opened when it is first used."""
+
+    def __init__(self) -> None:
+        self.store_option: Path | None = None
+        self.output = Output()
+        self.use_pager = True
+        self._stack = ExitStack()
+
+    def close(self) -> None:
+        """Close what was opened."""
+        self._stack.close()
+
+    @property
+    def store_path(self) -> Path:
+        """--store, else TREERING_STORE, else /var/lib/treering for root and $XDG_DATA_HOME/treering for others."""
+        if self.store_option is not None:
+            return self.store_option.absolute()
+        if named := os.environ.get("TREERING_STORE"):
+            return Path(named).absolute()
+        if os.geteuid() == 0:
+            return Path("/var/lib/treering")
+        data = os.environ.get("XDG_DATA_HOME")
+        return (Path(data) if data else Path.home() / ".local/share") / "treering"
+
+    @cached_property
+    def store(self) -> Store:
+        """The store, opened."""
+        from vcs.store import Store
+
+        return self._stack.enter_context(Store.open(self.store_path))
+
+    @cached_property
+    def containers(self) -> Containers:
+        """The store's containers."""
+        from runtime.containers import Containers
+
+        return Containers(self.store)
+
+    @cached_property
+    def states(self) -> States:
+        """What is in the store's containers."""
+        from runtime.states import States
+
+        return States(self.containers)
+
+    def author(self, option: str | None = None) -> Author:
+        """Who makes the commit: `option` (--author), or see runtime.cli.author."""
+        from runtime.cli.author import find_author
+
+        return find_author(self.store, option)
+
+    # -- revisions
+
+    def commit(self, revision: str) -> CommitId:
+        """The commit that a revision names; a container's name stands for its head where no ref has that name."""
+        if not revision:
+            raise NotFound("an empty revision names nothing", revision=revision)
+        history = self.store.history
+        try:
+            return history.resolve(revision)
+        except NotFound:
+            found = _SUFFIX.search(revision)
+            end = found.start() if found else len(revision)
+            head = self._container_head(revision[:end])
+            if head is None:
+                raise
+            return history.resolve(head + revision[end:])
+
+    def _container_head(self, name: str) -> CommitId | None:
+        from runtime.containers import Containers
+
+        try:
+            container = Containers(self.store).find(name)
+        except NotFound:
+            return None
+        return self.store.history.target(container.ref) or container.base
+
+    def snapshot(self, revision: str) -> Snapshot:
+        """The filesystem that a revision names."""
+        return self.store.snapshot_of(self.commit(revision))
+
+    def open_place(self, text: str) -> tuple[Snapshot, bytes]:
+        """The filesystem and the absolute path that REV or REV:PATH names; the path is not looked up yet."""
+        place = split_place(text)
+        if not place.revision:
+            raise BadInput(f"{text!r} has no revision in front of the colon: write REV:PATH", place=text)
+        path = b"/" + (place.path or b"").lstrip(b"/")
+        return self.snapshot(place.revision), path
+
+
+def split_place(text: str) -> Place:
+    """Take REV:PATH apart, at the first colon that is not between braces (`main@{12:30}:/etc`).
+
+    >>> split_place("main:/etc"), split_place("main")
+    (Place(revision='main', path=b'/etc'), Place(revision='main', path=None))
+    """
+    depth = 0
+    for position, character in enumerate(text):
+        if character == ":" and depth == 0:
+            return Place(text[:position], os.fsencode(text[position + 1 :]))
+        depth += (character == "{") - (character == "}")
+    return Place(text, None)

@@ -1,0 +1,120 @@
+"""What verbs share: --store, --format, and how arguments are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from runtime.cli.invocation import Invocation
+from runtime.cli.output import FORMATS
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+pass_invocation = click.make_pass_decorator(Invocation)
+
+
+def _set_store(context: click.Context, _: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        context.ensure_object(Invocation).store_option = value
+
+
+def _set_format(context: click.Context, _: click.Parameter, value: Any) -> None:
+    if value is not None:
+        context.ensure_object(Invocation).output.format = value
+
+
+def store_option(command: F) -> F:
+    """--store PATH."""
+    return click.option(
+        "--store",
+        metavar="PATH",
+        type=click.Path(path_type=Path),
+        expose_value=False,
+        is_eager=True,
+        callback=_set_store,
+        help="The store; otherwise TREERING_STORE, otherwise the user's own.",
+    )(command)
+
+
+def format_option(command: F) -> F:
+    """--format table|json|jsonl."""
+    return click.option(
+        "--format",
+        type=click.Choice(FORMATS),
+        expose_value=False,
+        is_eager=True,
+        callback=_set_format,
+        help="For people, or for programs: one JSON value, or a JSON object a line.",
+    )(command)
+
+
+class Verb(click.Command):
+    """A command that knows where `--` stood: what follows it is in `context.meta["after_dashes"]`, and nowhere else."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if self.allow_interspersed_args and "--" in args:
+            position = args.index("--")
+            ctx.meta["after_dashes"] = args[position + 1 :]
+            args = args[:position]
+        return super().parse_args(ctx, args)
+
+
+def verb(name: str, *, data: bool = False, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
+    """Declare a verb: a click command with --store, and with --format if it prints data."""
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        function = store_option(pass_invocation(function))
+        if data:
+            function = format_option(function)
+        return click.command(name, cls=Verb, **settings)(function)
+
+    return decorate
+
+
+def _completer(kind: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from runtime.cli.completion import candidates
+
+        return candidates(context, kind, incomplete)
+
+    return complete
+
+
+def revision_argument(name: str = "revision", **settings: Any) -> Callable[[F], F]:
+    """An argument that is a revision: completed with branches, tags and containers."""
+    settings.setdefault("metavar", "REV" if settings.get("required", True) else "[REV]")
+    return click.argument(name, shell_complete=_completer("revision"), **settings)
+
+
+def file_argument(name: str, **settings: Any) -> Callable[[F], F]:
+    """An argument REV:PATH."""
+    return click.argument(name, metavar="REV:PATH", shell_complete=_completer("file"), **settings)
+
+
+def container_argument(name: str = "name", **settings: Any) -> Callable[[F], F]:
+    """An argument that is a container's name or the start of its id."""
+    return click.argument(name, metavar="NAME", shell_complete=_completer("container"), **settings)
+
+
+def branch_completion(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """For options and arguments that are a branch."""
+    return _completer("branch")(context, parameter, incomplete)
+
+
+def tag_completion(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """For arguments that are a tag."""
+    return _completer("tag")(context, parameter, incomplete)
+
+
+def author_option(command: F) -> F:
+    """--author."""
+    return click.option("--author", metavar="'NAME <EMAIL>'", help="Instead of the usual author.")(command)
+
+
+def dry_run_option(command: F) -> F:
+    """--dry-run."""
+    return click.option("--dry-run", is_flag=True, help="Only tell what would be done.")(command)

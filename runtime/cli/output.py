@@ -1,0 +1,115 @@
+"""Data to stdout: a table for people, JSON or JSON lines for programs. Messages for people to stderr.
+
+Everything is written as bytes: names need not be text in the locale's encoding.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, BinaryIO, Literal, TypeVar
+
+Format = Literal["table", "json", "jsonl"]
+FORMATS: tuple[Format, ...] = ("table", "json", "jsonl")
+
+Row = TypeVar("Row")
+
+_COLOURS = {"red": 31, "green": 32, "yellow": 33, "blue": 34, "magenta": 35, "cyan": 36, "bold": 1, "dim": 2}
+
+
+class Output:
+    """Where the data of one invocation goes, and how it looks. With a pager, `stream` is the pager's input."""
+
+    def __init__(self, format_: Format = "table") -> None:
+        self.format: Format = format_
+        self.stream: BinaryIO = sys.stdout.buffer
+        self.colours = use_colours(sys.stdout)
+
+    @property
+    def is_table(self) -> bool:
+        """Whether people read it."""
+        return self.format == "table"
+
+    def line(self, text: str = "") -> None:
+        """Write one line."""
+        self.stream.write(text.encode("utf-8", "surrogateescape") + b"\n")
+
+    def raw(self, data: bytes) -> None:
+        """Write bytes as they are."""
+        self.stream.write(data)
+
+    def paint(self, text: str, colour: str) -> str:
+        """The text in a colour, where colours are wanted."""
+        return f"\x1b[{_COLOURS[colour]}m{text}\x1b[m" if self.colours else text
+
+    def value(self, value: Mapping[str, Any]) -> None:
+        """One object, for --format json and jsonl."""
+        self.raw(_json(value, indent=2 if self.format == "json" else None))
+
+    def rows(
+        self, rows: Iterable[Row], fields: Callable[[Row], Mapping[str, Any]], table: Callable[[Iterable[Row]], None]
+    ) -> None:
+        """Many objects: through `table`, or each as its `fields` in an array or on a line of its own."""
+        if self.format == "table":
+            table(rows)
+        elif self.format == "jsonl":
+            for row in rows:
+                self.raw(_json(fields(row)))
+        else:
+            self.raw(_json([fields(row) for row in rows], indent=2))
+
+    def columns(self, titles: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
+        """A table with a line of titles; the last column is not padded."""
+        every = [titles, *lines]
+        widths = [max(len(line[column]) for line in every) for column in range(len(titles) - 1)]
+        for line in every:
+            cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
+            self.line("   ".join([*cells, line[-1]]).rstrip())
+
+    def flush(self) -> None:
+        """Hand over what is buffered."""
+        self.stream.flush()
+
+
+def message(text: str) -> None:
+    """Say something to the user, on stderr."""
+    data = (text + "\n").encode("utf-8", "surrogateescape")
+    sys.stderr.flush()
+    sys.stderr.buffer.write(data)
+    sys.stderr.buffer.flush()
+
+
+def use_colours(stream: Any) -> bool:
+    """Whether to colour a stream: on a terminal that can, unless NO_COLOR (no-color.org) says otherwise."""
+    return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _json(value: Any, indent: int | None = None) -> bytes:
+    import json
+
+    return json.dumps(value, indent=indent, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def size_text(size: float) -> str:
+    """Bytes for people, in powers of 1000.
+
+    >>> size_text(999), size_text(1500), size_text(526_000_000)
+    ('999 B', '1.5 kB', '526 MB')
+    """
+    if size < 1000:
+        return f"{size:.0f} B"
+    for unit in ("kB", "MB", "GB", "TB", "PB"):
+        size /= 1000
+        if size < 999.5 or unit == "PB":
+            break
+    return f"{size:.1f} {unit}" if size < 9.95 else f"{size:.0f} {unit}"
+
+
+def count_text(count: int, one: str, many: str | None = None) -> str:
+    """A number with its noun.
+
+    >>> count_text(1, "file"), count_text(2000, "file")
+    ('1 file', '2,000 files')
+    """
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -1,0 +1,224 @@
+"""The verbs, and what happens around each of them.
+
+A verb's module is imported when the verb is called: `treering --help` imports none of them, and `treering log` nothing
+that only containers need. So the names and one-line descriptions are kept here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import click
+
+from runtime import __version__
+from runtime.cli.invocation import Invocation
+from runtime.cli.output import FORMATS, Format, message
+
+COMPLETE_VARIABLE = "_TREERING_COMPLETE"
+
+
+class Summary(NamedTuple):
+    """A verb, before its module is imported."""
+
+    name: str
+    module: str
+    help: str
+
+
+SECTIONS: dict[str, tuple[Summary, ...]] = {
+    "Start": (
+        Summary("init", "store", "Make an empty store."),
+        Summary("import", "transfer", "Make a commit of a directory or an archive."),
+        Summary("export", "transfer", "Write a commit's files to a directory or an archive."),
+    ),
+    "Containers": (
+        Summary("run", "run", "Run a command in a new container."),
+        Summary("start", "run", "Start a stopped container again."),
+        Summary("stop", "run", "Stop containers."),
+        Summary("kill", "run", "Send a signal to containers."),
+        Summary("ps", "containers", "List containers."),
+        Summary("rename", "containers", "Give a container another name."),
+        Summary("rm", "containers", "Remove containers."),
+    ),
+    "States of a container": (
+        Summary("status", "states", "Show what changed in a container since its last commit."),
+        Summary("commit", "states", "Commit a container's state."),
+        Summary("rollback", "states", "Make a container's root an earlier commit again."),
+        Summary("fork", "states", "Make new containers from a container's current state."),
+    ),
+    "History": (
+        Summary("log", "history", "List commits, newest first."),
+        Summary("show", "history", "Show a commit and what it changed."),
+        Summary("diff", "compare", "Show what differs between two commits."),
+        Summary("branch", "refs", "List, make, move, rename or delete branches."),
+        Summary("tag", "refs", "List, make or delete tags."),
+        Summary("reflog", "refs", "Show where a branch has been."),
+    ),
+    "Files in a commit": (
+        Summary("ls", "files", "List a directory of a commit."),
+        Summary("cat", "files", "Print files of a commit."),
+        Summary("mount", "mounting", "Show all commits as directories."),
+        Summary("umount", "mounting", "Take such a mount away."),
+    ),
+    "Store": (
+        Summary("fsck", "store", "Check that everything in the store is there and undamaged."),
+        Summary("service", "mounting", "See or stop the process that serves the store's files."),
+        Summary("completion", "shell", "Print a shell's completion script."),
+    ),
+}
+
+VERBS = {summary.name: summary for section in SECTIONS.values() for summary in section}
+
+
+class Program(click.Group):
+    """The `treering` command."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        summary = VERBS.get(cmd_name)
+        if summary is None:
+            return None
+        module = import_module(f"runtime.cli.{summary.module}")
+        command: click.Command = module.VERBS[cmd_name]
+        command.short_help = summary.help
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in VERBS and not name.startswith("-") and not ctx.resilient_parsing:
+            near = get_close_matches(name, VERBS, 1)
+            raise click.UsageError(f"no such command {name!r}" + (f"; do you mean {near[0]!r}?" if near else ""), ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, summaries in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(summary.name, summary.help) for summary in summaries], col_max=14)
+
+    def main(self, args: Sequence[str] | None = None, *_: Any, **__: Any) -> NoReturn:
+        """What click's test runner calls."""
+        sys.exit(run(sys.argv[1:] if args is None else args))
+
+
+def _version(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        click.echo(f"treering {__version__}")
+        context.exit()
+
+
+@click.command(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--store", metavar="PATH", type=click.Path(path_type=Path), help="The store to work on.")
+@click.option("--format", "format_", type=click.Choice(FORMATS), help="How data and errors are printed.")
+@click.option("--no-pager", is_flag=True, help="Print long output without a pager.")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print it.")
+@click.pass_context
+def program(context: click.Context, store: Path | None, format_: Format | None, no_pager: bool) -> None:
+    """Git for container root filesystems.
+
+    A container's whole root filesystem is a commit: commit it, diff it, branch it, roll it back.
+
+    \b
+    Example:
+      treering init
+      treering import ./debian --branch main -m "Debian base"
+      treering run --name web main -- sh -c 'apt-get update && apt-get install -y nginx-light'
+      treering commit web --branch nginx -m "nginx"
+      treering diff --stat main nginx
+    """
+    invocation = context.ensure_object(Invocation)
+    invocation.store_option = store or invocation.store_option
+    invocation.output.format = format_ or invocation.output.format
+    invocation.use_pager = not no_pager
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line; returns the exit code. Nothing but an exit code leaves here."""
+    instruction = os.environ.get(COMPLETE_VARIABLE)
+    if instruction:
+        from runtime.cli.completion import answer
+
+        return answer(program, instruction)
+    invocation = Invocation()
+    try:
+        code = _invoke(invocation, list(arguments))
+        invocation.output.flush()
+        return code
+    except BrokenPipeError:
+        return _reader_left()
+    except KeyboardInterrupt:
+        return _interrupted()
+    except Exception as error:
+        return _failed(error, invocation)
+    finally:
+        invocation.close()
+
+
+def _invoke(invocation: Invocation, arguments: list[str]) -> int:
+    try:
+        with program.make_context("treering", arguments, obj=invocation) as context:
+            result = program.invoke(context)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        message(error.format_message())
+        return 2
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.Abort:
+        raise KeyboardInterrupt from None
+
+
+def _failed(error: Exception, invocation: Invocation) -> int:
+    from runtime.cli.errors import failure_of, report
+
+    try:
+        invocation.output.flush()
+        failure = failure_of(error)
+        report(failure, _format_for(error, invocation))
+        return failure.code
+    except BrokenPipeError:
+        return _reader_left()
+
+
+def _format_for(error: Exception, invocation: Invocation) -> Format:
+    """Where the command line could not be read to its end, --format may stand in the part that was not."""
+    context = getattr(error, "ctx", None)
+    if context is None or not any(parameter.name == "format" for parameter in context.command.params):
+        return invocation.output.format
+    words = sys.argv[1:]
+    for format_ in FORMATS:
+        if f"--format={format_}" in words or ("--format", format_) in pairwise(words):
+            return format_
+    return invocation.output.format
+
+
+def _reader_left() -> int:
+    """The reader of a pipe (`| head`) has gone: stop, quietly. What is buffered must not be flushed at exit."""
+    from runtime.cli.errors import BROKEN_PIPE
+
+    null = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            os.dup2(null, stream.fileno())
+    os.close(null)
+    return BROKEN_PIPE
+
+
+def _interrupted() -> int:
+    from runtime.cli.errors import INTERRUPTED
+
+    if sys.stderr.isatty():
+        message("")
+    return INTERRUPTED
