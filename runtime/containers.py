@@ -177,8 +177,9 @@ class Containers:
 
 
 def make_generation(paths: ContainerPaths, number: int) -> None:
-    """Make the empty directories of a generation, durably."""
-    for path in (paths.upper(number), paths.work(number)):
-        path.mkdir(mode=0o755, parents=True, exist_ok=True)
-    sync_directory(paths.generation(number))
-    sync_directory(paths.generation(number).parent)
+    """Make the directory of a generation, durably. Its upper is made at the first start (overlay.prepare_upper): it
+    begins with the attributes of the root below it."""
+    path = paths.generation(number)
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    sync_directory(path.parent)
+    sync_directory(path.parent.parent)

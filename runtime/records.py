@@ -45,6 +45,8 @@ class Settings(msgspec.Struct, frozen=True):
     tty: bool = False
     interactive: bool = False
     read_only: bool = False
+    engine: str | None = None
+    """crun, runc or a path; None for the best there is."""
 
 
 class Record(msgspec.Struct, frozen=True):

@@ -7,7 +7,6 @@ two steps of a commit leaves the container and the history agreeing.
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections import Counter
@@ -17,7 +16,8 @@ import msgspec
 
 from runtime.containers import Container, Containers, make_generation
 from runtime.records import Generation
-from runtime.supervisor import is_running, read_stubs
+from runtime.state import is_running
+from runtime.stubs import read_stubs
 from runtime.upper import scan_upper
 from vcs.diff import Change, diff
 from vcs.errors import Conflict, NotFound
@@ -51,12 +51,15 @@ class States:
         """The newest commit of the container's state."""
         return self._history.target(container.ref) or container.base
 
+    def compare(self, container: Container, keep: int = 0) -> tuple[Snapshot, Snapshot]:
+        """The container's head, and its state now. Nothing is stored; up to `keep` bytes of new contents can be read."""
+        head = self._store.snapshot_of(self.head(container))
+        scratch = Scratch(self._store, keep)
+        return head, Snapshot(scratch, self._scan(container, scratch))
+
     def changes(self, container: Container) -> list[Change]:
         """What differs between the container's head and its state now. Nothing is stored."""
-        head = self._store.snapshot_of(self.head(container))
-        scratch = Scratch(self._store)
-        root = self._scan(container, scratch)
-        return diff(head, Snapshot(scratch, root))
+        return diff(*self.compare(container))
 
     def commit(
         self,
@@ -168,8 +171,8 @@ class States:
 
     def _scan(self, container: Container, sink: Sink) -> RootId:
         base = self._store.snapshot_of(container.base)
-        if not any(os.scandir(container.upper)) and not container.record.generation.number:
-            return base.id
+        if not container.upper.is_dir():
+            return base.id  # it was never started: the first start makes its upper
         stubs = read_stubs(container.paths.generation(container.record.current))
         return scan_upper(container.upper, base, sink, stubs=stubs).root
 
@@ -212,7 +215,7 @@ def _title(message: str) -> str:
 
 def _with_trailers(message: str, container: Container, changes: list[Change]) -> str:
     """The message, with what made the commit as git trailers (git-interpret-trailers(1))."""
-    counts = Counter(change.letter for change in changes)
+    counts = Counter[str](change.letter for change in changes)
     lines = [f"Container: {container.name}"]
     if container.record.settings.args:
         command = " ".join(container.record.settings.args)
