@@ -18,7 +18,6 @@ import errno
 import fcntl
 import os
 import sqlite3
-from collections import OrderedDict
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import islice
@@ -26,12 +25,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vcs.encoding import digest as digest_of
-from vcs.errors import AlreadyExists, Conflict, Corrupt, Denied, Missing, NoSpace, NotAStore, UnknownFormat
+from vcs.errors import AlreadyExists, Conflict, Denied, NoSpace, NotAStore, UnknownFormat
 from vcs.index import Index
 from vcs.layers.format import KIND_CHUNKS, KIND_TREES, SUFFIX, Place
-from vcs.layers.reader import LayerReader
 from vcs.layers.writer import FAST_LEVEL, LayerWriter, remove_abandoned, sync_directory
 from vcs.model import CommitId, LayerId, RootId
+from vcs.objects import Objects
 from vcs.snapshot import CommitInfo, Snapshot
 
 if TYPE_CHECKING:
@@ -49,13 +48,10 @@ class Store:
     Not safe for use by several threads at once; any number of processes may have the same store open.
     """
 
-    def __init__(self, path: Path, cache_bytes: int = _CACHE_BYTES) -> None:
+    def __init__(self, path: Path, cache_bytes: int = _CACHE_BYTES, read_ahead: bool = False) -> None:
         self.path = path
         self._index = Index(path / "index.db", path / "layers")
-        self._readers: dict[int, LayerReader] = {}
-        self._blocks: OrderedDict[tuple[int, int], bytes] = OrderedDict()
-        self._cached = 0
-        self._cache_bytes = cache_bytes
+        self._objects = Objects(self._index, self.layer_path, cache_bytes, read_ahead)
 
     @classmethod
     def create(cls, path: Path) -> Store:
@@ -79,18 +75,18 @@ class Store:
         return cls.open(path)
 
     @classmethod
-    def open(cls, path: Path, cache_bytes: int = _CACHE_BYTES) -> Store:
-        """Open a store. NotAStore, UnknownFormat or Denied if that cannot be."""
+    def open(cls, path: Path, cache_bytes: int = _CACHE_BYTES, read_ahead: bool = False) -> Store:
+        """Open a store. NotAStore, UnknownFormat or Denied if that cannot be.
+
+        `cache_bytes` and `read_ahead` are for whoever reads much: see vcs.objects.
+        """
         with translated(f"the store {path} cannot be opened"):
             check_format(path)
-            return cls(path, cache_bytes)
+            return cls(path, cache_bytes, read_ahead)
 
     def close(self) -> None:
         """Give back descriptors and memory."""
-        for reader in self._readers.values():
-            reader.close()
-        self._readers.clear()
-        self._blocks.clear()
+        self._objects.close()
         if "history" in self.__dict__:
             self.history.close()
         self._index.close()
@@ -117,22 +113,7 @@ class Store:
 
     def get(self, digest: bytes) -> bytes:
         """An object's bytes, verified against its digest. Missing or Corrupt if it cannot be had."""
-        place = self._index.find(digest)
-        if place is None:
-            self._index.refresh()
-            place = self._index.find(digest)
-            if place is None:
-                raise Missing(f"object {digest.hex()} is in no layer", digest=digest.hex())
-        try:
-            block = self._block(place.layer, place.block)
-        except Corrupt as error:
-            raise Corrupt(f"object {digest.hex()}: {error}", digest=digest.hex(), **error.facts) from error
-        data = block[place.start : place.start + place.length]
-        if digest_of(data) != digest:
-            self._forget(place.layer, place.block)
-            layer = self._index.layer_name(place.layer).hex()
-            raise Corrupt(f"object {digest.hex()} in layer {layer} is damaged", digest=digest.hex(), layer=layer)
-        return data
+        return self._objects.get(digest)
 
     def __contains__(self, digest: bytes) -> bool:
         return digest in self._index
@@ -197,37 +178,6 @@ class Store:
 
         with flocked(self.path / "locks" / "objects", fcntl.LOCK_SH):
             yield
-
-    # -- details
-
-    def _block(self, layer: int, number: int) -> bytes:
-        key = layer, number
-        block = self._blocks.get(key)
-        if block is not None:
-            self._blocks.move_to_end(key)
-            return block
-        block = self._reader(layer).block(number)
-        self._blocks[key] = block
-        self._cached += len(block)
-        while self._cached > self._cache_bytes and len(self._blocks) > 1:
-            _, old = self._blocks.popitem(last=False)
-            self._cached -= len(old)
-        return block
-
-    def _forget(self, layer: int, number: int) -> None:
-        block = self._blocks.pop((layer, number), None)
-        self._cached -= len(block or b"")
-
-    def _reader(self, layer: int) -> LayerReader:
-        reader = self._readers.get(layer)
-        if reader is None:
-            name = self._index.layer_name(layer)
-            try:
-                reader = LayerReader(self.layer_path(name))
-            except FileNotFoundError:
-                raise Corrupt(f"layer {name.hex()} is gone", layer=name.hex()) from None
-            self._readers[layer] = reader
-        return reader
 
 
 class Batch:

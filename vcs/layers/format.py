@@ -144,7 +144,7 @@ def decode_footer(body: bytes, expected: bytes, offset: int) -> Footer:
     if lengths_at + 4 * object_count != len(body):
         raise Corrupt("a layer's footer does not fit its counts")
     blocks = _decode_blocks(body[_COUNTS.size : objects_at])
-    lengths = _uint32s(body[lengths_at:])
+    lengths = decode_lengths(body[lengths_at:])
     _check_agreement(blocks, lengths, offset)
     return Footer(blocks, body[objects_at:lengths_at], lengths)
 
@@ -173,7 +173,14 @@ def _uint32_bytes(numbers: Sequence[int]) -> bytes:
     return struct.pack(f"<{len(numbers)}I", *numbers)
 
 
-def _uint32s(data: bytes) -> Sequence[int]:
+def tables_at(file_size: int, blocks: Sequence[Block], objects: int) -> tuple[int, int]:
+    """Where in a layer file the objects' digests and their lengths begin."""
+    lengths = file_size - TRAILER.size - 4 * objects
+    return lengths - DIGEST_SIZE * objects, lengths
+
+
+def decode_lengths(data: bytes) -> Sequence[int]:
+    """Numbers of 32 bits, as the footer has them."""
     values = array("I")
     assert values.itemsize == 4
     values.frombytes(data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from itertools import accumulate
 from pathlib import Path
 
 import zstandard
@@ -17,8 +18,11 @@ from vcs.layers.format import (
     Footer,
     check_header,
     decode_footer,
+    decode_lengths,
     decode_trailer,
+    tables_at,
 )
+from vcs.model import DIGEST_SIZE
 
 _local = threading.local()
 
@@ -33,6 +37,7 @@ class LayerReader:
             self.size = os.fstat(self._fd).st_size
             check_header(os.pread(self._fd, HEADER.size, 0))
             self._blocks = self.footer().blocks
+            self._first = list(accumulate((block.objects for block in self._blocks), initial=0))
         except Exception as error:
             self.close()
             if isinstance(error, Damaged):
@@ -44,6 +49,20 @@ class LayerReader:
         trailer = os.pread(self._fd, TRAILER.size, max(0, self.size - TRAILER.size))
         offset, length, expected = decode_trailer(trailer, self.size)
         return decode_footer(os.pread(self._fd, length, offset), expected, offset)
+
+    @property
+    def block_count(self) -> int:
+        return len(self._blocks)
+
+    def objects(self, number: int) -> list[tuple[bytes, int, int]]:
+        """What is in a block: digest, start and length (bytes) of each object, as the footer has them."""
+        first, end = self._first[number], self._first[number + 1]
+        digests_at, lengths_at = tables_at(self.size, self._blocks, self._first[-1])
+        digests = os.pread(self._fd, (end - first) * DIGEST_SIZE, digests_at + first * DIGEST_SIZE)
+        lengths = decode_lengths(os.pread(self._fd, (end - first) * 4, lengths_at + first * 4))
+        starts = accumulate(lengths, initial=0)
+        names = (digests[at : at + DIGEST_SIZE] for at in range(0, len(digests), DIGEST_SIZE))
+        return list(zip(names, starts, lengths, strict=False))
 
     def close(self) -> None:
         """Give the descriptor back. The reader cannot be used afterwards."""
