@@ -11,16 +11,19 @@ owner, extended attributes, or an mtime that changed alone are.
 from __future__ import annotations
 
 import stat
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from vcs.model import Chunked, Data, Entry, Symlink, Tree
 from vcs.snapshot import Snapshot, split_path
 from vcs.trees import Directory, Objects, differing_entries
 
 Letter = Literal["A", "M", "D", "R", "T"]
+_At: TypeAlias = tuple[bytes, Entry]
+"""An entry and its path."""
+_Side: TypeAlias = list[_At]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,8 @@ class _Walk:
         self.new_objects = new
         self._wanted = wanted
         self.changes: list[Change] = []
-        self.removed: list[tuple[bytes, Entry]] = []
-        self.added: list[tuple[bytes, Entry]] = []
+        self.removed: _Side = []
+        self.added: _Side = []
 
     def run(self, old: Entry, new: Entry) -> None:
         """Compare two roots. Iterative: trees may be deeper than Python's stack."""
@@ -109,63 +112,119 @@ class _Walk:
         return list(Directory(self.old_objects, old.tree)), list(Directory(self.new_objects, new.tree))
 
 
+class _Moved:
+    """Paths of one side that were renamed. Nothing at, above or below one of them can be renamed once more."""
+
+    def __init__(self) -> None:
+        self._paths: set[bytes] = set()
+        self._above: set[bytes] = set()
+
+    def add(self, path: bytes) -> None:
+        self._paths.add(path)
+        self._above.update(_parents(path))
+
+    def covers(self, path: bytes) -> bool:
+        """Whether the path is renamed, by itself or with a directory above it."""
+        return bool(self._paths) and (path in self._paths or not self._paths.isdisjoint(_parents(path)))
+
+    def touches(self, path: bytes) -> bool:
+        return path in self._above or self.covers(path)
+
+
+class _Renames:
+    """Pairs what is gone with what is new: the same content, each at most once."""
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+        self._old = _Moved()
+        self._new = _Moved()
+
+    def match(
+        self, removed: Sequence[_At], added: Sequence[_At], *keys: Callable[[Entry], object]
+    ) -> tuple[_Side, _Side]:
+        """Pair entries with equal keys (None: never), by one key after the other; returns what is left."""
+        for key in keys:
+            candidates: dict[object, deque[_At]] = defaultdict(deque)
+            for path, entry in removed:
+                if (value := key(entry)) is not None:
+                    candidates[value].append((path, entry))
+            for path, entry in added:
+                same = candidates.get(key(entry))
+                if same and not self._new.touches(path):
+                    self._take(same, path, entry)
+        left_removed = [item for item in removed if not self._old.covers(item[0])]
+        return left_removed, [item for item in added if not self._new.covers(item[0])]
+
+    def _take(self, candidates: deque[_At], path: bytes, entry: Entry) -> None:
+        while candidates:
+            old_path, old = candidates.popleft()
+            if not self._old.touches(old_path):
+                self._old.add(old_path)
+                self._new.add(path)
+                self.changes.append(Change("R", path, old, entry, old_path))
+                return
+
+
 def _pair(walk: _Walk, renames: bool) -> list[Change]:
-    """Renames among what is on one side only; the rest, expanded, is deleted and added."""
-    changes: list[Change] = []
+    """Renames among what is on one side only; the rest, expanded, is deleted and added.
+
+    Directories come first, as wholes: those that are equally deep in what is gone and in what is new without being
+    opened, then at any depth, outer ones before inner ones. Then files.
+    """
+    pairs = _Renames()
     removed, added = walk.removed, walk.added
-    lone_removed: list[tuple[bytes, Entry]] = []
-    lone_added: list[tuple[bytes, Entry]] = []
+    lone_removed: _Side = []
+    lone_added: _Side = []
     while removed or added:
         if renames:
-            removed, added = _match(removed, added, changes)
+            removed, added = pairs.match(removed, added, _named_tree, _tree)
         lone_removed += removed
         lone_added += added
         removed = [child for path, entry in removed for child in _children(walk.old_objects, path, entry)]
         added = [child for path, entry in added for child in _children(walk.new_objects, path, entry)]
     if renames:
-        lone_removed, lone_added = _match(lone_removed, lone_added, changes)
+        lone_removed, lone_added = pairs.match(lone_removed, lone_added, _tree)
+        lone_removed, lone_added = pairs.match(lone_removed, lone_added, _named_data, _data)
+    changes = pairs.changes
     changes += [Change("D", path, entry, None) for path, entry in lone_removed]
     changes += [Change("A", path, None, entry) for path, entry in lone_added]
     return changes
 
 
-def _match(
-    removed: Sequence[tuple[bytes, Entry]], added: Sequence[tuple[bytes, Entry]], changes: list[Change]
-) -> tuple[list[tuple[bytes, Entry]], list[tuple[bytes, Entry]]]:
-    """Pair what has the same content, the same last name first; appends to `changes`, returns what is left."""
-    candidates: dict[object, list[tuple[bytes, Entry]]] = defaultdict(list)
-    for path, entry in removed:
-        if (key := _identity(entry)) is not None:
-            candidates[key].append((path, entry))
-    left_added = []
-    gone: set[bytes] = set()
-    for path, entry in added:
-        same = candidates.get(_identity(entry))
-        if not same:
-            left_added.append((path, entry))
-            continue
-        position = next((i for i, (_, other) in enumerate(same) if other.name == entry.name), 0)
-        old_path, old = same.pop(position)
-        gone.add(old_path)
-        changes.append(Change("R", path, old, entry, old_path))
-    return [item for item in removed if item[0] not in gone], left_added
+# What must be equal for a rename; None for what has too little content to tell.
 
 
-def _identity(entry: Entry) -> object:
-    """What must be equal for a rename; None for what has too little content to tell."""
+def _tree(entry: Entry) -> object:
+    return entry.content.tree if isinstance(entry.content, Tree) and entry.content.entries else None
+
+
+def _named_tree(entry: Entry) -> object:
+    tree = _tree(entry)
+    return tree and (entry.name, tree)
+
+
+def _data(entry: Entry) -> object:
     match entry.content:
         case Data(size, chunk) if size:
             return chunk
         case Chunked(_, digest, _):
             return digest
-        case Tree(tree, entries) if entries:
-            return tree
-        case Symlink(target):
-            return entry.name, target
     return None
 
 
-def _children(objects: Objects, path: bytes, entry: Entry) -> Iterator[tuple[bytes, Entry]]:
+def _named_data(entry: Entry) -> object:
+    same = entry.content.target if isinstance(entry.content, Symlink) else _data(entry)
+    return same and (entry.name, same)
+
+
+def _parents(path: bytes) -> Iterator[bytes]:
+    """The directories above a path, without the root."""
+    while (cut := path.rfind(b"/")) > 0:
+        path = path[:cut]
+        yield path
+
+
+def _children(objects: Objects, path: bytes, entry: Entry) -> Iterator[_At]:
     if isinstance(entry.content, Tree):
         for child in Directory(objects, entry.content.tree):
             yield path + b"/" + child.name, child
