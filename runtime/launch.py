@@ -10,7 +10,7 @@ import select
 import signal
 import socket
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ def launch(
     hold: tuple[int, ...] = (),
     detach: bool = False,
     log: int | None = None,
+    started: Callable[[], None] | None = None,
 ) -> int:
     """Run a container on `lower` with the upper of `paths`.
 
@@ -42,7 +43,7 @@ def launch(
 
     `image` is an OCI image config. `hold` are descriptors (a lease of the service) that stay open until the container
     has ended, even if this process has not. `log` takes stdout and stderr instead of the caller's; without it a
-    detached container's output is dropped.
+    detached container's output is dropped. `started` is called once the overlay is mounted and the container runs.
 
     Signals that come meanwhile (`signals.FORWARDED`) go to the container's init; the third SIGINT or SIGTERM kills it.
 
@@ -77,7 +78,7 @@ def launch(
         child = _fork(job)
         theirs.close()
         try:
-            return _Caller(ours, signals, spec, detach).wait()
+            return _Caller(ours, signals, spec, detach, started).wait()
         finally:
             os.waitpid(child, 0)
 
@@ -108,11 +109,19 @@ def _lock(paths: RunPaths) -> int:
 class _Caller:
     """The calling process while it waits."""
 
-    def __init__(self, control: socket.socket, signals: SignalPipe, spec: LaunchSpec, detach: bool) -> None:
+    def __init__(
+        self,
+        control: socket.socket,
+        signals: SignalPipe,
+        spec: LaunchSpec,
+        detach: bool,
+        started: Callable[[], None] | None,
+    ) -> None:
         self._control = control
         self._signals = signals
         self._spec = spec
         self._detach = detach
+        self._started = started
         self._proxy: TerminalProxy | None = None
         self._stack = ExitStack()
 
@@ -163,8 +172,11 @@ class _Caller:
                 self._stack.enter_context(raw_mode(0))
             self._proxy = TerminalProxy(fds[0], 0 if self._spec.interactive else None, 1)
             self._stack.callback(self._proxy.close)
-        if "started" in message and self._detach:
-            return 0
+        if "started" in message:
+            if self._started:
+                self._started()
+            if self._detach:
+                return 0
         code: int | None = message.get("exit")
         return code
 

@@ -52,7 +52,7 @@ class States:
         return self._history.target(container.ref) or container.base
 
     def compare(self, container: Container, keep: int = 0) -> tuple[Snapshot, Snapshot]:
-        """The container's head, and its state now. Nothing is stored; up to `keep` bytes of new contents can be read."""
+        """The container's head, and its state now. Nothing is stored; `keep` bytes of new contents can be read."""
         head = self._store.snapshot_of(self.head(container))
         scratch = Scratch(self._store, keep)
         return head, Snapshot(scratch, self._scan(container, scratch))
@@ -131,18 +131,22 @@ class States:
             self._containers.create(container.name, result.commit, settings, author, candidate) for candidate in free
         ]
 
-    def save(self, container: Container, author: Author) -> list[CommitId]:
-        """Commit every state of a container that differs from its head, under `refs/removed/<id>/`."""
-        saved = []
+    def save(self, container: Container, author: Author, *, discard: bool = False) -> list[CommitId]:
+        """Keep every state of a container, before it is removed: what differs from its head becomes a commit (not with
+        `discard`), and what no branch or tag has is kept under `refs/removed/<id>/`. Returns the commits kept there."""
+        tips = {*self._store.branches().values(), *self._store.tags().values()}
+        kept = []
         for generation in container.record.generations:
             view = Container(msgspec.structs.replace(container.record, current=generation.number), container.paths)
-            head = self.head(view)
-            result = self._write(view, head, f"Last state of {container.name}", author, allow_empty=False)
-            if result.made:
+            commit = self.head(view)
+            if not discard:
+                message = f"Last state of {container.name}"
+                commit = self._write(view, commit, message, author, allow_empty=False).commit
+            if not any(self._history.is_ancestor(commit, tip) for tip in tips):
                 ref = f"refs/removed/{container.id}/{generation.number}"
-                self._history.move(ref, result.commit, None, f"last state of {container.name}", author, force=True)
-                saved.append(result.commit)
-        return saved
+                self._history.move(ref, commit, None, f"last state of {container.name}", author, force=True)
+                kept.append(commit)
+        return list(dict.fromkeys(kept))
 
     def _tip(self, branch: str | None, head: CommitId) -> CommitId | None:
         """Where the branch is, if it may move to a child of `head`."""
@@ -179,7 +183,7 @@ class States:
     def _start_generation(
         self, container: Container, base: CommitId, author: Author, reason: str, *, keep: bool
     ) -> Container:
-        """Continue on `base` with an empty upper; the generation until now is kept, or deleted as all of it is in `base`."""
+        """Continue on `base` with an empty upper. The generation until now is kept, or deleted as `base` has it all."""
         record = container.record
         number = record.next_number
         self._history.move(record.ref(number), base, None, reason, author, force=True)

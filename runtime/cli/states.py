@@ -1,0 +1,173 @@
+"""status, commit, rollback, fork."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runtime.cli.invocation import Invocation
+from runtime.cli.options import (
+    author_option,
+    branch_completion,
+    container_argument,
+    dry_run_option,
+    revision_argument,
+    verb,
+)
+from runtime.cli.output import message, size_text
+from runtime.cli.render_changes import change_fields, summary, write_changes, write_names
+from runtime.cli.render_commits import SHORT, title
+
+if TYPE_CHECKING:
+    from runtime.containers import Container
+
+
+@verb("status", data=True)
+@container_argument()
+@click.option("-z", "zero", is_flag=True, help="End each field with a NUL, and quote nothing.")
+@click.option("--exit-code", is_flag=True, help="Exit with 1 if anything changed.")
+def status(invocation: Invocation, name: str, zero: bool, exit_code: bool) -> int:
+    """Show what changed in a container since its last commit.
+
+    Letters: A added, M modified, D deleted, R renamed, T of another type. `treering diff NAME` shows more.
+
+    \b
+    Example:
+      treering status web
+      treering status --format jsonl web
+    """
+    container = invocation.containers.find(name)
+    head = invocation.states.head(container)
+    changes = invocation.states.changes(container)
+    output = invocation.output
+    if zero and output.is_table:
+        write_names(output, changes, status=True, zero=True)
+    else:
+        output.rows(changes, change_fields, lambda rows: write_changes(output, rows))
+    output.flush()
+    if output.is_table:
+        message(f"{container.name} is clean: nothing differs from {head[:SHORT]}" if not changes else summary(changes))
+    return 1 if exit_code and changes else 0
+
+
+@verb("commit", data=True)
+@container_argument()
+@click.option("-m", "--message", "texts", required=True, multiple=True, metavar="MESSAGE",
+              help="Why; given again, a further paragraph.")  # fmt: skip
+@click.option("-b", "--branch", metavar="BRANCH", shell_complete=branch_completion,
+              help="A branch that gets the commit; it is made if need be.")  # fmt: skip
+@author_option
+@click.option("--allow-empty", is_flag=True, help="Make a commit even if nothing changed.")
+def commit(
+    invocation: Invocation,
+    name: str,
+    texts: tuple[str, ...],
+    branch: str | None,
+    author: str | None,
+    allow_empty: bool,
+) -> None:
+    """Commit a container's state.
+
+    The commit's parent is the container's last one. The container may be running; it goes on from here. Prints the
+    commit's id.
+
+    \b
+    Example:
+      treering commit web -m "nginx" --branch nginx
+      treering commit web -m "before the upgrade"
+    """
+    container = invocation.containers.find(name)
+    text = "\n\n".join(part.strip() for part in texts)
+    if not text.strip():
+        raise click.BadParameter("the message is empty", param_hint="--message")
+    result = invocation.states.commit(
+        container, text, invocation.author(author), branch=branch, allow_empty=allow_empty
+    )
+    output = invocation.output
+    if not output.is_table:
+        output.value(
+            {
+                "commit": result.commit,
+                "made": result.made,
+                "branch": branch,
+                "changes": len(result.changes),
+                "added": result.added,
+            }
+        )
+        return
+    output.line(result.commit)
+    output.flush()
+    where = f"{branch or container.name} {result.commit[:SHORT]}"
+    if result.made:
+        grown = f"the store grew by {size_text(result.added)}"
+        message(f"[{where}] {title(text)}: {summary(result.changes)}; {grown}")
+    else:
+        message(f"Nothing has changed: [{where}] says it already")
+
+
+@verb("rollback")
+@container_argument()
+@revision_argument(required=False)
+@click.option("--undo", is_flag=True, help="Return to the state before the last rollback.")
+@dry_run_option
+def rollback(invocation: Invocation, name: str, revision: str | None, undo: bool, dry_run: bool) -> None:
+    """Make a container's root an earlier commit again.
+
+    Nothing is destroyed: the state until now, committed or not, is kept, and --undo returns to it. The container must
+    not be running.
+
+    \b
+    Example:
+      treering rollback web main
+      treering rollback web web~1
+      treering rollback web --undo
+    """
+    if undo == (revision is not None):
+        raise click.UsageError("give either REV or --undo")
+    container = invocation.containers.find(name)
+    name = container.name
+    if revision is not None:
+        target = invocation.commit(revision)
+        if dry_run:
+            message(f"{name} would be at {target[:SHORT]}")
+            return
+        invocation.states.rollback(container, target, invocation.author())
+        message(f"{name} is at {target[:SHORT]} now; back: treering rollback {name} --undo")
+    elif dry_run:
+        previous = container.record.generation.previous
+        message(f"{name} has not been rolled back" if previous is None else f"{name} would be as before the rollback")
+    else:
+        now = invocation.states.undo_rollback(container)
+        head = invocation.states.head(now)
+        message(f"{name} is on {head[:SHORT]} again, as before; back: treering rollback {name} --undo")
+
+
+@verb("fork", data=True)
+@container_argument()
+@click.option("-n", "--count", type=click.IntRange(min=1), default=1, show_default=True, help="How many.")
+@click.option("--name", "stem", metavar="STEM", help="They are called STEM-1, STEM-2...; otherwise NAME-1, NAME-2...")
+def fork(invocation: Invocation, name: str, count: int, stem: str | None) -> None:
+    """Make new containers from a container's current state.
+
+    What it has changed becomes a commit, which all of them share. They have its settings. Prints their names.
+
+    \b
+    Example:
+      treering fork web --count 5
+      treering fork web --count 3 --name shard
+    """
+    made = invocation.states.fork(invocation.containers.find(name), count, invocation.author(), stem)
+    output = invocation.output
+
+    def fields(container: Container) -> dict[str, Any]:
+        return {"name": container.name, "id": container.id, "commit": container.base}
+
+    def table(containers: Any) -> None:
+        for container in containers:
+            output.line(container.name)
+
+    output.rows(made, fields, table)
+
+
+VERBS: dict[str, click.Command] = {"status": status, "commit": commit, "rollback": rollback, "fork": fork}

@@ -1,0 +1,128 @@
+"""A container's process, from its record: the service's files below, the engine above, and the end of it.
+
+What is here only joins the parts: fusefs.client lends the mount that serves every commit, runtime.launch makes an
+overlay on one of them and runs the engine, runtime.state says what became of it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from contextlib import ExitStack, suppress
+
+from fusefs.client import Service
+from runtime.bundle import LaunchSpec
+from runtime.containers import Container, Containers
+from runtime.launch import launch
+from runtime.records import Settings
+from runtime.state import Exited, Running, RunPaths, is_running, send_signal, state_of
+from vcs.errors import Conflict, EngineError
+
+_SHORTEST, _LONGEST = 0.002, 0.05
+"""Seconds between two looks at a container that is about to end."""
+
+
+def start(containers: Containers, container: Container, *, detach: bool = False) -> int:
+    """Run a container with its settings, on the base and the upper of its current generation.
+
+    Returns its exit code, or 0 as soon as it runs if `detach`. Conflict if it runs already; EngineError, with the fact
+    `exit_code`, if it cannot be started.
+    """
+    store = containers.store
+    with Service.ensure(store.path) as lease, ExitStack() as changing:
+        # Nobody may replace the upper between our look at the record and the overlay's mount.
+        now = changing.enter_context(containers.changing(container))
+        if is_running(now.paths.directory):
+            raise Conflict(f"container {now.name!r} is running already", container=now.name)
+        root = store.commit(now.base).root
+        return launch(
+            RunPaths(
+                directory=now.paths.directory,
+                generation=now.paths.generation(now.record.current),
+                engine_state=store.path / "run" / "engine",
+            ),
+            _spec(now, now.record.settings),
+            store.history.config(now.base),
+            lease.mountpoint / "trees" / root.hex(),
+            hold=(lease.fileno(),),
+            detach=detach,
+            started=changing.close,
+        )
+
+
+def _spec(container: Container, settings: Settings) -> LaunchSpec:
+    return LaunchSpec(
+        id=container.id,
+        hostname=settings.hostname or container.name,
+        args=settings.args,
+        env=settings.env,
+        cwd=settings.cwd,
+        user=settings.user,
+        tty=settings.tty,
+        interactive=settings.interactive,
+        network="none" if settings.network == "none" else "host",
+        read_only=settings.read_only,
+        engine=settings.engine,
+    )
+
+
+def stop(container: Container, patience: float, number: int = signal.SIGTERM) -> int | None:
+    """End a container: `number`, and after `patience` seconds SIGKILL. Returns its exit code, None if nobody saw it.
+
+    Conflict if it does not run.
+    """
+    directory = container.paths.directory
+    if not is_running(directory):
+        raise Conflict(f"container {container.name!r} is not running", container=container.name)
+    _signal(container, number)
+    if not wait(container, patience):
+        _signal(container, signal.SIGKILL)
+        if not wait(container, patience=60):
+            raise EngineError(f"container {container.name!r} does not end", container=container.name)
+    state = state_of(directory)
+    return state.code if isinstance(state, Exited) else None
+
+
+def kill(container: Container, number: int) -> None:
+    """Send a signal to a container's first process. Conflict if it does not run."""
+    try:
+        send_signal(container.paths.directory, number)
+    except Conflict:
+        raise Conflict(f"container {container.name!r} is not running", container=container.name) from None
+
+
+def wait(container: Container, patience: float) -> bool:
+    """Wait until a container has ended and its exit is written down; False if it has not after `patience` seconds."""
+    directory = container.paths.directory
+    deadline = time.monotonic() + patience
+    pause = _SHORTEST
+    while is_running(directory):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        state = state_of(directory)
+        if not isinstance(state, Running) or not _wait_for_process(state.pid, min(left, 1.0)):
+            time.sleep(min(pause, left))
+            pause = min(pause * 2, _LONGEST)
+    return True
+
+
+def _wait_for_process(pid: int, seconds: float) -> bool:
+    """Whether we could wait for a process; it may have ended meanwhile or not. False if it was gone before."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        return not poll.poll(seconds * 1000)
+    finally:
+        os.close(fd)
+
+
+def _signal(container: Container, number: int) -> None:
+    with suppress(Conflict):  # it has ended by itself
+        send_signal(container.paths.directory, number)
