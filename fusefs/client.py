@@ -1,0 +1,212 @@
+"""Using a store's service: finding it, starting it, holding it.
+
+    with Service.ensure(store) as lease:
+        os.listdir(lease.mountpoint / "branches")
+
+Imports nothing of the service itself, so that a command that only needs the mount starts fast.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from fusefs import mounting
+from fusefs.rundir import RunDirectory
+from vcs import errors
+from vcs.errors import StoreError, TreeringError
+
+_ATTEMPTS = 5
+_START_SECONDS = 60.0
+_STOP_SECONDS = 10.0
+_DEFAULT_OPENER = "vcs.store:Store.open"
+_DEFAULT_IDLE_SECONDS = 60.0
+
+_PROGRAM = """
+import os, sys
+if os.fork():
+    os._exit(0)
+sys.path.insert(0, sys.argv.pop(1))
+from fusefs.service import main
+sys.exit(main(sys.argv[1:]))
+"""
+"""The service is nobody's child, so that a client that lives long collects no zombies; -P and the path given make
+it find this very package, not a directory of the same name."""
+
+
+class Lease:
+    """A store's mount, in use until close(). A context manager."""
+
+    def __init__(self, connection: socket.socket, mountpoint: Path, device: str, pid: int) -> None:
+        self._connection = connection
+        self.mountpoint = mountpoint
+        self.device = device
+        """The superblock's major and minor number, as in mountinfo."""
+        self.pid = pid
+        """The service's."""
+
+    def fileno(self) -> int:
+        """The connection's descriptor: a process that inherits it holds the lease too."""
+        return self._connection.fileno()
+
+    def close(self) -> None:
+        """Give the lease back; doing so twice is no error."""
+        self._connection.close()
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Service:
+    """The one service of a store, from outside."""
+
+    @staticmethod
+    def ensure(store: Path, idle_seconds: float = _DEFAULT_IDLE_SECONDS, opener: str = _DEFAULT_OPENER) -> Lease:
+        """A lease on the store's mount; the service is started if there is none.
+
+        `idle_seconds` and `opener` are used by a service that is started now (fusefs.service.Options). Whoever else
+        calls this at the same time gets a lease on the same service. NotAStore, Denied, StoreError, Conflict.
+        """
+        places = RunDirectory(store)
+        for _ in range(_ATTEMPTS):
+            lease = _lease(places)
+            if lease is not None:
+                return lease
+            with places.starting() as lock:
+                lease = _lease(places)
+                if lease is not None:
+                    return lease
+                _start(places, lock, idle_seconds, opener)
+        raise StoreError(f"the service of {store} does not stay: see {places.log}", log=str(places.log))
+
+    @staticmethod
+    def status(store: Path) -> dict[str, Any] | None:
+        """What the service says of itself (fusefs.control.Status), or None if none runs. NotAStore, StoreError."""
+        connection = RunDirectory(store).connect()
+        if connection is None:
+            return None
+        with connection:
+            reply = _ask(connection, {"do": "status"})
+        if reply is not None:
+            del reply["ok"]
+        return reply
+
+    @staticmethod
+    def stop(store: Path, force: bool = False) -> bool:
+        """End the service. True once its process is gone or there was none, False if it serves what remains.
+
+        Conflict if it is in use; with `force` its mount is taken away nevertheless, and who is inside is served on, as
+        are overlays in other mount namespaces. A new service may be started at once. NotAStore, StoreError.
+        """
+        connection = RunDirectory(store).connect()
+        if connection is None:
+            return True
+        with connection:
+            if _ask(connection, {"do": "stop", "force": force}) is None:
+                return True
+            connection.settimeout(_STOP_SECONDS if not force else 0.2)
+            try:
+                return connection.recv(1) == b""
+            except ConnectionError:
+                return True
+            except TimeoutError:
+                return False
+
+
+def _lease(places: RunDirectory) -> Lease | None:
+    """A lease on the running service, None if there is none or it is just leaving."""
+    connection = places.connect()
+    if connection is None:
+        return None
+    try:
+        reply = _ask(connection, {"do": "lease"})
+        if reply is None:
+            connection.close()
+            return None
+        lease = Lease(connection, Path(reply["mountpoint"]), reply["device"], reply["pid"])
+        mount = mounting.mount_at(lease.mountpoint)
+        if mount is None or mount.device != lease.device:
+            raise StoreError(
+                f"process {lease.pid} serves {places.store} in another mount namespace, not in this one", pid=lease.pid
+            )
+    except BaseException:
+        connection.close()
+        raise
+    return lease
+
+
+def _ask(connection: socket.socket, request: dict[str, Any]) -> dict[str, Any] | None:
+    """The reply to a request, None if the service hangs up. Its refusals are raised."""
+    connection.settimeout(_START_SECONDS)
+    try:
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        with connection.makefile("rb") as lines:
+            line = lines.readline()
+    except ConnectionError:
+        return None
+    except TimeoutError:
+        raise StoreError("the service does not answer") from None
+    finally:
+        connection.settimeout(None)
+    return _checked(line) if line else None
+
+
+def _checked(line: bytes) -> dict[str, Any]:
+    reply: dict[str, Any] = json.loads(line)
+    if reply["ok"]:
+        return reply
+    kind = getattr(errors, reply["kind"], StoreError)
+    if not (isinstance(kind, type) and issubclass(kind, TreeringError)):
+        kind = StoreError
+    raise kind(reply["message"], **reply.get("facts", {}))
+
+
+def _start(places: RunDirectory, lock: int, idle_seconds: float, opener: str) -> None:
+    """Start a service and wait until it serves. What it failed with is raised."""
+    ready, told = os.pipe()
+    try:
+        log = places.open_log()
+        try:
+            package = str(Path(__file__).resolve().parent.parent)
+            options = ["--store", str(places.store), "--idle", str(idle_seconds), "--opener", opener]
+            subprocess.run(
+                [
+                    sys.executable,
+                    "-P",
+                    "-c",
+                    _PROGRAM,
+                    package,
+                    *options,
+                    "--ready",
+                    str(told),
+                    "--starting",
+                    str(lock),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                pass_fds=(told, lock),
+                start_new_session=True,
+                check=False,
+            )
+        finally:
+            os.close(log)
+            os.close(told)
+        line = b""
+        if select.select([ready], [], [], _START_SECONDS)[0]:
+            line = os.read(ready, 65536)
+    finally:
+        os.close(ready)
+    if not line:
+        raise StoreError(f"the service of {places.store} did not start: see {places.log}", log=str(places.log))
+    _checked(line)

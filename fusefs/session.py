@@ -1,0 +1,388 @@
+"""The native driver: a FUSE connection, one message at a time. A protocol adapter only; meaning is in filesystem.py.
+
+One thread reads a request, calls the handler of its operation and writes the reply. A handler returns the reply's body,
+or an errno, or nothing where the protocol has no reply; whatever it raises becomes an errno:
+
+    OSError                its errno
+    Missing, Corrupt       EIO, and the object and layer are logged, once each
+    Malformed              EINVAL: bytes that no kernel sends
+    anything else          EIO, and a traceback is logged: one request fails, the file system goes on
+
+Requests are served in the order of arrival, so an INTERRUPT finds its request answered or not yet read; the kernel
+drops the latter itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Callable
+from typing import TypeAlias
+
+from fusefs.filesystem import BLOCK_SIZE, NAME_MAX, Changing, FileSystem, attributes
+from fusefs.inodes import Folder, Node
+from fusefs.negotiation import MAX_WRITE, Capabilities, negotiate
+from fusefs.wire import replies, requests
+from fusefs.wire.protocol import (
+    KERNEL_VERSION,
+    MIN_READ_BUFFER,
+    OLDEST_MINOR_VERSION,
+    UNKNOWN_INO,
+    Init,
+    Opcode,
+    OpenFlag,
+)
+from fusefs.wire.replies import ENDLESS
+from fusefs.wire.requests import Malformed
+from vcs.errors import Damaged, StoreError
+
+_log = logging.getLogger(__name__)
+_trace = logging.getLogger("fusefs.trace")
+
+Reply: TypeAlias = "bytes | memoryview | int | None"
+"""A body, an errno, or no reply."""
+Handler: TypeAlias = Callable[[int, bytes], Reply]
+
+_BUFFER_SIZE = 128 << 10
+"""Bytes of the largest request taken; what is above the required minimum makes BATCH_FORGET large."""
+_ENDED = frozenset({errno.ENODEV, errno.ECONNABORTED})
+_PASSING = frozenset({errno.ENOENT, errno.EAGAIN, errno.EINTR})
+_LOGGED_MOST = 1000
+
+_WRITING = (
+    *(Opcode.SETATTR, Opcode.SYMLINK, Opcode.MKNOD, Opcode.MKDIR, Opcode.UNLINK, Opcode.RMDIR, Opcode.RENAME),
+    *(Opcode.RENAME2, Opcode.LINK, Opcode.WRITE, Opcode.SETXATTR, Opcode.REMOVEXATTR, Opcode.CREATE),
+    *(Opcode.FALLOCATE, Opcode.COPY_FILE_RANGE, Opcode.TMPFILE),
+)
+
+
+class Session:
+    """A connection being served. Not safe for several threads."""
+
+    def __init__(self, device: int, filesystem: FileSystem) -> None:
+        """`device` is a descriptor of /dev/fuse, or anything that keeps messages apart; it stays the caller's."""
+        assert max(MIN_READ_BUFFER, MAX_WRITE + 4096) <= _BUFFER_SIZE
+        self._device = device
+        self._fs = filesystem
+        self._buffer = bytearray(_BUFFER_SIZE)
+        self._logged: set[str] = set()
+        self._tracing = _trace.isEnabledFor(logging.DEBUG)
+        self.capabilities: Capabilities | None = None
+        """What INIT agreed on; None before."""
+        self.served = 0
+        """How many messages were taken."""
+        self._handlers = self._table()
+
+    def negotiate(self) -> None:
+        """Serve until the kernel and we have agreed on a protocol. StoreError if the connection ends before."""
+        while self.capabilities is None:
+            if not self.step():
+                raise StoreError("the FUSE connection ended before it began")
+
+    def serve(self) -> None:
+        """Serve until the file system is unmounted everywhere."""
+        while self.step():
+            pass
+
+    def step(self) -> bool:
+        """Take one message and answer it; waits for it. False at the connection's end."""
+        try:
+            length = os.readv(self._device, (self._buffer,))
+        except OSError as error:
+            if error.errno in _ENDED:
+                return False
+            if error.errno in _PASSING:
+                return True
+            raise
+        if not length:
+            return False
+        reply = self.answer(memoryview(self._buffer)[:length])
+        if reply:
+            try:
+                os.writev(self._device, reply)
+            except OSError as error:
+                # ENOENT: nobody waits for it any more. What else the kernel refuses, it fails by itself.
+                if error.errno in _ENDED:
+                    return False
+                if error.errno != errno.ENOENT:
+                    _log.error("a reply was refused: %s", error)
+        return True
+
+    def answer(self, message: memoryview) -> tuple[bytes, bytes | memoryview] | tuple[bytes] | None:
+        """The reply to a message, header and body, or None if there is none. Raises nothing."""
+        self.served += 1
+        try:
+            length, opcode, unique, nodeid, *_ = requests.HEADER.unpack_from(message)
+            if length != len(message):
+                raise Malformed(f"{len(message)} bytes that say they are {length}")
+        except Exception as error:
+            _log.error("not a request: %s", error)
+            return None
+        handler = self._handlers.get(opcode)
+        if handler is None:
+            result: Reply = errno.ENOSYS
+        else:
+            try:
+                result = handler(nodeid, bytes(message[requests.HEADER_SIZE :]))
+            except Exception as error:
+                result = self._failure(opcode, nodeid, error)
+        if self._tracing:
+            _trace.debug("%s", trace_line(opcode, unique, nodeid, message, result))
+        if result is None:
+            return None
+        if type(result) is int:
+            return (replies.error(unique, result),)
+        return replies.header(replies.HEADER_SIZE + len(result), 0, unique), result  # type: ignore[arg-type, return-value]
+
+    def _tell(self, message: bytes) -> None:
+        """Tell the kernel something unasked; whether it knows the node (ENOENT) does not matter."""
+        try:
+            os.write(self._device, message)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                _log.warning("a notification was refused: %s", error)
+
+    def _failure(self, opcode: int, nodeid: int, error: Exception) -> int:
+        if isinstance(error, OSError) and error.errno:
+            return error.errno
+        if isinstance(error, Malformed):
+            _log.error("%s: %s", _name(opcode), error)
+            return errno.EINVAL
+        if isinstance(error, Damaged):
+            text = str(error)
+            if text not in self._logged and len(self._logged) < _LOGGED_MOST:
+                self._logged.add(text)
+                facts = " ".join(f"{name}={value}" for name, value in error.facts.items())
+                _log.error("%s of node %d: %s (%s)", _name(opcode), nodeid, text, facts or "no further facts")
+            return errno.EIO
+        _log.error("%s of node %d failed", _name(opcode), nodeid, exc_info=error)
+        return errno.EIO
+
+    def _table(self) -> dict[int, Handler]:
+        table: dict[int, Handler] = {
+            Opcode.INIT: self._init,
+            Opcode.LOOKUP: self._lookup,
+            Opcode.GETATTR: self._getattr,
+            Opcode.READLINK: self._readlink,
+            Opcode.READ: self._read,
+            Opcode.READDIR: self._readdir,
+            Opcode.READDIRPLUS: self._readdirplus,
+            Opcode.GETXATTR: self._getxattr,
+            Opcode.LISTXATTR: self._listxattr,
+            Opcode.STATFS: self._statfs,
+            Opcode.LSEEK: self._lseek,
+            Opcode.FORGET: self._forget,
+            Opcode.BATCH_FORGET: self._batch_forget,
+            Opcode.INTERRUPT: self._nothing,
+            Opcode.NOTIFY_REPLY: self._nothing,
+            Opcode.DESTROY: self._done,
+            Opcode.RELEASE: self._done,
+            Opcode.RELEASEDIR: self._done,
+        }
+        table.update(dict.fromkeys(_WRITING, _refuse))
+        return {int(opcode): handler for opcode, handler in table.items()}
+
+    # -- the connection
+
+    def _init(self, _nodeid: int, body: bytes) -> Reply:
+        request = requests.init(body)
+        if request.major > KERNEL_VERSION:
+            return replies.init_other_version()
+        if request.major < KERNEL_VERSION or request.minor < OLDEST_MINOR_VERSION:
+            _log.error("the kernel's protocol %d.%d is too old", request.major, request.minor)
+            return errno.EPROTO
+        self.capabilities, reply = negotiate(request)
+        # Answered with ENOSYS once, OPEN and OPENDIR are never asked again. A kernel that would fail then gets a reply.
+        if not self.capabilities.has(Init.NO_OPEN_SUPPORT):
+            self._handlers[Opcode.OPEN] = self._open
+        if not self.capabilities.has(Init.NO_OPENDIR_SUPPORT):
+            self._handlers[Opcode.OPENDIR] = self._opendir
+        return reply
+
+    def _open(self, _nodeid: int, _body: bytes) -> Reply:
+        return replies.opened(OpenFlag.KEEP_CACHE)
+
+    def _opendir(self, _nodeid: int, _body: bytes) -> Reply:
+        return replies.opened(OpenFlag.KEEP_CACHE | OpenFlag.CACHE_DIR)
+
+    def _nothing(self, _nodeid: int, _body: bytes) -> Reply:
+        return None
+
+    def _done(self, _nodeid: int, _body: bytes) -> Reply:
+        return b""
+
+    def _statfs(self, _nodeid: int, _body: bytes) -> Reply:
+        return replies.statfs(BLOCK_SIZE, NAME_MAX)
+
+    # -- nodes
+
+    def _lookup(self, nodeid: int, body: bytes) -> Reply:
+        parent = self._fs.node(nodeid)
+        node = self._fs.lookup(parent, requests.name(body))
+        if node is None:
+            return replies.no_entry(ENDLESS) if parent.missing_endless else errno.ENOENT
+        return replies.entry(attributes(node), ENDLESS if node.name_endless else 0, ENDLESS)
+
+    def _getattr(self, nodeid: int, _body: bytes) -> Reply:
+        return replies.attributes(ENDLESS, attributes(self._fs.node(nodeid)))
+
+    def _readlink(self, nodeid: int, _body: bytes) -> Reply:
+        return self._fs.target(self._fs.node(nodeid))
+
+    def _read(self, nodeid: int, body: bytes) -> Reply:
+        offset, size = requests.read(body)
+        return self._fs.read(self._fs.node(nodeid), offset, size)
+
+    def _lseek(self, nodeid: int, body: bytes) -> Reply:
+        offset, whence = requests.lseek(body)
+        return replies.position(self._fs.seek(self._fs.node(nodeid), offset, whence))
+
+    def _getxattr(self, nodeid: int, body: bytes) -> Reply:
+        node = self._fs.node(nodeid)
+        # Overlayfs asks this of every directory and file that it looks up: the usual answer comes first.
+        if not node.entry.xattrs:
+            return errno.ENODATA
+        size, name = requests.getxattr(body)
+        value = self._fs.xattrs(node).get(name)
+        return errno.ENODATA if value is None else _fitting(value, size)
+
+    def _listxattr(self, nodeid: int, body: bytes) -> Reply:
+        names = replies.names(list(self._fs.xattrs(self._fs.node(nodeid))))
+        return _fitting(names, requests.listxattr(body))
+
+    def _forget(self, nodeid: int, body: bytes) -> Reply:
+        self._fs.forget(nodeid, requests.forget(body))
+        return None
+
+    def _batch_forget(self, _nodeid: int, body: bytes) -> Reply:
+        forget = self._fs.forget
+        for nodeid, count in requests.batch_forget(body):
+            forget(nodeid, count)
+        return None
+
+    # -- directories: position 0 is `.`, 1 is `..`, then the names; an offset is the position to go on with
+
+    def _readdirplus(self, nodeid: int, body: bytes) -> Reply:
+        offset, size = requests.read(body)
+        node = self._fs.node(nodeid)
+        if not isinstance(node, Folder):
+            return self._readdir_changing(
+                nodeid, node, offset, size, replies.dirent_plus_bare, replies.dirent_plus_size
+            )
+        listing = self._fs.listing(node)
+        parts = _dots(node.number, node.parent, offset, replies.dirent_plus_bare)
+        room = size - sum(map(len, parts))
+        start = stop = max(offset - 2, 0)
+        entries = listing.entries
+        last = len(entries)
+        while stop < last:
+            room -= replies.dirent_plus_size(entries[stop].name)
+            if room < 0:
+                break
+            stop += 1
+        for position, child in enumerate(self._fs.children(node, listing, start, stop), start):
+            values = attributes(child)
+            parts.append(replies.dirent_plus(values, ENDLESS, position + 3, entries[position].name))
+        return b"".join(parts)
+
+    def _readdir(self, nodeid: int, body: bytes) -> Reply:
+        offset, size = requests.read(body)
+        node = self._fs.node(nodeid)
+        if not isinstance(node, Folder):
+            return self._readdir_changing(nodeid, node, offset, size, replies.dirent, replies.dirent_size)
+        parts = _dots(node.number, node.parent, offset, replies.dirent)
+        room = size - sum(map(len, parts))
+        listing = self._fs.listing(node)
+        for position in range(max(offset - 2, 0), len(listing.entries)):
+            entry = listing.entries[position]
+            room -= replies.dirent_size(entry.name)
+            if room < 0:
+                break
+            number = node.number + listing.starts[position]
+            parts.append(replies.dirent(number, position + 3, entry.mode >> 12, entry.name))
+        return b"".join(parts)
+
+    def _readdir_changing(
+        self,
+        nodeid: int,
+        node: Node,
+        offset: int,
+        size: int,
+        encode: Callable[[int, int, int, bytes], bytes],
+        size_of: Callable[[bytes], int],
+    ) -> Reply:
+        if not isinstance(node, Changing):
+            return errno.ENOTDIR
+        names = self._fs.names(node, again=offset > 0)
+        if offset - 2 >= len(names) and not node.missing_endless:
+            # With this answer the kernel believes that it has the whole listing, and would never ask again. What it
+            # has collected so far is dropped before the answer, so nobody is ever shown it.
+            self._tell(replies.drop_pages(nodeid))
+        parts = _dots(node.number, node.parent, offset, encode)
+        room = size - sum(map(len, parts))
+        for position in range(max(offset - 2, 0), len(names)):
+            name, kind = names[position]
+            room -= size_of(name)
+            if room < 0:
+                break
+            parts.append(encode(UNKNOWN_INO, position + 3, kind >> 12, name))
+        return b"".join(parts)
+
+
+def _dots(own: int, parent: int, offset: int, encode: Callable[[int, int, int, bytes], bytes]) -> list[bytes]:
+    parts = []
+    if offset < 1:
+        parts.append(encode(own, 1, 4, b"."))
+    if offset < 2:
+        parts.append(encode(parent, 2, 4, b".."))
+    return parts
+
+
+def _fitting(value: bytes, size: int) -> Reply:
+    """An extended attribute's value, or how long it is, or that the caller's buffer is too small."""
+    if not size:
+        return replies.size(len(value))
+    return errno.ERANGE if len(value) > size else value
+
+
+def _refuse(_nodeid: int, _body: bytes) -> Reply:
+    return errno.EROFS
+
+
+def _name(opcode: int) -> str:
+    try:
+        return Opcode(opcode).name
+    except ValueError:
+        return f"operation {opcode}"
+
+
+def trace_line(opcode: int, unique: int, nodeid: int, message: memoryview, result: Reply) -> str:
+    """One message and its answer, for people."""
+    body = bytes(message[requests.HEADER_SIZE :])
+    if result is None:
+        outcome = "no reply"
+    elif type(result) is int:
+        outcome = errno.errorcode.get(result, str(result))
+    else:
+        outcome = f"{len(result)} bytes"  # type: ignore[arg-type]
+    return f"{unique} {_name(opcode)} node {nodeid}{_details(opcode, body)}: {outcome}"
+
+
+def _details(opcode: int, body: bytes) -> str:
+    try:
+        match opcode:
+            case Opcode.LOOKUP:
+                return f" {requests.name(body)!r}"
+            case Opcode.GETXATTR:
+                return f" {requests.getxattr(body)[1]!r}"
+            case Opcode.READ | Opcode.READDIR | Opcode.READDIRPLUS:
+                offset, size = requests.read(body)
+                return f" {size} bytes at {offset}"
+            case Opcode.BATCH_FORGET:
+                return f" {len(requests.batch_forget(body))} nodes"
+            case Opcode.INTERRUPT:
+                return f" of {requests.interrupt(body)}"
+    except Malformed:
+        return f" malformed, {len(body)} bytes"
+    return ""
