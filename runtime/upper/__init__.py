@@ -1,0 +1,13 @@
+"""An overlay upper directory and the root below it -> a new root. Overlayfs's on-disk conventions end here.
+
+    conventions   overlayfs's extended attributes as values: whiteout, opaque, redirect, metacopy
+    pinned        files of a directory that may be changing, held by descriptors; nothing outside it is ever reached
+    scan          the walk over the upper, merged with the base
+
+docs/upper.md has the rules, each with what the kernel does.
+"""
+
+from runtime.upper.conventions import TRUSTED, USER
+from runtime.upper.scan import UpperResult, scan_upper
+
+__all__ = ["TRUSTED", "USER", "UpperResult", "scan_upper"]
