@@ -121,6 +121,10 @@ def _conflict(facts: Facts) -> str:
         )
     if "container" in facts:
         return f"stop it first: treering stop {facts['container']}"
+    if "mountpoint" in facts:
+        return "leave it, and close what is open there: `fuser -vm DIRECTORY` tells whose it is"
+    if "service" in facts:
+        return "to end the service: treering service stop"
     return ""
 
 

@@ -56,7 +56,7 @@ class Verb(click.Command):
     """A command that knows where `--` stood: what follows it is in `context.meta["after_dashes"]`, and nowhere else."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if self.allow_interspersed_args and "--" in args:
+        if ctx.allow_interspersed_args and "--" in args:
             position = args.index("--")
             ctx.meta["after_dashes"] = args[position + 1 :]
             args = args[:position]
