@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from blake3 import blake3
 
 from vcs.blobs import list_items
-from vcs.encoding import check_entry, check_tree, decode_root
-from vcs.errors import Damaged, TreeringError
+from vcs.encoding import NODE_LIMIT, check_entry, check_tree, decode_root
+from vcs.errors import Corrupt, Damaged, TreeringError
 from vcs.model import Chunked, CommitId, Data, Entry, RootId, Tree, TreeItem
+from vcs.scratch import Scratch
 from vcs.store import Store
-from vcs.trees import sums_of
+from vcs.trees import sums_of, write_tree
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being checked, how much is done, and of how much (0: not known yet)."""
@@ -150,12 +151,25 @@ class _Check:
             self._problem("a directory's sums do not fit its entries", path or b"/")
         return entries
 
-    def _entries(self, node: bytes) -> list[Entry]:
-        self._nodes.add(node)
-        found: list[Entry] = []
-        for item in check_tree(self._store.get(node)):
-            found += self._entries(item.digest) if isinstance(item, TreeItem) else [item]
-        return found
+    def _entries(self, tree: bytes) -> list[Entry]:
+        """The entries of a tree. Corrupt unless it is cut into nodes in the one way that writing them does."""
+        entries: list[Entry] = []
+        todo: list[Entry | TreeItem] = []
+        todo += reversed(self._node(tree))
+        is_cut = bool(todo) and isinstance(todo[0], TreeItem)
+        while todo:
+            item = todo.pop()
+            if isinstance(item, TreeItem):
+                todo += reversed(self._node(item.digest))
+            else:
+                entries.append(item)
+        if (is_cut or len(entries) > NODE_LIMIT) and write_tree(Scratch(self._store), entries).tree != tree:
+            raise Corrupt("a large directory is not cut into nodes as it should be")
+        return entries
+
+    def _node(self, digest: bytes) -> list[Entry] | list[TreeItem]:
+        self._nodes.add(digest)
+        return check_tree(self._store.get(digest))
 
     def _check_list(self, content: Chunked, path: bytes) -> None:
         if content.list in self._lists:

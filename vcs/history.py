@@ -284,10 +284,22 @@ class History:
         if current == new:
             return
         if current is None:
-            self._retry(lambda: self._repo.create_reference_direct(ref, new, False, reason))
+            try:
+                self._retry(lambda: self._repo.create_reference_direct(ref, new, False, reason))
+            except (pygit2.GitError, OSError):
+                self._check_room(ref)
+                raise
             self._sync_refs(ref)
         else:
             self._retry(lambda: self._repo.references[ref].set_target(new, reason))
+
+    def _check_room(self, ref: str) -> None:
+        """A ref is a file or a directory: with `main` there can be no `main/sub`, and the other way round."""
+        for other in self._repo.references:
+            if other.startswith(f"{ref}/") or ref.startswith(f"{other}/"):
+                raise AlreadyExists(
+                    f"{_kind(other)} {_short(other)!r} exists, so {_short(ref)!r} cannot", name=_short(other)
+                )
 
     def _retry(self, change: Any) -> None:
         """Change a ref; once more after removing the `.lock` files that killed processes left (we hold the lock)."""

@@ -1,0 +1,200 @@
+"""Checking a store: clean ones have no problem, and each kind of damage is named with what needs it."""
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from tests.support.values import EMPTY_TREE, Spec, directory, file, link, root
+from vcs.blobs import BlobWriter, put_data, write_list
+from vcs.check import Problem, check
+from vcs.encoding import encode_entries, encode_root, encode_tree_index
+from vcs.history import Author
+from vcs.layers.format import SUFFIX
+from vcs.model import Chunked, CommitId, Data, Entry, ListItem, RootId, Tree, TreeItem
+from vcs.store import Batch, Store
+from vcs.trees import write_root
+
+TESTER = Author("tester", "tester@localhost", 1_700_000_000)
+DIRECTORY = Entry(b"", stat.S_IFDIR | 0o755, 0, 0, 0, EMPTY_TREE)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.create(tmp_path / "store") as made:
+        yield made
+
+
+def commit(store: Store, name: RootId) -> CommitId:
+    old = store.history.target("refs/heads/main")
+    made = store.add_commit(name, {"config": {}}, "test\n", TESTER, (old,) if old else ())
+    store.history.move("refs/heads/main", made, old, "test", TESTER)
+    return made
+
+
+def commit_spec(store: Store, spec: Spec) -> CommitId:
+    with store.batch() as batch:
+        name = root(batch, spec)
+    return commit(store, name)
+
+
+def problems(store: Store) -> list[Problem]:
+    with Store.open(store.path) as fresh:
+        return check(fresh).problems
+
+
+def test_an_empty_store_is_clean(store: Store) -> None:
+    report = check(store)
+    assert (report.problems, report.commits, report.trees, report.chunks, report.unreachable) == ([], 0, 0, 0, 0)
+
+
+def test_a_clean_store_is_counted(store: Store) -> None:
+    with store.batch() as batch:
+        writer = BlobWriter(batch)
+        writer.feed(b"x" * 3_000_000)
+        writer.hole(1 << 30)
+        big = file(writer.finish())
+        name = root(batch, {"a": b"1", "d": {"b": b"22", "again": b"1"}, "big": big, "l": link("a")})
+    commit(store, name)
+    commit_spec(store, {"a": b"1", "d": {"b": b"22", "again": b"1"}})
+    seen: list[str] = []
+    report = check(store, lambda what, done, total: seen.append(what))
+    assert report.problems == []
+    assert (report.commits, report.trees) == (2, 3)
+    assert report.unreachable == 0
+    assert set(seen) == {"layers", "commits", "chunks"}
+    assert report.bytes_read < 4_000_000
+
+
+def test_what_nothing_refers_to_is_no_problem(store: Store) -> None:
+    with store.batch() as batch:
+        root(batch, {"never": b"committed"})
+    report = check(store)
+    assert (report.problems, report.unreachable) == ([], 3)
+
+
+def test_a_large_store_is_clean(store: Store) -> None:
+    commit_spec(store, {f"{n:05}": b"%d" % n for n in range(3000)})
+    assert problems(store) == []
+
+
+# -- roots that no honest program writes
+
+
+def put(batch: Batch, *entries: Entry) -> Tree:
+    return Tree(batch.put_tree(encode_entries(entries)), len(entries), 0, 0)
+
+
+def test_a_missing_chunk_is_named_by_commit_and_path(store: Store) -> None:
+    with store.batch() as batch:
+        name = root(batch, {"d": {"lost": file(Data(5, bytes(32)))}})
+    made = commit(store, name)
+    assert [(p.commit, p.path) for p in problems(store)] == [(made, b"/d/lost")]
+
+
+def test_a_missing_tree_is_named(store: Store) -> None:
+    with store.batch() as batch:
+        name = root(batch, {"d": replace(DIRECTORY, content=Tree(bytes(32), 0, 0, 0))})
+    commit(store, name)
+    (problem,) = problems(store)
+    assert problem.path == b"/d"
+    assert "in no layer" in problem.message
+
+
+def test_a_missing_root_and_a_missing_list_are_named(store: Store) -> None:
+    with store.batch() as batch:
+        name = root(batch, {"big": file(Chunked(9, bytes(32), 9))})
+    commit(store, name)
+    commit(store, RootId(b"\x01" * 32))
+    assert sorted(problem.path for problem in problems(store)) == [b"/", b"/big"]
+
+
+@pytest.mark.parametrize("wrong", [{"entries": 5}, {"size": 5}, {"linked": 5}])
+def test_sums_that_do_not_fit_are_told(store: Store, wrong: dict[str, int]) -> None:
+    with store.batch() as batch:
+        entry = directory(batch, {"d": {"x": b"1"}})
+        name = write_root(batch, replace(entry, content=replace(entry.content, **wrong)))
+    commit(store, name)
+    (problem,) = problems(store)
+    assert (problem.path, "sums" in problem.message) == (b"/", True)
+
+
+def test_a_length_that_does_not_fit_is_told(store: Store) -> None:
+    with store.batch() as batch:
+        data = put_data(batch, b"12345")
+        items = [ListItem(5, data.chunk), ListItem(7, b"")]
+        name = root(batch, {
+            "short": file(replace(data, size=4)),
+            "list": file(Chunked(99, write_list(batch, items), 5)),
+        })  # fmt: skip
+    commit(store, name)
+    assert sorted(problem.path for problem in problems(store)) == [b"/list", b"/short"]
+
+
+def test_an_entry_that_cannot_be_is_told(store: Store) -> None:
+    with store.batch() as batch:
+        bad = replace(DIRECTORY, name=b"..")
+        name = batch.put_tree(encode_root(replace(DIRECTORY, content=put(batch, bad))))
+    commit(store, RootId(name))
+    assert problems(store)
+
+
+def _large(batch: Batch, count: int) -> tuple[list[Entry], Tree]:
+    entries = [Entry(b"%05d" % n, stat.S_IFREG | 0o644, 0, 0, 0, Data(0, b"")) for n in range(count)]
+    content = directory(batch, {entry.name: entry for entry in entries}).content
+    assert isinstance(content, Tree)
+    return entries, content
+
+
+@pytest.mark.parametrize("harm", ["other cuts", "wrong first", "wrong count", "out of order"])
+def test_a_large_directory_must_be_the_one_way_to_write_it(store: Store, harm: str) -> None:
+    with store.batch() as batch:
+        entries, content = _large(batch, 600)
+        cut = 250 if harm == "other cuts" else 300
+        parts = [entries[:cut], entries[cut:]]
+        if harm == "out of order":
+            parts = [entries[:cut] + entries[500:501], entries[cut:500] + entries[501:]]
+        items = [TreeItem(part[0].name, batch.put_tree(encode_entries(part)), len(part)) for part in parts]
+        if harm == "wrong first":
+            items[1] = replace(items[1], first=b"00299x")
+        if harm == "wrong count":
+            items[0] = replace(items[0], count=7)
+        tree = replace(content, tree=batch.put_tree(encode_tree_index(items)))
+        name = write_root(batch, replace(DIRECTORY, content=tree))
+    commit(store, name)
+    (problem,) = problems(store)
+    assert problem.path == b"/"
+
+
+# -- damage to files
+
+
+def test_a_damaged_layer_is_named_and_so_is_what_needs_it(store: Store) -> None:
+    made = commit_spec(store, {"d": {"f": b"content"}})
+    (layer,) = (store.path / "layers").iterdir()
+    layer.chmod(0o600)
+    data = bytearray(layer.read_bytes())
+    data[data.index(b"content")] ^= 1
+    layer.write_bytes(data)
+    first, second = problems(store)
+    assert layer.name.removesuffix(SUFFIX) in first.message
+    assert (second.commit, second.path) == (made, b"/d/f")
+
+
+def test_a_store_whose_layer_is_gone_names_what_is_lost(store: Store) -> None:
+    commit_spec(store, {"a": b"1"})
+    second = commit_spec(store, {"a": b"1", "b": {"c": b"2"}})
+    newest = max((store.path / "layers").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    newest.unlink()
+    found = problems(store)
+    assert {problem.commit for problem in found} == {second}
+
+
+def test_damage_in_the_history_is_told(store: Store) -> None:
+    made = commit_spec(store, {"a": b"1"})
+    path = store.path / "history.git" / "objects" / made[:2] / made[2:]
+    path.chmod(0o600)
+    path.write_bytes(b"x")
+    assert problems(store)

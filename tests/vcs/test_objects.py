@@ -1,0 +1,89 @@
+"""Reading objects: the cache of blocks changes what it costs and never what is read."""
+
+import contextlib
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from vcs.encoding import digest
+from vcs.errors import Corrupt
+from vcs.store import Store
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> tuple[Path, dict[bytes, bytes]]:
+    """A store of a few layers whose objects partly lie in blocks together."""
+    chance = random.Random(7)
+    found = {}
+    with Store.create(tmp_path / "store") as store:
+        for _ in range(4):
+            with store.batch() as batch:
+                for _ in range(60):
+                    data = chance.randbytes(chance.choice((50, 3_000, 200_000)))
+                    found[batch.put_chunk(data)] = data
+                    found[batch.put_tree(data[:40])] = data[:40]
+    return tmp_path / "store", found
+
+
+@pytest.mark.parametrize("read_ahead", [False, True])
+@pytest.mark.parametrize("cache_bytes", [0, 1 << 20, 1 << 30])
+def test_any_order_reads_the_same(written: tuple[Path, dict[bytes, bytes]], cache_bytes: int, read_ahead: bool) -> None:
+    path, expected = written
+    shuffled = list(expected)
+    random.Random(1).shuffle(shuffled)
+    with Store.open(path, cache_bytes, read_ahead) as store:
+        for order in (list(expected), list(reversed(expected)), shuffled):
+            for name in order:
+                assert store.get(name) == expected[name]
+
+
+def test_the_cache_is_bounded(written: tuple[Path, dict[bytes, bytes]]) -> None:
+    path, expected = written
+    with Store.open(path, cache_bytes=1 << 20) as store:
+        for name in expected:
+            store.get(name)
+        cached = store._objects._blocks.values()
+        assert sum(len(block.data) for block in cached) == store._objects._cached <= 1 << 20
+        assert len(store._objects._near) == sum(len(block.digests) for block in cached)
+
+
+def test_more_layers_than_descriptors_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vcs.objects._READERS_KEPT", 3)
+    names = []
+    with Store.create(tmp_path / "store") as store:
+        for number in range(10):
+            with store.batch() as batch:
+                names.append(batch.put_chunk(b"%d" % number))
+    before = len(os.listdir("/proc/self/fd"))
+    with Store.open(tmp_path / "store", cache_bytes=0, read_ahead=True) as store:
+        for _ in range(3):
+            for number, name in enumerate(names):
+                assert store.get(name) == b"%d" % number
+        assert len(store._objects._readers) <= 3
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_damage_in_a_block_that_was_cached_is_read_anew_after_repair(tmp_path: Path) -> None:
+    with Store.create(tmp_path / "store") as store:
+        with store.batch() as batch:
+            names = [batch.put_chunk(os.urandom(1000)) for _ in range(50)]
+        assert batch.layer is not None
+        layer = store.layer_path(batch.layer)
+        layer.chmod(0o600)
+        good = layer.read_bytes()
+        layer.write_bytes(good[:20_000] + bytes([good[20_000] ^ 1]) + good[20_001:])
+        damaged = 0
+        for name in names:
+            try:
+                assert digest(store.get(name)) == name
+            except Corrupt:
+                damaged += 1
+        assert damaged == 1  # the others in the block are whole, and are served
+        layer.write_bytes(good)
+        with contextlib.suppress(Corrupt):  # the block may still be cached as it was, and is dropped by this
+            for name in names:
+                store.get(name)
+        for name in names:
+            assert digest(store.get(name)) == name
