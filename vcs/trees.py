@@ -69,7 +69,7 @@ class Directory:
     def entries(self, start: int = 0) -> Iterator[Entry]:
         """The entries from position `start` on; opens no node before it."""
         if not self.is_large:
-            yield from islice(self._items, start, None)  # type: ignore[arg-type]
+            yield from islice(self._items, start, None)
             return
         position = bisect_right(self._ends, start)
         while position < len(self._items):
