@@ -150,7 +150,7 @@ def _comparison(invocation: Invocation, revisions: list[str]) -> Comparison:
         else:
             return Comparison(*invocation.states.compare(container, keep=_KEEP))
     if not info.parents:
-        raise NotFound(f"{revision!r} is a first commit: it has no parent to compare it with", revision=revision)
+        raise NotFound(f"{revision!r} is a first commit: it has no parent to compare it with", commit=info.id)
     return Comparison.against_parent(store, info)
 
 

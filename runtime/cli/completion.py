@@ -6,7 +6,14 @@ import os
 from collections.abc import Callable, Iterator
 
 import click
-from click.shell_completion import CompletionItem, get_completion_class
+from click.shell_completion import (
+    BashComplete,
+    CompletionItem,
+    add_completion_class,
+    get_completion_class,
+    shell_complete,
+    split_arg_string,
+)
 
 from runtime.cli.invocation import Invocation, split_place
 from vcs.errors import TreeringError
@@ -15,19 +22,50 @@ _PROGRAM = "treering"
 _VARIABLE = "_TREERING_COMPLETE"
 
 
+_BASH = r"""# bash completion of treering
+_treering() {
+    local IFS=$'\n' kind value prefix=""
+    # Bash takes REV:PATH for three words, and puts our answer in the place of the last: the line is sent as it is, and
+    # what stands before the last colon is taken off the answers.
+    local typed=${COMP_LINE:0:COMP_POINT}
+    local word=${typed##* }
+    [[ $word == *:* && $COMP_WORDBREAKS == *:* ]] && prefix=${word%:*}:
+    COMPREPLY=()
+    while IFS=, read -r kind value; do
+        case $kind in
+            dir) compopt -o dirnames; COMPREPLY=() ;;
+            file) compopt -o default; COMPREPLY=() ;;
+            *) [[ $value == */ || $value == *: ]] && compopt -o nospace; COMPREPLY+=("${value#"$prefix"}") ;;
+        esac
+    done < <(COMP_WORDS=$typed COMP_CWORD=-1 _TREERING_COMPLETE=bash_complete "$1" 2>/dev/null)
+}
+complete -F _treering treering
+"""
+
+
+class _Bash(BashComplete):
+    """Takes the whole line up to the cursor, not the words that bash makes of it."""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        line = os.environ["COMP_WORDS"]
+        words = split_arg_string(line)
+        incomplete = "" if line[-1:].isspace() else words.pop()
+        return words[1:], incomplete
+
+
 def script(shell: str) -> bytes:
     """The script that makes a shell (bash, zsh, fish) ask us."""
     kind = get_completion_class(shell)
     assert kind is not None
+    if shell == "bash":
+        return _BASH.encode()
     completer = kind(click.Command(_PROGRAM), {}, _PROGRAM, _VARIABLE)
-    # Not completer.source(): it starts a bash to see how old it is, which is not the one that will read the script.
     return (completer.source_template % completer.source_vars()).encode() + b"\n"
 
 
 def answer(program: click.Group, instruction: str) -> int:
     """Answer a shell: `instruction` is what its script put into the variable, such as `bash_complete`."""
-    from click.shell_completion import shell_complete
-
+    add_completion_class(_Bash, "bash")
     return shell_complete(program, {}, _PROGRAM, _VARIABLE, instruction)
 
 

@@ -129,9 +129,11 @@ def _conflict(facts: Facts) -> str:
 
 
 def _exists(facts: Facts) -> str:
-    if "path" in facts:
-        return "choose another path with --store, or use the store that is there"
-    return "choose another name; --force moves a branch or a tag"
+    if "found" in facts:
+        return "choose another name, or move it with --force"
+    if "mountpoint" in facts:
+        return f"away with it: treering umount {facts['mountpoint']}"
+    return "choose another path" if "path" in facts else "choose another name"
 
 
 def _not_a_store(facts: Facts) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -90,6 +89,8 @@ def _edit_distance(left: Sequence[bytes], right: Sequence[bytes]) -> int:
 
 def patch(old: bytes, new: bytes, old_name: str, new_name: str) -> Iterator[str]:
     """A unified diff, line by line, as patch(1) reads it."""
+    import difflib  # 7 ms, and most commands never need it
+
     before, after = (data.decode("utf-8", "surrogateescape").splitlines(keepends=True) for data in (old, new))
     for line in difflib.unified_diff(before, after, old_name, new_name):
         yield line.rstrip("\n")

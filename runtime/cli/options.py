@@ -27,29 +27,23 @@ def _set_format(context: click.Context, _: click.Parameter, value: Any) -> None:
         context.ensure_object(Invocation).output.format = value
 
 
-def store_option(command: F) -> F:
-    """--store PATH."""
-    return click.option(
-        "--store",
-        metavar="PATH",
-        type=click.Path(path_type=Path),
-        expose_value=False,
-        is_eager=True,
-        callback=_set_store,
-        help="The store; otherwise TREERING_STORE, otherwise the user's own.",
-    )(command)
-
-
-def format_option(command: F) -> F:
-    """--format table|json|jsonl."""
-    return click.option(
-        "--format",
-        type=click.Choice(FORMATS),
-        expose_value=False,
-        is_eager=True,
-        callback=_set_format,
-        help="For people, or for programs: one JSON value, or a JSON object a line.",
-    )(command)
+_STORE = click.Option(
+    ["--store"],
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    expose_value=False,
+    is_eager=True,
+    callback=_set_store,
+    help="The store; otherwise TREERING_STORE, otherwise the user's own.",
+)
+_FORMAT = click.Option(
+    ["--format"],
+    type=click.Choice(FORMATS),
+    expose_value=False,
+    is_eager=True,
+    callback=_set_format,
+    help="For people, or for programs: one JSON value, or a JSON object a line.",
+)
 
 
 class Verb(click.Command):
@@ -67,10 +61,9 @@ def verb(name: str, *, data: bool = False, **settings: Any) -> Callable[[Callabl
     """Declare a verb: a click command with --store, and with --format if it prints data."""
 
     def decorate(function: Callable[..., Any]) -> click.Command:
-        function = store_option(pass_invocation(function))
-        if data:
-            function = format_option(function)
-        return click.command(name, cls=Verb, **settings)(function)
+        command = click.command(name, cls=Verb, **settings)(pass_invocation(function))
+        command.params += [*([_FORMAT] if data else []), _STORE]
+        return command
 
     return decorate
 

@@ -141,6 +141,8 @@ def tag(
     _check_name(name)
     commit = invocation.commit(revision or "HEAD")
     current = store.tags().get(name)
+    if current is not None and not force:
+        raise AlreadyExists(f"tag {name!r} exists already, at {current[:SHORT]}", name=name, found=current)
     if dry_run:
         message(f"Tag {name} would be at {commit[:SHORT]}")
         return

@@ -181,8 +181,10 @@ def export(invocation: Invocation, place: str, directory: Path | None, archive: 
         raise click.UsageError("standard output is a terminal; name a directory or an archive (-o FILE)")
     snapshot, path = invocation.open_place(place)
     path = snapshot.resolve(path)
-    content = snapshot.lookup(path).content
-    total = getattr(content, "size", 0)
+    top = snapshot.lookup(path)
+    if directory is not None and not top.is_dir:
+        raise click.UsageError(f"{place!r} is no directory; to get one file: treering cat {place} > FILE")
+    total = getattr(top.content, "size", 0)
     with Progress("Exporting", total) as progress:
         if directory is not None:
             from vcs.exporter import export_directory
