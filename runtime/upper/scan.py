@@ -32,7 +32,7 @@ from vcs.attributes import (
 from vcs.blobs import write_file
 from vcs.errors import BadInput, Conflict
 from vcs.links import NO_TREE, LinkGroups, PendingTree, Recount, holds_links, linked_entries, settle
-from vcs.model import EMPTY_FILE, Chunked, Content, Data, Entry, RootId
+from vcs.model import EMPTY_FILE, Chunked, Content, Data, Entry, RootId, Xattrs
 from vcs.snapshot import Snapshot
 from vcs.trees import Directory, Sink, write_root
 
@@ -142,7 +142,7 @@ class _Scan:
         self._stack.append(frame)
         status = os.fstat(fd)
         self._check_device(status)
-        marks, xattrs = separate(read_xattrs(fd), self._prefix)
+        marks, xattrs = self._separate(read_xattrs(fd))
         frame.identity = pinned.identity_of(status)
         frame.tree = PendingTree(entry_of(name, status, NO_TREE, xattrs))
         base = self._base_of(name, lower, marks)
@@ -173,7 +173,10 @@ class _Scan:
     def _enter(self, parent: Frame, name: bytes) -> None:
         """Begin a subdirectory, or whatever is there now."""
         for _ in range(_ATTEMPTS):
-            fd = pinned.open_directory(name, parent.fd)
+            try:
+                fd = pinned.open_directory(name, parent.fd)
+            except OSError as error:
+                raise read_error(error, self._path(name)) from error
             if fd is not None:
                 self._push(name, fd, parent.below(name), parent.stubs.below.get(name, NO_STUBS))
                 return
@@ -265,7 +268,7 @@ class _Scan:
 
     def _read(self, frame: Frame, name: bytes, fd: int, status: os.stat_result) -> Entry | None:
         """The entry of a pinned file that is not a directory; None if it is an attribute whiteout."""
-        marks, xattrs = separate(read_pinned_xattrs(fd), self._prefix)
+        marks, xattrs = self._separate(read_pinned_xattrs(fd), name)
         content: Content
         if stat.S_ISLNK(status.st_mode):
             content = pinned_symlink(fd)
@@ -339,6 +342,13 @@ class _Scan:
             self._touched.update(item.link.group for item in found if item.link is not None)
 
     # The rest
+
+    def _separate(self, xattrs: Xattrs, name: bytes = b"") -> tuple[Marks, Xattrs]:
+        try:
+            return separate(xattrs, self._prefix)
+        except BadInput as error:
+            path = self._path(name)
+            raise BadInput(f"{os.fsdecode(path)!r}: {error}", path=path, **error.facts) from error
 
     def _check_device(self, status: os.stat_result) -> None:
         if not self._device:

@@ -78,7 +78,7 @@ class Hand:
         return self.directory(pick) + b"/" + NAMES[value % len(NAMES)]
 
     def create(self, pick: int, _: int, value: int) -> None:
-        fd = os.open(self.place(pick, value), os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o640)
+        fd = os.open(self.place(pick, value), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o640)
         os.write(fd, b"new %d" % value)
         os.close(fd)
 
@@ -126,8 +126,8 @@ class Hand:
             os.unlink(path)
 
     def replace_by_directory(self, pick: int, _: int, value: int) -> None:
-        path = self.any(pick)
-        self.remove(pick, 0, 0)
+        path = self.directory(pick) if value % 3 else self.any(pick)
+        self.remove(self.paths().index(path), 0, 0)
         os.mkdir(path)
         if value % 2:
             self.create(self.paths().index(path), 0, value)
@@ -146,7 +146,13 @@ class Hand:
         os.mknod(self.place(pick, value), kinds[value % 4] | 0o600, os.makedev(7, 300 + value))
 
     def set_xattr(self, pick: int, _: int, value: int) -> None:
-        names = ("trusted.t", "user.x", "trusted.overlay.opaque", "trusted.overlay.overlay.deep", "user.overlay.redirect")
+        names = (
+            "trusted.t",
+            "user.x",
+            "trusted.overlay.opaque",
+            "trusted.overlay.overlay.deep",
+            "user.overlay.redirect",
+        )
         os.setxattr(self.any(pick), names[value % 5], b"%d" % value, follow_symlinks=False)
 
     def remove_xattr(self, pick: int, _: int, __: int) -> None:
