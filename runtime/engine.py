@@ -135,12 +135,16 @@ def exit_code(status: int) -> int:
 
 
 def hide_hybrid_cgroup() -> None:
-    """Unmount the v2 part of a hybrid cgroup hierarchy, in the caller's mount namespace, which must be its own."""
+    """Cover the v2 part of a hybrid cgroup hierarchy, in the caller's mount namespace, which must be its own.
+
+    It is covered rather than unmounted: crun makes the container's directory there all the same, and the directory
+    below the mount is on the host's tmpfs, where it would stay.
+    """
     with suppress(OSError):
         if mounts.file_system_type(os.fsencode(_CGROUP_ROOT)) == mounts.CGROUP2_MAGIC:
             return
         if mounts.file_system_type(os.fsencode(_HYBRID)) == mounts.CGROUP2_MAGIC:
-            mounts.umount(os.fsencode(_HYBRID), mounts.MNT_DETACH)
+            mounts.mount(b"tmpfs", os.fsencode(_HYBRID), b"tmpfs", 0, b"size=1m,mode=0700")
 
 
 def remove_cgroups(container: str) -> None:
@@ -149,6 +153,8 @@ def remove_cgroups(container: str) -> None:
     name = f"{CGROUP_PREFIX}{container}"
     deadline = time.monotonic() + 1
     for directory in [_CGROUP_ROOT / name, *_CGROUP_ROOT.glob(f"*/{name}")]:
+        if directory.parent == _HYBRID and mounts.file_system_type(os.fsencode(_HYBRID)) != mounts.CGROUP2_MAGIC:
+            continue  # what hides it; ends with our namespace
         while directory.exists() and not _remove_tree(directory) and time.monotonic() < deadline:
             time.sleep(0.005)
 

@@ -40,7 +40,7 @@ class Overlay:
     """A mounted overlay. It belongs to the mount namespace it was made in and ends with it."""
 
     root: int
-    """Descriptor of its root directory (close-on-exec); the caller closes it."""
+    """An O_PATH descriptor of its root directory, close-on-exec; the caller closes it."""
     target: Path
     dropped: tuple[str, ...]
     """Options that this kernel does not have."""

@@ -33,6 +33,11 @@ class SignalPipe:
         self._old_wakeup = -1
         self.fd, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
+    @property
+    def fds(self) -> tuple[int, int]:
+        """Both ends of the pipe, for who closes everything else."""
+        return self.fd, self._writer
+
     def __enter__(self) -> SignalPipe:
         if threading.current_thread() is threading.main_thread():
             self._old_wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)

@@ -65,8 +65,16 @@ def supervise(job: Job) -> NoReturn:
     try:
         gc.disable()
         code = _Supervisor(job).run()
+    except BaseException as error:
+        _report(job.control, EngineError(f"the supervisor failed: {type(error).__name__}: {error}"))
     finally:
         os._exit(code)
+
+
+def _report(control: socket.socket, error: TreeringError) -> None:
+    message = {"error": str(error), "kind": error.kind, "facts": {"exit_code": engine.FAILED, **error.facts}}
+    with suppress(OSError):
+        control.send(json.dumps(message, default=_text).encode())
 
 
 @dataclass(slots=True)
@@ -87,6 +95,7 @@ class _Supervisor:
         self._impatience = 0
         self._waiting_signals: list[int] = []
         self._init_fd: int | None = None
+        self._master: int | None = None
         self._streams = _Streams(None, None, None)
         self._pumps: list[Pump] = []
         me = Process.of(os.getpid())
@@ -95,7 +104,7 @@ class _Supervisor:
 
     def run(self) -> int:
         """Set up, wait, clean up; returns the exit code that was recorded."""
-        with SignalPipe(FORWARDED) as self._signals:
+        with SignalPipe((*FORWARDED, signal.SIGCHLD)) as self._signals:
             self._isolate()
             save_run(self._paths.directory, self._run)
             error: TreeringError | None = None
@@ -114,30 +123,25 @@ class _Supervisor:
         os.setsid()
         os.chdir("/")
         os.umask(0o022)
-        _close_all_but({0, 1, 2, self._job.control.fileno(), self._signals.fd, *self._fds()})
+        kept = {0, 1, 2, self._job.control.fileno(), *self._signals.fds, *self._job.keep}
+        _close_all_but(kept if self._job.output is None else {*kept, self._job.output})
         self._streams = self._take_streams()
         mounts.become_subreaper()
         mounts.set_process_name(b"treering-run")
-
-    def _fds(self) -> Iterable[int]:
-        # The write end of the signal pipe is the wakeup descriptor.
-        wakeup = signal.set_wakeup_fd(-1)
-        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
-        yield from (wakeup, *self._job.keep)
-        if self._job.output is not None:
-            yield self._job.output
 
     def _take_streams(self) -> _Streams:
         job = self._job
         stdin = _duplicate(0) if job.spec.interactive and not job.spec.tty and not job.detach else None
         if job.detach or job.output is not None:
-            streams = _Streams(stdin, job.output, job.output)
+            output = None if job.output is None else _duplicate(job.output)
+            streams = _Streams(stdin, output, output)
         else:
             streams = _Streams(stdin, _duplicate(1), _duplicate(2))
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         for number in (0, 1, 2):
             os.dup2(null, number)
-        os.close(null)
+        if null > 2:
+            os.close(null)
         return streams
 
     def _contain(self) -> int:
@@ -153,7 +157,10 @@ class _Supervisor:
         self._init_fd = os.pidfd_open(init)
         self._run = replace(self._run, init=Process.of(init))
         save_run(paths.directory, self._run)
+        if self._master is not None:
+            self._hand_over(self._master)
         self._tell({"started": init})
+        self._reap()
         self._deliver(self._waiting_signals)
         self._waiting_signals = []
         self._pump()
@@ -262,13 +269,13 @@ class _Supervisor:
         finally:
             os.close(ended)
         if fds:
-            self._hand_over(fds[0])
+            self._master = fds[0]
+            os.set_inheritable(self._master, False)
+            if self._job.terminal_size:
+                set_window_size(self._master, self._job.terminal_size)
 
     def _hand_over(self, master: int) -> None:
-        """The caller serves the terminal; without one, what it prints goes to the log."""
-        os.set_inheritable(master, False)
-        if self._job.terminal_size:
-            set_window_size(master, self._job.terminal_size)
+        """The caller serves the terminal. A detached one has no caller: what it prints goes to the log."""
         if self._job.detach:
             sink = self._streams.stdout
             self._streams.pumps.append((master, os.open(os.devnull, os.O_WRONLY) if sink is None else sink))
@@ -309,12 +316,24 @@ class _Supervisor:
 
     def _deliver(self, numbers: Iterable[int]) -> None:
         for number in numbers:
+            if number == signal.SIGCHLD:
+                self._reap()
+                continue
             if self._init_fd is None:
                 self._waiting_signals.append(number)
                 continue
             self._impatience += number in (signal.SIGINT, signal.SIGTERM)
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._init_fd, signal.SIGKILL if self._impatience >= _PATIENCE else number)
+
+    def _reap(self) -> None:
+        """Wait for what the engine left behind; as a subreaper we inherit it."""
+        init = self._run.init
+        with suppress(ChildProcessError):
+            while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                if init is None or ended.si_pid == init.pid:
+                    return
+                os.waitpid(ended.si_pid, 0)
 
     def _finish(self, code: int, error: TreeringError | None) -> None:
         """Write the exit down, remove every trace, deliver the last output, and say so: in this order."""
@@ -333,15 +352,15 @@ class _Supervisor:
                 mounts.umount(os.fsencode(paths.rootfs), flags | mounts.UMOUNT_NOFOLLOW)
         for pump in self._pumps:
             pump.join()
-        if error:
-            self._tell({"error": str(error), "kind": error.kind, "facts": {**error.facts, "exit_code": code}})
-        else:
+        if not error:
             self._tell({"exit": code})
+        elif self._control:
+            _report(self._control, error)
 
     def _tell(self, message: dict[str, Any]) -> None:
         if self._control:
             with suppress(OSError):
-                self._control.send(json.dumps(message, default=_text).encode())
+                self._control.send(json.dumps(message).encode())
 
 
 def _text(value: object) -> str:
@@ -352,7 +371,8 @@ def _close_all_but(keep: set[int]) -> None:
     """Close every other descriptor: a lock or a database that the caller had open must not live on in here."""
     low = 0
     for fd in sorted(keep):
-        os.closerange(low, fd)
+        if low < fd:  # an empty range would be taken for an endless one
+            os.closerange(low, fd)
         low = fd + 1
     os.closerange(low, 1 << 30)
     for fd in keep - {0, 1, 2}:
