@@ -17,7 +17,8 @@ each. A file of whose names only one is in the tree (the others lie outside) is 
 
 A group's id is the first 16 bytes of BLAKE3 over "treering link 1\\0", the base root's digest (32 zero bytes for an
 import) and the bytewise smallest path among its members: the same input gives the same root, and since a root's digest
-depends on the ids in it, a group made later never has the id of one that is already there.
+depends on the ids in it, a group made later never has the id of one that is already there. A group that takes the place
+of one of the base, of which no name is left, has that one's id (LinkGroups.reuse).
 
 When names are taken out of a base root's tree, the groups they were in have fewer members: `Recount` (and `relink`, its
 short form) counts and rewrites them, opening only subtrees whose `Tree.linked` says that there is something.
@@ -50,17 +51,38 @@ class LinkGroups:
 
     def __init__(self, base: RootId | None = None) -> None:
         self._base = base
-        self._found: dict[Hashable, tuple[int, bytes]] = {}
+        self._counts: dict[Hashable, int] = {}
+        self._smallest: dict[Hashable, tuple[bytes, Link | None]] = {}
+        self._reused: dict[Hashable, bytes] = {}
 
-    def add(self, key: Hashable, path: bytes) -> None:
-        """Another name of the file `key`; `path` is absolute, from the root that is being built."""
-        count, smallest = self._found.get(key, (0, path))
-        self._found[key] = count + 1, min(path, smallest)
+    def add(self, key: Hashable, path: bytes, before: Link | None = None) -> None:
+        """Another name of the file `key`; `path` is absolute, from the root that is being built.
+
+        `before` is what the entry that it replaces in the base holds: see reuse().
+        """
+        self._counts[key] = self._counts.get(key, 0) + 1
+        known = self._smallest.get(key)
+        if known is None or path < known[0]:
+            self._smallest[key] = path, before
+
+    def reuse(self, vacant: Collection[bytes]) -> None:
+        """Give the ids of base groups that have lost all their names to the groups that replace them.
+
+        So a group written anew as it was (a package installed again) is no change. Of several groups whose smallest
+        names were all in one group of the base, the one with the smallest gets its id.
+        """
+        taken = set()
+        for key, (_, before) in sorted(self._smallest.items(), key=lambda item: item[1][0]):
+            if before is not None and before.group in vacant and before.group not in taken and self._counts[key] > 1:
+                taken.add(before.group)
+                self._reused[key] = before.group
 
     def link(self, key: Hashable) -> Link | None:
         """What the names of this file hold, once every name has been added; None for one with a single name."""
-        count, path = self._found.get(key, (0, b""))
-        return Link(group_id(self._base, path), count) if count > 1 else None
+        count = self._counts.get(key, 0)
+        if count < 2:
+            return None
+        return Link(self._reused.get(key) or group_id(self._base, self._smallest[key][0]), count)
 
 
 @dataclass(slots=True)
@@ -161,6 +183,10 @@ class Recount:
             if link is not None and link.group in self._counts:
                 self._counts[link.group] += 1
                 self._before[link.group] = link.count
+
+    def vacant(self) -> set[bytes]:
+        """The groups of which nothing was counted."""
+        return {group for group, count in self._counts.items() if not count}
 
     def apply(self, sink: Sink, entry: Entry) -> Entry:
         """The entry with the new counts at and below it; the same one if none of them changed."""

@@ -218,6 +218,7 @@ class _Scan:
         if self._touched:
             for entry in frame.tree.base_links():
                 recount.count(entry)
+            self._groups.reuse(recount.vacant())
         root = settle(self._sink, frame.tree, self._groups, recount.apply if self._touched else None)
         return UpperResult(
             root=write_root(self._sink, root),
@@ -263,7 +264,8 @@ class _Scan:
         entry = self._read(frame, name, fd, status) if known is None else replace(known, name=name)
         if entry is not None:
             self._of_inode[key] = entry
-            self._groups.add(key, self._path(name))
+            below = frame.below(name)
+            self._groups.add(key, self._path(name), below.link if below is not None else None)
             frame.tree.add_linked(entry, key)
 
     def _read(self, frame: Frame, name: bytes, fd: int, status: os.stat_result) -> Entry | None:

@@ -13,7 +13,7 @@ from runtime.upper import TRUSTED, USER, pinned, scan, scan_upper
 from runtime.upper.conventions import separate
 from tests.runtime.overlay_cases import Layers, described, exchange, imported, needs_root
 from vcs.errors import BadInput, Conflict, Denied
-from vcs.model import EMPTY_FILE, Chunked, Data, Device
+from vcs.model import EMPTY_FILE, Chunked, Data, Device, Link
 from vcs.snapshot import Snapshot
 from vcs.statcache import StatCache
 
@@ -335,6 +335,36 @@ def test_links_made_in_the_upper(layers: Layers) -> None:
     assert len({link.group for link in groups if link}) == 3
     assert {link.count for link in groups if link} == {2}
     assert text(found, "/f2") == "base f"
+
+
+def test_a_group_written_anew_as_it_was_is_no_change(layers: Layers) -> None:
+    (layers.lower / "d/f").hardlink_to(layers.lower / "f")
+    (layers.lower / "e/f").hardlink_to(layers.lower / "f")
+    with layers.mounted() as merged:
+        times = {path: path.stat() for path in (merged, merged / "d", merged / "e", merged / "f")}
+        for name in ("f", "d/f", "e/f"):
+            (merged / name).unlink()
+        (merged / "f").write_text("base f")
+        (merged / "d/f").hardlink_to(merged / "f")
+        (merged / "e/f").hardlink_to(merged / "f")
+        for path, status in times.items():
+            os.utime(path, ns=(0, status.st_mtime_ns))
+    assert layers.scan().root == layers.base.id
+
+
+def test_a_group_that_was_split_keeps_its_id_once(layers: Layers) -> None:
+    for name in ("d/f", "e/f", "e/g"):
+        (layers.lower / name).hardlink_to(layers.lower / "f")
+    with layers.mounted() as merged:
+        for one, two in (("d/f", "f"), ("e/f", "e/g")):
+            (merged / one).unlink()
+            (merged / two).unlink()
+            (merged / one).touch()
+            (merged / two).hardlink_to(merged / one)
+    found = layers.scanned()
+    groups = {path: found.lookup(path).link for path in (b"/d/f", b"/f", b"/e/f", b"/e/g")}
+    assert groups[b"/d/f"] == groups[b"/f"] == Link(layers.base.lookup(b"/f").link.group, 2)  # type: ignore[union-attr]
+    assert groups[b"/e/f"] == groups[b"/e/g"] != groups[b"/f"]
 
 
 def test_a_terabyte_of_nothing(layers: Layers) -> None:
