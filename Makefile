@@ -32,7 +32,7 @@ setup: $(READY)
 demo:
 	@.ci/install-packages $(DEMO_PACKAGES)
 	@$(MAKE) --no-print-directory setup
-	@$(BIN)/python -P benchmarks/demo.py $(ARGS)
+	@$(BIN)/python -P docs/demo.py $(ARGS)
 
 test:
 	@.ci/install-packages $(TEST_PACKAGES)
