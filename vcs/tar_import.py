@@ -21,7 +21,8 @@ from vcs.links import NO_TREE
 from vcs.model import Chunked, Content, Data, Device, Entry, Special, Symlink, Tree
 from vcs.progress import Meter, Progress
 from vcs.snapshot import split_path
-from vcs.tar.acl import acl_from_text
+from vcs.tar.acl import acl_from_text, mode_under
+from vcs.tar.pax import ACCESS_ACL
 from vcs.tar.reader import Member, TarReader, located
 from vcs.tar.stream import Readable
 from vcs.trees import Sink, write_root
@@ -74,7 +75,7 @@ class _TarImport:
         xattrs = {name: value for name, value in member.xattrs.items() if is_kept(os.fsdecode(name))}
         entry = Entry(
             name=b"",
-            mode=member.type | member.mode,
+            mode=mode_under(xattrs.get(ACCESS_ACL, b""), member.type | member.mode),
             uid=member.uid,
             gid=member.gid,
             mtime=member.mtime,
@@ -144,8 +145,10 @@ class _Acls:
 
     def filled(self, entry: Entry, acls: dict[bytes, bytes]) -> Entry:
         """The entry with its ACLs as the kernel keeps them. BadInput if a name in them has no number."""
-        made = ((name, acl_from_text(text, self._resolve)) for name, text in acls.items())
-        return replace(entry, xattrs=tuple(sorted([*entry.xattrs, *(pair for pair in made if pair[1])])))
+        made = {name: acl_from_text(text, self._resolve) for name, text in acls.items()}
+        mode = mode_under(made.get(ACCESS_ACL, b""), entry.mode)
+        xattrs = [*entry.xattrs, *(pair for pair in made.items() if pair[1])]
+        return replace(entry, mode=mode, xattrs=tuple(sorted(xattrs)))
 
     def wait(self, held: Held, acls: dict[bytes, bytes], place: tuple[bytes, int]) -> None:
         """Fill in an entry's ACLs at the end, when the archive's accounts are known."""

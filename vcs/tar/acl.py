@@ -93,6 +93,21 @@ def _number(kind: bytes, name: bytes, given: bytes, resolve: Resolve) -> int:
     return found
 
 
+def mode_under(data: bytes, mode: int) -> int:
+    """A mode whose permissions are those that an access ACL (its bytes) gives, as the kernel keeps the two alike.
+
+    The group's are the mask's. libarchive writes the mode without it.
+    """
+    body = data[len(_VERSION) :]
+    if not data.startswith(_VERSION) or len(body) % _ENTRY.size:
+        return mode
+    given: dict[int, int] = {tag: permissions & 7 for tag, permissions, _ in _ENTRY.iter_unpack(body)}
+    if not given.keys() >= _MINIMAL:
+        return mode
+    group = given.get(_MASK, given[_GROUP_OBJ])
+    return mode & ~0o777 | given[_USER_OBJ] << 6 | group << 3 | given[_OTHER]
+
+
 def acl_to_text(data: bytes) -> bytes | None:
     """The text of an ACL's bytes, numbers for names; None if text could not give the same bytes back."""
     body = data[len(_VERSION) :]

@@ -23,8 +23,9 @@ Records = list[tuple[bytes, bytes]]
 
 SCHILY_XATTR = b"SCHILY.xattr."
 LIBARCHIVE_XATTR = b"LIBARCHIVE.xattr."
+ACCESS_ACL = b"system.posix_acl_access"
 ACL_XATTRS = {
-    b"SCHILY.acl.access": b"system.posix_acl_access",
+    b"SCHILY.acl.access": ACCESS_ACL,
     b"SCHILY.acl.default": b"system.posix_acl_default",
 }
 """ACLs as text, and the extended attribute that the kernel keeps each in."""
