@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import click
 
 from runtime.cli.invocation import Invocation
-from runtime.cli.options import revision_argument, verb
+from runtime.cli.options import PathVerb, revision_argument, verb
 from runtime.cli.output import Output
 from runtime.cli.pager import paged
 from runtime.cli.render_changes import (
@@ -57,7 +57,7 @@ def write_comparison(
         write_changes(output, changes)
 
 
-@verb("diff", data=True)
+@verb("diff", data=True, cls=PathVerb)
 @revision_argument("arguments", nargs=-1, required=True, metavar="REV [REV] [[--] PATH...]")
 @click.option("--stat", is_flag=True, help="How many lines changed in each file.")
 @click.option("-p", "--patch", is_flag=True, help="The changed lines of each text.")

@@ -81,7 +81,9 @@ def _resolve_parents(snapshot: Snapshot, path: bytes) -> bytes:
 @verb("cat")
 @file_argument("places", nargs=-1, required=True)
 def cat(invocation: Invocation, places: tuple[str, ...]) -> None:
-    """Print files of a commit, one after another.
+    """Print files of a commit.
+
+    Several are printed one after another.
 
     Nothing is mounted for it. Symbolic links are followed inside the commit. Each byte was verified against its digest.
 

@@ -46,11 +46,11 @@ _FORMAT = click.Option(
 )
 
 
-class Verb(click.Command):
+class PathVerb(click.Command):
     """A command that knows where `--` stood: what follows it is in `context.meta["after_dashes"]`, and nowhere else."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if ctx.allow_interspersed_args and "--" in args:
+        if "--" in args:
             position = args.index("--")
             ctx.meta["after_dashes"] = args[position + 1 :]
             args = args[:position]
@@ -61,7 +61,7 @@ def verb(name: str, *, data: bool = False, **settings: Any) -> Callable[[Callabl
     """Declare a verb: a click command with --store, and with --format if it prints data."""
 
     def decorate(function: Callable[..., Any]) -> click.Command:
-        command = click.command(name, cls=Verb, **settings)(pass_invocation(function))
+        command = click.command(name, **settings)(pass_invocation(function))
         command.params += [*([_FORMAT] if data else []), _STORE]
         return command
 

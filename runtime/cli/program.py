@@ -181,13 +181,13 @@ def _invoke(invocation: Invocation, arguments: list[str]) -> int:
 def _failed(error: Exception, invocation: Invocation) -> int:
     from runtime.cli.errors import failure_of, report
 
+    failure = failure_of(error)
+    _flush_or_drop()
     try:
-        invocation.output.flush()
-        failure = failure_of(error)
         report(failure, _format_for(error, invocation))
-        return failure.code
-    except BrokenPipeError:
-        return _reader_left()
+    except OSError:
+        _flush_or_drop()  # nobody reads stderr any more
+    return failure.code
 
 
 def _format_for(error: Exception, invocation: Invocation) -> Format:
@@ -203,17 +203,22 @@ def _format_for(error: Exception, invocation: Invocation) -> Format:
 
 
 def _reader_left() -> int:
-    """The reader of a pipe (`| head`) has gone: stop, quietly. What is buffered must not be flushed at exit."""
+    """The reader of a pipe (`| head`) has gone: stop, quietly."""
     from runtime.cli.errors import BROKEN_PIPE
 
-    null = os.open(os.devnull, os.O_WRONLY)
+    _flush_or_drop()
+    return BROKEN_PIPE
+
+
+def _flush_or_drop() -> None:
+    """Hand over what is buffered. What cannot be written is dropped: Python would try again at exit, and complain."""
+    null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (OSError, ValueError):
             os.dup2(null, stream.fileno())
     os.close(null)
-    return BROKEN_PIPE
 
 
 def _interrupted() -> int:

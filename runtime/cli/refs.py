@@ -193,9 +193,9 @@ def _list(invocation: Invocation, refs: dict[str, CommitId]) -> None:
 @verb("reflog", data=True)
 @click.argument("name", metavar="[BRANCH]", required=False, default="main", shell_complete=branch_completion)
 def reflog(invocation: Invocation, name: str) -> None:
-    """Show where a branch has been, newest first.
+    """Show where a branch has been.
 
-    Each line's name (`main@{1}`) is a revision that other verbs understand. Without BRANCH, it is main's.
+    The newest comes first. Each line's name (`main@{1}`) is a revision that other verbs understand. Without BRANCH, it is main's.
 
     \b
     Example:
