@@ -18,11 +18,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 from fusefs import mounting
 from fusefs.control import Control
@@ -34,12 +34,16 @@ from vcs.snapshot import Source
 
 _log = logging.getLogger(__name__)
 
-DEFAULT_OPENER = "vcs.store:Store.open"
+DEFAULT_OPENER = "vcs.store:Store.open_to_serve"
 DEFAULT_IDLE_SECONDS = 60.0
 _PREDECESSOR_SECONDS = 10.0
 """How long a service that is unmounting may take to give up its lock."""
 
-Opener = Callable[[Path], Source]
+
+class Opener(Protocol):
+    """Opens a store for somebody who reads all of it, a file after the other (`read_ahead`)."""
+
+    def __call__(self, path: Path, /, *, read_ahead: bool) -> Source: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class Options:
 
     store: Path
     opener: str = DEFAULT_OPENER
-    """`module:attribute` of a function from the store's path to a vcs.snapshot.Source."""
+    """`module:attribute` of an Opener."""
     idle_seconds: float = DEFAULT_IDLE_SECONDS
     """How long without a request before it leaves."""
     ready: int | None = None
@@ -61,7 +65,7 @@ def serve(options: Options) -> None:
     """Serve a store until nobody uses it. Conflict if another service does; Denied and StoreError as met."""
     places = RunDirectory(options.store)
     lock = _locked(places)
-    source = load_opener(options.opener)(places.store)
+    source = load_opener(options.opener)(places.store, read_ahead=True)
     _remove_stale(places)
     places.mountpoint.mkdir(mode=0o700, exist_ok=True)
     device = mounting.open_device()

@@ -23,6 +23,9 @@ from vcs.model import LayerId
 _READERS_KEPT = 256
 """Layers held open at once, of the descriptors that a process may have (often 1,024)."""
 
+_NEAR = 8
+"""Blocks."""
+
 _Key: TypeAlias = tuple[int, int]
 """The index's number for a layer, and the number of a block in it."""
 
@@ -118,11 +121,17 @@ class Objects:
                 self._near.pop(name, None)
 
     def _begin_next(self, ahead: ThreadPoolExecutor, reader: LayerReader, key: _Key) -> None:
-        following = key[0], key[1] + 1
-        in_order = key == (self._last[0], self._last[1] + 1)
+        """Have the next block decompressed, if this one follows the last. A reader skips what it has already, and the
+        blocks of large chunks lie between those of small ones, so "next" means near."""
+        layer, number = key
+        forward = layer == self._last[0] and 0 < number - self._last[1] <= _NEAR
         self._last = key
-        if in_order and following[1] < reader.block_count and following not in self._blocks:
-            self._coming = following, ahead.submit(reader.block, following[1])
+        if not forward or (self._coming is not None and not self._coming[1].done()):
+            return
+        for following in range(number + 1, min(number + 1 + _NEAR, reader.block_count)):
+            if (layer, following) not in self._blocks:
+                self._coming = (layer, following), ahead.submit(reader.block, following)
+                return
 
     def _awaited(self, key: _Key) -> bytes | None:
         """The block that was read ahead, if it is this one and could be read."""
