@@ -119,18 +119,14 @@ class Hand:
         exchange(self.any(pick), self.any(other))
 
     def remove(self, pick: int, _: int, __: int) -> None:
-        path = self.any(pick)
-        if stat.S_ISDIR(os.lstat(path).st_mode):
-            shutil.rmtree(path)
-        else:
-            os.unlink(path)
+        _delete(self.any(pick))
 
     def replace_by_directory(self, pick: int, _: int, value: int) -> None:
         path = self.directory(pick) if value % 3 else self.any(pick)
-        self.remove(self.paths().index(path), 0, 0)
+        _delete(path)
         os.mkdir(path)
         if value % 2:
-            self.create(self.paths().index(path), 0, value)
+            os.close(os.open(path + b"/a", os.O_CREAT | os.O_EXCL))
 
     def mkdir(self, pick: int, _: int, value: int) -> None:
         os.mkdir(self.place(pick, value))
@@ -171,6 +167,13 @@ class Hand:
         os.write(fd, data)
         os.close(fd)
         os.utime(path, ns=(0, before.st_mtime_ns))
+
+
+def _delete(path: bytes) -> None:
+    if stat.S_ISDIR(os.lstat(path).st_mode):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
 
 
 OPERATIONS: list[Callable[[Hand, int, int, int], None]] = [
