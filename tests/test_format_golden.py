@@ -178,7 +178,8 @@ def test_a_layer_of_another_version_is_refused(store_v1: Path) -> None:
 
 
 RECORD = Record(
-    "0123456789ab", "web", 1_700_000_000.5, "main", Settings(("sh", "-c", "true"), ("A=b",), "/srv", "www", hostname="h"),
+    "0123456789ab", "web", 1_700_000_000.5, "main",
+    Settings(("sh", "-c", "true"), ("A=b",), "/srv", "www", hostname="h"),
     (Generation(0, CommitId("a" * 40), 1_700_000_000.5), Generation(1, CommitId("b" * 40), 1_700_000_001.0, 0)), 1,
 )  # fmt: skip
 
