@@ -195,7 +195,8 @@ def _list(invocation: Invocation, refs: dict[str, CommitId]) -> None:
 def reflog(invocation: Invocation, name: str) -> None:
     """Show where a branch has been.
 
-    The newest comes first. Each line's name (`main@{1}`) is a revision that other verbs understand. Without BRANCH, it is main's.
+    The newest comes first. Each line's name (`main@{1}`) is a revision that other verbs understand. Without BRANCH, it
+    is main's.
 
     \b
     Example:

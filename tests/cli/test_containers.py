@@ -144,7 +144,7 @@ def test_two_commits_to_one_branch(box: Cli) -> None:
         (["--rm", "--runtime", "runc", "main", "echo", "runc"], 0, b"runc\n"),
         (["--rm", "--runtime", "crun", "main", "echo", "crun"], 0, b"crun\n"),
         (["--rm", "main", "sh", "-c", "exit 3"], 3, b""),
-        (["--rm", "main", "sh", "-c", "sh -c 'kill -9 $$'"], 137, b""),
+        (["--rm", "main", "sh", "-c", "sh -c 'kill -9 $$'; exit $?"], 137, b""),
         (["main", "nosuch"], 127, b""),
         (["main", "/etc/passwd"], 126, b""),
         (["--runtime", "nosuch", "main", "true"], 125, b""),
