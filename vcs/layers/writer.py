@@ -77,6 +77,7 @@ class LayerWriter:
         self._fd = -1
         self._path = directory / f"{INCOMING}{secrets.token_hex(8)}"
         self._offset = 0
+        self._is_finishing = False
         self.objects = 0
 
     def add(self, kind: int, digest: bytes, data: bytes) -> None:
@@ -98,6 +99,7 @@ class LayerWriter:
 
     def finish(self) -> tuple[LayerId, int]:
         """Make the layer durable under its name. Returns the name and the file's size in bytes."""
+        self._is_finishing = True
         for kind in KINDS:
             self._close_block(kind)
         while self._queue:
@@ -135,6 +137,12 @@ class LayerWriter:
             self._submit(pending, names)
 
     def _submit(self, pending: _Pending, names: list[bytes]) -> None:
+        if self._is_finishing and self._pool is None:
+            # A small layer, as most commits write: starting threads would take longer than compressing it.
+            compressed = Future[bytes]()
+            compressed.set_result(_compress(pending.parts, self._level))
+            self._write_block(pending, names, compressed)
+            return
         if self._pool is None or self._scribe is None:
             self._pool = ThreadPoolExecutor(self._threads + 1, thread_name_prefix="compress")  # one may be flushing
             self._scribe = ThreadPoolExecutor(1, thread_name_prefix="write")
