@@ -39,6 +39,8 @@ INCOMING = "incoming-"
 
 _QUEUED_BLOCKS = 24
 """How many blocks may wait for compression or writing: bounds the memory, to about 6 MiB each way."""
+_WITHOUT_THREADS = 512 << 10
+"""The first bytes are compressed by the caller. Most commits write no more, and starting threads takes 3 ms."""
 _FLUSH_EVERY = 32 << 20
 """Bytes after which a thread begins to flush to the disk, so that the last fsync finds little to do."""
 _WORTH_IT = 0.97
@@ -77,7 +79,7 @@ class LayerWriter:
         self._fd = -1
         self._path = directory / f"{INCOMING}{secrets.token_hex(8)}"
         self._offset = 0
-        self._is_finishing = False
+        self._submitted = 0
         self.objects = 0
 
     def add(self, kind: int, digest: bytes, data: bytes) -> None:
@@ -99,7 +101,6 @@ class LayerWriter:
 
     def finish(self) -> tuple[LayerId, int]:
         """Make the layer durable under its name. Returns the name and the file's size in bytes."""
-        self._is_finishing = True
         for kind in KINDS:
             self._close_block(kind)
         while self._queue:
@@ -137,8 +138,8 @@ class LayerWriter:
             self._submit(pending, names)
 
     def _submit(self, pending: _Pending, names: list[bytes]) -> None:
-        if self._is_finishing and self._pool is None:
-            # A small layer, as most commits write: starting threads would take longer than compressing it.
+        self._submitted += pending.length
+        if self._submitted <= _WITHOUT_THREADS:
             compressed = Future[bytes]()
             compressed.set_result(_compress(pending.parts, self._level))
             self._write_block(pending, names, compressed)
