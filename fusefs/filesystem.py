@@ -26,8 +26,7 @@ from fusefs.recent import Recent
 from fusefs.references import References
 from vcs.errors import Missing
 from vcs.model import Chunked, Data, Device, Entry, RootId, Symlink, Tree
-from vcs.snapshot import BlobReader, Source
-from vcs.trees import read_root
+from vcs.snapshot import BlobReader, Snapshot, Source
 
 ROOT = 1
 BLOCK_SIZE = 4096
@@ -237,11 +236,11 @@ class FileSystem:
         node = self.table.nodes.get(number) if number else None
         if node is None:
             try:
-                entry = read_root(self._source, root)
+                entry = Snapshot(self._source, root).root
             except Missing:
                 return None
             tree = entry.content
-            assert isinstance(tree, Tree)  # read_root's promise
+            assert isinstance(tree, Tree)  # a root's promise
             self._listings.open(tree)  # before it gets numbers: whether its sum is right
             node = Folder(self.table.first_number(root, tree.entries), entry, root, b"", _TREES)
             self.table.add(node)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import stat
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -43,6 +44,7 @@ _trace = logging.getLogger("fusefs.trace")
 Reply: TypeAlias = "bytes | memoryview | int | None"
 """A body, an errno, or no reply."""
 Handler: TypeAlias = Callable[[int, bytes], Reply]
+_Encode: TypeAlias = Callable[[int, int, int, bytes], bytes]
 
 _BUFFER_SIZE = 128 << 10
 """Bytes of the largest request taken; what is above the required minimum makes BATCH_FORGET large."""
@@ -271,7 +273,7 @@ class Session:
                 nodeid, node, offset, size, replies.dirent_plus_bare, replies.dirent_plus_size
             )
         listing = self._fs.listing(node)
-        parts = _dots(node.number, node.parent, offset, replies.dirent_plus_bare)
+        parts = _dots(node, offset, size, replies.dirent_plus_bare)
         room = size - sum(map(len, parts))
         start = stop = max(offset - 2, 0)
         entries = listing.entries
@@ -291,7 +293,7 @@ class Session:
         node = self._fs.node(nodeid)
         if not isinstance(node, Folder):
             return self._readdir_changing(nodeid, node, offset, size, replies.dirent, replies.dirent_size)
-        parts = _dots(node.number, node.parent, offset, replies.dirent)
+        parts = _dots(node, offset, size, replies.dirent)
         room = size - sum(map(len, parts))
         listing = self._fs.listing(node)
         for position in range(max(offset - 2, 0), len(listing.entries)):
@@ -309,7 +311,7 @@ class Session:
         node: Node,
         offset: int,
         size: int,
-        encode: Callable[[int, int, int, bytes], bytes],
+        encode: _Encode,
         size_of: Callable[[bytes], int],
     ) -> Reply:
         if not isinstance(node, Changing):
@@ -319,7 +321,7 @@ class Session:
             # With this answer the kernel believes that it has the whole listing, and would never ask again. What it
             # has collected so far is dropped before the answer, so nobody is ever shown it.
             self._tell(replies.drop_pages(nodeid))
-        parts = _dots(node.number, node.parent, offset, encode)
+        parts = _dots(node, offset, size, encode)
         room = size - sum(map(len, parts))
         for position in range(max(offset - 2, 0), len(names)):
             name, kind = names[position]
@@ -330,13 +332,11 @@ class Session:
         return b"".join(parts)
 
 
-def _dots(own: int, parent: int, offset: int, encode: Callable[[int, int, int, bytes], bytes]) -> list[bytes]:
-    parts = []
-    if offset < 1:
-        parts.append(encode(own, 1, 4, b"."))
-    if offset < 2:
-        parts.append(encode(parent, 2, 4, b".."))
-    return parts
+def _dots(node: Folder | Changing, offset: int, size: int, encode: _Encode) -> list[bytes]:
+    """The entries of `.` and `..`, as far as they are asked for and there is room; no name takes less."""
+    both = [encode(node.number, 1, stat.S_IFDIR >> 12, b"."), encode(node.parent, 2, stat.S_IFDIR >> 12, b"..")]
+    wanted = both[offset:]
+    return wanted[: size // len(both[0])]
 
 
 def _fitting(value: bytes, size: int) -> Reply:

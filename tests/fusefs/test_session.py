@@ -1,0 +1,487 @@
+"""The driver as the kernel sees it: through a socket pair, without root."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+import struct
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from fusefs.filesystem import FileSystem
+from fusefs.session import Session
+from fusefs.wire.protocol import Init, Opcode
+from fusefs.wire.replies import ENDLESS
+from tests.fusefs.fake_kernel import ALL_FLAGS, FakeKernel, Found, Reply
+from tests.support.values import directory, file, link, root
+from vcs.blobs import BlobWriter, put_data
+from vcs.errors import Corrupt
+from vcs.model import Device, Entry, RootId, Special
+from vcs.testing import MemoryStore
+
+OPAQUE = (b"trusted.overlay.opaque", b"y")
+
+
+def sample(store: MemoryStore) -> RootId:
+    writer = BlobWriter(store)
+    writer.feed(b"head")
+    writer.hole(1 << 40)
+    writer.feed(b"tail")
+    device = Entry(b"", stat.S_IFCHR | 0o620, 0, 5, -1, Device(300, 70_000))
+    spec = {
+        "etc": {"passwd": b"root:x:0:0\n", "hostname": b"ring\n", "empty": b""},
+        "bin": link("usr/bin"),
+        "many": {f"name-{number:04}": b"%d" % number for number in range(500)},
+        "sparse": file(writer.finish(), 0o600),
+        "console": device,
+        "pipe": Entry(b"", stat.S_IFIFO | 0o644, 1, 2, 3, Special()),
+        "labelled": file(put_data(store, b"x"), xattrs=(OPAQUE, (b"user.k", b"value"))),
+        b"\xff\xfe\nnew": b"odd name",
+        "old": file(put_data(store, b"before 1970"), uid=4_000_000_000, mtime=-1),
+    }
+    return root(store, spec)
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def kernel(store: MemoryStore) -> Iterator[FakeKernel]:
+    made = store.add_commit(sample(store), "main")
+    store.branch_map["topic/one"] = made
+    store.tag_map["v1"] = made
+    with FakeKernel(store) as kernel:
+        yield kernel
+
+
+def top(kernel: FakeKernel, store: MemoryStore) -> Found:
+    commit = store.commit(store.branch_map["main"])
+    return kernel.walk(b"trees", commit.root.hex().encode())
+
+
+# -- INIT
+
+
+def init_flags(reply: Reply) -> int:
+    _, _, _, low = struct.unpack_from("<IIII", reply.body)
+    return int(low) | int.from_bytes(reply.body[32:36], "little") << 32
+
+
+def test_init_agrees_on_what_both_can(store: MemoryStore, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO), FakeKernel(store, init=False) as kernel:
+        reply = kernel.init(flags=ALL_FLAGS & ~Init.CACHE_SYMLINKS | 1 << 63)
+        flags = init_flags(reply)
+        assert struct.unpack_from("<II", reply.body) == (7, 38)
+        assert flags & Init.DO_READDIRPLUS
+        assert flags & Init.POSIX_ACL
+        assert not flags & (Init.CACHE_SYMLINKS | Init.READDIRPLUS_AUTO | 1 << 63)
+    logged = {record.getMessage() for record in caplog.records}
+    for capability in Init:
+        assert any(message.startswith(f"{capability.name} is ") for message in logged), capability.name
+
+
+def test_a_later_major_version_is_answered_with_ours_alone(store: MemoryStore) -> None:
+    with FakeKernel(store, init=False) as kernel:
+        assert struct.unpack_from("<II", kernel.init(major=8).body)[0] == 7
+        assert kernel.session.capabilities is None
+        assert kernel.init().error == 0
+        assert kernel.session.capabilities is not None
+
+
+@pytest.mark.parametrize(("major", "minor"), [(6, 30), (7, 12)])
+def test_a_kernel_that_is_too_old_is_refused(store: MemoryStore, major: int, minor: int) -> None:
+    with FakeKernel(store, init=False) as kernel:
+        assert kernel.init(major, minor).error == errno.EPROTO
+
+
+@pytest.mark.parametrize("opcode", [Opcode.OPEN, Opcode.OPENDIR])
+def test_open_is_answered_once_for_all_where_the_kernel_can(store: MemoryStore, opcode: Opcode) -> None:
+    with FakeKernel(store) as kernel:
+        assert kernel.fails(opcode, 1, bytes(8)) == errno.ENOSYS
+    flags = ALL_FLAGS & ~(Init.NO_OPEN_SUPPORT | Init.NO_OPENDIR_SUPPORT)
+    with FakeKernel(store, flags=flags) as kernel:
+        _, opened, _ = struct.unpack("<QII", kernel.get(opcode, 1, bytes(8)))
+        assert opened & 2, "the page cache is kept"
+
+
+# -- names
+
+
+def test_what_is_in_a_root_holds_for_ever_and_so_does_what_is_not(kernel: FakeKernel, store: MemoryStore) -> None:
+    tree = top(kernel, store)
+    etc = kernel.lookup(tree.nodeid, b"etc")
+    assert etc is not None
+    assert (etc.name_lifetime, etc.lifetime) == (ENDLESS, ENDLESS)
+    assert kernel.lookup(etc.nodeid, b"absent") is None
+    assert kernel.missing_lifetime == ENDLESS
+    assert kernel.lookup(etc.nodeid, b"..") is None
+
+
+def test_what_is_above_the_roots_is_asked_for_each_time(kernel: FakeKernel, store: MemoryStore) -> None:
+    assert kernel.walk(b"trees").name_lifetime == ENDLESS
+    for where in (b"branches", b"tags", b"commits", b"trees"):
+        assert kernel.lookup(kernel.walk(where).nodeid, b"absent") is None
+        assert kernel.missing_lifetime == 0
+    assert kernel.walk(b"branches", b"main").name_lifetime == 0
+    assert kernel.walk(b"branches", b"topic").name_lifetime == 0
+    assert kernel.lookup(1, b"absent") is None
+    assert kernel.missing_lifetime == ENDLESS, "there are four names, always"
+
+
+def test_a_branch_that_moves_is_another_node(kernel: FakeKernel, store: MemoryStore) -> None:
+    before = kernel.walk(b"branches", b"main")
+    first = kernel.get(Opcode.READLINK, before.nodeid)
+    assert kernel.walk(b"branches", b"main").nodeid == before.nodeid
+    moved = root(store, {"new": b"new"})
+    store.add_commit(moved, "main")
+    after = kernel.walk(b"branches", b"main")
+    assert after.nodeid != before.nodeid, "the kernel keeps what the old one says"
+    assert kernel.get(Opcode.READLINK, after.nodeid) == b"../trees/" + moved.hex().encode()
+    assert kernel.get(Opcode.READLINK, before.nodeid) == first
+    deep = kernel.walk(b"branches", b"topic", b"one")
+    assert kernel.get(Opcode.READLINK, deep.nodeid).startswith(b"../../trees/")
+
+
+def test_a_changing_directory_is_never_kept_by_the_kernel(kernel: FakeKernel, store: MemoryStore) -> None:
+    """The whole listing is dropped before the answer that makes the kernel believe it is complete."""
+    branches = kernel.walk(b"branches").nodeid
+    assert [found.name for found in kernel.readdirplus(branches)] == [b".", b"..", b"main", b"topic"]
+    assert kernel.notices == [struct.pack("<IiQQqq", 40, 2, 0, branches, 0, 0)]
+    store.branch_map["new"] = store.branch_map["main"]
+    assert b"new" in [found.name for found in kernel.readdirplus(branches)]
+    kernel.notices.clear()
+    kernel.readdirplus(top(kernel, store).nodeid)
+    kernel.readdirplus(1)
+    assert kernel.notices == []
+
+
+def test_a_listing_in_the_middle_is_not_moved_by_a_change(kernel: FakeKernel, store: MemoryStore) -> None:
+    for number in range(40):
+        store.branch_map[f"b{number:02}"] = store.branch_map["main"]
+    branches = kernel.walk(b"branches").nodeid
+    body = kernel.get(Opcode.READDIRPLUS, branches, struct.pack("<QQIIQII", 0, 0, 1000, 0, 0, 0, 0))
+    assert b"b03" in body
+    del store.branch_map["b00"]
+    rest = kernel.get(Opcode.READDIRPLUS, branches, struct.pack("<QQIIQII", 0, 7, 1000, 0, 0, 0, 0))
+    assert b"b05" in rest
+    assert b"b04" not in rest
+
+
+@pytest.mark.parametrize("size", [200, 512, 4096, 1 << 20])
+def test_readdirplus_gives_every_name_once_whatever_the_buffer(
+    kernel: FakeKernel, store: MemoryStore, size: int
+) -> None:
+    many = kernel.lookup(top(kernel, store).nodeid, b"many")
+    assert many is not None
+    found = kernel.readdirplus(many.nodeid, size)
+    assert [entry.name for entry in found] == [b".", b"..", *(b"name-%04d" % number for number in range(500))]
+    assert [entry.offset for entry in found] == list(range(1, 503))
+    assert len({entry.nodeid for entry in found[2:]}) == 500
+    for entry in found[2:5]:
+        assert kernel.lookup(many.nodeid, entry.name) == replace_name(entry)
+    if size >= 512:
+        plain = kernel.readdir(many.nodeid, size)
+        assert [(name, ino) for name, ino, _ in plain[2:]] == [(entry.name, entry.attr.ino) for entry in found[2:]]
+
+
+def replace_name(entry: Found) -> Found:
+    return Found(entry.nodeid, entry.name_lifetime, entry.lifetime, entry.attr)
+
+
+def test_roots_are_listed_and_any_root_is_found(kernel: FakeKernel, store: MemoryStore) -> None:
+    trees = kernel.walk(b"trees").nodeid
+    hidden = root(store, {"only": b"by digest"})
+    listed = [found.name for found in kernel.readdirplus(trees)[2:]]
+    assert listed == [store.commit(store.branch_map["main"]).root.hex().encode()]
+    assert kernel.lookup(trees, hidden.hex().encode()) is not None
+    for name in (hidden.hex().upper().encode(), hidden.hex()[:-1].encode(), b"0" * 64, b"z" * 64):
+        assert kernel.lookup(trees, name) is None
+    commit = store.branch_map["main"].encode()
+    assert [found.name for found in kernel.readdirplus(kernel.walk(b"commits").nodeid)[2:]] == [commit]
+    assert stat.S_ISLNK(kernel.walk(b"commits", commit).attr.mode)
+
+
+# -- attributes and content
+
+
+def test_attributes(kernel: FakeKernel, store: MemoryStore) -> None:
+    tree = top(kernel, store).nodeid
+    named = {found.name: found.attr for found in kernel.readdirplus(tree)}
+    console = named[b"console"]
+    assert console.rdev == 0x11112C70
+    assert (console.mode, console.gid) == (stat.S_IFCHR | 0o620, 5)
+    assert console.mtime == (2**64 - 1, 999_999_999), "one nanosecond before 1970"
+    assert named[b"old"].uid == 4_000_000_000
+    assert named[b"bin"].size == 7
+    assert (named[b"sparse"].size, named[b"sparse"].blocks) == ((1 << 40) + 8, 8)
+    assert stat.S_ISFIFO(named[b"pipe"].mode)
+    assert named[b"etc"].nlink == 1
+    assert kernel.getattr(console.ino) == console
+    assert (kernel.getattr(1).uid, kernel.getattr(1).gid, kernel.getattr(1).mtime) == (7, 8, (1, 500_000_000))
+
+
+def test_reading(kernel: FakeKernel, store: MemoryStore) -> None:
+    tree = top(kernel, store).nodeid
+    named = {found.name: found.nodeid for found in kernel.readdirplus(tree)}
+    passwd = kernel.lookup(named[b"etc"], b"passwd")
+    assert passwd is not None
+    assert kernel.read(passwd.nodeid, 0, 4096) == b"root:x:0:0\n"
+    assert kernel.read(passwd.nodeid, 5, 3) == b"x:0"
+    assert kernel.read(passwd.nodeid, 100, 3) == b""
+    assert kernel.read(named[b"sparse"], (1 << 40) + 2, 1 << 20) == bytes(2) + b"tail"
+    assert kernel.read(named[b"\xff\xfe\nnew"], 0, 100) == b"odd name"
+    assert kernel.get(Opcode.READLINK, named[b"bin"]) == b"usr/bin"
+    assert kernel.fails(Opcode.READLINK, passwd.nodeid) == errno.EINVAL
+    assert kernel.fails(Opcode.READ, named[b"etc"], bytes(40)) == errno.EISDIR
+    assert kernel.fails(Opcode.READ, named[b"console"], bytes(40)) == errno.EINVAL
+    assert kernel.fails(Opcode.LOOKUP, passwd.nodeid, b"x\0") == errno.ENOTDIR
+    assert kernel.fails(Opcode.READDIRPLUS, passwd.nodeid, bytes(40)) == errno.ENOTDIR
+
+
+@pytest.mark.parametrize(
+    ("name", "offset", "whence", "found"),
+    [
+        (b"sparse", 0, os.SEEK_DATA, 0),
+        (b"sparse", 0, os.SEEK_HOLE, 4),
+        (b"sparse", 1000, os.SEEK_DATA, (1 << 40) + 4),
+        (b"sparse", (1 << 40) + 5, os.SEEK_HOLE, (1 << 40) + 8),
+        (b"sparse", (1 << 40) + 8, os.SEEK_DATA, -errno.ENXIO),
+        (b"old", 3, os.SEEK_DATA, 3),
+        (b"old", 3, os.SEEK_HOLE, 11),
+        (b"old", 11, os.SEEK_HOLE, -errno.ENXIO),
+        (b"old", 0, os.SEEK_END, -errno.EINVAL),
+    ],
+)
+def test_seeking(kernel: FakeKernel, store: MemoryStore, name: bytes, offset: int, whence: int, found: int) -> None:
+    node = kernel.lookup(top(kernel, store).nodeid, name)
+    assert node is not None
+    reply = kernel.ask(Opcode.LSEEK, node.nodeid, struct.pack("<QQII", 0, offset, whence, 0))
+    assert reply is not None
+    assert (-reply.error if reply.error else int.from_bytes(reply.body, "little")) == found
+
+
+def test_xattrs_of_overlayfs_are_served_escaped(kernel: FakeKernel, store: MemoryStore) -> None:
+    node = kernel.lookup(top(kernel, store).nodeid, b"labelled")
+    assert node is not None
+    assert kernel.xattr(node.nodeid, b"trusted.overlay.opaque").error == errno.ENODATA
+    assert kernel.xattr(node.nodeid, b"trusted.overlay.overlay.opaque", 10).body == b"y"
+    assert kernel.xattr(node.nodeid, b"user.k").body == struct.pack("<II", 5, 0)
+    assert kernel.xattr(node.nodeid, b"user.k", 4).error == errno.ERANGE
+    assert kernel.xattr(node.nodeid, b"user.k", 5).body == b"value"
+    names = kernel.get(Opcode.LISTXATTR, node.nodeid, struct.pack("<II", 100, 0))
+    assert names == b"trusted.overlay.overlay.opaque\0user.k\0"
+    assert kernel.get(Opcode.LISTXATTR, node.nodeid, bytes(8)) == struct.pack("<II", len(names), 0)
+    assert kernel.fails(Opcode.LISTXATTR, node.nodeid, struct.pack("<II", 5, 0)) == errno.ERANGE
+    plain = kernel.lookup(top(kernel, store).nodeid, b"old")
+    assert plain is not None
+    assert kernel.xattr(plain.nodeid, b"security.capability").error == errno.ENODATA
+    assert kernel.get(Opcode.LISTXATTR, plain.nodeid, struct.pack("<II", 100, 0)) == b""
+
+
+# -- references
+
+
+def test_a_node_lives_until_every_reference_is_back(kernel: FakeKernel, store: MemoryStore) -> None:
+    table = kernel.filesystem.table
+    etc = kernel.lookup(top(kernel, store).nodeid, b"etc")
+    assert etc is not None
+    before = len(table.nodes)
+    first = {found.name: found.nodeid for found in kernel.readdirplus(etc.nodeid)[2:]}
+    assert kernel.readdirplus(etc.nodeid)
+    hostname = first[b"hostname"]
+    assert len(table.nodes) == before + 3
+    kernel.forget(hostname, 1)
+    assert kernel.read(hostname, 0, 100) == b"ring\n"
+    kernel.forget(hostname, 1)
+    assert kernel.fails(Opcode.GETATTR, hostname, bytes(16)) == errno.ESTALE
+    rest = [(number, 2) for name, number in first.items() if name != b"hostname"]
+    body = struct.pack("<II", 2, 0) + b"".join(struct.pack("<QQ", *pair) for pair in rest)
+    assert kernel.ask(Opcode.BATCH_FORGET, 0, body) is None
+    assert len(table.nodes) == before
+    again = kernel.lookup(etc.nodeid, b"hostname")
+    assert again is not None
+    assert again.nodeid == hostname, "a name has its number as long as the mount lives"
+
+
+def test_the_fixed_directories_are_never_forgotten(kernel: FakeKernel) -> None:
+    trees = kernel.walk(b"trees").nodeid
+    kernel.forget(trees, 1)
+    kernel.forget(1, 1000)
+    kernel.forget(987654, 1)
+    assert kernel.walk(b"trees").nodeid == trees
+
+
+def test_nothing_is_left_when_the_kernel_forgets_everything(kernel: FakeKernel, store: MemoryStore) -> None:
+    known: dict[int, int] = {}
+
+    def visit(node: int) -> None:
+        for found in kernel.readdirplus(node):
+            if found.nodeid:
+                known[found.nodeid] = known.get(found.nodeid, 0) + 1
+                if stat.S_ISDIR(found.attr.mode):
+                    visit(found.nodeid)
+
+    visit(top(kernel, store).nodeid)
+    assert len(known) == 9 + 3 + 500
+    for number, count in known.items():
+        kernel.forget(number, count)
+    table = kernel.filesystem.table
+    assert len(table.nodes) == 6, "the five fixed directories, and the root that was looked up"
+    assert table.files == {}
+
+
+# -- what goes wrong
+
+
+@pytest.mark.parametrize(
+    "opcode",
+    [
+        *(Opcode.SETATTR, Opcode.SYMLINK, Opcode.MKNOD, Opcode.MKDIR, Opcode.UNLINK, Opcode.RMDIR, Opcode.RENAME),
+        *(Opcode.RENAME2, Opcode.LINK, Opcode.WRITE, Opcode.SETXATTR, Opcode.REMOVEXATTR, Opcode.CREATE),
+        *(Opcode.FALLOCATE, Opcode.COPY_FILE_RANGE, Opcode.TMPFILE),
+    ],
+)
+def test_whatever_writes_is_refused(kernel: FakeKernel, opcode: Opcode) -> None:
+    assert kernel.fails(opcode, 1, bytes(80)) == errno.EROFS
+
+
+@pytest.mark.parametrize("opcode", [Opcode.STATX, Opcode.IOCTL, Opcode.FLUSH, Opcode.ACCESS, Opcode.POLL, 77, 4096])
+def test_what_is_unknown_is_not_asked_again(kernel: FakeKernel, opcode: int) -> None:
+    assert kernel.fails(opcode, 1, bytes(80)) == errno.ENOSYS
+
+
+def test_an_interrupt_has_no_reply_and_the_request_keeps_its_own(kernel: FakeKernel) -> None:
+    assert kernel.ask(Opcode.INTERRUPT, 0, struct.pack("<Q", 2)) is None
+    assert kernel.walk(b"trees").nodeid
+
+
+def test_destroy_and_statfs(kernel: FakeKernel) -> None:
+    assert len(kernel.get(Opcode.STATFS, 1)) == 80
+    assert kernel.get(Opcode.DESTROY, 0) == b""
+
+
+def test_damage_is_an_error_of_its_file_alone_and_logged_once(
+    kernel: FakeKernel, store: MemoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    etc = kernel.lookup(top(kernel, store).nodeid, b"etc")
+    assert etc is not None
+    passwd, hostname = kernel.lookup(etc.nodeid, b"passwd"), kernel.lookup(etc.nodeid, b"hostname")
+    assert passwd is not None
+    assert hostname is not None
+    content = kernel.filesystem.node(passwd.nodeid).entry.content
+    del store.objects[content.chunk]  # type: ignore[union-attr]
+    for _ in range(3):
+        assert kernel.fails(Opcode.READ, passwd.nodeid, bytes(16) + b"\x10" + bytes(23)) == errno.EIO
+    assert kernel.read(hostname.nodeid, 0, 10) == b"ring\n"
+    messages = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(messages) == 1
+    assert content.chunk.hex() in messages[0]  # type: ignore[union-attr]
+
+
+class Failing(MemoryStore):
+    """Raises what a test tells it to."""
+
+    error: Exception | None = None
+
+    def get(self, digest: bytes) -> bytes:
+        if self.error is not None:
+            raise self.error
+        return super().get(digest)
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (OSError(errno.ENOMEM, "no"), errno.ENOMEM),
+        (Corrupt("bad", digest="ab", layer="cd"), errno.EIO),
+        (ZeroDivisionError(), errno.EIO),
+        (OSError("without a number"), errno.EIO),
+        (MemoryError(), errno.EIO),
+        (RecursionError(), errno.EIO),
+    ],
+)
+def test_no_failure_ends_the_loop(error: Exception, number: int, caplog: pytest.LogCaptureFixture) -> None:
+    store = Failing()
+    made = root(store, {"a": b"content"})
+    with FakeKernel(store) as kernel:
+        file = kernel.walk(b"trees", made.hex().encode(), b"a").nodeid
+        store.error = error
+        assert kernel.fails(Opcode.READ, file, bytes(40)) == number
+        store.error = None
+        assert kernel.read(file, 0, 10) == b"content"
+        if isinstance(error, Corrupt):
+            assert "digest=ab layer=cd" in caplog.text
+
+
+def test_a_directory_whose_sum_lies_is_not_shown() -> None:
+    """It would shift the numbers of what follows onto those of other files."""
+    store = MemoryStore()
+    inner = directory(store, {"x": b"x", "y": b"y"})
+    liar = replace(inner, content=replace(inner.content, entries=1))
+    made = root(store, {"a": liar, "b": b"b"})
+    with FakeKernel(store) as kernel:
+        node = kernel.walk(b"trees", made.hex().encode(), b"a").nodeid
+        assert kernel.fails(Opcode.READDIRPLUS, node, struct.pack("<QQIIQII", 0, 0, 4096, 0, 0, 0, 0)) == errno.EIO
+        assert kernel.fails(Opcode.LOOKUP, node, b"x\0") == errno.EIO
+        negative = replace(inner, content=replace(inner.content, entries=-5))
+        hostile = root(store, {"a": negative, "b": b"b"})
+        assert kernel.fails(Opcode.LOOKUP, 2, hostile.hex().encode() + b"\0") == errno.EIO
+
+
+def test_bytes_that_are_no_request_are_survived(kernel: FakeKernel) -> None:
+    assert kernel.raw(b"short") == []
+    assert kernel.raw(struct.pack("<IIQQIIIHH", 400, 1, 2, 1, 0, 0, 0, 0, 0)) == [], "its length is a lie"
+    assert kernel.fails(Opcode.LOOKUP, 1, b"no end") == errno.EINVAL
+    assert kernel.fails(Opcode.READ, 1, b"short") == errno.EINVAL
+    assert kernel.fails(Opcode.LOOKUP, 2**64 - 1, b"x\0") == errno.ESTALE
+    assert kernel.walk(b"trees").nodeid
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.integers(0, 60), st.integers(0, 2**64 - 1) | st.integers(0, 40), st.binary(max_size=120))
+def test_no_message_is_answered_wrongly_or_kills(opcode: int, nodeid: int, body: bytes) -> None:
+    store = MemoryStore()
+    made = sample(store)
+    session = Session(-1, FileSystem(store))
+    session._fs.lookup(session._fs.node(2), made.hex().encode())
+    message = struct.pack("<IIQQIIIHH", 40 + len(body), opcode, 11, nodeid, 0, 0, 0, 0, 0) + body
+    logging.disable(logging.CRITICAL)
+    try:
+        reply = session.answer(memoryview(message))
+        assert session.answer(memoryview(body)) is None or len(body) >= 40
+    finally:
+        logging.disable(logging.NOTSET)
+    if reply is not None:
+        length, error, unique = struct.unpack_from("<IiQ", reply[0])
+        assert length == sum(map(len, reply))
+        assert unique == 11
+        assert -4096 < error <= 0
+
+
+def test_a_trace_has_a_line_for_each_message(store: MemoryStore, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, "fusefs.trace"), FakeKernel(store) as kernel:
+        kernel.walk(b"trees")
+        kernel.lookup(1, b"absent")
+        kernel.readdirplus(1)
+        kernel.xattr(1, b"user.x")
+        kernel.ask(Opcode.BATCH_FORGET, 0, bytes(8))
+        kernel.ask(Opcode.INTERRUPT, 0, struct.pack("<Q", 8))
+        kernel.ask(99, 5, b"")
+        kernel.ask(Opcode.LOOKUP, 1, b"")
+    lines = [record.getMessage() for record in caplog.records if record.name == "fusefs.trace"]
+    assert len(lines) == kernel.session.served
+    assert "4 LOOKUP node 1 b'trees': 128 bytes" in lines
+    assert "8 READDIRPLUS node 1 4096 bytes at 0: 960 bytes" in lines
+    assert "12 GETXATTR node 1 b'user.x': ENODATA" in lines
+    assert "14 BATCH_FORGET node 0 0 nodes: no reply" in lines
+    assert "16 INTERRUPT node 0 of 8: no reply" in lines
+    assert "18 operation 99 node 5: ENOSYS" in lines
+    assert "20 LOOKUP node 1 malformed, 0 bytes: EINVAL" in lines
