@@ -138,13 +138,28 @@ class Containers:
 
     def remove(self, container: Container) -> None:
         """Forget a container and delete its uppers. The caller holds its lock, and knows that it does not run."""
-        trash = self._directory / f"{_TRASH}{container.id}"
-        container.paths.directory.rename(trash)
+        container.paths.directory.rename(self._trash(container.id))
         sync_directory(self._directory)
         for generation in container.record.generations:
             with contextlib.suppress(NotFound):
                 self.store.history.delete(container.record.ref(generation.number))
-        shutil.rmtree(trash, ignore_errors=True)
+        self.empty_trash()
+
+    def discard(self, container: Container, generation: Generation) -> None:
+        """Forget a generation that the container's record no longer has. Its files go with empty_trash()."""
+        with contextlib.suppress(FileNotFoundError):
+            container.paths.generation(generation.number).rename(self._trash(f"{container.id}-{generation.number}"))
+        with contextlib.suppress(NotFound):
+            self.store.history.delete(container.record.ref(generation.number))
+
+    def empty_trash(self) -> None:
+        """Delete the files of what was removed or discarded. Safe at any time; nobody waits for it but the disk."""
+        for entry in os.scandir(self._directory):
+            if entry.name.startswith(_TRASH):
+                shutil.rmtree(entry.path, ignore_errors=True)
+
+    def _trash(self, name: str) -> Path:
+        return self._directory / f"{_TRASH}{name}"
 
     def _load(self, identity: str) -> Container:
         paths = ContainerPaths(self._directory / identity)
@@ -165,15 +180,11 @@ class Containers:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         with flocked(self.store.path / "locks" / "containers", fcntl.LOCK_EX):
-            self._sweep()
+            self.empty_trash()
+            for entry in os.scandir(self._directory):
+                if entry.name.startswith(_NEW):  # a killed create's: whoever creates holds the lock, and it is ours
+                    shutil.rmtree(entry.path, ignore_errors=True)
             yield
-
-    def _sweep(self) -> None:
-        """Remove what a killed create or remove left. We hold the lock, so nobody is at work on it... but removals,
-        which only lose a race to delete the same files."""
-        for entry in os.scandir(self._directory):
-            if entry.name.startswith((_NEW, _TRASH)):
-                shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def make_generation(paths: ContainerPaths, number: int) -> None:

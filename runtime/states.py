@@ -7,10 +7,10 @@ two steps of a commit leaves the container and the history agreeing.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
@@ -18,13 +18,14 @@ from runtime.containers import Container, Containers, make_generation
 from runtime.records import Generation
 from runtime.state import is_running
 from runtime.stubs import read_stubs
-from runtime.upper import scan_upper
+from runtime.upper import UpperResult, scan_upper
 from vcs.diff import Change, diff
 from vcs.errors import Conflict, NotFound
 from vcs.history import BRANCHES, Author
-from vcs.model import CommitId, RootId
+from vcs.model import CommitId
 from vcs.scratch import Scratch
 from vcs.snapshot import Snapshot
+from vcs.statcache import StatCache
 from vcs.trees import Sink
 
 
@@ -37,6 +38,8 @@ class CommitResult:
     changes: tuple[Change, ...]
     added: int
     """Bytes that the store grew by, in layers."""
+    unsteady: tuple[bytes, ...] = ()
+    """Paths of files that were written to while they were read: their content may never have been so at once."""
 
 
 class States:
@@ -55,7 +58,7 @@ class States:
         """The container's head, and its state now. Nothing is stored; `keep` bytes of new contents can be read."""
         head = self._store.snapshot_of(self.head(container))
         scratch = Scratch(self._store, keep)
-        return head, Snapshot(scratch, self._scan(container, scratch))
+        return head, Snapshot(scratch, self._scan(container, scratch, self._cache(container)).root)
 
     def changes(self, container: Container) -> list[Change]:
         """What differs between the container's head and its state now. Nothing is stored."""
@@ -76,15 +79,17 @@ class States:
         container continues on the new commit with an empty upper; a running one keeps its upper.
         """
         with self._containers.changing(container) as now:
+            # Before the scan: what a container writes between the scan and its end is in no commit.
+            stopped = not is_running(now.paths.directory)
             head = self.head(now)
             tip = self._tip(branch, head)
-            result = self._write(now, head, message, author, allow_empty)
-            if result.made:
-                self._history.move(now.ref, result.commit, head, f"commit: {_title(message)}", author)
+            result, cache = self._write(now, head, message, author, allow_empty)
+            reason = f"commit: {_title(message)}"
+            self._adopt(now, result, head, author, reason, stopped)
             if branch is not None and tip != result.commit:
-                self._history.move(BRANCHES + branch, result.commit, tip, f"commit: {_title(message)}", author)
-            if result.made and not is_running(now.paths.directory):
-                self._start_generation(now, result.commit, author, "commit", keep=False)
+                self._history.move(BRANCHES + branch, result.commit, tip, reason, author)
+            if not stopped:
+                cache.save(self._cache_path(now))
             return result
 
     def rollback(self, container: Container, commit: CommitId, author: Author) -> Container:
@@ -116,12 +121,10 @@ class States:
     def fork(self, container: Container, count: int, author: Author, name: str | None = None) -> list[Container]:
         """New containers from this one's current state, which becomes a commit (on no branch) if it has changed."""
         with self._containers.changing(container) as now:
+            stopped = not is_running(now.paths.directory)
             head = self.head(now)
-            result = self._write(now, head, f"Fork of {now.name}", author, allow_empty=False)
-            if result.made:
-                self._history.move(now.ref, result.commit, head, f"fork of {now.name}", author)
-                if not is_running(now.paths.directory):
-                    self._start_generation(now, result.commit, author, "fork", keep=False)
+            result, _ = self._write(now, head, f"Fork of {now.name}", author, allow_empty=False)
+            self._adopt(now, result, head, author, f"fork of {now.name}", stopped)
         stem = name or container.name
         taken = {other.name for other in self._containers.all()}
         names = (f"{stem}-{number}" for number in range(1, len(taken) + count + 1))
@@ -141,7 +144,7 @@ class States:
             commit = self.head(view)
             if not discard:
                 message = f"Last state of {container.name}"
-                commit = self._write(view, commit, message, author, allow_empty=False).commit
+                commit = self._write(view, commit, message, author, allow_empty=False)[0].commit
             if not any(self._history.is_ancestor(commit, tip) for tip in tips):
                 ref = f"refs/removed/{container.id}/{generation.number}"
                 self._history.move(ref, commit, None, f"last state of {container.name}", author, force=True)
@@ -162,23 +165,45 @@ class States:
 
     def _write(
         self, container: Container, head: CommitId, message: str, author: Author, allow_empty: bool
-    ) -> CommitResult:
+    ) -> tuple[CommitResult, StatCache]:
+        """Write a commit of the container's state, which nothing refers to yet; and what was read for it."""
         info = self._store.commit(head)
+        cache = self._cache(container)
         with self._store.batch() as batch:
-            root = self._scan(container, batch)
-        if root == info.root and not allow_empty:
-            return CommitResult(head, False, (), 0)
-        changes = diff(self._store.snapshot(info.root), self._store.snapshot(root))
+            scan = self._scan(container, batch, cache)
+        if scan.root == info.root and not allow_empty:
+            return CommitResult(head, False, (), 0), cache
+        changes = diff(self._store.snapshot(info.root), self._store.snapshot(scan.root))
         text = _with_trailers(message, container, changes)
-        commit = self._store.add_commit(root, self._history.config(head), text, author, (head,))
-        return CommitResult(commit, True, tuple(changes), batch.added)
+        commit = self._store.add_commit(scan.root, self._history.config(head), text, author, (head,))
+        return CommitResult(commit, True, tuple(changes), batch.added, scan.unsteady), cache
 
-    def _scan(self, container: Container, sink: Sink) -> RootId:
+    def _scan(self, container: Container, sink: Sink, cache: StatCache) -> UpperResult:
         base = self._store.snapshot_of(container.base)
-        if not container.upper.is_dir():
-            return base.id  # it was never started: the first start makes its upper
+        if not container.upper.is_dir():  # it was never started: the first start makes its upper
+            return UpperResult(base.id, base.root, 0, 0, 0, 0, ())
         stubs = read_stubs(container.paths.generation(container.record.current))
-        return scan_upper(container.upper, base, sink, stubs=stubs).root
+        return scan_upper(container.upper, base, sink, stubs=stubs, cache=cache)
+
+    def _cache(self, container: Container) -> StatCache:
+        """What the last commit of this generation read: its files are in the store, and need not be read again."""
+        return StatCache.load(self._cache_path(container))
+
+    @staticmethod
+    def _cache_path(container: Container) -> Path:
+        return container.paths.generation(container.record.current) / "statcache"
+
+    def _adopt(
+        self, container: Container, result: CommitResult, head: CommitId, author: Author, reason: str, stopped: bool
+    ) -> None:
+        """Let the container stand on the commit of its state: before a branch does, so that a crash in between leaves
+        a container with nothing to commit, whose next commit moves the branch."""
+        if not result.made:
+            return
+        if stopped:
+            self._start_generation(container, result.commit, author, reason, keep=False)
+        else:
+            self._history.move(container.ref, result.commit, head, reason, author)
 
     def _start_generation(
         self, container: Container, base: CommitId, author: Author, reason: str, *, keep: bool
@@ -195,8 +220,7 @@ class States:
             container, msgspec.structs.replace(record, generations=(*others, fresh), current=number)
         )
         if not keep:
-            shutil.rmtree(container.paths.generation(old.number), ignore_errors=True)
-            self._history.delete(record.ref(old.number))
+            self._containers.discard(container, old)
         return changed
 
     def _must_be_stopped(self, container: Container, what: str) -> None:

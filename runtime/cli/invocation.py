@@ -40,7 +40,9 @@ class Invocation:
         self._stack = ExitStack()
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Close what was opened, after deleting what the verb had no need to wait for."""
+        if "containers" in self.__dict__:
+            self.containers.empty_trash()
         self._stack.close()
 
     @property

@@ -16,6 +16,7 @@ from runtime.cli.options import (
     verb,
 )
 from runtime.cli.output import message, size_text
+from runtime.cli.quoting import quoted
 from runtime.cli.render_changes import change_fields, summary, write_changes, write_names
 from runtime.cli.render_commits import SHORT, title
 
@@ -93,6 +94,7 @@ def commit(
                 "branch": branch,
                 "changes": len(result.changes),
                 "added": result.added,
+                "unsteady": [quoted(path) for path in result.unsteady],
             }
         )
         return
@@ -104,6 +106,8 @@ def commit(
         message(f"[{where}] {title(text)}: {summary(result.changes)}; {grown}")
     else:
         message(f"Nothing has changed: [{where}] says it already")
+    for path in result.unsteady:
+        message(f"warning: {quoted(path)} was written to while it was read; commit again when it rests")
 
 
 @verb("rollback")
