@@ -57,11 +57,13 @@ class PathVerb(click.Command):
         return super().parse_args(ctx, args)
 
 
-def verb(name: str, *, data: bool = False, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
+def verb(
+    name: str, *, data: bool = False, cls: type[click.Command] = click.Command, **settings: Any
+) -> Callable[[Callable[..., Any]], click.Command]:
     """Declare a verb: a click command with --store, and with --format if it prints data."""
 
     def decorate(function: Callable[..., Any]) -> click.Command:
-        command = click.command(name, **settings)(pass_invocation(function))
+        command = click.command(name, cls=cls, **settings)(pass_invocation(function))
         command.params += [*([_FORMAT] if data else []), _STORE]
         return command
 
