@@ -2,9 +2,9 @@
 
     __main__   the command line           corpus    the root filesystems that are worked on
     measure    clocks, caches, memory     report    the tables, as Markdown and JSON
-    imports    taking a root in, and its size
-    mounts     containers' reads: overlay over our FUSE mount against overlay over ext4
-    memory     peak memory of an import, and the service after everything was read
+    imports    taking a root in: time, size, memory
+    commits    commit, diff, branch, tag, rollback; the command's own start
+    mounts     containers' reads: overlay over our FUSE mount against overlay over ext4; the service's memory
 
 A section is a function from a Setting to Rows; a peer in a section is a value. Adding either touches one module.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.corpus import Setting, count
-from benchmarks.measure import disk_usage, in_turns, median, run, settle
+from benchmarks.measure import disk_usage, environment, in_turns, median, run, settle
 from benchmarks.report import Section
 
 OURS = "treering import"
@@ -28,13 +28,16 @@ class Peer:
     """Whether a second add into the same place shares with the first."""
 
 
+_COMMAND: list[str | Path] = [sys.executable, "-m", "runtime.cli"]
+
+
 def _treering(source: Path, place: Path, before: int) -> float:
-    command = [sys.executable, "-P", "-m", "runtime.cli", "--store", place]
-    return run([*command, "import", source, "--branch", f"b{before}", "-m", "benchmark"]).seconds
+    command = [*_COMMAND, "import", "--store", place, source, "--branch", f"b{before}", "-m", "benchmark"]
+    return run(command, environment()).seconds
 
 
 def _prepare_treering(place: Path) -> None:
-    run([sys.executable, "-P", "-m", "runtime.cli", "--store", place, "init"])
+    run([*_COMMAND, "init", "--store", place], environment())
 
 
 def _copy(source: Path, place: Path, before: int) -> float:
@@ -126,7 +129,14 @@ def imports(setting: Setting) -> list[Section]:
     for peer in keepers:
         grown = disk_usage(place(peer, 0)) - sizes[peer.name]
         section.add("disk added by the second", peer.name, grown, "B", 100e3 if peer.name == OURS else None)
+    section.add("peak memory of an import", "treering", _peak(setting), "MB", 300e6)
     return [section]
+
+
+def _peak(setting: Setting) -> int:
+    store = setting.place("treering-memory")
+    _prepare_treering(store)
+    return run([*_COMMAND, "import", "--store", store, setting.root, "-m", "benchmark"], environment()).peak_bytes
 
 
 def _medians(times: dict[str, list[float]]) -> dict[str, float]:

@@ -20,12 +20,12 @@ class Run:
     """Largest resident set of the command or of any process it waited for (ru_maxrss of wait4(2))."""
 
 
-class Failed(Exception):
+class FailedError(Exception):
     """A measured command failed; the message has its last words."""
 
 
 def run(command: Sequence[str | Path], env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Run:
-    """Run a command to its end; Failed if it exits with another status than 0."""
+    """Run a command to its end; FailedError if it exits with another status than 0."""
     environment = {**os.environ, **(env or {})}
     started = time.perf_counter()
     with subprocess.Popen(
@@ -39,7 +39,7 @@ def run(command: Sequence[str | Path], env: Mapping[str, str] | None = None, cwd
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         last = words.decode(errors="replace").strip()[-500:]
-        raise Failed(f"{command[0]} ended with {process.returncode}: {last}")
+        raise FailedError(f"{command[0]} ended with {process.returncode}: {last}")
     return Run(seconds, usage.ru_maxrss * 1024)
 
 
@@ -57,7 +57,7 @@ def in_turns(rounds: int, work: Mapping[str, Callable[[int], float]]) -> dict[st
     """
     found: dict[str, list[float]] = {name: [] for name in work}
     for number in range(rounds):
-        names = list(work) if number % 2 == 0 else list(reversed(work))
+        names = list(work)[:: 1 if number % 2 == 0 else -1]
         for name in names:
             found[name].append(work[name](number))
     return found
@@ -91,9 +91,20 @@ def disk_usage(path: Path) -> int:
     return total
 
 
-def resident_bytes(pid: int) -> int:
-    """Memory of a process (VmRSS of proc(5))."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    return 0
+def tree_resident_bytes(pid: int) -> int:
+    """Memory of a process and of all below it (VmRSS of proc(5)); pages that they share count for each."""
+    total = 0
+    todo = [pid]
+    while todo:
+        here = todo.pop()
+        for line in Path(f"/proc/{here}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                total += int(line.split()[1]) * 1024
+        for task in Path(f"/proc/{here}/task").iterdir():
+            todo += map(int, (task / "children").read_text().split())
+    return total
+
+
+def environment() -> dict[str, str]:
+    """What a treering command needs so that this very checkout is measured."""
+    return {"PYTHONPATH": str(Path(__file__).parents[1])}

@@ -39,6 +39,10 @@ class Section:
         good = value <= at_most if at_most is not None else None
         self.rows.append(Row(what, who, value, unit, limit=limit, good=good))
 
+    def add_ratio(self, what: str, ratio: float, at_most: float) -> None:
+        """A figure without a unit, and the most that it may be."""
+        self.rows.append(Row(what, "treering", ratio, "×", limit=f"≤ {at_most:g}×", good=ratio <= at_most))
+
     def compare(
         self, what: str, values: dict[str, float], unit: str, ours: str, limits: dict[str, float] | None = None
     ) -> None:
@@ -100,4 +104,6 @@ def _number(value: float, unit: str) -> str:
             return f"{value / 1e6:.1f} MB"
         case "B":
             return f"{value:,.0f} B"
+        case "×":
+            return f"{value:.2f}×"
     return f"{value:g} {unit}"
