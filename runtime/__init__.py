@@ -1,3 +1,18 @@
-"""Containers on commits: overlay, bundle, engine, and the command line."""
+"""Containers on commits, and the command line.
+
+    containers   records     what is kept of a container          containers   made, named, found, listed, removed
+                 states      compared, committed, rolled back, forked
+                 upper/      what was written -> a new root       views        commits shown as directories
+    one run      running     from the record to the process       launch       seen from the caller
+                 supervisor  the process in between               state        what is on disk about it
+                 overlay     the kernel's overlayfs               stubs        mount targets that a root lacks
+                 rootaccess  looking into a root, safely          command      whether there is such a command
+                 bundle      the OCI config.json                  seccomp      the system call filter
+                 identity    users and groups                     engine       crun or runc
+                 terminal, pump, signals                          mounts       system calls that Python lacks
+    people       cli/        the `treering` command
+
+One rule: only cli prints, reads the environment or exits.
+"""
 
 __version__ = "0.1.0"

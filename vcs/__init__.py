@@ -1,12 +1,19 @@
 """Treering's store: content in layers, directories as trees, history in git.
 
-    model      the values: entries and what they hold
-    encoding   their canonical bytes and digests
-    trees      directories as objects        blobs   file contents as objects
-    layers/    the files that hold objects   index   where each object lies   objects   reading them
-    store      all of it, opened             history commits, branches and tags (the only importer of pygit2)
-    snapshot   the read interface, the only one that fusefs sees
-    importer, tar, exporter, diff, check     what is done with it
+    values       model      entries and what they hold           encoding   their canonical bytes and digests
+                 errors     everything that is raised on purpose
+    objects      trees      directories as objects               blobs      file contents as objects
+                 layers/    the files that hold objects          index      where each object lies
+                 objects    reading them, verified               scratch    a sink that keeps nothing
+    the store    store      all of it, opened                    history    commits, branches, tags: pygit2 is here only
+                 snapshot   the read interface, the only one that fusefs sees
+    in and out   importer   a directory -> a root                exporter   a root -> a directory
+                 tar/       the format                           tar_import, tar_export   archives -> roots -> archives
+                 assembly   names in any order -> a tree         decompress   gzip, bzip2, xz, zstd
+                 attributes what is kept of a live file          links      hard links
+                 statcache  files that need not be read again    progress   how far it has come
+    questions    diff       what differs between two roots       check      whether everything is there and whole
+    for tests    testing    a store in memory
 
 One rule: a module here never prints, never reads the environment and never exits.
 """

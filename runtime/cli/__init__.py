@@ -6,8 +6,9 @@
     errors       what to do about each error, and the exit codes: here and only here
     output       data to stdout as table, JSON or JSON lines    quoting   odd names, made safe for a terminal
     pager, progress, render_*                                   completion   what a shell asks for
-    store, transfer, history, compare, refs, files, run, containers, mounting, shell   the verbs, one module a group
-    reference    writes docs/cli.md
+    store, transfer, history, compare, refs, files,
+    run, containers, states, mounting, shell             the verbs, one module a group
+    linediff     lines that differ                              reference   writes docs/cli.md
 
 One rule: starting must cost little. A module here imports at its top only what every one of its verbs needs, and
 `--version` is answered before anything is imported.
