@@ -9,6 +9,7 @@ import lzma
 import random
 import stat
 import tracemalloc
+from contextlib import suppress
 
 import pytest
 import zstandard
@@ -216,6 +217,8 @@ def test_extended_headers_that_are_wrong(record: tuple[bytes, bytes]) -> None:
 )
 def test_records_that_are_wrong(raw: bytes) -> None:
     refused(member(b"p", raw, kind=b"x") + member(b"x") + END, "extended header|record length")
+    # Behind a good record, what is missing must not be found in front of it: that looped for ever.
+    refused(member(b"p", b"6 a=1\n" + raw, kind=b"x") + member(b"x") + END, "extended header|record length")
 
 
 def test_extended_headers_out_of_place() -> None:
@@ -378,7 +381,7 @@ def test_windows_larger_than_memory() -> None:
 
 
 def test_metadata_is_bounded() -> None:
-    builder = TreeBuilder(entries_max=10, packed_max=1000)
+    builder = TreeBuilder(entries_max=10, packed_max=800)
     entry = Entry(b"", stat.S_IFREG, 0, 0, 0, Symlink(b"t" * 300))
     builder.add(b"a", entry)
     builder.add(b"a", entry)
@@ -414,10 +417,8 @@ def test_memory_per_member() -> None:
 
 
 def check(data: bytes) -> None:
-    try:
+    with suppress(BadInput):
         import_tar(io.BytesIO(data), MemoryStore(), limits=Limits(free=1 << 22, ratio=50))
-    except BadInput:
-        pass
 
 
 @given(st.binary(max_size=3000))
@@ -449,7 +450,7 @@ _patches = st.lists(st.tuples(st.integers(100, 511), st.binary(min_size=1, max_s
 
 @st.composite
 def _members(draw: st.DrawFn) -> bytes:
-    data = draw(st.binary(max_size=40) | _records.map(build_records))
+    data = draw(st.binary(max_size=40) | st.builds(bytes.__add__, _records.map(build_records), st.binary(max_size=5)))
     size = draw(st.none() | st.integers(0, 2000))
     made = member(draw(_names), data, draw(_kinds), draw(_names), size)
     for offset, field in draw(_patches):

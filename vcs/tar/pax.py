@@ -48,10 +48,9 @@ def parse_records(data: bytes) -> Records:
                 raise BadInput(f"its extended header is malformed at byte {position}")
             break  # old versions of star padded with NULs
         space = data.find(b" ", position, position + 20)
-        length = decimal(data[position:space], "record length") if space > 0 else 0
-        end = position + length
-        equals = data.find(b"=", space + 1, end)
-        if not (space + 1 < equals < end <= len(data) and data[end - 1] == 0x0A):
+        end = position + decimal(data[position:space], "record length") if space > position else -1
+        equals = data.find(b"=", space + 1, end) if space < end <= len(data) else -1
+        if not (space + 1 < equals < end and data[end - 1] == 0x0A):
             raise BadInput(f"its extended header is malformed at byte {position}")
         records.append((data[space + 1 : equals], data[equals + 1 : end - 1]))
         position = end
