@@ -58,7 +58,7 @@ format: $(READY)
 $(READY): pyproject.toml
 	@echo 'Preparing the virtual environment in $(VENV) ...'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip install --quiet --use-pep517 --editable '.[dev]'
 	@touch $@
 
 clean:
