@@ -9,7 +9,6 @@ import os
 import select
 import signal
 import socket
-import uuid
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 from runtime.bundle import LaunchSpec
 from runtime.engine import find_engine
 from runtime.signals import FORWARDED, SignalPipe
-from runtime.state import RunPaths, is_running
+from runtime.state import RunPaths, is_running, load_run
 from runtime.supervisor import Job, supervise
 from runtime.terminal import TerminalProxy, raw_mode, window_size
 from vcs import errors
@@ -67,7 +66,7 @@ def launch(
             image=image,
             lower=lower.absolute(),
             engine=engine,
-            run=uuid.uuid4().hex,
+            run=os.urandom(16).hex(),
             control=theirs,
             keep=(lock, *hold),
             output=log,
@@ -81,6 +80,20 @@ def launch(
             return _Caller(ours, signals, spec, detach, started).wait()
         finally:
             os.waitpid(child, 0)
+
+
+def sweep(paths: RunPaths) -> None:
+    """Remove what a run that nobody saw end has left on the machine: the engine's state and cgroups.
+
+    The next start does so by itself; this is for removing a container. Conflict if it runs.
+    """
+    lock = _lock(paths)
+    try:
+        run = load_run(paths.directory)
+        if run:
+            find_engine(paths.engine_state, run.engine).forget(run.container, paths.engine_log)
+    finally:
+        os.close(lock)
 
 
 def _fork(job: Job) -> int:

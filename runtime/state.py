@@ -126,6 +126,7 @@ class Run:
     container: str
     boot: str
     engine: str
+    """Path of the OCI runtime."""
     supervisor: Process
     init: Process | None = None
 

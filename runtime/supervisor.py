@@ -13,6 +13,7 @@ On the control socket (SOCK_SEQPACKET): the caller sends signal numbers, one byt
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from runtime import bundle, command, engine, mounts, overlay, seccomp, stubs
+from runtime.descriptors import close_all_but, duplicate, same_file
 from runtime.engine import Engine
 from runtime.identity import resolve_user
 from runtime.pump import Pump
@@ -34,7 +36,7 @@ from runtime.rootaccess import Root
 from runtime.signals import FORWARDED, SignalPipe
 from runtime.state import Process, Run, RunPaths, boot_id, save_exit, save_run
 from runtime.terminal import set_window_size
-from vcs.errors import EngineError, TreeringError
+from vcs.errors import EngineError, NoSpace, TreeringError
 
 _PATIENCE = 3
 """The so-manieth SIGINT or SIGTERM kills: a first process without a handler ignores them (pid_namespaces(7))."""
@@ -100,18 +102,21 @@ class _Supervisor:
         self._pumps: list[Pump] = []
         me = Process.of(os.getpid())
         assert me is not None
-        self._run = Run(job.run, job.spec.id, boot_id(), job.engine.name, me)
+        self._run = Run(job.run, job.spec.id, boot_id(), str(job.engine.path), me)
 
     def run(self) -> int:
         """Set up, wait, clean up; returns the exit code that was recorded."""
         with SignalPipe((*FORWARDED, signal.SIGCHLD)) as self._signals:
-            self._isolate()
-            save_run(self._paths.directory, self._run)
             error: TreeringError | None = None
             try:
+                self._isolate()
+                save_run(self._paths.directory, self._run)
                 code = self._contain()
             except TreeringError as caught:
                 error = caught
+            except OSError as caught:
+                kind = NoSpace if caught.errno in (errno.ENOSPC, errno.EDQUOT) else EngineError
+                error = kind(f"the container could not be set up: {caught}")
             except Exception as caught:
                 error = EngineError(f"the container could not be set up: {type(caught).__name__}: {caught}")
             if error:
@@ -124,19 +129,19 @@ class _Supervisor:
         os.chdir("/")
         os.umask(0o022)
         kept = {0, 1, 2, self._job.control.fileno(), *self._signals.fds, *self._job.keep}
-        _close_all_but(kept if self._job.output is None else {*kept, self._job.output})
+        close_all_but(kept if self._job.output is None else {*kept, self._job.output})
         self._streams = self._take_streams()
         mounts.become_subreaper()
         mounts.set_process_name(b"treering-run")
 
     def _take_streams(self) -> _Streams:
         job = self._job
-        stdin = _duplicate(0) if job.spec.interactive and not job.spec.tty and not job.detach else None
+        stdin = duplicate(0) if job.spec.interactive and not job.spec.tty and not job.detach else None
         if job.detach or job.output is not None:
-            output = None if job.output is None else _duplicate(job.output)
+            output = None if job.output is None else duplicate(job.output)
             streams = _Streams(stdin, output, output)
         else:
-            streams = _Streams(stdin, _duplicate(1), _duplicate(2))
+            streams = _Streams(stdin, duplicate(1), duplicate(2))
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         for number in (0, 1, 2):
             os.dup2(null, number)
@@ -167,7 +172,7 @@ class _Supervisor:
         if self._job.detach:
             self._hang_up()
         self._wait_for(self._init_fd)
-        return engine.wait(init)
+        return _collect(init)
 
     def _set_up(self) -> None:
         """Mount the root and write the bundle."""
@@ -183,8 +188,6 @@ class _Supervisor:
             environment = bundle.environment(job.spec, job.image, who.home)
             command.check_command(root, args[0], environment, cwd)
             stubs.make_stubs(root, missing, paths.stubs)
-        except OSError as error:
-            raise EngineError(f"the container's root cannot be prepared: {error}") from error
         finally:
             os.close(mounted.root)
         for name, content in bundle.etc_files(job.spec.hostname, _host_resolv_conf()).items():
@@ -209,10 +212,11 @@ class _Supervisor:
         return int(self._paths.pid_file.read_text())
 
     def _run_engine(self) -> int:
+        self._feed()
         streams, paths = self._streams, self._paths
         stdout = self._pipe(streams.stdout)
         # One pipe for both keeps the order of what goes to one place.
-        stderr = stdout if _same_file(streams.stdout, streams.stderr) else self._pipe(streams.stderr)
+        stderr = stdout if same_file(streams.stdout, streams.stderr) else self._pipe(streams.stderr)
         args = self._job.engine.run(self._job.spec.id, paths.bundle, paths.pid_file, paths.engine_log)
         try:
             return engine.wait(engine.spawn(args, (streams.stdin, stdout, stderr)))
@@ -228,6 +232,14 @@ class _Supervisor:
         reader, writer = os.pipe2(os.O_CLOEXEC)
         self._streams.pumps.append((reader, sink))
         return writer
+
+    def _feed(self) -> None:
+        """Put a pipe between the caller's terminal and the container: whoever holds a terminal can read all that is
+        typed, and write to it. A file or pipe is passed on itself: not a byte more than wanted is read from it."""
+        source = self._streams.stdin
+        if source is not None and os.isatty(source):
+            self._streams.stdin, writer = os.pipe2(os.O_CLOEXEC)
+            Pump(source, writer).start()
 
     def _pump(self) -> None:
         """From here on the container's output flows. Not earlier: the engine's own complaints are in the same pipe."""
@@ -347,9 +359,9 @@ class _Supervisor:
             engine.wait(deleting)
         engine.remove_cgroups(container)
         paths.pid_file.unlink(missing_ok=True)
-        for flags in (0, mounts.MNT_DETACH):
-            with suppress(OSError):
-                mounts.umount(os.fsencode(paths.rootfs), flags | mounts.UMOUNT_NOFOLLOW)
+        # Not left to the end of the namespace, which the kernel would clean up after our caller has gone on.
+        with suppress(OSError):
+            mounts.umount(os.fsencode(paths.rootfs), mounts.UMOUNT_NOFOLLOW)
         for pump in self._pumps:
             pump.join()
         if not error:
@@ -363,31 +375,23 @@ class _Supervisor:
                 self._control.send(json.dumps(message).encode())
 
 
+def _collect(init: int) -> int:
+    """The exit code of an init that has ended.
+
+    crun starts it through a helper process, whose child it stays until the helper has ended, which on a busy machine may
+    be after the container has. Then we wait for helpers first.
+    """
+    while True:
+        try:
+            return engine.wait(init)
+        except ChildProcessError:
+            ended, status = os.waitpid(-1, 0)
+            if ended == init:
+                return engine.exit_code(status)
+
+
 def _text(value: object) -> str:
     return os.fsdecode(value) if isinstance(value, bytes) else str(value)
-
-
-def _close_all_but(keep: set[int]) -> None:
-    """Close every other descriptor: a lock or a database that the caller had open must not live on in here."""
-    low = 0
-    for fd in sorted(keep):
-        if low < fd:  # an empty range would be taken for an endless one
-            os.closerange(low, fd)
-        low = fd + 1
-    os.closerange(low, 1 << 30)
-    for fd in keep - {0, 1, 2}:
-        os.set_inheritable(fd, False)
-
-
-def _duplicate(fd: int) -> int | None:
-    try:
-        return os.dup(fd)
-    except OSError:
-        return None
-
-
-def _same_file(one: int | None, other: int | None) -> bool:
-    return one is not None and other is not None and os.path.sameopenfile(one, other)
 
 
 def _host_resolv_conf() -> bytes:

@@ -12,7 +12,7 @@ import pytest
 
 from runtime import state
 from runtime.engine import failure, find_engine
-from runtime.launch import launch
+from runtime.launch import launch, sweep
 from runtime.state import Created, Exited, Running, Starting, send_signal, state_of
 from tests.support.containers import Bench, bench, eventually
 from vcs.errors import Conflict, EngineError
@@ -315,7 +315,9 @@ def test_everything_killed_at_once(place: Bench) -> None:
     process.kill()
     process.communicate()
     assert eventually(lambda: isinstance(state := state_of(paths.directory), Exited) and state) == Exited(None)
-    find_engine(paths.engine_state, place.engine).forget(paths.directory.name, paths.engine_log)
+    assert place.leftovers()
+    sweep(paths)
+    assert not place.leftovers()
 
 
 def test_another_boot_or_an_unfinished_start(place: Bench) -> None:

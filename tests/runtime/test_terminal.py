@@ -107,6 +107,17 @@ def _processes() -> Iterator[bytes]:
                 continue
 
 
+def test_without_a_terminal_of_its_own_it_does_not_get_ours(place: Bench) -> None:
+    script = "for n in 0 1 2; do readlink /proc/self/fd/$n; done; read line; echo got $line; cat; exit 6"
+    user = User(place.command(place.container(), "sh", "-c", script, interactive=True))
+    for _ in range(3):
+        user.expect(b"pipe:[")
+    user.type(b"this\r")
+    user.expect(b"got this")
+    user.type(b"\x04")
+    assert user.finish() == 6
+
+
 def test_a_long_output_is_whole(place: Bench) -> None:
     user = User(place.command(place.container(), "seq", "20000", tty=True))
     assert user.finish() == 0

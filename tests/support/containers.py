@@ -88,7 +88,7 @@ class Bench:
     def leftovers(self) -> list[str]:
         """Whatever still exists of this bench's containers outside their directories."""
         found = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(self.path) in line]
-        found += [str(path) for name in self.ids for path in Path("/sys/fs/cgroup").glob(f"**/treering-{name}")]
+        found += [str(path) for name in self.ids for path in _cgroups(name)]
         found += [str(path) for path in (self.path / "run/engine").glob("t*")]
         found += [process for process in _command_lines() if str(self.path) in process]
         return found
@@ -96,6 +96,12 @@ class Bench:
 
 def environment() -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def _cgroups(name: str) -> list[Path]:
+    top = Path("/sys/fs/cgroup")
+    places = [top, *(path for path in top.iterdir() if path.is_dir())]
+    return [path for place in places if (path := place / f"treering-{name}").exists()]
 
 
 def _command_lines() -> Iterator[str]:
