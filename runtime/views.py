@@ -14,7 +14,7 @@ from vcs.errors import AlreadyExists, BadInput, Conflict, Denied, NotFound, Stor
 def show(store: Path, target: Path) -> Path:
     """Bind the store's mount to a directory, which is made if it is missing; returns its real path.
 
-    The service stays for as long as the mount does. AlreadyExists if it shows something of ours already, BadInput if it is
+    The service stays for as long as the mount does. AlreadyExists if it shows something of ours, BadInput if it is
     no directory, Denied without the right to mount.
     """
     target = _directory(target)

@@ -153,6 +153,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = _invoke(invocation, list(arguments))
         invocation.output.flush()
+        sys.stdout.flush()
         return code
     except BrokenPipeError:
         return _reader_left()

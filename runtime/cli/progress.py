@@ -11,7 +11,7 @@ from runtime.cli.output import count_text, size_text
 _FIRST = 0.3
 """Seconds before the line appears."""
 _EVERY = 0.1
-_BAR = 24
+_BAR_MIN, _BAR_MAX = 8, 24
 
 
 class Progress:
@@ -43,8 +43,9 @@ class Progress:
         if now - self._start < _FIRST or now - self._last < _EVERY:
             return
         self._last = now
-        text = progress_line(title or self._title, size, files, total or self._total, now - self._start)
-        sys.stderr.write("\r" + text[: shutil.get_terminal_size().columns - 1] + "\x1b[K")
+        width = shutil.get_terminal_size().columns - 1
+        text = progress_line(title or self._title, size, files, total or self._total, now - self._start, width)
+        sys.stderr.write("\r" + text[:width] + "\x1b[K")
         sys.stderr.flush()
         self._shown = True
 
@@ -55,24 +56,26 @@ class Progress:
             self._shown = False
 
 
-def progress_line(title: str, size: int, files: int | None, total: int | None, seconds: float) -> str:
-    """What the line says: bar, files, bytes, rate, time left.
+def progress_line(title: str, size: int, files: int | None, total: int | None, seconds: float, width: int = 80) -> str:
+    """What the line says: files, bytes, rate, time left; and a bar, in what is left of `width` characters.
 
     >>> progress_line("Importing", 250_000_000, 4000, 500_000_000, 2.0)
-    'Importing  [############------------]  50%  4,000 files  250 MB of 500 MB  125 MB/s  2 s left'
+    'Importing  [#####-----]  50%  4,000 files  250 MB of 500 MB  125 MB/s  2 s left'
     """
     rate = size / seconds if seconds else 0.0
     parts = [title]
     if total:
-        done = min(1.0, size / total)
-        bar = "#" * int(done * _BAR)
-        parts.append(f"[{bar:-<{_BAR}}] {done:>4.0%}")
+        parts.append(f"{min(1.0, size / total):>4.0%}")
     if files is not None:
         parts.append(count_text(files, "file"))
     parts.append(f"{size_text(size)} of {size_text(total)}" if total else size_text(size))
     parts.append(f"{size_text(rate)}/s")
     if total and rate:
         parts.append(f"{duration_text(max(0.0, (total - size) / rate))} left")
+    room = width - len("  ".join(parts)) - len("  []")
+    if total and room >= _BAR_MIN:
+        cells = min(room, _BAR_MAX)
+        parts[1:2] = [f"[{'#' * int(min(1.0, size / total) * cells):-<{cells}}] {parts[1]}"]
     return "  ".join(parts)
 
 

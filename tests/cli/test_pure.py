@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import doctest
+from types import ModuleType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.cli import invocation, linediff, output, progress, quoting
 from runtime.cli.invocation import split_place
 from runtime.cli.linediff import Lines, count_lines, patch
 from runtime.cli.output import size_text
@@ -94,6 +97,18 @@ def test_a_patch_is_what_diff_writes() -> None:
     found = list(patch(b"a\nb", b"a\nc\n", "a/x", "b/x"))
     assert found == ["--- a/x", "+++ b/x", "@@ -1,2 +1,2 @@", " a", "-b", "\\ No newline at end of file", "+c"]
     assert list(difflib.unified_diff(["a\n"], ["a\n"])) == list(patch(b"a\n", b"a\n", "a", "b"))
+
+
+@pytest.mark.parametrize("module", [invocation, linediff, output, progress, quoting])
+def test_examples_in_docstrings(module: ModuleType) -> None:
+    assert doctest.testmod(module).failed == 0
+
+
+def test_progress_fits_the_terminal() -> None:
+    for width in (40, 80, 200):
+        line = progress_line("Exporting", 506_000_000, 10_710, 525_000_000, 2.1, width)
+        assert "[" not in line or len(line) <= width
+        assert line.endswith("0 s left")
 
 
 def test_numbers_for_people() -> None:
