@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from runtime import bundle, command, engine, mounts, overlay, seccomp, stubs
+from runtime.console import receive_terminal
 from runtime.descriptors import close_all_but, duplicate, same_file
 from runtime.engine import Engine
 from runtime.identity import resolve_user
@@ -248,43 +249,16 @@ class _Supervisor:
             pump.start()
 
     def _run_engine_with_terminal(self) -> int:
-        """The engine sends the terminal's master side to a socket of ours (console-socket)."""
         job, paths = self._job, self._paths
-        directory = os.open(paths.directory, os.O_PATH | os.O_CLOEXEC)
-        # The kernel takes paths of up to 107 bytes only for a socket; this one is short wherever the store is.
-        address = f"/proc/{os.getpid()}/fd/{directory}/console.sock"
-        (paths.directory / "console.sock").unlink(missing_ok=True)
-        try:
-            with socket.socket(socket.AF_UNIX) as listener:
-                listener.bind(address)
-                listener.listen(1)
-                args = job.engine.run(job.spec.id, paths.bundle, paths.pid_file, paths.engine_log, address)
-                process = engine.spawn(args, (None, None, None))
-                self._receive_terminal(listener, process)
-                return engine.wait(process)
-        finally:
-            (paths.directory / "console.sock").unlink(missing_ok=True)
-            os.close(directory)
 
-    def _receive_terminal(self, listener: socket.socket, process: int) -> None:
-        """Wait for the master side, or for the engine to end without having sent it."""
-        ended = os.pidfd_open(process)
-        try:
-            poll = select.poll()
-            poll.register(listener, select.POLLIN)
-            poll.register(ended, select.POLLIN)
-            if listener.fileno() not in dict(poll.poll()):
-                return
-            connection, _ = listener.accept()
-            with connection:
-                _, fds, _, _ = socket.recv_fds(connection, 4096, 1)
-        finally:
-            os.close(ended)
-        if fds:
-            self._master = fds[0]
-            os.set_inheritable(self._master, False)
-            if self._job.terminal_size:
-                set_window_size(self._master, self._job.terminal_size)
+        def start(address: str) -> int:
+            args = job.engine.run(job.spec.id, paths.bundle, paths.pid_file, paths.engine_log, address)
+            return engine.spawn(args, (None, None, None))
+
+        process, self._master = receive_terminal(paths.directory, start)
+        if self._master is not None and job.terminal_size:
+            set_window_size(self._master, job.terminal_size)
+        return engine.wait(process)
 
     def _hand_over(self, master: int) -> None:
         """The caller serves the terminal. A detached one has no caller: what it prints goes to the log."""
@@ -378,8 +352,8 @@ class _Supervisor:
 def _collect(init: int) -> int:
     """The exit code of an init that has ended.
 
-    crun starts it through a helper process, whose child it stays until the helper has ended, which on a busy machine may
-    be after the container has. Then we wait for helpers first.
+    crun starts it through a helper process, whose child it stays until the helper has ended; on a busy machine that
+    may be after the container has. Then we wait for helpers first.
     """
     while True:
         try:
