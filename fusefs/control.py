@@ -36,6 +36,8 @@ from vcs.errors import TreeringError
 _log = logging.getLogger(__name__)
 
 _LINE_LIMIT = 4096
+_FINISH = b"\xff"
+"""No signal has this number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +93,15 @@ class Control:
         """From now on clients are answered."""
         self._thread.start()
 
-    def leave(self) -> None:
-        """Leave soon, whoever is inside; they are served to the end. May be called by a signal handler."""
-        self._wake(b"l")
+    def signals_to(self) -> int:
+        """A descriptor that takes the numbers of signals (signal.set_wakeup_fd): on any of them the service leaves
+        soon, whoever is inside; they are served to the end."""
+        return self._waker.fileno()
 
     def finish(self) -> None:
         """The kernel is done with us: give everything up, and wait for the thread."""
-        self._wake(b"f")
+        self._waker.send(_FINISH)
         self._thread.join()
-
-    def _wake(self, why: bytes) -> None:
-        self._waker.send(why)
 
     # -- the thread
 
@@ -117,7 +117,7 @@ class Control:
     def _turn(self) -> bool:
         for key, _ in self._selector.select(None if self._released else self._until_idle()):
             if key.fileobj is self._wakeup:
-                if b"f" in self._wakeup.recv(64):
+                if _FINISH in self._wakeup.recv(64):
                     return False
                 self._detach()
             elif key.fileobj is self._listener:

@@ -76,8 +76,10 @@ def serve(options: Options) -> None:
     session.negotiate()
     nodes = filesystem.table.nodes
     control = Control(places, mounted, lock, options.idle_seconds, lambda: (session.served, len(nodes)))
+    # A handler in Python would not run before the next message, if the signal came just before the loop waits for it.
+    signal.set_wakeup_fd(control.signals_to())
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: control.leave())
+        signal.signal(number, lambda *_: None)
     control.start()
     _tell(options, {"ok": True})
     _log.info("serving %s at %s as process %d", places.store, places.mountpoint, os.getpid())
