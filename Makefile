@@ -28,6 +28,7 @@ help:
 	@echo 'make setup   only the virtual environment in $(VENV)'
 
 setup: $(READY)
+	@:
 
 demo:
 	@.ci/install-packages $(DEMO_PACKAGES)
