@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import os
 import re
-import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from runtime.records import ContainerPaths, Generation, Record, Settings, load, save
-from vcs.errors import AlreadyExists, InvalidName, NotFound
+from vcs.errors import AlreadyExists, Corrupt, InvalidName, NotFound, UnknownFormat
 from vcs.history import Author, flocked
 from vcs.layers.writer import sync_directory
 from vcs.model import CommitId
@@ -66,6 +65,8 @@ class Containers:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._directory = store.path / "containers"
+        self.damaged: list[Corrupt | UnknownFormat] = []
+        """Why containers could not be read, when all() last looked."""
 
     def create(
         self, image: str, commit: CommitId, settings: Settings, author: Author, name: str | None = None
@@ -76,7 +77,7 @@ class Containers:
         """
         with translated("the container cannot be made"), self._locked():
             name = self._free_name(name, image)
-            identity = secrets.token_hex(32)
+            identity = os.urandom(32).hex()
             generation = Generation(0, commit, time.time())
             record = Record(identity, name, time.time(), image, settings, (generation,), 0)
             self.store.history.move(record.ref(0), commit, None, f"container {name}: created", author, force=True)
@@ -90,12 +91,17 @@ class Containers:
         return Container(record, ContainerPaths(final))
 
     def all(self) -> list[Container]:
-        """Every container, oldest first."""
+        """Every container, oldest first. One whose record cannot be read is left out, and noted in `damaged`."""
         found = []
+        self.damaged = []
         for entry in os.scandir(self._directory):
             if not entry.name.startswith("."):
-                with contextlib.suppress(FileNotFoundError):
+                try:
                     found.append(self._load(entry.name))
+                except FileNotFoundError:
+                    pass  # just removed
+                except (Corrupt, UnknownFormat) as error:
+                    self.damaged.append(error)
         return sorted(found, key=lambda container: container.record.created)
 
     def find(self, name: str) -> Container:

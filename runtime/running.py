@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 from fusefs.client import Service
 from runtime.bundle import LaunchSpec
 from runtime.containers import Container, Containers
-from runtime.launch import launch
+from runtime.launch import launch, sweep
 from runtime.records import Settings
 from runtime.state import Exited, Running, RunPaths, is_running, send_signal, state_of
 from vcs.errors import Conflict, EngineError
@@ -38,11 +38,7 @@ def start(containers: Containers, container: Container, *, detach: bool = False)
             raise Conflict(f"container {now.name!r} is running already", container=now.name)
         root = store.commit(now.base).root
         return launch(
-            RunPaths(
-                directory=now.paths.directory,
-                generation=now.paths.generation(now.record.current),
-                engine_state=store.path / "run" / "engine",
-            ),
+            _run_paths(containers, now),
             _spec(now, now.record.settings),
             store.history.config(now.base),
             lease.mountpoint / "trees" / root.hex(),
@@ -50,6 +46,22 @@ def start(containers: Containers, container: Container, *, detach: bool = False)
             detach=detach,
             started=changing.close,
         )
+
+
+def clean_up(containers: Containers, container: Container) -> None:
+    """Remove what a run that nobody saw end has left on the machine, before the container is removed."""
+    state = state_of(container.paths.directory)
+    if isinstance(state, Exited) and state.code is None:
+        with suppress(EngineError):  # its engine is installed no more: then so is what it left
+            sweep(_run_paths(containers, container))
+
+
+def _run_paths(containers: Containers, container: Container) -> RunPaths:
+    return RunPaths(
+        directory=container.paths.directory,
+        generation=container.paths.generation(container.record.current),
+        engine_state=containers.store.path / "run" / "engine",
+    )
 
 
 def _spec(container: Container, settings: Settings) -> LaunchSpec:

@@ -253,7 +253,7 @@ class History:
             ]  # fmt: skip
 
     def user(self) -> tuple[str | None, str | None]:
-        """user.name and user.email as git would find them for this history: its own config, the user's, the system's."""
+        """user.name and user.email as git finds them: in this history's config, the user's, the system's."""
         found: list[str | None] = []
         for key in ("user.name", "user.email"):
             try:

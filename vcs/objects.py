@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from vcs.encoding import digest as digest_of
 from vcs.errors import Corrupt, Missing, TreeringError
 from vcs.index import Index
 from vcs.layers.reader import LayerReader
 from vcs.model import LayerId
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 _READERS_KEPT = 256
 """Layers held open at once, of the descriptors that a process may have (often 1,024)."""
@@ -53,7 +55,7 @@ class Objects:
         self._readers: OrderedDict[int, LayerReader] = OrderedDict()
         self._blocks: OrderedDict[_Key, _Block] = OrderedDict()
         self._near: dict[bytes, tuple[_Key, bytes, int, int]] = {}
-        self._ahead: ThreadPoolExecutor | None = ThreadPoolExecutor(1, "read-ahead") if read_ahead else None
+        self._ahead = _thread() if read_ahead else None
         self._coming: tuple[_Key, Future[bytes]] | None = None
         self._last: _Key = (0, 0)
 
@@ -160,3 +162,9 @@ class Objects:
                     self._coming[1].result()  # it may be reading from this very layer
             old.close()
         return reader
+
+
+def _thread() -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor  # 5 ms, and only a service reads ahead
+
+    return ThreadPoolExecutor(1, "read-ahead")

@@ -65,6 +65,8 @@ def ps(invocation: Invocation, every: bool, quiet: bool) -> None:
             output.line(container.name)
     else:
         output.rows(rows, fields, table)
+    for error in invocation.containers.damaged:
+        message(f"warning: left out a container: {error}")
 
 
 def _cells(invocation: Invocation, container: Container, state: State) -> tuple[str, ...]:
@@ -161,6 +163,10 @@ def _remove(invocation: Invocation, container: Container, force: bool, discard: 
         if is_running(now.paths.directory):
             raise Conflict(f"container {now.name!r} is running", container=now.name)
         kept = invocation.states.save(now, invocation.author(), discard=discard)
+        if isinstance(state_of(now.paths.directory), Exited):
+            from runtime.running import clean_up
+
+            clean_up(invocation.containers, now)
         invocation.containers.remove(now)
     if invocation.output.is_table:
         message(f"Removed {now.name}")

@@ -10,12 +10,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import threading
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import zstandard
 from blake3 import blake3
@@ -32,6 +31,9 @@ from vcs.layers.format import (
     header,
 )
 from vcs.model import LayerId
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 FAST_LEVEL = 1
 INCOMING = "incoming-"
@@ -77,7 +79,7 @@ class LayerWriter:
         self._lengths: list[int] = []
         self._hash = blake3()
         self._fd = -1
-        self._path = directory / f"{INCOMING}{secrets.token_hex(8)}"
+        self._path = directory / f"{INCOMING}{os.urandom(8).hex()}"
         self._offset = 0
         self._submitted = 0
         self.objects = 0
@@ -140,21 +142,22 @@ class LayerWriter:
     def _submit(self, pending: _Pending, names: list[bytes]) -> None:
         self._submitted += pending.length
         if self._submitted <= _WITHOUT_THREADS:
-            compressed = Future[bytes]()
-            compressed.set_result(_compress(pending.parts, self._level))
-            self._write_block(pending, names, compressed)
+            stored = _compress(pending.parts, self._level)
+            self._write_block(pending, names, lambda: stored)
             return
         if self._pool is None or self._scribe is None:
+            from concurrent.futures import ThreadPoolExecutor  # 5 ms, and most commits never need it
+
             self._pool = ThreadPoolExecutor(self._threads + 1, thread_name_prefix="compress")  # one may be flushing
             self._scribe = ThreadPoolExecutor(1, thread_name_prefix="write")
         compressed = self._pool.submit(_compress, pending.parts, self._level)
-        self._queue.append(self._scribe.submit(self._write_block, pending, names, compressed))
+        self._queue.append(self._scribe.submit(self._write_block, pending, names, compressed.result))
         while len(self._queue) > _QUEUED_BLOCKS or (self._queue and self._queue[0].done()):
             self._queue.popleft().result()
 
-    def _write_block(self, pending: _Pending, names: list[bytes], compressed: Future[bytes]) -> None:
+    def _write_block(self, pending: _Pending, names: list[bytes], compressed: Callable[[], bytes]) -> None:
         """In the writing thread, which alone touches the file and the tables until finish() has waited for it."""
-        stored = compressed.result()
+        stored = compressed()
         if self._fd < 0:
             self._open()
         raw = len(stored) >= pending.length * _WORTH_IT
