@@ -16,7 +16,8 @@ READY := $(VENV)/.ready
 # What containers need: an OCI runtime and the default seccomp profile.
 RUN_PACKAGES := python3-venv crun golang-github-containers-common git ca-certificates
 DEMO_PACKAGES := $(RUN_PACKAGES) mmdebstrap rsync
-TEST_PACKAGES := $(RUN_PACKAGES) runc fuse3 rsync acl attr libcap2-bin busybox-static zstd xz-utils bzip2 strace e2fsprogs gcc libc6-dev
+TEST_PACKAGES := $(RUN_PACKAGES) runc fuse3 rsync acl attr libcap2-bin busybox-static zstd xz-utils bzip2 libarchive-tools strace \
+    e2fsprogs gcc libc6-dev
 BENCH_PACKAGES := $(RUN_PACKAGES) mmdebstrap rsync borgbackup
 
 .PHONY: help setup demo test lint format bench clean

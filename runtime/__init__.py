@@ -9,7 +9,7 @@
                  rootaccess  looking into a root, safely          command      whether there is such a command
                  bundle      the OCI config.json                  seccomp      the system call filter
                  identity    users and groups                     engine       crun or runc
-                 terminal, pump, signals                          mounts       system calls that Python lacks
+                 terminal, console, pump, signals                 mounts, descriptors   system calls that Python lacks
     people       cli/        the `treering` command
 
 One rule: only cli prints, reads the environment or exits.
