@@ -291,9 +291,8 @@ def main() -> None:
         root = options.root.resolve() if options.root else debian(story)
         tell(story, root)
         story.table()
-        print(
-            f"\nThe root takes {_bytes(disk_usage(root))[1:]} on disk; every state of it seen here, {_bytes(disk_usage(story.store))[1:]}."
-        )
+        used, kept = (_bytes(disk_usage(place))[1:] for place in (root, story.store))
+        print(f"\nThe root takes {used} on disk; the store, with every state seen here, {kept}.")
         print(f"The whole demo took {time.monotonic() - started:.0f} s.")
     except BaseException:
         remove_containers(story)

@@ -78,7 +78,10 @@ def _entries_of(modes: st.SearchStrategy[int], contents: st.SearchStrategy[objec
 
 
 chunked = st.builds(
-    lambda size, listing, holes: Chunked(size, listing, size - min(size, holes)), _sizes, digests, st.integers(0, 1 << 62)
+    lambda size, listing, holes: Chunked(size, listing, size - min(size, holes)),
+    _sizes,
+    digests,
+    st.integers(0, 1 << 62),
 )
 files = _entries_of(_typed(stat.S_IFREG), st.just(Data(0, b"")) | st.builds(Data, _sizes, digests) | chunked)
 symlinks = _entries_of(
