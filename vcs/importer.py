@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,12 +17,9 @@ from vcs.blobs import write_file
 from vcs.errors import BadInput, Denied
 from vcs.links import NO_TREE, LinkGroups, PendingTree, settle
 from vcs.model import Chunked, Content, Data, Entry, RootId, Symlink, Tree
+from vcs.progress import Meter, Progress
 from vcs.trees import Sink, write_root
 
-Progress = Callable[[int, int], None]
-"""Called now and then with the files and bytes read so far."""
-
-_REPORT_EVERY = 64
 _GROWING = 512 << 10
 """A file of more bytes is asked for its size again once it is open: it is more likely to be growing."""
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -85,11 +82,9 @@ class _Walk:
         self._prefix = len(top.rstrip(b"/"))
         self._one_file_system = one_file_system
         self._leave_out = leave_out
-        self._progress = progress
+        self._meter = Meter(progress)
         self._links = LinkGroups()
         self._contents: dict[tuple[int, int], Content] = {}
-        self._files = 0
-        self._bytes = 0
         self._vanished: list[bytes] = []
         self._skipped: list[bytes] = []
         self._device = 0
@@ -104,8 +99,7 @@ class _Walk:
         self._device = status.st_dev
         entry = entry_of(b"", status, NO_TREE, read_xattrs(self._top))
         root = self._walk(_Frame(items, PendingTree(entry)))
-        if self._progress:
-            self._progress(self._files, self._bytes)
+        self._meter.close()
         assert isinstance(root.content, Tree)
         return ImportResult(
             write_root(self._sink, root), root.content.entries, root.content.size, self._vanished, self._skipped
@@ -173,10 +167,7 @@ class _Walk:
             content = write_file(self._sink, fd, status)
         finally:
             os.close(fd)
-        self._files += 1
-        self._bytes += content.size
-        if self._progress and not self._files % _REPORT_EVERY:
-            self._progress(self._files, self._bytes)
+        self._meter.add(1, content.size)
         return content
 
     def _scan(self, path: bytes) -> Iterator[os.DirEntry[bytes]]:
