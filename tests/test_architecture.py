@@ -1,6 +1,7 @@
 """The structure that the documentation promises, held by a machine."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,3 +57,9 @@ def test_libraries_do_not_print_read_the_environment_or_exit(path: Path) -> None
             assert ast.unparse(node.func) not in ("print", "input", "sys.exit", "exit", "quit"), f"line {node.lineno}"
         if isinstance(node, ast.Attribute):
             assert ast.unparse(node) not in ("os.environ", "os.getenv"), f"line {node.lineno}"
+
+
+@pytest.mark.parametrize("path", [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))], ids=relative)
+def test_links_in_documents_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
+        assert "://" in target or (path.parent / target).exists(), target
