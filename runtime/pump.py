@@ -1,8 +1,10 @@
 """A thread that carries a container's output to where it belongs.
 
 A container never gets the caller's own files or terminal as output (it could read and change them), but pipes. Between
-a pipe and a pipe or file, bytes move inside the kernel (splice(2)). Never to or from a terminal: the kernel keeps the
-pipe locked while it waits for the terminal, and who uses the pipe then sleeps so deeply that not even SIGKILL ends it.
+two pipes, bytes move inside the kernel (splice(2)). Never to or from a terminal: the kernel keeps the pipe locked while
+it waits for the terminal, and who uses the pipe then sleeps so deeply that not even SIGKILL ends it. Never to a file
+either: unlike write(2), splice(2) does not lock the position of an open file, and two commands that share one
+(`(treering run a & treering run b) > log`) would overwrite each other's output.
 """
 
 from __future__ import annotations
@@ -12,14 +14,8 @@ import os
 import select
 import stat
 import threading
-from collections.abc import Callable
 
 _CHUNK = 1 << 20
-
-
-def _is(fd: int, *kinds: Callable[[int], bool]) -> bool:
-    mode = os.fstat(fd).st_mode
-    return any(kind(mode) for kind in kinds)
 
 
 class Pump(threading.Thread):
@@ -30,7 +26,7 @@ class Pump(threading.Thread):
         super().__init__(daemon=True)
         self._source = source
         self._sink = sink
-        self._splice = _is(source, stat.S_ISFIFO) and _is(sink, stat.S_ISFIFO, stat.S_ISREG)
+        self._splice = all(stat.S_ISFIFO(os.fstat(fd).st_mode) for fd in (source, sink))
 
     def run(self) -> None:
         try:
