@@ -10,6 +10,7 @@
         wire/        the kernel's FUSE protocol: bytes <-> values, without I/O
         negotiation  what is agreed on with the kernel, and why
         session      one FUSE connection, a message at a time
+        readahead    the next small files, given before they are asked for
         mounting     mount(2), umount2(2), mountinfo, readahead
     the process
         service      one process and one mount a store, for all commits

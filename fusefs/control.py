@@ -41,6 +41,18 @@ _FINISH = b"\xff"
 
 
 @dataclass(frozen=True, slots=True)
+class Counters:
+    """What the loop has done."""
+
+    messages: int
+    """How many the kernel has sent."""
+    nodes: int
+    """How many files the kernel knows."""
+    given: int
+    """How many files were given ahead (readahead.py)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """What a service says of itself."""
 
@@ -50,9 +62,9 @@ class Status:
     """The superblock's major and minor number, as in mountinfo."""
     leases: int
     messages: int
-    """How many the kernel has sent."""
     nodes: int
-    """How many files the kernel knows."""
+    given: int
+    """See Counters."""
     idle: float
     """Seconds since the kernel was last seen to have asked for something; looked at when a client asks, and when it
     might be time to go."""
@@ -67,10 +79,10 @@ class Control:
         mounted: Mount,
         lock: int,
         idle_seconds: float,
-        counters: Callable[[], tuple[int, int]],
+        counters: Callable[[], Counters],
     ) -> None:
-        """`lock` is the descriptor of service.lock, flocked; it is closed when the mount is gone. `counters` gives
-        the messages served and the nodes known; it is called from the control's thread."""
+        """`lock` is the descriptor of service.lock, flocked; it is closed when the mount is gone. `counters` is
+        called from the control's thread."""
         self._places = places
         self._mounted = mounted
         self._lock = lock
@@ -132,13 +144,13 @@ class Control:
     def _until_idle(self) -> float:
         return max(0.0, self._active + self._idle_seconds - time.monotonic())
 
-    def _look(self) -> tuple[int, int]:
+    def _look(self) -> Counters:
         """Note whether anything was asked since the last look."""
-        messages, nodes = self._counters()
-        if messages != self._seen or self._leases:
-            self._seen = messages
+        counters = self._counters()
+        if counters.messages != self._seen or self._leases:
+            self._seen = counters.messages
             self._active = time.monotonic()
-        return messages, nodes
+        return counters
 
     def _maybe_leave(self) -> None:
         self._look()
@@ -244,14 +256,15 @@ class Control:
         }
 
     def _status(self) -> Status:
-        messages, nodes = self._look()
+        counters = self._look()
         return Status(
             pid=os.getpid(),
             mountpoint=str(self._places.mountpoint),
             device=self._mounted.device,
             leases=len(self._leases),
-            messages=messages,
-            nodes=nodes,
+            messages=counters.messages,
+            nodes=counters.nodes,
+            given=counters.given,
             idle=round(time.monotonic() - self._active, 3),
         )
 

@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from fusefs import mounting
-from fusefs.control import Control
+from fusefs.control import Control, Counters
 from fusefs.filesystem import FileSystem
+from fusefs.readahead import ReadAhead
 from fusefs.rundir import RunDirectory
 from fusefs.session import Session
 from vcs.errors import Conflict, StoreError, TreeringError
@@ -72,10 +73,12 @@ def serve(options: Options) -> None:
     mounted = mounting.mount(device, places.mountpoint, f"treering:{places.store}")
     mounting.set_readahead(mounted)
     filesystem = FileSystem(source, os.geteuid(), os.getegid(), time.time_ns())
-    session = Session(device, filesystem)
+    ahead = ReadAhead(device, filesystem)
+    session = Session(device, filesystem, ahead)
     session.negotiate()
     nodes = filesystem.table.nodes
-    control = Control(places, mounted, lock, options.idle_seconds, lambda: (session.served, len(nodes)))
+    counters = lambda: Counters(session.served, len(nodes), ahead.given)  # noqa: E731
+    control = Control(places, mounted, lock, options.idle_seconds, counters)
     # A handler in Python would not run before the next message, if the signal came just before the loop waits for it.
     signal.set_wakeup_fd(control.signals_to())
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -89,12 +92,13 @@ def serve(options: Options) -> None:
     gc.freeze()
     gc.set_threshold(100_000, 50, 1000)
     session.serve()
+    ahead.close()
     control.finish()
     os.close(device)
     close = getattr(source, "close", None)
     if close is not None:
         close()
-    _log.info("unmounted everywhere after %d messages", session.served)
+    _log.info("unmounted everywhere after %d messages, %d files given ahead", session.served, ahead.given)
 
 
 def load_opener(name: str) -> Opener:

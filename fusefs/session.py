@@ -24,6 +24,7 @@ from typing import TypeAlias
 from fusefs.filesystem import BLOCK_SIZE, NAME_MAX, Changing, FileSystem, attributes
 from fusefs.inodes import Folder, Node
 from fusefs.negotiation import MAX_WRITE, Capabilities, negotiate
+from fusefs.readahead import ReadAhead
 from fusefs.wire import replies, requests
 from fusefs.wire.protocol import (
     KERNEL_VERSION,
@@ -62,11 +63,14 @@ _WRITING = (
 class Session:
     """A connection being served. Not safe for several threads."""
 
-    def __init__(self, device: int, filesystem: FileSystem) -> None:
+    def __init__(self, device: int, filesystem: FileSystem, read_ahead: ReadAhead | None = None) -> None:
         """`device` is a descriptor of /dev/fuse, or anything that keeps messages apart; it stays the caller's."""
         assert max(MIN_READ_BUFFER, MAX_WRITE + 4096) <= _BUFFER_SIZE
         self._device = device
         self._fs = filesystem
+        self._ahead = read_ahead
+        self._begun: Node | None = None
+        """The file whose beginning the present message reads."""
         self._buffer = bytearray(_BUFFER_SIZE)
         self._logged: set[str] = set()
         self._tracing = _trace.isEnabledFor(logging.DEBUG)
@@ -109,6 +113,10 @@ class Session:
                     return False
                 if error.errno != errno.ENOENT:
                     _log.error("a reply was refused: %s", error)
+        if self._begun is not None:
+            assert self._ahead is not None
+            self._ahead.was_read(self._begun)
+            self._begun = None
         return True
 
     def answer(self, message: memoryview) -> tuple[bytes, bytes | memoryview] | tuple[bytes] | None:
@@ -234,7 +242,11 @@ class Session:
 
     def _read(self, nodeid: int, body: bytes) -> Reply:
         offset, size = requests.read(body)
-        return self._fs.read(self._fs.node(nodeid), offset, size)
+        node = self._fs.node(nodeid)
+        data = self._fs.read(node, offset, size)
+        if not offset and self._ahead is not None:
+            self._begun = node
+        return data
 
     def _lseek(self, nodeid: int, body: bytes) -> Reply:
         offset, whence = requests.lseek(body)

@@ -76,6 +76,7 @@ class Notify(IntEnum):
     """What we may tell the kernel unasked."""
 
     INVAL_INODE = 2
+    STORE = 4
 
 
 class Init(IntFlag):

@@ -31,6 +31,7 @@ _DIRENT_PLUS = Struct("<QQQQII" + _ATTR + "QQII")
 _INIT_OUT = Struct("<IIIIHHIIHHI28x")
 _KSTATFS = Struct("<QQQQQIIII24x")
 _INVAL_INODE_OUT = Struct("<Qqq")
+_NOTIFY_STORE_OUT = Struct("<QQII")
 _OPEN_OUT = Struct("<QII")
 _U32_PAIR = Struct("<II")
 _U64 = Struct("<Q")
@@ -51,6 +52,12 @@ def error(unique: int, errno: int) -> bytes:
 def drop_pages(nodeid: int) -> bytes:
     """NOTIFY_INVAL_INODE, a whole message: the kernel is to drop all that it keeps of a node."""
     return header(HEADER_SIZE + _INVAL_INODE_OUT.size, Notify.INVAL_INODE, 0) + _INVAL_INODE_OUT.pack(nodeid, 0, 0)
+
+
+def store(nodeid: int, length: int) -> bytes:
+    """NOTIFY_STORE: what precedes a file's first `length` bytes, for the kernel to keep."""
+    head = _NOTIFY_STORE_OUT.pack(nodeid, 0, length, 0)
+    return header(HEADER_SIZE + len(head) + length, Notify.STORE, 0) + head
 
 
 def init(

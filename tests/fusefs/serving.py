@@ -16,6 +16,7 @@ import pytest
 
 from fusefs import mounting
 from fusefs.filesystem import FileSystem
+from fusefs.readahead import ReadAhead
 from fusefs.session import Session
 from tests.support.values import Spec, root
 from vcs.history import Author
@@ -55,7 +56,8 @@ def serving(source: Source, point: Path, trace: bool = False) -> Iterator[Path]:
             logging.getLogger("fusefs.trace").setLevel(logging.DEBUG if trace else logging.INFO)
             device = mounting.open_device()
             mounting.set_readahead(mounting.mount(device, point, "test"))
-            session = Session(device, FileSystem(source))
+            filesystem = FileSystem(source)
+            session = Session(device, filesystem, ReadAhead(device, filesystem))
             session.negotiate()
             os.write(ready, b"+")
             session.serve()
