@@ -138,8 +138,9 @@ def _has_content(change: Change) -> bool:
 
 
 def _paths(change: Change) -> str:
-    here = quoted(change.path) + ("/" if (change.new or change.old) and _is_dir(change) else "")
-    return here if change.old_path is None else f"{quoted(change.old_path)} -> {here}"
+    slash = "/" if _is_dir(change) else ""
+    here = quoted(change.path) + slash
+    return here if change.old_path is None else f"{quoted(change.old_path)}{slash} -> {here}"
 
 
 def _is_dir(change: Change) -> bool:

@@ -24,7 +24,7 @@ from tests.support.busybox_root import make_busybox_root
 PROJECT = Path(__file__).parents[2]
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 10) -> Any:
+def eventually(condition: Callable[[], Any], seconds: float = 60) -> Any:
     """Wait until `condition` gives something true, and return that. Fails when the time is up."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
