@@ -297,7 +297,7 @@ class Session:
             stop += 1
         for position, child in enumerate(self._fs.children(node, listing, start, stop), start):
             values = attributes(child)
-            parts.append(replies.dirent_plus(values, ENDLESS, position + 3, entries[position].name))
+            parts.append(replies.dirent_plus(values, position + 3, entries[position].name))
         return b"".join(parts)
 
     def _readdir(self, nodeid: int, body: bytes) -> Reply:

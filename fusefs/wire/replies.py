@@ -36,6 +36,11 @@ _OPEN_OUT = Struct("<QII")
 _U32_PAIR = Struct("<II")
 _U64 = Struct("<Q")
 
+_ENDLESS_NAME = Struct("<QQQII").pack(0, ENDLESS, ENDLESS, 0, 0)
+_ENDLESS_DIRENT_PLUS = [Struct(f"<Q{len(_ENDLESS_NAME)}s{_ATTR}QQII{room}s") for room in range(0, 257, 8)]
+"""By the eighth of a name's length: packing the name with its padding, and numbers that never change as bytes, takes
+two thirds of the time."""
+
 _DIRENT_HEAD = _DIRENT.size
 _DIRENT_PLUS_HEAD = _DIRENT_PLUS.size
 _NO_ATTRIBUTES = (0,) * 16
@@ -112,12 +117,12 @@ def dirent_plus_size(name: bytes) -> int:
     return (_DIRENT_PLUS_HEAD + len(name) + 7) & ~7
 
 
-def dirent_plus(values: Attributes, lifetime: int, offset: int, name: bytes) -> bytes:
-    """A name in a READDIRPLUS reply, with its node, whose number is its `ino`, and attributes."""
+def dirent_plus(values: Attributes, offset: int, name: bytes) -> bytes:
+    """A name in a READDIRPLUS reply, with its node, whose number is its `ino`, and attributes, all of it for ever."""
     length = len(name)
     number = values[0]
-    head = _DIRENT_PLUS.pack(number, 0, lifetime, lifetime, 0, 0, *values, 0, number, offset, length, values[9] >> 12)
-    return head + name + _PADDING[length & 7]
+    encode = _ENDLESS_DIRENT_PLUS[length + 7 >> 3].pack
+    return encode(number, _ENDLESS_NAME, *values, 0, number, offset, length, values[9] >> 12, name)
 
 
 def dirent_plus_bare(ino: int, offset: int, kind: int, name: bytes) -> bytes:

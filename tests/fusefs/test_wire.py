@@ -38,7 +38,7 @@ REPLIES = {
     + _ENDLESS_C
     + ",.attr="
     + _ATTR_C
-    + '},{.ino=101,.off=7,.namelen=3,.type=8}},"abc"}': replies.dirent_plus(ATTRIBUTES, replies.ENDLESS, 7, b"abc"),
+    + '},{.ino=101,.off=7,.namelen=3,.type=8}},"abc"}': replies.dirent_plus(ATTRIBUTES, 7, b"abc"),
     'struct {struct fuse_direntplus d; char n[8];} x={{{0},{.ino=3,.off=7,.namelen=8,.type=4}},"abcdefgh"}': (
         replies.dirent_plus_bare(3, 7, 4, b"abcdefgh")
     ),
@@ -163,7 +163,7 @@ def test_a_batch_is_read_whole_and_not_beyond(pairs: list[tuple[int, int]]) -> N
 @given(st.binary(min_size=1, max_size=255).filter(lambda name: b"\0" not in name))
 def test_names_take_the_room_that_is_reckoned(name: bytes) -> None:
     for encoded, size in (
-        (replies.dirent_plus(ATTRIBUTES, 0, 1, name), replies.dirent_plus_size(name)),
+        (replies.dirent_plus(ATTRIBUTES, 1, name), replies.dirent_plus_size(name)),
         (replies.dirent_plus_bare(1, 1, 4, name), replies.dirent_plus_size(name)),
         (replies.dirent(1, 1, 4, name), replies.dirent_size(name)),
     ):
