@@ -35,7 +35,7 @@ from vcs.snapshot import Source
 
 _log = logging.getLogger(__name__)
 
-DEFAULT_OPENER = "vcs.store:Store.open_to_serve"
+DEFAULT_OPENER = "vcs.store:Store.open"
 DEFAULT_IDLE_SECONDS = 60.0
 _PREDECESSOR_SECONDS = 10.0
 """How long a service that is unmounting may take to give up its lock."""

@@ -84,11 +84,6 @@ class Store:
             check_format(path)
             return cls(path, cache_bytes, read_ahead)
 
-    @classmethod
-    def open_to_serve(cls, path: Path) -> Store:
-        """Open a store as a service does, which reads much, and other processes wait for it."""
-        return cls.open(path, read_ahead=True)
-
     def close(self) -> None:
         """Give back descriptors and memory."""
         self._objects.close()
