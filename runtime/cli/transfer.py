@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vcs.importer import ImportResult
     from vcs.trees import Sink
 
+_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.zst")
 _SHOWN = 10
 """How many paths of a long list are told."""
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
@@ -153,30 +154,37 @@ def _tell_import(
     )
 
 
+def _is_archive(target: Path) -> bool:
+    """Whether an export's target means an archive; a directory that is there is one, whatever its name."""
+    return str(target) == "-" or (target.name.endswith(_ARCHIVES) and not target.is_dir())
+
+
 def _seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 60 else duration_text(seconds)
 
 
 @verb("export")
 @file_argument("place")
-@click.argument("directory", metavar="[DIRECTORY]", required=False, type=click.Path(path_type=Path))
+@click.argument("directory", metavar="[TARGET]", required=False, type=click.Path(path_type=Path))
 @click.option("-o", "--output", "archive", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True),
               help="Write an archive: .tar, .tar.gz, .tar.xz or .tar.zst; - is standard output.")  # fmt: skip
 def export(invocation: Invocation, place: str, directory: Path | None, archive: Path | None) -> None:
     """Write a commit's files to a directory or an archive.
 
-    The place is REV or REV:PATH. DIRECTORY must be empty or not be there. Without one, a tar archive is written, to
-    standard output if no -o says otherwise. Everything is as it was: owners, modes, times, extended attributes,
-    devices, hard links, holes.
+    The place is REV or REV:PATH. TARGET is a directory, which must be empty or not be there, or an archive if its name
+    ends as one (.tar, .tar.gz, .tar.xz, .tar.zst). Without a target, a tar archive goes to standard output. Everything
+    is as it was: owners, modes, times, extended attributes, devices, hard links, holes.
 
     \b
     Example:
       treering export nginx ./dir
-      treering export nginx > nginx.tar
-      treering export nginx:/etc -o etc.tar.zst
+      treering export nginx nginx.tar.zst
+      treering export nginx:/etc | tar -t
     """
     if directory is not None and archive is not None:
-        raise click.UsageError("a directory and an archive: choose one")
+        raise click.UsageError("a target and an archive: choose one")
+    if directory is not None and _is_archive(directory):
+        directory, archive = None, directory
     if directory is None and archive is None and sys.stdout.isatty():
         raise click.UsageError("standard output is a terminal; name a directory or an archive (-o FILE)")
     snapshot, path = invocation.open_place(place)

@@ -154,3 +154,11 @@ def test_fsck_finds_damage(cli: Cli) -> None:
     result = cli("fsck", code=1)
     assert "damaged: " in result.stdout
     assert cli.json("fsck", code=1)["problems"]
+
+
+def test_a_target_that_is_named_like_an_archive_is_one(cli: Cli, tmp_path: Path) -> None:
+    cli("export", "main", str(tmp_path / "out.tar.gz"))
+    assert tarfile.open(tmp_path / "out.tar.gz").getnames()
+    (tmp_path / "odd.tar").mkdir()
+    cli("export", "main", str(tmp_path / "odd.tar"))
+    assert os.listdir(tmp_path / "odd.tar")
