@@ -11,6 +11,7 @@
         negotiation  what is agreed on with the kernel, and why
         session      one FUSE connection, a message at a time
         readahead    the next small files, given before they are asked for
+        wakefulness  processors that stay awake while messages come fast
         mounting     mount(2), umount2(2), mountinfo, readahead
     the process
         service      one process and one mount a store, for all commits

@@ -30,6 +30,7 @@ from fusefs.filesystem import FileSystem
 from fusefs.readahead import ReadAhead
 from fusefs.rundir import RunDirectory
 from fusefs.session import Session
+from fusefs.wakefulness import Wakefulness, is_of_use
 from vcs.errors import Conflict, StoreError, TreeringError
 from vcs.snapshot import Source
 
@@ -74,7 +75,8 @@ def serve(options: Options) -> None:
     mounting.set_readahead(mounted)
     filesystem = FileSystem(source, os.geteuid(), os.getegid(), time.time_ns())
     ahead = ReadAhead(device, filesystem)
-    session = Session(device, filesystem, ahead)
+    awake = Wakefulness(lambda: session.served) if is_of_use() else None
+    session = Session(device, filesystem, ahead, awake)
     session.negotiate()
     nodes = filesystem.table.nodes
     counters = lambda: Counters(session.served, len(nodes), ahead.given)  # noqa: E731
@@ -93,6 +95,8 @@ def serve(options: Options) -> None:
     gc.set_threshold(100_000, 50, 1000)
     session.serve()
     ahead.close()
+    if awake is not None:
+        awake.close()
     control.finish()
     os.close(device)
     close = getattr(source, "close", None)

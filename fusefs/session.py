@@ -25,6 +25,7 @@ from fusefs.filesystem import BLOCK_SIZE, NAME_MAX, Changing, FileSystem, attrib
 from fusefs.inodes import Folder, Node
 from fusefs.negotiation import MAX_WRITE, Capabilities, negotiate
 from fusefs.readahead import ReadAhead
+from fusefs.wakefulness import BURST, Wakefulness
 from fusefs.wire import replies, requests
 from fusefs.wire.protocol import (
     KERNEL_VERSION,
@@ -63,12 +64,19 @@ _WRITING = (
 class Session:
     """A connection being served. Not safe for several threads."""
 
-    def __init__(self, device: int, filesystem: FileSystem, read_ahead: ReadAhead | None = None) -> None:
+    def __init__(
+        self,
+        device: int,
+        filesystem: FileSystem,
+        read_ahead: ReadAhead | None = None,
+        wakefulness: Wakefulness | None = None,
+    ) -> None:
         """`device` is a descriptor of /dev/fuse, or anything that keeps messages apart; it stays the caller's."""
         assert max(MIN_READ_BUFFER, MAX_WRITE + 4096) <= _BUFFER_SIZE
         self._device = device
         self._fs = filesystem
         self._ahead = read_ahead
+        self._wakefulness = wakefulness
         self._begun: Node | None = None
         """The file whose beginning the present message reads."""
         self._buffer = bytearray(_BUFFER_SIZE)
@@ -117,6 +125,8 @@ class Session:
             assert self._ahead is not None
             self._ahead.was_read(self._begun)
             self._begun = None
+        if self._wakefulness is not None and not self.served % BURST:
+            self._wakefulness.noticed()
         return True
 
     def answer(self, message: memoryview) -> tuple[bytes, bytes | memoryview] | tuple[bytes] | None:
