@@ -10,6 +10,7 @@
         wire/        the kernel's FUSE protocol: bytes <-> values, without I/O
         negotiation  what is agreed on with the kernel, and why
         session      one FUSE connection, a message at a time
+        trace        a line for each message
         readahead    the next small files, given before they are asked for
         wakefulness  processors that stay awake while messages come fast
         mounting     mount(2), umount2(2), mountinfo, readahead

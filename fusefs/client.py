@@ -12,7 +12,6 @@ import json
 import os
 import select
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -172,6 +171,8 @@ def _checked(line: bytes) -> dict[str, Any]:
 
 def _start(places: RunDirectory, lock: int, idle_seconds: float, opener: str) -> None:
     """Start a service and wait until it serves. What it failed with is raised."""
+    import subprocess  # 8 ms, and mostly the service runs already
+
     ready, told = os.pipe()
     try:
         log = places.open_log()

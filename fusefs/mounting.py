@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import logging
 import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vcs.errors import Denied, StoreError
+
+if TYPE_CHECKING:
+    import ctypes
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +84,7 @@ def mount(device: int, point: Path, source: str) -> Mount:
     options = f"fd={device},rootmode=40000,user_id={os.geteuid()},group_id={os.getegid()},default_permissions"
     arguments = (os.fsencode(source), os.fsencode(point), FILESYSTEM.encode())
     flags = _MS_RDONLY | _MS_NOSUID | _MS_NODEV
-    if _libc().mount(*arguments, ctypes.c_ulong(flags), options.encode()):
+    if _libc().mount(*arguments, flags, options.encode()):
         raise _refused(f"{point} cannot be mounted", _last_error())
     mounted = mount_at(point)
     if mounted is None:
@@ -122,10 +125,17 @@ def _unmount(point: Path, flags: int) -> bool:
 
 @lru_cache(1)
 def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)  # a CDLL's functions let other threads run: the loop must serve meanwhile
+    import ctypes  # 4 ms, and a client only reads the mount table
+
+    libc = ctypes.CDLL(None, use_errno=True)  # a CDLL's functions let other threads run: the loop must serve meanwhile
+    libc.mount.argtypes = ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p
+    libc.umount2.argtypes = ctypes.c_char_p, ctypes.c_int
+    return libc
 
 
 def _last_error() -> OSError:
+    import ctypes
+
     number = ctypes.get_errno()
     return OSError(number, os.strerror(number))
 

@@ -25,6 +25,7 @@ from fusefs.filesystem import BLOCK_SIZE, NAME_MAX, Changing, FileSystem, attrib
 from fusefs.inodes import Folder, Node
 from fusefs.negotiation import MAX_WRITE, Capabilities, negotiate
 from fusefs.readahead import ReadAhead
+from fusefs.trace import Reply, name_of, trace_line
 from fusefs.wakefulness import BURST, Wakefulness
 from fusefs.wire import replies, requests
 from fusefs.wire.protocol import (
@@ -43,8 +44,6 @@ from vcs.errors import Damaged, StoreError
 _log = logging.getLogger(__name__)
 _trace = logging.getLogger("fusefs.trace")
 
-Reply: TypeAlias = "bytes | memoryview | int | None"
-"""A body, an errno, or no reply."""
 Handler: TypeAlias = Callable[[int, bytes], Reply]
 _Encode: TypeAlias = Callable[[int, int, int, bytes], bytes]
 
@@ -167,16 +166,16 @@ class Session:
         if isinstance(error, OSError) and error.errno:
             return error.errno
         if isinstance(error, Malformed):
-            _log.error("%s: %s", _name(opcode), error)
+            _log.error("%s: %s", name_of(opcode), error)
             return errno.EINVAL
         if isinstance(error, Damaged):
             text = str(error)
             if text not in self._logged and len(self._logged) < _LOGGED_MOST:
                 self._logged.add(text)
                 facts = " ".join(f"{name}={value}" for name, value in error.facts.items())
-                _log.error("%s of node %d: %s (%s)", _name(opcode), nodeid, text, facts or "no further facts")
+                _log.error("%s of node %d: %s (%s)", name_of(opcode), nodeid, text, facts or "no further facts")
             return errno.EIO
-        _log.error("%s of node %d failed", _name(opcode), nodeid, exc_info=error)
+        _log.error("%s of node %d failed", name_of(opcode), nodeid, exc_info=error)
         return errno.EIO
 
     def _table(self) -> dict[int, Handler]:
@@ -370,41 +369,3 @@ def _fitting(value: bytes, size: int) -> Reply:
 
 def _refuse(_nodeid: int, _body: bytes) -> Reply:
     return errno.EROFS
-
-
-def _name(opcode: int) -> str:
-    try:
-        return Opcode(opcode).name
-    except ValueError:
-        return f"operation {opcode}"
-
-
-def trace_line(opcode: int, unique: int, nodeid: int, message: memoryview, result: Reply) -> str:
-    """One message and its answer, for people."""
-    body = bytes(message[requests.HEADER_SIZE :])
-    if result is None:
-        outcome = "no reply"
-    elif type(result) is int:
-        outcome = errno.errorcode.get(result, str(result))
-    else:
-        outcome = f"{len(result)} bytes"  # type: ignore[arg-type]
-    return f"{unique} {_name(opcode)} node {nodeid}{_details(opcode, body)}: {outcome}"
-
-
-def _details(opcode: int, body: bytes) -> str:
-    try:
-        match opcode:
-            case Opcode.LOOKUP:
-                return f" {requests.name(body)!r}"
-            case Opcode.GETXATTR:
-                return f" {requests.getxattr(body)[1]!r}"
-            case Opcode.READ | Opcode.READDIR | Opcode.READDIRPLUS:
-                offset, size = requests.read(body)
-                return f" {size} bytes at {offset}"
-            case Opcode.BATCH_FORGET:
-                return f" {len(requests.batch_forget(body))} nodes"
-            case Opcode.INTERRUPT:
-                return f" of {requests.interrupt(body)}"
-    except Malformed:
-        return f" malformed, {len(body)} bytes"
-    return ""
