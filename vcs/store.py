@@ -186,7 +186,7 @@ class Batch:
     def __init__(self, store: Store, level: int) -> None:
         self._store = store
         self._writer = LayerWriter(store.path / "layers", level)
-        self._own: dict[bytes, bytes | None] = {}
+        self._own: set[bytes] = set()
         self._fresh = store.index.is_empty()
         self.layer: LayerId | None = None
         """The layer that was written; None before finish(), and if everything was in the store already."""
@@ -204,7 +204,7 @@ class Batch:
     def _put(self, kind: int, data: bytes) -> bytes:
         digest = digest_of(data)
         if digest not in self._own and (self._fresh or digest not in self._store.index):
-            self._own[digest] = None
+            self._own.add(digest)
             self._writer.add(kind, digest, data)
         return digest
 
