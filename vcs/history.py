@@ -132,6 +132,8 @@ class History:
             if current is None:
                 raise NotFound(f"no {_kind(ref)} {_short(ref)!r}", name=_short(ref))
             self._retry(lambda: self._repo.references.delete(ref))
+            for top in (Path(self._repo.path), Path(self._repo.path, "logs")):
+                _prune(top / ref, top / "refs")
             self._sync_refs(ref)
             return current
 
@@ -348,6 +350,17 @@ def _translated() -> Iterator[None]:
         if "No space left" in text or "quota exceeded" in text:
             raise NoSpace(f"the history cannot be written: {text}") from error
         raise Corrupt(f"the history cannot be used: {text}") from error
+
+
+def _prune(path: Path, top: Path) -> None:
+    """Remove the directories that held a file and are empty now; those directly in `top` (heads, tags) stay."""
+    for directory in path.parents:
+        if directory.parent in (top, top.parent):
+            return
+        try:
+            directory.rmdir()
+        except OSError:
+            return
 
 
 def _signature(author: Author) -> pygit2.Signature:

@@ -269,3 +269,19 @@ def test_processes_that_race_for_a_branch_lose_no_commit(history: History, tmp_p
         assert racer.exitcode == 0
     assert {info.id for info in history.log([history.resolve("main")])} == won
     assert len(history.reflog(MAIN)) == 30
+
+
+def test_deleted_refs_leave_no_directories(history: History, tmp_path: Path) -> None:
+    """Every container has a directory of refs; thousands of `run --rm` must not pile up empty ones."""
+    commit = add(history, 1)
+    for name in ("a/b/0", "a/b/1", "a/c/0"):
+        history.move(f"refs/containers/{name}", commit, None, "made", ANA)
+    history.delete("refs/containers/a/b/0")
+    assert history.target("refs/containers/a/b/1") == commit
+    history.delete("refs/containers/a/b/1")
+    assert history.target("refs/containers/a/c/0") == commit
+    assert sorted(path.name for path in (tmp_path / "history.git/refs/containers/a").iterdir()) == ["c"]
+    history.delete("refs/containers/a/c/0")
+    for top in ("refs", "logs/refs"):
+        assert not list((tmp_path / "history.git" / top).glob("containers/*"))
+    history.move("refs/containers/a/b/0", commit, None, "made again", ANA)
