@@ -11,15 +11,19 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from runtime.records import ContainerPaths, Generation, Record, Settings, load, save
+from vcs.durable import sync_directory
 from vcs.errors import AlreadyExists, Corrupt, InvalidName, NotFound, UnknownFormat
-from vcs.history import Author, flocked
-from vcs.layers.writer import sync_directory
+from vcs.locks import flocked
 from vcs.model import CommitId
 from vcs.store import Store, translated
+
+if TYPE_CHECKING:
+    from vcs.history import Author
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
 _TRASH = ".trash-"

@@ -12,13 +12,12 @@ destroyed; a commit of a stopped container replaces it by one with an empty uppe
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
 
+from vcs.durable import replace_file
 from vcs.errors import Corrupt, UnknownFormat
-from vcs.layers.writer import sync_directory
 from vcs.model import CommitId
 
 VERSION = 1
@@ -111,11 +110,4 @@ def load(paths: ContainerPaths) -> Record:
 
 def save(paths: ContainerPaths, record: Record) -> None:
     """Write a record durably: a crash leaves the old or the new one."""
-    temporary = paths.directory / ".record.json.new"
-    data = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(paths.record)
-    sync_directory(paths.directory)
+    replace_file(paths.record, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")

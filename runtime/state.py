@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from vcs.durable import replace_file
 from vcs.errors import Conflict
 
 CGROUP_PREFIX = "treering-"
@@ -260,19 +261,7 @@ def _unrecorded_init(directory: Path, run: Run) -> Process | None:
 
 def write_json(path: Path, value: object, durable: bool = False) -> None:
     """Replace a file atomically; `durable` also survives a power cut from here on."""
-    aside = path.with_name(f".{path.name}.new")
-    with aside.open("wb") as file:
-        file.write(json.dumps(value).encode())
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    aside.replace(path)
-    if durable:
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+    replace_file(path, json.dumps(value).encode(), durable=durable)
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

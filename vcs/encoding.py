@@ -26,7 +26,6 @@ from vcs.model import (
     Entry,
     Link,
     ListItem,
-    RootId,
     Special,
     Symlink,
     Tree,
@@ -126,10 +125,6 @@ def decode_root(data: bytes) -> Entry:
     if entry.name or not isinstance(entry.content, Tree):
         raise Corrupt("a root must be a directory without a name")
     return entry
-
-
-def root_id(entry: Entry) -> RootId:
-    return RootId(digest(encode_root(entry)))
 
 
 def split(items: Sequence[Item], key: Callable[[Item], bytes]) -> Iterator[Sequence[Item]]:

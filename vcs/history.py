@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,17 +23,20 @@ from typing import Any, cast
 import pygit2
 from pygit2.enums import FileMode, ObjectType, ReferenceType, SortMode
 
+from vcs.durable import sync_directory
 from vcs.errors import (
     AlreadyExists,
     BadInput,
     Conflict,
     Corrupt,
+    Denied,
     InvalidName,
     Missing,
     NoSpace,
     NotFound,
     TreeringError,
 )
+from vcs.locks import flocked
 from vcs.model import DIGEST_SIZE, CommitId, RootId
 from vcs.snapshot import CommitInfo
 
@@ -118,7 +120,7 @@ class History:
         """
         if not pygit2.reference_is_valid_name(ref):
             raise InvalidName(f"{_short(ref)!r} cannot be a name: see git-check-ref-format(1)", name=_short(ref))
-        with self.locked(), _translated():
+        with _translated(), self.locked():
             current = self.target(ref)
             if current != expected and not force:
                 raise Conflict(_moved(ref, current, expected), ref=ref, expected=expected, found=current)
@@ -127,7 +129,7 @@ class History:
 
     def delete(self, ref: str) -> CommitId:
         """Remove a ref; returns the commit it named. NotFound if there is none."""
-        with self.locked(), _translated():
+        with _translated(), self.locked():
             current = self.target(ref)
             if current is None:
                 raise NotFound(f"no {_kind(ref)} {_short(ref)!r}", name=_short(ref))
@@ -145,7 +147,7 @@ class History:
         if message is None:
             self.move(ref, commit, None, f"tag {name}", author, force=force)
             return
-        with self.locked(), _translated():
+        with _translated(), self.locked():
             tagger = _signature(author)
             lines = f"object {commit}\ntype commit\ntag {name}\n".encode()
             stamp = (
@@ -320,23 +322,8 @@ class History:
         path = Path(self._repo.path, ref).parent
         while path.name and Path(self._repo.path) in path.parents:
             with contextlib.suppress(FileNotFoundError):
-                fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                try:
-                    os.fsync(fd)
-                finally:
-                    os.close(fd)
+                sync_directory(path)
             path = path.parent
-
-
-@contextlib.contextmanager
-def flocked(path: Path, mode: int) -> Iterator[None]:
-    """Hold a flock(2) on a file, which is made if need be. `mode` is LOCK_EX or LOCK_SH."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, mode)
-        yield
-    finally:
-        os.close(fd)
 
 
 @contextlib.contextmanager
@@ -349,6 +336,8 @@ def _translated() -> Iterator[None]:
         text = str(error)
         if "No space left" in text or "quota exceeded" in text:
             raise NoSpace(f"the history cannot be written: {text}") from error
+        if "Permission denied" in text or "Read-only file system" in text:  # libgit2 gives no errno
+            raise Denied(f"the history cannot be used: {text}") from error
         raise Corrupt(f"the history cannot be used: {text}") from error
 
 

@@ -110,14 +110,6 @@ class Index:
                 self._remember(name)
         return True
 
-    def rebuild(self) -> None:
-        """Forget everything and read every layer's footer again."""
-        with self._transaction():
-            self._db.execute("DELETE FROM objects")
-            self._db.execute("DELETE FROM layers")
-        self._names.clear()
-        self.refresh()
-
     def _connect(self) -> sqlite3.Connection:
         try:
             return self._open()

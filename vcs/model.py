@@ -21,12 +21,6 @@ from typing import NewType, TypeAlias
 
 import msgspec
 
-ChunkId = NewType("ChunkId", bytes)
-"""BLAKE3 digest (32 bytes) of a chunk."""
-ListId = NewType("ListId", bytes)
-"""BLAKE3 digest of a chunk list's encoding."""
-TreeId = NewType("TreeId", bytes)
-"""BLAKE3 digest of a tree's encoding."""
 RootId = NewType("RootId", bytes)
 """BLAKE3 digest of a root entry's encoding: names a whole filesystem."""
 LayerId = NewType("LayerId", bytes)
@@ -34,7 +28,7 @@ LayerId = NewType("LayerId", bytes)
 CommitId = NewType("CommitId", str)
 """A git commit's id, 40 hexadecimal digits."""
 ObjectId: TypeAlias = bytes
-"""Any of the digests above except CommitId."""
+"""The digest of any object: chunk, tree, chunk list or root."""
 
 DIGEST_SIZE = 32
 

@@ -23,6 +23,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from vcs.durable import replace_file
 from vcs.encoding import digest
 from vcs.model import DIGEST_SIZE, Chunked, Data
 
@@ -74,9 +75,7 @@ class StatCache:
         Replaced by rename, not synced: after a power cut it may be damaged, which is noticed, or the old one.
         """
         body = _encode(_File(stamp, [_Row(key, content) for key, content in self._used.items()]))
-        fresh = path.with_name(path.name + ".new")
-        fresh.write_bytes(_MAGIC + digest(body) + body)
-        fresh.replace(path)
+        replace_file(path, _MAGIC + digest(body) + body, durable=False)
 
     def get(self, status: os.stat_result) -> Data | Chunked | None:
         """The content of the file with this status, or None if it must be read."""

@@ -24,11 +24,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vcs.durable import replace_file, sync_directory
 from vcs.encoding import digest as digest_of
 from vcs.errors import AlreadyExists, Conflict, Denied, NoSpace, NotAStore, UnknownFormat
 from vcs.index import Index
 from vcs.layers.format import KIND_CHUNKS, KIND_TREES, SUFFIX, Place
-from vcs.layers.writer import FAST_LEVEL, LayerWriter, remove_abandoned, sync_directory
+from vcs.layers.writer import FAST_LEVEL, LayerWriter, remove_abandoned
+from vcs.locks import flocked
 from vcs.model import CommitId, LayerId, RootId
 from vcs.objects import Objects
 from vcs.snapshot import CommitInfo, Snapshot
@@ -70,7 +72,7 @@ class Store:
             History.create(path / "history.git", path / "locks" / "refs").close()
             # The format file makes it a store, so it comes last, and after everything else is on the disk.
             os.sync()
-            _write_durably(path / "format", f"{_FORMAT_LINE} {FORMAT}\n".encode())
+            replace_file(path / "format", f"{_FORMAT_LINE} {FORMAT}\n".encode())
             sync_directory(path.parent)
         return cls.open(path)
 
@@ -174,8 +176,6 @@ class Store:
     @contextlib.contextmanager
     def _shared(self) -> Iterator[None]:
         """Keep objects from being removed while they are added or about to be referred to."""
-        from vcs.history import flocked
-
         with flocked(self.path / "locks" / "objects", fcntl.LOCK_SH):
             yield
 
@@ -249,16 +249,6 @@ def check_format(path: Path) -> None:
             path=str(path),
             found=words[2],
         )
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    sync_directory(path.parent)
 
 
 @contextlib.contextmanager

@@ -77,10 +77,6 @@ class Directory:
             yield from self._node(position).entries(max(0, start - before))
             position += 1
 
-    def nodes(self) -> Sequence[TreeItem]:
-        """The parts of a large directory; empty for one that is a single node."""
-        return self._items if self.is_large else ()  # type: ignore[return-value]
-
     def _node(self, position: int) -> Directory:
         if self._child is None or self._child[0] != position:
             item = self._items[position]

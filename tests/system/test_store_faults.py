@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from vcs.check import check
-from vcs.errors import Corrupt, NoSpace, NotAStore, UnknownFormat
-from vcs.history import Author
+from vcs.errors import Corrupt, Denied, NoSpace, NotAStore, UnknownFormat
+from vcs.history import Author, History
 from vcs.importer import import_directory
 from vcs.layers.writer import INCOMING
-from vcs.model import CommitId
+from vcs.model import CommitId, RootId
 from vcs.store import Store
 
 MAIN = "refs/heads/main"
@@ -302,3 +302,21 @@ def test_an_unreadable_file_stops_an_import_and_says_which(store_path: Path, tmp
     result = run_child(BECOME_NOBODY + code, tmp_path / "tree")
     assert "Denied" in result.stderr
     assert "d1/f1 cannot be read" in result.stderr
+
+
+@needs_root
+def test_a_history_that_cannot_be_written_is_denied_and_not_called_damaged(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "4m") as disk:
+        history = History.create(disk / "history.git", disk / "refs")
+        first = history.write_commit(RootId(bytes(32)), {}, "one\n", author(), ())
+        history.move(MAIN, first, None, "one", author())
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        for attempt in (
+            lambda: history.write_commit(RootId(bytes([1]) * 32), {}, "two\n", author(), (first,)),
+            lambda: history.move("refs/heads/other", first, None, "other", author()),
+            lambda: history.delete(MAIN),
+        ):
+            with pytest.raises(Denied, match="Read-only file system"):
+                attempt()
+        assert history.target(MAIN) == first
+        history.close()

@@ -134,16 +134,6 @@ def test_an_index_from_before_a_crash_catches_up(path: Path, layers: Path) -> No
     index.close()
 
 
-def test_rebuilding_gives_the_same(path: Path, layers: Path) -> None:
-    write_layer(layers, b"one", b"two")
-    index = Index(path, layers)
-    before = set(index.objects())
-    index.rebuild()
-    assert set(index.objects()) == before
-    assert read(index, layers, b"two") == b"two"
-    index.close()
-
-
 def test_other_files_among_the_layers_are_no_layers(path: Path, layers: Path) -> None:
     (layers / "incoming-1234").write_bytes(b"half")
     (layers / "lost+found").mkdir()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, cast
 import zstandard
 from blake3 import blake3
 
+from vcs.durable import sync_directory
 from vcs.layers.format import (
     BLOCK_TARGET,
     CODEC_RAW,
@@ -216,15 +217,6 @@ def _compress(parts: list[bytes], level: int) -> bytes:
         compressor = zstandard.ZstdCompressor(level=level)
         setattr(_compressors, str(level), compressor)
     return cast(bytes, compressor.compress(data))
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable (fsync(2))."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def remove_abandoned(directory: Path) -> list[Path]:
