@@ -78,7 +78,7 @@ class States:
         Conflict, with nothing changed, if the branch has commits that the container does not stand on. A stopped
         container continues on the new commit with an empty upper; a running one keeps its upper.
         """
-        with self._containers.changing(container) as now:
+        with self._containers.changing(container) as now, self._store.writing():
             # Before the scan: what a container writes between the scan and its end is in no commit.
             stopped = not is_running(now.paths.directory)
             head = self.head(now)
@@ -120,7 +120,7 @@ class States:
 
     def fork(self, container: Container, count: int, author: Author, name: str | None = None) -> list[Container]:
         """New containers from this one's current state, which becomes a commit (on no branch) if it has changed."""
-        with self._containers.changing(container) as now:
+        with self._containers.changing(container) as now, self._store.writing():
             stopped = not is_running(now.paths.directory)
             head = self.head(now)
             result, _ = self._write(now, head, f"Fork of {now.name}", author, allow_empty=False)
@@ -142,13 +142,14 @@ class States:
         for generation in container.record.generations:
             view = Container(msgspec.structs.replace(container.record, current=generation.number), container.paths)
             commit = self.head(view)
-            if not discard:
-                message = f"Last state of {container.name}"
-                commit = self._write(view, commit, message, author, allow_empty=False)[0].commit
-            if not any(self._history.is_ancestor(commit, tip) for tip in tips):
-                ref = f"refs/removed/{container.id}/{generation.number}"
-                self._history.move(ref, commit, None, f"last state of {container.name}", author, force=True)
-                kept.append(commit)
+            with self._store.writing():
+                if not discard:
+                    message = f"Last state of {container.name}"
+                    commit = self._write(view, commit, message, author, allow_empty=False)[0].commit
+                if not any(self._history.is_ancestor(commit, tip) for tip in tips):
+                    ref = f"refs/removed/{container.id}/{generation.number}"
+                    self._history.move(ref, commit, None, f"last state of {container.name}", author, force=True)
+                    kept.append(commit)
         return list(dict.fromkeys(kept))
 
     def _tip(self, branch: str | None, head: CommitId) -> CommitId | None:

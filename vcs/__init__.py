@@ -13,6 +13,7 @@
                  attributes what is kept of a live file          links      hard links
                  statcache  files that need not be read again    progress   how far it has come
     the disk     durable    what survives a power cut            locks      what a killed process cannot leave behind
+                 leases     what running writers rely on, so that gc does not remove it
     questions    diff       what differs between two roots       check      whether everything is there and whole
     for tests    testing    a store in memory
 

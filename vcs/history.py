@@ -76,6 +76,7 @@ class History:
 
     def __init__(self, path: Path, lock: Path) -> None:
         self._lock_path = lock
+        self._locks_held = 0
         with _translated():
             self._repo = pygit2.Repository(str(path))
 
@@ -154,13 +155,22 @@ class History:
                 f"tagger {tagger.name} <{tagger.email}> {author.time} {_zone(author.offset)}\n\n{message.rstrip()}\n"
             )
             oid = str(self._repo.write(ObjectType.TAG, lines + stamp.encode()))
-        self.move(ref, CommitId(oid), None, f"tag {name}", author, force=force)
+            self.move(ref, CommitId(oid), None, f"tag {name}", author, force=force)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock on refs. The kernel drops it when the process ends, however it ends."""
-        with flocked(self._lock_path, fcntl.LOCK_EX):
-            yield
+        """Hold the lock on refs, and on what gc removes. The kernel drops it when the process ends, however it ends.
+
+        May be nested.
+        """
+        with contextlib.ExitStack() as stack:
+            if not self._locks_held:
+                stack.enter_context(flocked(self._lock_path, fcntl.LOCK_EX))
+            self._locks_held += 1
+            try:
+                yield
+            finally:
+                self._locks_held -= 1
 
     # -- reading
 

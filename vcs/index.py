@@ -8,9 +8,10 @@ disk (synchronous=NORMAL), and a commit waits for one fsync less.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +19,20 @@ from vcs.layers.format import SUFFIX, Place
 from vcs.layers.reader import LayerReader
 from vcs.model import LayerId
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = (
     # AUTOINCREMENT: a number is never given to a second layer, since readers cache blocks by it.
-    "CREATE TABLE layers (id INTEGER PRIMARY KEY AUTOINCREMENT, name BLOB NOT NULL UNIQUE, size INTEGER NOT NULL)",
+    "CREATE TABLE layers (id INTEGER PRIMARY KEY AUTOINCREMENT, name BLOB NOT NULL UNIQUE, size INTEGER NOT NULL,"
+    " doomed INTEGER NOT NULL DEFAULT 0)",
     "CREATE TABLE objects (digest BLOB PRIMARY KEY, layer INTEGER NOT NULL, block INTEGER NOT NULL,"
     " start INTEGER NOT NULL, length INTEGER NOT NULL) WITHOUT ROWID",
     f"PRAGMA user_version = {_VERSION}",
+)
+_INSERT_LAYER = "INSERT INTO layers (name, size) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET doomed = 0"
+_INSERT = (
+    "INSERT INTO objects VALUES (?, ?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE"
+    " SET layer = excluded.layer, block = excluded.block, start = excluded.start, length = excluded.length"
+    " WHERE (SELECT doomed FROM layers WHERE id = objects.layer)"
 )
 _BUSY_SECONDS = 60
 
@@ -69,11 +77,34 @@ class Index:
         return self._db.execute("SELECT 1 FROM layers LIMIT 1").fetchone() is None
 
     def layer_name(self, number: int) -> LayerId:
-        """The layer that a Location means."""
+        """The layer that a Location means. FileNotFoundError if gc has removed it since."""
         if number not in self._names:
             row = self._db.execute("SELECT name FROM layers WHERE id = ?", (number,)).fetchone()
+            if row is None:
+                raise FileNotFoundError(errno.ENOENT, "a layer that was removed just now")
             self._names[number] = LayerId(row[0])
         return self._names[number]
+
+    def is_doomed(self, number: int) -> bool:
+        """Whether gc is about to remove a layer, or has: what is in it must not be relied on."""
+        row = self._db.execute("SELECT doomed FROM layers WHERE id = ?", (number,)).fetchone()
+        return bool(row[0]) if row else number >= 0
+
+    def doom(self, names: Iterable[LayerId]) -> None:
+        """Make exactly these layers doomed. What is in them can be read, but counts as missing for who writes, and is
+        found in another layer as soon as one has it."""
+        with self._transaction():
+            self._db.execute("UPDATE layers SET doomed = 0 WHERE doomed")
+            self._db.executemany("UPDATE layers SET doomed = 1 WHERE name = ?", ((name,) for name in names))
+
+    def remove_doomed(self, dispose: Callable[[list[LayerId]], None]) -> list[LayerId]:
+        """Forget the doomed layers. `dispose` takes their files away while nobody else can change the index."""
+        with self._transaction():
+            names = [LayerId(name) for (name,) in self._db.execute("SELECT name FROM layers WHERE doomed")]
+            dispose(names)
+            self._db.execute("DELETE FROM objects WHERE layer IN (SELECT id FROM layers WHERE doomed)")
+            self._db.execute("DELETE FROM layers WHERE doomed")
+        return names
 
     def layers(self) -> dict[LayerId, int]:
         """Every indexed layer and its size in bytes."""
@@ -84,21 +115,25 @@ class Index:
         for (digest,) in self._db.execute("SELECT digest FROM objects"):
             yield digest
 
-    def add(self, name: LayerId, size: int, places: Iterable[Place]) -> None:
-        """Index a layer, again if it is indexed already; an object that is in another layer stays there."""
+    def add(self, name: LayerId, size: int, places: Iterable[Place], publish: Callable[[], None] | None = None) -> None:
+        """Index a layer, again if it is indexed already; an object that is in another layer stays there.
+
+        `publish` gives the file its name. Nobody removes a layer meanwhile: gc may just be about to, if this one has
+        the same bytes as one that is doomed.
+        """
         with self._transaction():
+            if publish is not None:
+                publish()
             self._add(name, size, places)
 
     def refresh(self) -> bool:
         """Make the index agree with the layer files: True if it had to be changed."""
-        present = {LayerId(bytes.fromhex(entry.name[: -len(SUFFIX)])) for entry in os.scandir(self._layers)
-                   if entry.name.endswith(SUFFIX)}  # fmt: skip
-        known = set(self.layers())
-        if present == known:
+        present = self._present()
+        if present == set(self.layers()):
             return False
         try:
             with self._transaction():
-                known = set(self.layers())
+                present, known = self._present(), set(self.layers())  # now that gc is not between file and row
                 for name in known - present:
                     self._remove(name)
                 # An object is listed once; what a removed layer had may be in one that stays.
@@ -109,6 +144,10 @@ class Index:
             for name in sorted(present - set(self.layers()) - set(self._names.values())):
                 self._remember(name)
         return True
+
+    def _present(self) -> set[LayerId]:
+        names = (entry.name for entry in os.scandir(self._layers) if entry.name.endswith(SUFFIX))
+        return {LayerId(bytes.fromhex(name[: -len(SUFFIX)])) for name in names}
 
     def _connect(self) -> sqlite3.Connection:
         try:
@@ -168,10 +207,10 @@ class Index:
             reader.close()
 
     def _add(self, name: LayerId, size: int, places: Iterable[Place]) -> None:
-        self._db.execute("INSERT OR IGNORE INTO layers (name, size) VALUES (?, ?)", (name, size))
+        self._db.execute(_INSERT_LAYER, (name, size))
         (number,) = self._db.execute("SELECT id FROM layers WHERE name = ?", (name,)).fetchone()
         rows = sorted((place.digest, number, place.block, place.offset, place.length) for place in places)
-        self._db.executemany("INSERT OR IGNORE INTO objects VALUES (?, ?, ?, ?, ?)", rows)
+        self._db.executemany(_INSERT, rows)
 
     def _remember(self, name: LayerId) -> None:
         """Hold a layer's places in memory, under a number that the database does not use."""

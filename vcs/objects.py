@@ -86,20 +86,23 @@ class Objects:
         return data
 
     def _locate(self, digest: bytes) -> tuple[_Key, bytes, int, int]:
-        place = self._index.find(digest)
-        if place is None:
-            self._index.refresh()
+        """Find and load an object's block: once more where gc has moved the object to another layer meanwhile."""
+        for again in (False, True):
             place = self._index.find(digest)
-            if place is None:
-                raise Missing(f"object {digest.hex()} is in no layer", digest=digest.hex())
-        key = place.layer, place.block
-        cached = self._blocks.get(key)
-        if cached is None:
-            try:
-                cached = self._load(key)
-            except Corrupt as error:
-                raise Corrupt(f"object {digest.hex()}: {error}", digest=digest.hex(), **error.facts) from error
-        return key, cached.data, place.start, place.length
+            if place is not None:
+                key = place.layer, place.block
+                with suppress(FileNotFoundError):
+                    block = self._blocks.get(key) or self._loaded(key, digest)
+                    return key, block.data, place.start, place.length
+            if not again:
+                self._index.refresh()
+        raise Missing(f"object {digest.hex()} is in no layer", digest=digest.hex())
+
+    def _loaded(self, key: _Key, digest: bytes) -> _Block:
+        try:
+            return self._load(key)
+        except Corrupt as error:
+            raise Corrupt(f"object {digest.hex()}: {error}", digest=digest.hex(), **error.facts) from error
 
     def _load(self, key: _Key) -> _Block:
         reader = self._reader(key[0])
@@ -150,11 +153,7 @@ class Objects:
         if reader is not None:
             self._readers.move_to_end(layer)
             return reader
-        name = self._index.layer_name(layer)
-        try:
-            reader = self._readers[layer] = LayerReader(self._path_of(name))
-        except FileNotFoundError:
-            raise Corrupt(f"layer {name.hex()} is gone", layer=name.hex()) from None
+        reader = self._readers[layer] = LayerReader(self._path_of(self._index.layer_name(layer)))
         if len(self._readers) > _READERS_KEPT:
             _, old = self._readers.popitem(last=False)
             if self._coming is not None:

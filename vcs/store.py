@@ -5,17 +5,25 @@
     STORE/index.db      where each object lies          vcs.index
     STORE/history.git/  commits, branches, tags         vcs.history
     STORE/locks/        files that are flocked
+    STORE/leases/       what running writers rely on    vcs.leases
+    STORE/caches/       what may be deleted at any time
     STORE/containers/   run/                            runtime's and fusefs's
 
 Objects are added through a Batch, which becomes one layer; then a commit names the new root; then a branch moves. Each
-step is durable before the next begins, and what is left of an interrupted one is garbage that nothing refers to.
+step is durable before the next begins, and what is left of an interrupted one is garbage that nothing refers to. All
+three happen inside one `writing()`, so that gc leaves alone what they have written or found:
+
+    with store.writing():
+        with store.batch() as batch:
+            root = ...
+        commit = store.add_commit(root, ...)
+        store.history.move(...)
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -30,7 +38,7 @@ from vcs.errors import AlreadyExists, Conflict, Denied, NoSpace, NotAStore, Unkn
 from vcs.index import Index
 from vcs.layers.format import KIND_CHUNKS, KIND_TREES, SUFFIX, Place
 from vcs.layers.writer import FAST_LEVEL, LayerWriter, remove_abandoned
-from vcs.locks import flocked
+from vcs.leases import Lease
 from vcs.model import CommitId, LayerId, RootId
 from vcs.objects import Objects
 from vcs.snapshot import CommitInfo, Snapshot
@@ -41,7 +49,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 _FORMAT_LINE = "treering store"
 _CACHE_BYTES = 24 << 20
-_DIRECTORIES = ("layers", "locks", "containers", "run")
+_DIRECTORIES = ("layers", "locks", "leases", "caches", "containers", "run")
 
 
 class Store:
@@ -54,6 +62,7 @@ class Store:
         self.path = path
         self._index = Index(path / "index.db", path / "layers")
         self._objects = Objects(self._index, self.layer_path, cache_bytes, read_ahead)
+        self._lease: Lease | None = None
 
     @classmethod
     def create(cls, path: Path) -> Store:
@@ -146,15 +155,42 @@ class Store:
 
     # -- writing
 
+    @property
+    def leases(self) -> Path:
+        """The directory of leases."""
+        return self.path / "leases"
+
+    @property
+    def caches(self) -> Path:
+        """The directory of files that may be deleted at any time."""
+        path = self.path / "caches"
+        path.mkdir(mode=0o700, exist_ok=True)
+        return path
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Lease]:
+        """Keep what is written or found inside from being removed by gc, until refs name it. May be nested."""
+        if self._lease is not None:
+            yield self._lease
+            return
+        with translated("the store cannot be written"):
+            self.leases.mkdir(mode=0o700, exist_ok=True)
+            self._lease = Lease(self.leases)
+        try:
+            yield self._lease
+        finally:
+            lease, self._lease = self._lease, None
+            lease.close()
+
     @contextlib.contextmanager
     def batch(self, level: int = FAST_LEVEL) -> Iterator[Batch]:
         """Add objects: they become one durable layer when the block ends without an exception, else nothing.
 
         NoSpace or Denied if the operating system refuses; nothing is left behind then.
         """
-        with translated("the store cannot be written"), self._shared():
+        with translated("the store cannot be written"), self.writing() as lease:
             remove_abandoned(self.path / "layers")
-            batch = Batch(self, level)
+            batch = Batch(self, lease, level)
             try:
                 yield batch
                 batch.finish()
@@ -170,23 +206,21 @@ class Store:
         parents: tuple[CommitId, ...] = (),
     ) -> CommitId:
         """Write a commit whose root is in the store; nothing refers to it yet. Durable when it returns."""
-        with translated("the commit cannot be written"):
-            return self.history.write_commit(root, config, message, author, parents)
-
-    @contextlib.contextmanager
-    def _shared(self) -> Iterator[None]:
-        """Keep objects from being removed while they are added or about to be referred to."""
-        with flocked(self.path / "locks" / "objects", fcntl.LOCK_SH):
-            yield
+        with translated("the commit cannot be written"), self.writing() as lease, self.history.locked():
+            commit = self.history.write_commit(root, config, message, author, parents)
+            lease.commit(commit)
+            return commit
 
 
 class Batch:
     """Objects being added. Satisfies `trees.Sink`, and `trees.Objects` for what it and the store hold."""
 
-    def __init__(self, store: Store, level: int) -> None:
+    def __init__(self, store: Store, lease: Lease, level: int) -> None:
         self._store = store
+        self._lease = lease
         self._writer = LayerWriter(store.path / "layers", level)
         self._own: set[bytes] = set()
+        self._kept: set[int] = set()
         self._fresh = store.index.is_empty()
         self.layer: LayerId | None = None
         """The layer that was written; None before finish(), and if everything was in the store already."""
@@ -203,10 +237,23 @@ class Batch:
 
     def _put(self, kind: int, data: bytes) -> bytes:
         digest = digest_of(data)
-        if digest not in self._own and (self._fresh or digest not in self._store.index):
+        if digest not in self._own and (self._fresh or not self._is_kept(digest)):
             self._own.add(digest)
             self._writer.add(kind, digest, data)
         return digest
+
+    def _is_kept(self, digest: bytes) -> bool:
+        """Whether the store has an object, and will: gc does not remove the layer that it is in."""
+        place = self._store.index.find(digest)
+        if place is None:
+            return False
+        if place.layer not in self._kept:
+            with contextlib.suppress(FileNotFoundError):
+                self._lease.layer(self._store.index.layer_name(place.layer))
+            if self._store.index.is_doomed(place.layer):
+                return False
+            self._kept.add(place.layer)
+        return True
 
     @property
     def objects(self) -> int:
@@ -217,9 +264,11 @@ class Batch:
         """Make what was added durable and findable."""
         if not self._writer.objects:
             return
-        self.layer, self.added = self._writer.finish()
-        # If this fails the layer stays: another process may have written the same one, and the next opening indexes it.
-        self._store.index.add(self.layer, self.added, self._places())
+        layer, self.added = self._writer.seal()
+        self._lease.layer(layer)
+        self._store.index.add(layer, self.added, self._places(), self._writer.publish)
+        sync_directory(self._store.path / "layers")
+        self.layer = layer
 
     def close(self) -> None:
         self._writer.close()

@@ -62,18 +62,19 @@ def import_verb(
 
     store, history = invocation.store, invocation.store.history
     invocation.author(author)  # a mistake in it is told before the work
-    tip = history.target(BRANCHES + branch)
-    with Progress("Importing") as progress, store.batch() as batch:
-        result = _read(source, batch, all_file_systems, _own_directories(invocation.store_path), progress)
-    if tip is not None and not allow_empty and store.commit(tip).root == result.root:
-        _tell_import(invocation, result, str(tip), branch, batch.added, progress.seconds, made=False)
-        return
-    who = invocation.author(author)  # again: the time is that of the commit
-    config = history.config(tip) if tip else _default_config()
-    title = text if text is not None else f"Import of {'standard input' if str(source) == '-' else source}"
-    commit = store.add_commit(result.root, config, title.rstrip() + "\n", who, (tip,) if tip else ())
-    history.move(BRANCHES + branch, commit, tip, f"import: {title.splitlines()[0] if title else ''}", who)
-    _tell_import(invocation, result, commit, branch, batch.added, progress.seconds, made=True)
+    with store.writing():
+        tip = history.target(BRANCHES + branch)
+        with Progress("Importing") as progress, store.batch() as batch:
+            result = _read(source, batch, all_file_systems, _own_directories(invocation.store_path), progress)
+        if tip is not None and not allow_empty and store.commit(tip).root == result.root:
+            _tell_import(invocation, result, str(tip), branch, batch.added, progress.seconds, made=False)
+            return
+        who = invocation.author(author)  # again: the time is that of the commit
+        config = history.config(tip) if tip else _default_config()
+        title = text if text is not None else f"Import of {'standard input' if str(source) == '-' else source}"
+        commit = store.add_commit(result.root, config, title.rstrip() + "\n", who, (tip,) if tip else ())
+        history.move(BRANCHES + branch, commit, tip, f"import: {title.splitlines()[0] if title else ''}", who)
+        _tell_import(invocation, result, commit, branch, batch.added, progress.seconds, made=True)
 
 
 def _read(

@@ -11,6 +11,7 @@ from tests.support.values import Spec, root
 from vcs.check import check
 from vcs.errors import AlreadyExists, Corrupt, Missing, NotAStore, UnknownFormat
 from vcs.history import Author
+from vcs.leases import read_leases
 from vcs.model import CommitId, RootId
 from vcs.snapshot import Snapshot
 from vcs.store import Store, check_format
@@ -184,16 +185,59 @@ def test_damage_is_found_at_every_read(tmp_path: Path) -> None:
         assert blake3(store.get(name)).digest() == name
 
 
-def test_a_layer_that_is_gone_is_told(tmp_path: Path) -> None:
+def test_an_object_whose_layer_is_gone_is_missing(tmp_path: Path) -> None:
     with Store.create(tmp_path / "store") as store:
         with store.batch() as batch:
             name = batch.put_chunk(b"here")
         assert batch.layer is not None
         with Store.open(store.path) as other:
             store.layer_path(batch.layer).unlink()
-            with pytest.raises(Corrupt, match="is gone") as caught:
+            with pytest.raises(Missing) as caught:
                 other.get(name)
-            assert caught.value.facts["layer"] == batch.layer.hex()
+            assert caught.value.facts["digest"] == name.hex()
+
+
+def test_an_object_that_moved_to_another_layer_is_found(tmp_path: Path) -> None:
+    with Store.create(tmp_path / "store") as store:
+        with store.batch() as batch:
+            name = batch.put_chunk(b"here")
+        assert batch.layer is not None
+        with Store.open(store.path) as other:
+            store.index.doom([batch.layer])
+            with store.batch() as again:
+                assert again.put_chunk(b"here") == name
+                again.put_chunk(b"and more")
+            assert again.layer is not None
+            store.index.remove_doomed(lambda names: [store.layer_path(gone).unlink() for gone in names] and None)
+            assert other.get(name) == b"here"
+
+
+def test_a_doomed_layer_that_is_written_again_is_not_removed(tmp_path: Path) -> None:
+    with Store.create(tmp_path / "store") as store:
+        layers = []
+        for _ in range(2):
+            with store.batch() as batch:
+                name = batch.put_chunk(b"the same bytes make the same layer")
+            assert batch.layer is not None
+            layers.append(batch.layer)
+            if not layers[1:]:
+                store.index.doom([batch.layer])
+        assert layers[0] == layers[1]
+        store.index.remove_doomed(lambda names: [store.layer_path(gone).unlink() for gone in names] and None)
+        assert store.get(name)
+
+
+def test_what_a_writer_found_is_leased(tmp_path: Path) -> None:
+    with Store.create(tmp_path / "store") as store:
+        with store.batch() as batch:
+            batch.put_chunk(b"here")
+        assert batch.layer is not None
+        with store.writing():
+            with store.batch() as again:
+                again.put_chunk(b"here")
+            assert again.layer is None
+            assert read_leases(store.leases).layers == {batch.layer}
+        assert read_leases(store.leases).layers == set()
 
 
 def test_nothing_keeps_descriptors_or_locks_after_closing(tmp_path: Path) -> None:

@@ -70,6 +70,11 @@ class LayerReader:
             os.close(self._fd)
             self._fd = -1
 
+    def stored(self, number: int) -> tuple[Block, bytes]:
+        """A block as it is in the file."""
+        block = self._blocks[number]
+        return block, os.pread(self._fd, block.stored, block.offset)
+
     def block(self, number: int) -> bytes:
         """A block's objects, decompressed. Corrupt if it is not there or does not decompress to its length."""
         try:

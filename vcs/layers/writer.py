@@ -13,6 +13,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -62,7 +63,7 @@ class _Pending:
 
 
 class LayerWriter:
-    """Collects objects and writes them as one layer. Use once; close() without finish() leaves nothing behind."""
+    """Collects objects and writes them as one layer. Use once; close() without publish() leaves nothing behind."""
 
     def __init__(self, directory: Path, level: int = FAST_LEVEL, threads: int | None = None) -> None:
         self._directory = directory
@@ -81,6 +82,7 @@ class LayerWriter:
         self._hash = blake3()
         self._fd = -1
         self._path = directory / f"{INCOMING}{os.urandom(8).hex()}"
+        self._name: LayerId | None = None
         self._offset = 0
         self._submitted = 0
         self.objects = 0
@@ -102,8 +104,17 @@ class LayerWriter:
                 self._close_block(kind)
         self.objects += 1
 
-    def finish(self) -> tuple[LayerId, int]:
-        """Make the layer durable under its name. Returns the name and the file's size in bytes."""
+    def add_block(self, block: Block, stored: bytes, digests: list[bytes], lengths: list[int]) -> None:
+        """Take a whole block of another layer as it is; its offset is not looked at."""
+        if self._scribe is None:
+            self._append(block, stored, digests, lengths)
+        else:
+            self._queue.append(self._scribe.submit(self._append, block, stored, digests, lengths))
+            self._wait_for_room()
+        self.objects += len(digests)
+
+    def seal(self) -> tuple[LayerId, int]:
+        """Complete the file and sync it; only its name is missing. Returns the name and the size in bytes."""
         for kind in KINDS:
             self._close_block(kind)
         while self._queue:
@@ -113,12 +124,22 @@ class LayerWriter:
         self._write(encode_footer(self._blocks, self._digests, self._lengths))
         self._stop_threads()
         os.fsync(self._fd)
-        name = LayerId(self._hash.digest())
-        self._path.rename(self._directory / (name.hex() + SUFFIX))
-        sync_directory(self._directory)
+        self._name = LayerId(self._hash.digest())
+        return self._name, self._offset
+
+    def publish(self) -> None:
+        """Give the sealed file its name. Durable when its directory has been synced."""
+        assert self._name is not None
+        self._path.rename(self._directory / (self._name.hex() + SUFFIX))
         os.close(self._fd)
         self._fd = -1
-        return name, self._offset
+
+    def finish(self) -> tuple[LayerId, int]:
+        """Make the layer durable under its name. Returns the name and the file's size in bytes."""
+        sealed = self.seal()
+        self.publish()
+        sync_directory(self._directory)
+        return sealed
 
     def close(self) -> None:
         """Drop what was not finished."""
@@ -153,23 +174,29 @@ class LayerWriter:
             self._scribe = ThreadPoolExecutor(1, thread_name_prefix="write")
         compressed = self._pool.submit(_compress, pending.parts, self._level)
         self._queue.append(self._scribe.submit(self._write_block, pending, names, compressed.result))
+        self._wait_for_room()
+
+    def _wait_for_room(self) -> None:
         while len(self._queue) > _QUEUED_BLOCKS or (self._queue and self._queue[0].done()):
             self._queue.popleft().result()
 
     def _write_block(self, pending: _Pending, names: list[bytes], compressed: Callable[[], bytes]) -> None:
         """In the writing thread, which alone touches the file and the tables until finish() has waited for it."""
         stored = compressed()
-        if self._fd < 0:
-            self._open()
         raw = len(stored) >= pending.length * _WORTH_IT
         if raw:
             stored = b"".join(pending.parts)
         codec = CODEC_RAW if raw else CODEC_ZSTD
-        block = Block(self._offset, len(stored), pending.length, len(names), codec, pending.kind)
+        block = Block(0, len(stored), pending.length, len(names), codec, pending.kind)
+        self._append(block, stored, names, list(map(len, pending.parts)))
+
+    def _append(self, block: Block, stored: bytes, digests: list[bytes], lengths: list[int]) -> None:
+        if self._fd < 0:
+            self._open()
+        self._blocks.append(replace(block, offset=self._offset))
         self._write(stored)
-        self._blocks.append(block)
-        self._digests += names
-        self._lengths += map(len, pending.parts)
+        self._digests += digests
+        self._lengths += lengths
         self._flush_behind(len(stored))
 
     def _open(self) -> None:
