@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from itertools import accumulate
 
-_ONSETS = "b br c ch d f g gr h j k l m n p pr r s st t tr v w".split()
+_ONSETS = "b br c ch d f g gr h j k l m n p pr r s st t tr v w".split(" ")  # noqa: SIM905
 _VOWELS = ("a", "e", "i", "o", "u", "ai", "ea", "io", "ou")
 _CODAS = ("", "", "", "n", "r", "s", "t", "l", "nd", "ck", "m")
 _SIGNS = ("(", ")", "):\n        ", ", ", " = ", ".", "\n    ", "\n\n", "[", "]", " + ", '"', "_", ";\n", "{", "}")
