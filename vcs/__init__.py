@@ -3,6 +3,7 @@
     values       model      entries and what they hold           encoding   their canonical bytes and digests
                  errors     everything that is raised on purpose
     objects      trees      directories as objects               blobs      file contents as objects
+                 tree_edit  a tree with names changed, at the cost of the change
                  layers/    the files that hold objects          index      where each object lies
                  objects    reading them, verified               scratch    a sink that keeps nothing
     the store    store      all of it, opened                    history    commits, branches, tags: pygit2 is here only

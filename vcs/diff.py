@@ -94,7 +94,7 @@ class _Walk:
         if old.tree == new.tree:
             return None
         prefix = path if path == b"/" else path + b"/"
-        before, after = self._differing(old, new)
+        before, after = differing_entries(self.old_objects, old.tree, self.new_objects, new.tree)
         rest = {entry.name: entry for entry in before}
         both = []
         for entry in after:
@@ -105,11 +105,6 @@ class _Walk:
                 both.append((prefix + entry.name, previous, entry))
         self.removed += [(prefix + entry.name, entry) for entry in rest.values()]
         return both
-
-    def _differing(self, old: Tree, new: Tree) -> tuple[list[Entry], list[Entry]]:
-        if self.old_objects is self.new_objects:
-            return differing_entries(self.old_objects, old.tree, new.tree)
-        return list(Directory(self.old_objects, old.tree)), list(Directory(self.new_objects, new.tree))
 
 
 class _Moved:

@@ -10,9 +10,9 @@ the same nodes, and a change in the middle leaves the others untouched (a "proll
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 from blake3 import blake3
@@ -39,7 +39,7 @@ NODE_LIMIT = 256
 _SPLIT_MASK = 0x3F
 """A longer one is cut after an item whose hash has these bits clear: a node of 80 items (8 kB of entries) on average,
 so that a commit of ten files writes ten of those, and not ten whole directories."""
-_SPLIT_MIN = 16
+SPLIT_MIN = 16
 """But never before so many items: a run of equal items would make nodes of one item each, and the split never end."""
 _SPLIT_MAX = 1024
 """And after so many items in any case, against names chosen to never cut."""
@@ -127,8 +127,34 @@ def decode_root(data: bytes) -> Entry:
     return entry
 
 
+class Cutter(Generic[Item]):
+    """Cuts a sequence of more than NODE_LIMIT items into nodes while it is read, after items whose key's hash says so.
+
+    Where a node ends depends on its own items alone. So cutting may begin wherever a node begins, and two sequences
+    that are equal after an item that ends a node in both are cut equally from there on.
+    """
+
+    def __init__(self, key: Callable[[Item], bytes]) -> None:
+        self._key = key
+        self.rest: list[Item] = []
+        """The items after the last node; at the sequence's end they are a node too, unless there are none."""
+
+    def feed(self, items: Iterable[Item]) -> Iterator[list[Item]]:
+        """The nodes that end with one of the next items."""
+        rest = self.rest
+        for item in items:
+            rest.append(item)
+            length = len(rest)
+            if length < SPLIT_MIN:
+                continue
+            if length == _SPLIT_MAX or not blake3(self._key(item)).digest(1)[0] & _SPLIT_MASK:
+                self.rest = []
+                yield rest
+                rest = self.rest
+
+
 def split(items: Sequence[Item], key: Callable[[Item], bytes]) -> Iterator[Sequence[Item]]:
-    """Cut a sequence of more than NODE_LIMIT items into nodes, after items whose key's hash says so.
+    """The nodes of a whole sequence: one, if it has no more than NODE_LIMIT items.
 
     >>> [len(part) for part in split(range(3), lambda n: bytes([n]))]
     [3]
@@ -136,16 +162,10 @@ def split(items: Sequence[Item], key: Callable[[Item], bytes]) -> Iterator[Seque
     if len(items) <= NODE_LIMIT:
         yield items
         return
-    start = 0
-    for position, item in enumerate(items, 1):
-        length = position - start
-        if length < _SPLIT_MIN:
-            continue
-        if length == _SPLIT_MAX or not blake3(key(item)).digest(1)[0] & _SPLIT_MASK:
-            yield items[start:position]
-            start = position
-    if start < len(items):
-        yield items[start:]
+    cutter = Cutter(key)
+    yield from cutter.feed(items)
+    if cutter.rest:
+        yield cutter.rest
 
 
 def check_entry(entry: Entry) -> None:

@@ -12,8 +12,12 @@ seen, while trees are written bottom up. The scheme for whatever builds trees fr
         done = tree.close(sink)               written, if nothing in it waits; else None and the tree stays pending
     root = settle(sink, tree, groups)         after the root's last name
 
-So directories without hard links are written, and forgotten, at once; the others keep their entries, about 300 bytes
-each. A file of whose names only one is in the tree (the others lie outside) is no hard link.
+So directories without hard links are written, and forgotten, at once; the others keep their entries, about 500 bytes
+each. Who adds names in order says so (`PendingTree.ordered`), and a large directory is written while it is read, up to
+the first name that has to wait. A file of whose names only one is in the tree (the others lie outside) is no hard link.
+
+A directory that is one of the base with changes begins there (`PendingTree.start_from`); of its names only those that
+change are added or removed, and of its nodes only theirs are opened (vcs.tree_edit).
 
 A group's id is the first 16 bytes of BLAKE3 over "treering link 1\\0", the base root's digest (32 zero bytes for an
 import) and the bytewise smallest path among its members: the same input gives the same root, and since a root's digest
@@ -34,9 +38,12 @@ from msgspec.structs import replace
 
 from vcs.encoding import LINK_GROUP_SIZE
 from vcs.model import DIGEST_SIZE, Entry, Link, RootId, Tree
-from vcs.trees import Directory, Objects, Sink, write_tree
+from vcs.tree_edit import edit_tree
+from vcs.trees import Directory, Objects, Sink, TreeWriter, entry_name, write_tree
 
 _CONTEXT = b"treering link 1\0"
+_HELD = 4096
+"""Entries of a large directory that are held before they are written: 2 MB."""
 NO_TREE = Tree(b"", 0, 0, 0)
 """Stands in a directory's entry until its tree has been written."""
 
@@ -93,13 +100,29 @@ class PendingTree:
     """The directory's own name and attributes; its content is not looked at."""
     unless_only_time_of: Entry | None = None
     """If the finished entry differs from this one in nothing but its mtime, this one is taken."""
+    ordered: Sink | None = None
+    """A promise that names come sorted, and where a large directory's entries may be written before its end."""
     _done: list[Entry] = field(default_factory=list)
     _linked: list[tuple[Entry, Hashable]] = field(default_factory=list)
     _pending: list[PendingTree] = field(default_factory=list)
+    _base: _Base | None = None
+    _writer: TreeWriter | None = None
+    """Has what came before what is held here."""
+
+    def start_from(self, directory: Directory, tree: Tree) -> None:
+        """Begin with the names of a directory of the base (`tree`, opened); what is added takes a name's place."""
+        self._base = _Base(directory, tree)
+
+    def remove(self, name: bytes) -> None:
+        """Take out a name of the base's directory, which has it."""
+        assert self._base is not None
+        self._base.gone.append(name)
 
     def add(self, entry: Entry) -> None:
         """A complete name; one with hard links at or below it is from the base, and may be recounted."""
         self._done.append(entry)
+        if self.ordered is not None and len(self._done) >= _HELD:
+            self._write_ahead(self.ordered)
 
     def add_linked(self, entry: Entry, key: Hashable) -> None:
         """A name of the file `key`, to which settle() gives its link."""
@@ -110,11 +133,11 @@ class PendingTree:
         self._pending.append(tree)
 
     def is_empty(self) -> bool:
-        return not (self._done or self._linked or self._pending)
+        return not (self._done or self._linked or self._pending or self._writer or (self._base and self._base.stays()))
 
     def close(self, sink: Sink) -> Entry | None:
         """Write the directory if no hard link is at or below it; None if it must wait for settle()."""
-        if self._linked or self._pending or any(map(holds_links, self._done)):
+        if self._waits() or (self._base is not None and self._base.tree.linked):
             return None
         return self._finished(sink, self._done)
 
@@ -124,12 +147,66 @@ class PendingTree:
         while stack:
             tree = stack.pop()
             yield from filter(holds_links, tree._done)
+            if tree._base is not None:
+                yield from tree._base.links(tree._names())
             stack.extend(tree._pending)
 
-    def _finished(self, sink: Sink, entries: Iterable[Entry]) -> Entry:
-        done = replace(self.entry, content=write_tree(sink, entries))
+    def _names(self) -> set[bytes]:
+        """The names that were added, unless they have been written."""
+        names = {entry.name for entry in self._done} | {entry.name for entry, _ in self._linked}
+        return names | {tree.entry.name for tree in self._pending}
+
+    def _waits(self) -> bool:
+        return bool(self._linked or self._pending) or any(map(holds_links, self._done))
+
+    def _write_ahead(self, sink: Sink) -> None:
+        """Write what is held, unless something in it waits: then all that follows is held as well."""
+        if self._waits():
+            self.ordered = None
+            return
+        self._writer = self._writer or TreeWriter(sink)
+        self._writer.extend(self._done)
+        self._done = []
+
+    def _finished(self, sink: Sink, entries: Collection[Entry]) -> Entry:
+        """Write the directory; `entries` are its names, but for the base's and those that have been written."""
+        if self._base is not None:
+            tree = self._base.edited(sink, entries)
+        elif self._writer is not None:
+            self._writer.extend(sorted(entries, key=entry_name))
+            tree = self._writer.close()
+        else:
+            tree = write_tree(sink, entries)
+        done = replace(self.entry, content=tree)
         other = self.unless_only_time_of
         return other if other is not None and replace(done, mtime=other.mtime) == other else done
+
+
+@dataclass(slots=True)
+class _Base:
+    """A directory of the base of which a new one is made."""
+
+    directory: Directory
+    tree: Tree
+    gone: list[bytes] = field(default_factory=list)
+
+    def stays(self) -> bool:
+        """Whether a name is left."""
+        return len(self.directory) > len(self.gone)
+
+    def links(self, replaced: Collection[bytes]) -> list[Entry]:
+        """The entries left that are or hold hard links."""
+        if not self.tree.linked:
+            return []
+        names = {*self.gone, *replaced}
+        linked = filter(holds_links, self.directory)
+        return [entry for entry in linked if entry.name not in names]
+
+    def edited(self, sink: Sink, entries: Iterable[Entry]) -> Tree:
+        """The directory with these entries and without those that are gone."""
+        changes: dict[bytes, Entry | None] = dict.fromkeys(self.gone)
+        changes.update((entry.name, entry) for entry in entries)
+        return edit_tree(sink, self.directory, self.tree, changes)
 
 
 def settle(
@@ -142,8 +219,13 @@ def settle(
         if here._pending:
             stack.append((here._pending.pop(), []))
             continue
+        kept = here._done
+        if recount:
+            if here._base is not None:
+                kept = [*kept, *here._base.links(here._names() | {entry.name for entry in entries})]
+            kept = [recount(sink, entry) for entry in kept]
         entries += [replace(entry, link=groups.link(key)) for entry, key in here._linked]
-        entries += [recount(sink, entry) for entry in here._done] if recount else here._done
+        entries += kept
         stack.pop()
         done = here._finished(sink, entries)
         if not stack:
@@ -188,14 +270,18 @@ class Recount:
         """The groups of which nothing was counted."""
         return {group for group, count in self._counts.items() if not count}
 
+    def changed(self) -> dict[bytes, Link | None]:
+        """The groups whose members hold something else now, and what; to be asked once all are counted."""
+        return {
+            group: Link(group, count) if count > 1 else None
+            for group, count in self._counts.items()
+            if count and count != self._before[group]
+        }
+
     def apply(self, sink: Sink, entry: Entry) -> Entry:
         """The entry with the new counts at and below it; the same one if none of them changed."""
         if self._changed is None:
-            self._changed = {
-                group: Link(group, count) if count > 1 else None
-                for group, count in self._counts.items()
-                if count and count != self._before[group]
-            }
+            self._changed = self.changed()
         if not self._changed or not holds_links(entry):
             return entry
         return _rewrite(self._objects, sink, entry, self._changed)
@@ -213,19 +299,21 @@ def relink(objects: Objects, sink: Sink, root: Entry, touched: Collection[bytes]
 
 def _rewrite(objects: Objects, sink: Sink, top: Entry, changed: dict[bytes, Link | None]) -> Entry:
     """Replace links at and below an entry. With a stack of its own: trees may be deeper than Python's."""
-    done: list[Entry] = []
-    stack: list[tuple[Entry, Iterator[Entry], list[Entry]]] = [(top, iter([top]), done)]
-    while stack:
-        directory, todo, entries = stack[-1]
+    above: dict[bytes, Entry | None] = {}
+    stack: list[tuple[Entry, Directory | None, Iterator[Entry], dict[bytes, Entry | None]]]
+    stack = [(top, None, iter([top]), above)]
+    while True:
+        here, directory, todo, changes = stack[-1]
         entry = next(todo, None)
         if entry is None:
             stack.pop()
-            if stack:
-                stack[-1][2].append(replace(directory, content=write_tree(sink, entries)))
-        elif isinstance(entry.content, Tree) and entry.content.linked:
-            stack.append((entry, iter(Directory(objects, entry.content.tree)), []))
+            if not stack:
+                return above.get(top.name) or top
+            if changes and directory is not None and isinstance(here.content, Tree):
+                tree = edit_tree(sink, directory, here.content, changes)
+                stack[-1][3][here.name] = replace(here, content=tree)
+        elif isinstance(entry.content, Tree):
+            below = Directory(objects, entry.content.tree)
+            stack.append((entry, below, filter(holds_links, below), {}))
         elif entry.link is not None and entry.link.group in changed:
-            entries.append(replace(entry, link=changed[entry.link.group]))
-        else:
-            entries.append(entry)
-    return done[0]
+            changes[entry.name] = replace(entry, link=changed[entry.link.group])

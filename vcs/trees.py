@@ -8,10 +8,20 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, islice
+from itertools import accumulate, chain, islice
 from typing import Protocol, cast
 
-from vcs.encoding import decode_root, decode_tree, encode_entries, encode_root, encode_tree_index, split
+from vcs.encoding import (
+    NODE_LIMIT,
+    Cutter,
+    decode_root,
+    decode_tree,
+    encode_entries,
+    encode_root,
+    encode_tree_index,
+    split,
+)
+from vcs.errors import Corrupt
 from vcs.model import Chunked, Data, Entry, ObjectId, RootId, Tree, TreeItem
 
 
@@ -30,36 +40,35 @@ class Sink(Protocol):
         """Take a tree, a root or a chunk list; returns its digest."""
         ...
 
-    def put_chunk(self, data: bytes) -> bytes:
+    def put_chunk(self, data: bytes | memoryview) -> bytes:
         """Take a chunk; returns its digest."""
         ...
 
 
 class Directory:
-    """The entries of one tree, sorted by name. Nodes are fetched when they are needed."""
+    """The entries of one tree, sorted by name. Nodes are fetched when they are needed; the last one is kept."""
 
     def __init__(self, objects: Objects, tree: ObjectId) -> None:
-        self._objects = objects
-        self._items = decode_tree(objects.get(tree))
-        self.is_large = bool(self._items) and isinstance(self._items[0], TreeItem)
+        self.objects = objects
+        self.items: Sequence[Entry] | Sequence[TreeItem] = decode_tree(objects.get(tree))
+        """The top node: the entries, or the nodes below it."""
+        self.is_large = bool(self.items) and isinstance(self.items[0], TreeItem)
         self._keys: list[bytes] | None = None
         self._child: tuple[int, Directory] | None = None
-        counts = (item.count for item in self._items) if self.is_large else ()  # type: ignore[union-attr]
+        counts = (item.count for item in self.items) if self.is_large else ()  # type: ignore[union-attr]
         self._ends = list(accumulate(counts))
 
     def __len__(self) -> int:
-        return self._ends[-1] if self.is_large else len(self._items)
+        return self._ends[-1] if self.is_large else len(self.items)
 
     def lookup(self, name: bytes) -> Entry | None:
         """The entry with this name, or None."""
-        if self._keys is None:
-            self._keys = [item.first if isinstance(item, TreeItem) else item.name for item in self._items]
-        position = bisect_right(self._keys, name) - 1
+        position = self._position(name)
         if position < 0:
             return None
         if self.is_large:
             return self._node(position).lookup(name)
-        entry = self._items[position]
+        entry = self.items[position]
         assert isinstance(entry, Entry)
         return entry if entry.name == name else None
 
@@ -68,53 +77,157 @@ class Directory:
 
     def entries(self, start: int = 0) -> Iterator[Entry]:
         """The entries from position `start` on; opens no node before it."""
+        while start < len(self):
+            first, entries = self.node_at(start)
+            yield from islice(entries, start - first, None)
+            start = first + len(entries)
+
+    def node_at(self, position: int) -> tuple[int, list[Entry]]:
+        """The node of entries that holds a position, below the directory's length, and the position where it begins.
+
+        Corrupt if it does not hold as many as the nodes above say.
+        """
         if not self.is_large:
-            yield from islice(self._items, start, None)
-            return
-        position = bisect_right(self._ends, start)
-        while position < len(self._items):
-            before = self._ends[position - 1] if position else 0
-            yield from self._node(position).entries(max(0, start - before))
-            position += 1
+            return 0, self.items  # type: ignore[return-value]
+        child = bisect_right(self._ends, position)
+        before = self._ends[child - 1] if child else 0
+        first, entries = self._node(child).node_at(position - before)
+        return before + first, entries
+
+    def node_of(self, name: bytes) -> tuple[int, list[Entry]]:
+        """The same for the node that holds a name, if any does."""
+        if not self.is_large:
+            return 0, self.items  # type: ignore[return-value]
+        child = max(self._position(name), 0)
+        before = self._ends[child - 1] if child else 0
+        first, entries = self._node(child).node_of(name)
+        return before + first, entries
+
+    def _position(self, name: bytes) -> int:
+        """Where the last item that does not come after `name` is, -1 if all do."""
+        if self._keys is None:
+            self._keys = [item.first if isinstance(item, TreeItem) else item.name for item in self.items]
+        return bisect_right(self._keys, name) - 1
 
     def _node(self, position: int) -> Directory:
         if self._child is None or self._child[0] != position:
-            item = self._items[position]
-            self._child = position, Directory(self._objects, item.digest)  # type: ignore[union-attr]
+            item = self.items[position]
+            assert isinstance(item, TreeItem)
+            child = Directory(self.objects, item.digest)
+            if len(child) != item.count:
+                digest = item.digest.hex()
+                raise Corrupt(f"tree node {digest} has {len(child)} entries, not {item.count}", digest=digest)
+            self._child = position, child
         return self._child[1]
 
 
-def differing_entries(objects: Objects, old: ObjectId, new: ObjectId) -> tuple[list[Entry], list[Entry]]:
+def differing_entries(
+    old_objects: Objects, old: ObjectId, new_objects: Objects, new: ObjectId
+) -> tuple[list[Entry], list[Entry]]:
     """The entries of two trees that are not in a node both share: what a comparison has to look at, sorted by name.
 
-    Nodes with equal digests are never opened, so one changed name in a million costs two small paths of nodes.
+    Nodes with equal digests are never opened, so one changed name in a million costs two small paths of nodes. Nodes
+    are compared level by level, from where the two trees are equally high.
     """
-    sides: list[list[Entry | TreeItem]] = [list(decode_tree(objects.get(old))), list(decode_tree(objects.get(new)))]
-    while any(isinstance(item, TreeItem) for side in sides for item in side):
-        shared = _node_digests(sides[0]) & _node_digests(sides[1])
-        sides = [list(_opened(objects, side, shared)) for side in sides]
-    return cast("tuple[list[Entry], list[Entry]]", tuple(sides))
+    sides = [_Side(old_objects, old), _Side(new_objects, new)]
+    for side, other in zip(sides, reversed(sides), strict=True):
+        side.measure(other.digests())
+    while sides[0].height or sides[1].height:
+        height = max(side.height for side in sides)
+        shared = sides[0].digests() & sides[1].digests()
+        for side in sides:
+            if side.height == height:
+                side.descend(shared)
+    return cast("tuple[list[Entry], list[Entry]]", tuple(side.items for side in sides))
 
 
-def _node_digests(items: Sequence[Entry | TreeItem]) -> set[bytes]:
-    return {item.digest for item in items if isinstance(item, TreeItem)}
+class _Side:
+    """One level of a tree: what of it differs from another tree."""
+
+    def __init__(self, objects: Objects, tree: ObjectId) -> None:
+        self._objects = objects
+        self._opened: dict[bytes, Sequence[Entry | TreeItem]] = {}
+        self.items = self._open(tree)
+        self.height = 0
+        """How many levels are below this one, once it was measured."""
+
+    def digests(self) -> set[bytes]:
+        return {item.digest for item in self.items if isinstance(item, TreeItem)}
+
+    def measure(self, others: set[bytes]) -> None:
+        """Learn the height, by a way that has to be gone anyway: through a node that the other side does not have."""
+        items = self.items
+        while nodes := [item.digest for item in items if isinstance(item, TreeItem)]:
+            items = self._open(next((node for node in nodes if node not in others), nodes[0]))
+            self.height += 1
+
+    def descend(self, shared: set[bytes]) -> None:
+        """Go down a level, leaving out the nodes in `shared`."""
+        nodes = [item.digest for item in self.items if isinstance(item, TreeItem)]
+        self.items = [item for node in nodes if node not in shared for item in self._open(node)]
+        self.height -= 1
+
+    def _open(self, node: ObjectId) -> Sequence[Entry | TreeItem]:
+        items = self._opened.get(node)
+        if items is None:
+            items = self._opened[node] = decode_tree(self._objects.get(node))
+        return items
 
 
-def _opened(objects: Objects, items: Sequence[Entry | TreeItem], shared: set[bytes]) -> Iterator[Entry | TreeItem]:
-    for item in items:
-        if not isinstance(item, TreeItem):
-            yield item
-        elif item.digest not in shared:
-            yield from decode_tree(objects.get(item.digest))
+class TreeWriter:
+    """Writes a directory whose entries come sorted by name: a node as soon as it is certain.
+
+    In memory are the entries of one node, and of each node written its item: 3 MB for a million entries.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._cutter = Cutter(entry_name)
+        self._waiting: list[Entry] = []
+        """All entries, while they may be one node."""
+        self._nodes: list[TreeItem] = []
+        self._sums = (0, 0, 0)
+        self._count = 0
+
+    def extend(self, entries: Sequence[Entry]) -> None:
+        """Take the next entries. Their names differ, and come after all before."""
+        self._sums = added(self._sums, sums_of(entries))
+        self._count += len(entries)
+        if self._count <= NODE_LIMIT:
+            self._waiting += entries
+            return
+        for part in self._cutter.feed(chain(self._waiting, entries)):
+            self._nodes.append(write_node(self._sink, part))
+        self._waiting = []
+
+    def close(self) -> Tree:
+        """Write what is left. Returns what the directory's entry holds."""
+        if rest := self._cutter.rest or self._waiting:
+            self._nodes.append(write_node(self._sink, rest))
+        return Tree(write_top(self._sink, self._nodes or [write_node(self._sink, [])]), *self._sums)
 
 
 def write_tree(sink: Sink, entries: Iterable[Entry]) -> Tree:
     """Write a directory; `entries` may come in any order, their names must differ. Returns what its entry holds."""
-    ordered = sorted(entries, key=_name)
-    items = [_write_node(sink, part) for part in split(ordered, _name)]
-    while len(items) > 1:
-        items = [_write_index(sink, part) for part in split(items, _first)]
-    return Tree(items[0].digest, *sums_of(ordered))
+    writer = TreeWriter(sink)
+    writer.extend(sorted(entries, key=entry_name))
+    return writer.close()
+
+
+def write_node(sink: Sink, items: Sequence[Entry] | Sequence[TreeItem]) -> TreeItem:
+    """Write one node, of entries or of nodes; returns its place in the level above."""
+    if items and isinstance(items[0], TreeItem):
+        nodes = cast("Sequence[TreeItem]", items)
+        return TreeItem(nodes[0].first, sink.put_tree(encode_tree_index(nodes)), sum(node.count for node in nodes))
+    entries = cast("Sequence[Entry]", items)
+    return TreeItem(entries[0].name if entries else b"", sink.put_tree(encode_entries(entries)), len(entries))
+
+
+def write_top(sink: Sink, nodes: Sequence[TreeItem]) -> ObjectId:
+    """Write the levels above some nodes, until one node is left: the tree's digest."""
+    while len(nodes) > 1:
+        nodes = [write_node(sink, part) for part in split(nodes, node_first)]
+    return nodes[0].digest
 
 
 def sums_of(entries: Iterable[Entry]) -> tuple[int, int, int]:
@@ -144,19 +257,16 @@ def read_root(objects: Objects, root: RootId) -> Entry:
     return decode_root(objects.get(root))
 
 
-def _name(entry: Entry) -> bytes:
+def added(sums: tuple[int, int, int], more: tuple[int, int, int], sign: int = 1) -> tuple[int, int, int]:
+    """Sums (see sums_of) with others added to them, or taken from them."""
+    return sums[0] + sign * more[0], sums[1] + sign * more[1], sums[2] + sign * more[2]
+
+
+def entry_name(entry: Entry) -> bytes:
+    """What a directory is sorted by."""
     return entry.name
 
 
-def _first(item: TreeItem) -> bytes:
+def node_first(item: TreeItem) -> bytes:
+    """What the nodes of a directory are sorted by."""
     return item.first
-
-
-def _write_node(sink: Sink, entries: Sequence[Entry]) -> TreeItem:
-    digest = sink.put_tree(encode_entries(entries))
-    return TreeItem(entries[0].name if entries else b"", digest, len(entries))
-
-
-def _write_index(sink: Sink, items: Sequence[TreeItem]) -> TreeItem:
-    digest = sink.put_tree(encode_tree_index(items))
-    return TreeItem(items[0].first, digest, sum(item.count for item in items))

@@ -1,8 +1,9 @@
 """The walk over an upper, depth first, merging each of its directories with the base's.
 
-What is not in the upper is taken over from the base without being opened, so a scan costs what the upper holds. Each
-file is read through a descriptor that pins it (runtime.upper.pinned); the whole is what a reader of the merged view
-could have seen while the scan ran, file by file, not at one moment: freeze the container for that.
+What is not in the upper is taken over from the base without being opened, and of a large directory only the nodes are
+that hold the upper's names, so a scan costs what the upper holds. Each file is read through a descriptor that pins it
+(runtime.upper.pinned); the whole is what a reader of the merged view could have seen while the scan ran, file by file,
+not at one moment: freeze the container for that.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from vcs.attributes import (
 from vcs.blobs import write_file
 from vcs.errors import BadInput, Conflict
 from vcs.links import NO_TREE, LinkGroups, PendingTree, Recount, holds_links, linked_entries, settle
-from vcs.model import EMPTY_FILE, Chunked, Content, Data, Entry, RootId, Xattrs
+from vcs.model import EMPTY_FILE, Chunked, Content, Data, Entry, RootId, Tree, Xattrs
 from vcs.snapshot import Snapshot
 from vcs.trees import Directory, Sink, write_root
 
@@ -146,7 +147,9 @@ class _Scan:
         frame.identity = pinned.identity_of(status)
         frame.tree = PendingTree(entry_of(name, status, NO_TREE, xattrs))
         base = self._base_of(name, lower, marks)
-        frame.base = self._base.directory(base) if base is not None else None
+        if base is not None and isinstance(base.content, Tree):
+            frame.base = self._base.directory(base)
+            frame.tree.start_from(frame.base, base.content)
         if base is lower and stubs.holds_any():
             frame.tree.unless_only_time_of = lower
         if len(self._stack) > _OPEN_DIRECTORIES:
@@ -193,10 +196,10 @@ class _Scan:
         frame, parent = self._stack[-1], self._stack[-2]
         if parent.fd < 0:
             parent.fd = pinned.open_parent(frame.fd, parent.identity)
-        self._keep_rest_of_base(frame)
+        self._take_out_of_base(frame)
         frame.close()
         self._stack.pop()
-        if frame.tree.is_empty() and parent.is_stub(frame.name):
+        if parent.is_stub(frame.name) and frame.tree.is_empty():
             return
         done = frame.tree.close(self._sink)
         if done is None:
@@ -204,22 +207,23 @@ class _Scan:
         else:
             parent.tree.add(done)
 
-    def _keep_rest_of_base(self, frame: Frame) -> None:
-        """Take over what the upper does not hide, and note the hard links in what it does."""
-        for entry in frame.base or ():
-            if entry.name not in frame.hidden:
-                frame.tree.add(entry)
-            elif entry.name not in frame.merged:
-                self._touch(entry)
+    def _take_out_of_base(self, frame: Frame) -> None:
+        """Take what the upper hides out of the base's directory, and note the hard links in it."""
+        for name in sorted(frame.hidden) if frame.base is not None else ():
+            entry = frame.below(name)
+            if entry is not None:
+                frame.tree.remove(name)
+                if name not in frame.merged:
+                    self._touch(entry)
 
     def _finish(self, frame: Frame) -> UpperResult:
-        self._keep_rest_of_base(frame)
+        self._take_out_of_base(frame)
         recount = Recount(self._base.objects, self._touched)
         if self._touched:
             for entry in frame.tree.base_links():
                 recount.count(entry)
             self._groups.reuse(recount.vacant())
-        root = settle(self._sink, frame.tree, self._groups, recount.apply if self._touched else None)
+        root = settle(self._sink, frame.tree, self._groups, recount.apply if recount.changed() else None)
         return UpperResult(
             root=write_root(self._sink, root),
             entry=root,

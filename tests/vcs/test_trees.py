@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from tests.support import values
 from tests.support.values import directory, file, link
-from vcs.encoding import NODE_LIMIT, check_tree
+from vcs.encoding import NODE_LIMIT, check_tree, encode_tree_index
+from vcs.errors import Corrupt
 from vcs.model import Data, Entry, Link, Tree, TreeItem
 from vcs.testing import MemoryStore
 from vcs.trees import Directory, differing_entries, read_root, sums_of, write_root, write_tree
@@ -94,7 +95,7 @@ def test_differing_entries_hold_every_difference(count: int, edits: list[tuple[s
             name += b"x" if letter == "a" else b""
             new[name] = Entry(name, values.FILE, 1, 1, 1, Data(1, bytes(32)))
     trees = [write_tree(store, side.values()).tree for side in (old, new)]
-    before, after = differing_entries(store, *trees)
+    before, after = differing_entries(store, trees[0], store, trees[1])
     wanted = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
     assert {e.name: e for e in before if e.name in wanted} == {n: old[n] for n in wanted & old.keys()}
     assert {e.name: e for e in after if e.name in wanted} == {n: new[n] for n in wanted & new.keys()}
@@ -108,9 +109,29 @@ def test_differing_entries_do_not_open_what_is_shared() -> None:
     entries[100] = replace(entries[100], uid=7)
     new = write_tree(store, entries).tree
     store.opened = 0
-    before, after = differing_entries(store, old, new)
+    before, after = differing_entries(store, old, store, new)
     assert len(before) == len(after) < 1024
     assert store.opened <= 8
+
+
+@pytest.mark.parametrize(("few", "many_"), [(250, 260), (20_000, 24_000)])
+def test_differing_entries_of_trees_of_unequal_height(few: int, many_: int) -> None:
+    """What one side has and the other has not is opened; not the whole of both because one grew a level."""
+    store = Counting()
+    old, new = (write_tree(store, many(count)).tree for count in (few, many_))
+    heights = [height(store, tree) for tree in (old, new)]
+    assert heights[0] < heights[1]
+    for one, other in ((old, new), (new, old)):
+        store.opened = 0
+        sides = differing_entries(store, one, store, other)
+        assert {e.name for e in sides[0]} ^ {e.name for e in sides[1]} == {e.name for e in many(many_)[few:]}
+        assert sum(map(len, sides)) <= many_ - few + 2 * NODE_LIMIT + 1024
+        assert store.opened < (many_ - few) // 16 + 20
+
+
+def height(store: MemoryStore, tree: bytes) -> int:
+    item = check_tree(store.get(tree))[0]
+    return 1 + height(store, item.digest) if isinstance(item, TreeItem) else 0
 
 
 def test_the_sums_count_what_is_below() -> None:
@@ -153,3 +174,18 @@ def test_an_index_node_counts_what_is_below() -> None:
     top = check_tree(store.get(tree.tree))
     assert all(isinstance(item, TreeItem) for item in top)
     assert sum(item.count for item in top if isinstance(item, TreeItem)) == 40_000
+
+
+def test_a_node_that_is_not_as_long_as_was_said_is_damaged() -> None:
+    """Whoever goes by positions would take one entry for another."""
+    store = MemoryStore()
+    entries = many(600)
+    good = write_tree(store, entries)
+    items = check_tree(store.get(good.tree))
+    assert isinstance(items[0], TreeItem)
+    lie = [replace(items[0], count=items[0].count + 1), *items[1:]]
+    tree = store.put_tree(encode_tree_index(lie))  # type: ignore[arg-type]
+    with pytest.raises(Corrupt):
+        Directory(store, tree).lookup(entries[0].name)
+    with pytest.raises(Corrupt):
+        list(Directory(store, tree))
