@@ -21,7 +21,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeAlias
 
 from fusefs.inodes import FIRST_NUMBER, Folder, Node, Table
-from fusefs.listing import Listing, Listings, unnamed
+from fusefs.listing import AnyListing, Listings, Run, unnamed
 from fusefs.recent import Recent
 from fusefs.references import References
 from vcs.errors import Missing
@@ -29,6 +29,9 @@ from vcs.model import Chunked, Data, Device, Entry, RootId, Symlink, Tree
 from vcs.snapshot import BlobReader, Snapshot, Source
 
 ROOT = 1
+NODES_LISTED = 131_072
+"""While the kernel knows so many nodes, listings give names without theirs. It keeps what it knows until memory runs
+short, and each takes 600 bytes here: a listing of a million names would take 600 MB."""
 BLOCK_SIZE = 4096
 NAME_MAX = 255
 
@@ -120,10 +123,11 @@ class FileSystem:
         """The node of a name, or None if there is none. OSError ENOTDIR."""
         if isinstance(parent, Folder):
             listing = self._listings.open(_tree(parent))
-            position = listing.position(name)
-            if position is None:
+            found = listing.find(name)
+            if found is None:
                 return None
-            return self.children(parent, listing, position, position + 1)[0]
+            run, place = found
+            return self.children(parent, listing, run, place, place + 1)[0]
         if not isinstance(parent, Changing):
             raise OSError(errno.ENOTDIR, "not a directory")
         node = self._lookup_changing(parent, name)
@@ -135,20 +139,24 @@ class FileSystem:
         """Give back references."""
         self.table.forget(number, count)
 
-    def listing(self, folder: Folder) -> Listing:
+    def listing(self, folder: Folder) -> AnyListing:
         """The entries of a directory in a root."""
         return self._listings.open(_tree(folder))
 
-    def children(self, folder: Folder, listing: Listing, start: int, stop: int) -> list[Node]:
-        """The nodes of the entries at some positions. In bulk, since a cold `find` is mostly this."""
+    def lists_nodes(self) -> bool:
+        """Whether a listing is to hand out nodes, though nobody asked for them by name."""
+        return len(self.table.nodes) < NODES_LISTED
+
+    def children(self, folder: Folder, listing: AnyListing, run: Run, start: int, stop: int) -> list[Node]:
+        """The nodes of some entries, from one place in a run to another. In bulk: a cold `find` is mostly this."""
         nodes, files = self.table.nodes, self.table.files
         first, path = folder.number, folder.path
-        entries, starts = listing.entries, listing.starts
+        entries, starts = run.entries, run.starts
         found = []
-        for position in range(start, stop):
-            entry = entries[position]
+        for place in range(start, stop):
+            entry = entries[place]
             if type(entry.content) is Tree:
-                number = first + starts[position]
+                number = first + starts[place]
                 node = nodes.get(number)
                 if node is None:
                     node = nodes[number] = Folder(number, entry, folder.root, b"%b/%b" % (path, entry.name), first)
@@ -156,7 +164,7 @@ class FileSystem:
                 key = (path, entry) if entry.link is None else _link_key(folder, listing, entry)
                 node = files.get(key)
                 if node is None:
-                    number = first + starts[position]
+                    number = first + starts[place]
                     node = nodes[number] = files[key] = Node(number, entry, key)
             node.references += 1
             found.append(node)
@@ -357,7 +365,7 @@ def _tree(folder: Folder) -> Tree:
     return content
 
 
-def _link_key(folder: Folder, listing: Listing, entry: Entry) -> Hashable:
+def _link_key(folder: Folder, listing: AnyListing, entry: Entry) -> Hashable:
     """What makes a hard-linked file the same as another name's: see inodes.py. Names of one group that nevertheless
     differ in owner or content (a store made by somebody else) are files of their own."""
     assert entry.link is not None

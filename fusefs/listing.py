@@ -2,13 +2,21 @@
 
 The names of a root are counted in preorder: the root directory is 0, then comes its first entry, then all that is below
 that entry, then the second. A directory's entry says how many names are below it, so an entry's count follows from its
-own directory alone; nothing else has to be opened, and the same name always gets the same count (`starts`).
+own directory alone; nothing else has to be opened, and the same name always gets the same count (`Run.starts`).
+
+A directory of up to some thousand names is held whole. Of a larger one, nodes are opened when they are needed: the
+first names are there at once, and memory does not grow with it. If as many names are below it as are in it, counts are
+positions; else all of its nodes are gone through once, to learn at which count each begins.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Hashable
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TypeAlias
 
 import msgspec
 
@@ -19,45 +27,162 @@ from vcs.snapshot import Directory, Source
 
 _ENTRIES_KEPT = 32_768
 """Opened directories are kept up to so many entries in total: some 12 MB."""
+_WHOLE_MOST = 8_192
+"""Directories of so many entries are held whole."""
+_LARGE_WEIGHT = 2_048
+"""What a larger one counts for: a path of nodes, of up to 1,024 items each."""
+_NUMBERS_PER_ENTRY = 32
+"""How many numbers in an array take as much memory as an entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Neighbours in a directory."""
+
+    first: int
+    """The position of the first of them."""
+    entries: Sequence[Entry]
+    starts: array[int]
+    """For each: how many names after its directory's own it is counted, from 1."""
+
+    @property
+    def end(self) -> int:
+        """The position after the last."""
+        return self.first + len(self.entries)
+
+
+def _run(first: int, count: int, entries: Sequence[Entry]) -> tuple[Run, int]:
+    """Entries from a position on, the first of them with a count; and the count after the last name below them."""
+    starts = array("Q")
+    for entry in entries:
+        starts.append(count)
+        content = entry.content
+        count += 1
+        if type(content) is Tree:
+            if content.entries < 0:
+                raise Corrupt(f"directory {entry.name!r} counts {content.entries} names")
+            count += content.entries
+    return Run(first, entries, starts), count
 
 
 class Listing:
     """One tree, opened. The same for every directory that holds it, in any root and at any path."""
 
-    __slots__ = ("_complete", "_positions", "below", "entries", "starts")
-
-    def __init__(self, entries: list[Entry]) -> None:
-        self.entries = entries
-        self.starts = array("Q")
-        """By position: how many names after its directory's own an entry is counted, from 1."""
-        count = 1
-        linked = False
-        for entry in entries:
-            self.starts.append(count)
-            content = entry.content
-            count += 1
-            if type(content) is Tree:
-                if content.entries < 0:
-                    raise Corrupt(f"directory {entry.name!r} counts {content.entries} names")
-                count += content.entries
-            linked = linked or entry.link is not None
+    def __init__(self, directory: Directory) -> None:
+        self._run, count = _run(0, 1, list(directory))
         self.below = count - 1
         """How many names are below this directory, at any depth."""
         self._positions: dict[bytes, int] | None = None
-        self._complete = _complete_groups(entries) if linked else {}
+        linked = any(entry.link is not None for entry in self._run.entries)
+        self._complete = _complete_groups(self._run.entries) if linked else {}
 
-    def position(self, name: bytes) -> int | None:
-        """Where a name is among the entries."""
+    def __len__(self) -> int:
+        return len(self._run.entries)
+
+    @property
+    def weight(self) -> int:
+        """Its size in memory, in entries."""
+        return len(self) + 1
+
+    def run_at(self, position: int) -> Run:
+        """Entries of which one has this position."""
+        return self._run
+
+    def find(self, name: bytes) -> tuple[Run, int] | None:
+        """Where a name is: a run, and its place in there."""
         if self._positions is None:
-            self._positions = {entry.name: position for position, entry in enumerate(self.entries)}
-        return self._positions.get(name)
+            self._positions = {entry.name: position for position, entry in enumerate(self._run.entries)}
+        position = self._positions.get(name)
+        return None if position is None else (self._run, position)
 
     def complete_group(self, group: bytes) -> Hashable | None:
-        """All entries of a group of hard links, if no name of it lies in another directory."""
+        """All entries of a group of hard links, if it is known that no name of it lies in another directory."""
         return self._complete.get(group)
 
 
-def _complete_groups(entries: list[Entry]) -> dict[bytes, Hashable]:
+class LargeListing:
+    """The same for a directory of which only some nodes are in memory. Its groups of hard links are not known."""
+
+    def __init__(self, directory: Directory, below: int) -> None:
+        """`below`: how many names are said to be below it, at any depth."""
+        self._directory = directory
+        self._firsts, self._counts = array("Q"), array("Q")
+        """Where nodes begin: positions and counts. Empty if the two are the same, but for 1."""
+        self._last: Run | None = None
+        self.below = len(directory)
+        if below != self.below:
+            self.below = self._count_all()
+
+    def __len__(self) -> int:
+        return len(self._directory)
+
+    @property
+    def weight(self) -> int:
+        return _LARGE_WEIGHT + 2 * len(self._firsts) // _NUMBERS_PER_ENTRY
+
+    def run_at(self, position: int) -> Run:
+        last = self._last
+        if last is not None and last.first <= position < last.end:
+            return last
+        return self._opened(*self._directory.node_at(position))
+
+    def find(self, name: bytes) -> tuple[Run, int] | None:
+        run = self._opened(*self._directory.node_of(name))
+        place = bisect_left(run.entries, name, key=_name)
+        return (run, place) if place < len(run.entries) and run.entries[place].name == name else None
+
+    def complete_group(self, group: bytes) -> Hashable | None:
+        return None
+
+    def _opened(self, first: int, entries: Sequence[Entry]) -> Run:
+        """A node as a run. Corrupt if more names are below it than its directory's entry says."""
+        if self._last is None or self._last.entries is not entries:
+            count = self._counts[bisect_right(self._firsts, first) - 1] if self._firsts else first + 1
+            self._last, end = _run(first, count, entries)
+            if not self._firsts and end - count != len(entries):
+                raise Corrupt(
+                    f"{end - count} names are below {entries[0].name!r} and those after it, not {len(entries)}"
+                )
+        return self._last
+
+    def _count_all(self) -> int:
+        """Go through all nodes; returns how many names are below the directory."""
+        count = 1
+        position = 0
+        while position < len(self):
+            first, entries = self._directory.node_at(position)
+            self._firsts.append(first)
+            self._counts.append(count)
+            run, count = _run(first, count, entries)
+            position = run.end
+        return count - 1
+
+
+AnyListing: TypeAlias = Listing | LargeListing
+
+
+def fitting(
+    listing: AnyListing, position: int, room: int, size_of: Callable[[bytes], int]
+) -> Iterator[tuple[Run, int, int]]:
+    """The entries from a position on whose sizes together fit into some room: runs, each with the places in it, from
+    and up to."""
+    while position < len(listing):
+        run = listing.run_at(position)
+        start = stop = position - run.first
+        entries = run.entries
+        last = len(entries)
+        while stop < last:
+            room -= size_of(entries[stop].name)
+            if room < 0:
+                break
+            stop += 1
+        yield run, start, stop
+        if stop < last:
+            return
+        position = run.end
+
+
+def _complete_groups(entries: Sequence[Entry]) -> dict[bytes, Hashable]:
     groups: dict[bytes, list[Entry]] = {}
     for entry in entries:
         if entry.link is not None:
@@ -74,21 +199,26 @@ class Listings:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._recent: Recent[bytes, Listing] = Recent(_ENTRIES_KEPT)
+        self._recent: Recent[bytes, AnyListing] = Recent(_ENTRIES_KEPT)
 
-    def open(self, tree: Tree) -> Listing:
+    def open(self, tree: Tree) -> AnyListing:
         """A directory's entries. Missing or Corrupt if they cannot be had, or do not add up.
 
         A sum that lies would let a name be counted as another one's, and so be taken for its file.
         """
         listing = self._recent.get(tree.tree)
         if listing is None:
-            listing = Listing(list(Directory(self._source, tree.tree)))
-            self._recent.put(tree.tree, listing, len(listing.entries) + 1)
+            directory = Directory(self._source, tree.tree)
+            is_large = len(directory) > _WHOLE_MOST
+            listing = LargeListing(directory, tree.entries) if is_large else Listing(directory)
+            self._recent.put(tree.tree, listing, listing.weight)
         if listing.below != tree.entries:
             digest = tree.tree.hex()
             raise Corrupt(f"tree {digest} has {listing.below} names, its entry says {tree.entries}", digest=digest)
         return listing
+
+
+_name = attrgetter("name")
 
 
 def unnamed(entry: Entry) -> Entry:

@@ -23,6 +23,7 @@ from typing import TypeAlias
 
 from fusefs.filesystem import BLOCK_SIZE, NAME_MAX, Changing, FileSystem, attributes
 from fusefs.inodes import Folder, Node
+from fusefs.listing import fitting
 from fusefs.negotiation import MAX_WRITE, Capabilities, negotiate
 from fusefs.readahead import ReadAhead
 from fusefs.trace import Reply, name_of, trace_line
@@ -293,20 +294,15 @@ class Session:
             return self._readdir_changing(
                 nodeid, node, offset, size, replies.dirent_plus_bare, replies.dirent_plus_size
             )
-        listing = self._fs.listing(node)
         parts = _dots(node, offset, size, replies.dirent_plus_bare)
+        if not self._fs.lists_nodes():
+            return self._names(node, parts, offset, size, replies.dirent_plus_bare, replies.dirent_plus_size)
+        listing = self._fs.listing(node)
         room = size - sum(map(len, parts))
-        start = stop = max(offset - 2, 0)
-        entries = listing.entries
-        last = len(entries)
-        while stop < last:
-            room -= replies.dirent_plus_size(entries[stop].name)
-            if room < 0:
-                break
-            stop += 1
-        for position, child in enumerate(self._fs.children(node, listing, start, stop), start):
-            values = attributes(child)
-            parts.append(replies.dirent_plus(values, position + 3, entries[position].name))
+        for run, start, stop in fitting(listing, max(offset - 2, 0), room, replies.dirent_plus_size):
+            entries, following = run.entries, run.first + 3
+            for place, child in enumerate(self._fs.children(node, listing, run, start, stop), start):
+                parts.append(replies.dirent_plus(attributes(child), following + place, entries[place].name))
         return b"".join(parts)
 
     def _readdir(self, nodeid: int, body: bytes) -> Reply:
@@ -315,15 +311,25 @@ class Session:
         if not isinstance(node, Folder):
             return self._readdir_changing(nodeid, node, offset, size, replies.dirent, replies.dirent_size)
         parts = _dots(node, offset, size, replies.dirent)
+        return self._names(node, parts, offset, size, replies.dirent, replies.dirent_size)
+
+    def _names(
+        self,
+        node: Folder,
+        parts: list[bytes],
+        offset: int,
+        size: int,
+        encode: _Encode,
+        size_of: Callable[[bytes], int],
+    ) -> Reply:
+        """Names of a root's directory, after the parts that are there, and without their nodes."""
         room = size - sum(map(len, parts))
-        listing = self._fs.listing(node)
-        for position in range(max(offset - 2, 0), len(listing.entries)):
-            entry = listing.entries[position]
-            room -= replies.dirent_size(entry.name)
-            if room < 0:
-                break
-            number = node.number + listing.starts[position]
-            parts.append(replies.dirent(number, position + 3, entry.mode >> 12, entry.name))
+        for run, start, stop in fitting(self._fs.listing(node), max(offset - 2, 0), room, size_of):
+            following = run.first + 3
+            for place in range(start, stop):
+                entry = run.entries[place]
+                number = node.number + run.starts[place]
+                parts.append(encode(number, following + place, entry.mode >> 12, entry.name))
         return b"".join(parts)
 
     def _readdir_changing(

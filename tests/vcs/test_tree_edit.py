@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tests.support import values
-from vcs import encoding, tree_edit, trees
+from tests.support.small_nodes import shrink_nodes
 from vcs.encoding import check_tree
 from vcs.model import Data, Entry, Link, Tree
 from vcs.testing import MemoryStore
@@ -43,11 +43,7 @@ def entry(number: int, version: int = 0) -> Entry:
 
 @pytest.fixture
 def small_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Limits so small that a hundred entries make many levels."""
-    for name, value in (("NODE_LIMIT", 8), ("SPLIT_MIN", 2), ("_SPLIT_MAX", 6), ("_SPLIT_MASK", 1)):
-        for module in (encoding, trees, tree_edit):
-            if hasattr(module, name):
-                monkeypatch.setattr(module, name, value)
+    shrink_nodes(monkeypatch)
 
 
 def edited(store: MemoryStore, tree: Tree, changes: dict[bytes, Entry | None]) -> Tree:
