@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import stat
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
-from hypothesis import given
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.small_nodes import shrink_nodes
 from vcs.importer import import_directory
 from vcs.links import NO_TREE, LinkGroups, PendingTree, Recount, group_id, linked_entries, relink, settle
 from vcs.model import EMPTY_FILE, Entry, Link, RootId, Tree
@@ -170,6 +173,72 @@ def test_relink_after_any_names_are_gone(spec: Spec, gone: set[int]) -> None:
     paths = {path for path, _ in after.walk()}
     expected = {group: [p for p in found if p in paths] for group, found in groups_before.items()}
     assert members(after) == {group: found for group, found in expected.items() if len(found) > 1}
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(spec=SPECS, gone=st.sets(st.integers(0, 30)))
+def test_a_tree_that_starts_from_the_base_is_as_if_its_names_were_added(
+    spec: Spec, gone: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where counts of hard links change in names that are not touched."""
+    with monkeypatch.context() as patch:
+        shrink_nodes(patch)
+        store = MemoryStore()
+        before = built(store, spec)
+        touched: set[bytes] = set()
+        results = []
+        for start in (False, True):
+            numbers = iter(range(1000))
+
+            def changed(item: Entry, start: bool = start, numbers: Iterator[int] = numbers) -> PendingTree:
+                tree = PendingTree(item)
+                if start and isinstance(item.content, Tree):
+                    tree.start_from(before.directory(item), item.content)
+                for child in before.directory(item):
+                    number = next(numbers)
+                    if number in gone:
+                        touched.update(found.link.group for found in linked_entries(store, child) if found.link)
+                        if start:
+                            tree.remove(child.name)
+                    elif child.is_dir and number % 2:
+                        below = changed(child)
+                        done = below.close(store)
+                        tree.add_pending(below) if done is None else tree.add(done)
+                    elif not start:
+                        tree.add(child)
+                return tree
+
+            tree = changed(before.root)
+            recount = Recount(store, touched)
+            for found in tree.base_links():
+                recount.count(found)
+            assert tree.is_empty() == (tree.close(store) == PendingTree(before.root).close(store))
+            results.append(settle(store, tree, LinkGroups(), recount.apply if recount.changed() else None))
+        assert results[0] == results[1]
+        members(Snapshot(store, write_root(store, results[1])))
+
+
+@pytest.mark.parametrize("linked", [(), (7,), (5_000, 29_999)])
+def test_names_that_come_in_order_are_written_as_they_come(linked: tuple[int, ...]) -> None:
+    """Until one has to wait; the root is the same."""
+    names = [entry(f"f{number:05}") for number in range(30_000)]
+    results = []
+    for ordered in (False, True):
+        store = MemoryStore()
+        tree = PendingTree(entry("d", directory=True), ordered=store if ordered else None)
+        groups = LinkGroups()
+        for number, item in enumerate(names):
+            if number in linked:
+                groups.add("file", b"/d/" + item.name)
+                groups.add("file", b"/elsewhere/" + item.name)
+                tree.add_linked(item, "file")
+            else:
+                tree.add(item)
+        assert bool(store.objects) == (ordered and min(linked, default=30_000) > 4096)
+        done = tree.close(store)
+        assert (done is None) == bool(linked)
+        results.append(done or settle(store, tree, groups))
+    assert results[0] == results[1]
 
 
 def test_an_import_agrees_with_the_file_system(tmp_path: Path) -> None:
