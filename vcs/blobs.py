@@ -26,7 +26,8 @@ CHUNK_AVERAGE = 128 << 10
 CHUNK_MAX = 512 << 10
 """Small enough that a random read decompresses little, large enough that a gigabyte is only 8,000 chunks."""
 
-_WINDOW = 4 << 20
+_WINDOW = 1 << 20
+"""Bytes read at once: what is read, cut and hashed stays in the processor's cache."""
 
 
 @lru_cache(1)
@@ -41,18 +42,20 @@ class BlobWriter:
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
-        self._buffer = bytearray()
+        self._parts: list[bytes | memoryview] = []
+        self._waiting = 0
         self._items: list[ListItem] = []
         self._size = 0
         self._hole = 0
 
     def feed(self, data: bytes | memoryview) -> None:
-        """Append bytes."""
+        """Append bytes. They are kept, not copied: the caller must not change them afterwards."""
         if not len(data):
             return
         self._flush_hole()
-        self._buffer += data
-        if len(self._buffer) >= _WINDOW:
+        self._parts.append(data)
+        self._waiting += len(data)
+        if self._waiting >= _WINDOW + CHUNK_MAX:
             self._cut(final=False)
 
     def hole(self, length: int) -> None:
@@ -63,8 +66,8 @@ class BlobWriter:
 
     def finish(self) -> Data | Chunked:
         """The content, after the last byte."""
-        if not self._items and not self._hole and len(self._buffer) <= CHUNK_MAX:
-            return put_data(self._sink, bytes(self._buffer))
+        if not self._items and not self._hole and self._waiting <= CHUNK_MAX:
+            return put_data(self._sink, b"".join(self._parts))
         self._cut(final=True)
         self._flush_hole()
         allocated = sum(item.length for item in self._items if item.digest)
@@ -80,17 +83,20 @@ class BlobWriter:
         self._size += length
 
     def _cut(self, final: bool) -> None:
-        """Move whole chunks out of the buffer: all but those that further bytes could still change."""
-        data = bytes(self._buffer)
+        """Take whole chunks off what waits: all but those that further bytes could still change."""
+        if not self._waiting:
+            return
+        data = b"".join(self._parts)
+        view = memoryview(data)
         done = 0
-        if data:
-            for chunk in _chunker()(data, CHUNK_MIN, CHUNK_AVERAGE, CHUNK_MAX, False, None):
-                end = chunk.offset + chunk.length  # type: ignore[attr-defined]
-                if not final and len(data) - done < CHUNK_MAX:
-                    break
-                self._append(end - done, self._sink.put_chunk(data[done:end]))
-                done = end
-        del self._buffer[:done]
+        for chunk in _chunker()(data, CHUNK_MIN, CHUNK_AVERAGE, CHUNK_MAX, False, None):
+            end = chunk.offset + chunk.length  # type: ignore[attr-defined]
+            if not final and len(data) - done < CHUNK_MAX:
+                break
+            self._append(end - done, self._sink.put_chunk(view[done:end]))
+            done = end
+        self._parts = [data[done:]] if done < len(data) else []
+        self._waiting = len(data) - done
 
 
 def put_data(sink: Sink, data: bytes) -> Data:

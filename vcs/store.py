@@ -36,8 +36,9 @@ from vcs.durable import replace_file, sync_directory
 from vcs.encoding import digest as digest_of
 from vcs.errors import AlreadyExists, Conflict, Denied, NoSpace, NotAStore, UnknownFormat
 from vcs.index import Index
+from vcs.layers.compression import FAST, Compression
 from vcs.layers.format import KIND_CHUNKS, KIND_TREES, SUFFIX, Place
-from vcs.layers.writer import FAST_LEVEL, LayerWriter, remove_abandoned
+from vcs.layers.writer import LayerWriter, remove_abandoned
 from vcs.leases import Lease
 from vcs.model import CommitId, LayerId, RootId
 from vcs.objects import Objects
@@ -183,14 +184,14 @@ class Store:
             lease.close()
 
     @contextlib.contextmanager
-    def batch(self, level: int = FAST_LEVEL) -> Iterator[Batch]:
+    def batch(self, compression: Compression = FAST) -> Iterator[Batch]:
         """Add objects: they become one durable layer when the block ends without an exception, else nothing.
 
         NoSpace or Denied if the operating system refuses; nothing is left behind then.
         """
         with translated("the store cannot be written"), self.writing() as lease:
             remove_abandoned(self.path / "layers")
-            batch = Batch(self, lease, level)
+            batch = Batch(self, lease, compression)
             try:
                 yield batch
                 batch.finish()
@@ -215,10 +216,10 @@ class Store:
 class Batch:
     """Objects being added. Satisfies `trees.Sink`, and `trees.Objects` for what it and the store hold."""
 
-    def __init__(self, store: Store, lease: Lease, level: int) -> None:
+    def __init__(self, store: Store, lease: Lease, compression: Compression) -> None:
         self._store = store
         self._lease = lease
-        self._writer = LayerWriter(store.path / "layers", level)
+        self._writer = LayerWriter(store.path / "layers", compression)
         self._own: set[bytes] = set()
         self._kept: set[int] = set()
         self._fresh = store.index.is_empty()
@@ -227,7 +228,7 @@ class Batch:
         self.added = 0
         """Bytes of that layer."""
 
-    def put_chunk(self, data: bytes) -> bytes:
+    def put_chunk(self, data: bytes | memoryview) -> bytes:
         """Take a chunk, unless the store has it; returns its digest."""
         return self._put(KIND_CHUNKS, data)
 
@@ -235,7 +236,7 @@ class Batch:
         """Take a tree, a root or a chunk list, unless the store has it; returns its digest."""
         return self._put(KIND_TREES, data)
 
-    def _put(self, kind: int, data: bytes) -> bytes:
+    def _put(self, kind: int, data: bytes | memoryview) -> bytes:
         digest = digest_of(data)
         if digest not in self._own and (self._fresh or not self._is_kept(digest)):
             self._own.add(digest)

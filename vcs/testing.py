@@ -28,7 +28,8 @@ class MemoryStore:
         self.objects[name] = data
         return name
 
-    put_chunk = put_tree
+    def put_chunk(self, data: bytes | memoryview) -> bytes:
+        return self.put_tree(bytes(data))
 
     def add_commit(self, root: RootId, branch: str, message: str = "", time: int = 0) -> CommitId:
         """Make a commit of `root` on a branch."""

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from vcs.encoding import digest
 from vcs.errors import Corrupt, UnknownFormat
+from vcs.layers.compression import FAST
 from vcs.layers.format import (
-    BLOCK_TARGET,
     CODEC_RAW,
     CODEC_ZSTD,
     HEADER,
@@ -92,7 +92,7 @@ def test_the_same_objects_make_the_same_layer_with_any_number_of_threads(tmp_pat
 
 
 def test_small_objects_share_blocks_by_kind_and_large_ones_have_their_own(tmp_path: Path) -> None:
-    large = random.Random(1).randbytes(BLOCK_TARGET[KIND_CHUNKS])
+    large = random.Random(1).randbytes(FAST.chunk_block)
     small = [(kind, bytes([kind, n]) * 100) for n in range(50) for kind in (KIND_CHUNKS, KIND_TREES)]
     reader = LayerReader(write(tmp_path, [*small, (KIND_CHUNKS, large)]))
     blocks = sorted((block.kind, block.objects, block.codec) for block in reader.footer().blocks)

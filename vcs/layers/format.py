@@ -40,8 +40,6 @@ KIND_TREES = 1
 """Trees, roots and chunk lists: apart from the chunks, so that walking a history never decompresses file contents."""
 KINDS = (KIND_CHUNKS, KIND_TREES)
 
-BLOCK_TARGET = {KIND_CHUNKS: 256 << 10, KIND_TREES: 64 << 10}
-"""A block is closed when it holds so many bytes (uncompressed). Trees are read at random, chunks in sequence."""
 BLOCK_MAX = 64 << 20
 """No reader accepts a longer one (uncompressed)."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 
@@ -49,6 +50,11 @@ class LayerReader:
         trailer = os.pread(self._fd, TRAILER.size, max(0, self.size - TRAILER.size))
         offset, length, expected = decode_trailer(trailer, self.size)
         return decode_footer(os.pread(self._fd, length, offset), expected, offset)
+
+    @property
+    def blocks(self) -> Sequence[Block]:
+        """What is known of each block."""
+        return self._blocks
 
     @property
     def block_count(self) -> int:

@@ -15,14 +15,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import zstandard
 from blake3 import blake3
 
 from vcs.durable import sync_directory
+from vcs.layers.compression import FAST, Compression
 from vcs.layers.format import (
-    BLOCK_TARGET,
     CODEC_RAW,
     CODEC_ZSTD,
     HEADER,
@@ -37,7 +37,6 @@ from vcs.model import LayerId
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-FAST_LEVEL = 1
 INCOMING = "incoming-"
 """Prefix of layers being written; each is flocked by its writer, so that one without a lock is known to be garbage."""
 
@@ -50,7 +49,7 @@ _FLUSH_EVERY = 32 << 20
 _WORTH_IT = 0.97
 """A block that compresses to more of its size than this is stored raw, and read without decompression."""
 
-_compressors = threading.local()
+_local = threading.local()
 
 
 class _Pending:
@@ -58,16 +57,17 @@ class _Pending:
 
     def __init__(self, kind: int) -> None:
         self.kind = kind
-        self.parts: list[bytes] = []
+        self.parts: list[bytes | memoryview] = []
         self.length = 0
 
 
 class LayerWriter:
     """Collects objects and writes them as one layer. Use once; close() without publish() leaves nothing behind."""
 
-    def __init__(self, directory: Path, level: int = FAST_LEVEL, threads: int | None = None) -> None:
+    def __init__(self, directory: Path, compression: Compression = FAST, threads: int | None = None) -> None:
         self._directory = directory
-        self._level = level
+        self._packing = compression
+        self._targets = compression.targets
         self._threads = threads or os.cpu_count() or 1
         self._pending = {kind: _Pending(kind) for kind in KINDS}
         self._queue: deque[Future[None]] = deque()
@@ -87,9 +87,9 @@ class LayerWriter:
         self._submitted = 0
         self.objects = 0
 
-    def add(self, kind: int, digest: bytes, data: bytes) -> None:
+    def add(self, kind: int, digest: bytes, data: bytes | memoryview) -> None:
         """Take an object. A large one is a block of its own; small ones share a block with their neighbours."""
-        target = BLOCK_TARGET[kind]
+        target = self._targets[kind]
         if len(data) > target // 2:
             alone = _Pending(kind)
             alone.parts.append(data)
@@ -164,7 +164,7 @@ class LayerWriter:
     def _submit(self, pending: _Pending, names: list[bytes]) -> None:
         self._submitted += pending.length
         if self._submitted <= _WITHOUT_THREADS:
-            stored = _compress(pending.parts, self._level)
+            stored = _compress(pending.parts, self._packing)
             self._write_block(pending, names, lambda: stored)
             return
         if self._pool is None or self._scribe is None:
@@ -172,7 +172,7 @@ class LayerWriter:
 
             self._pool = ThreadPoolExecutor(self._threads + 1, thread_name_prefix="compress")  # one may be flushing
             self._scribe = ThreadPoolExecutor(1, thread_name_prefix="write")
-        compressed = self._pool.submit(_compress, pending.parts, self._level)
+        compressed = self._pool.submit(_compress, pending.parts, self._packing)
         self._queue.append(self._scribe.submit(self._write_block, pending, names, compressed.result))
         self._wait_for_room()
 
@@ -221,10 +221,12 @@ class LayerWriter:
         self._unflushed += written
         if self._unflushed < _FLUSH_EVERY or (self._flusher and not self._flusher.done()):
             return
-        assert self._pool is not None
         if self._flusher:
             self._flusher.result()
-        self._flusher = self._pool.submit(os.fdatasync, self._fd)
+        if self._pool is None:  # all blocks so far came whole
+            os.fdatasync(self._fd)
+        else:
+            self._flusher = self._pool.submit(os.fdatasync, self._fd)
         self._unflushed = 0
 
     def _stop_threads(self) -> None:
@@ -237,13 +239,12 @@ class LayerWriter:
             flusher.result()
 
 
-def _compress(parts: list[bytes], level: int) -> bytes:
+def _compress(parts: list[bytes | memoryview], compression: Compression) -> bytes:
     data = parts[0] if len(parts) == 1 else b"".join(parts)
-    compressor = getattr(_compressors, str(level), None)
-    if compressor is None:
-        compressor = zstandard.ZstdCompressor(level=level)
-        setattr(_compressors, str(level), compressor)
-    return cast(bytes, compressor.compress(data))
+    compressors: dict[Compression, zstandard.ZstdCompressor] = _local.__dict__.setdefault("compressors", {})
+    if compression not in compressors:
+        compressors[compression] = compression.compressor()
+    return compressors[compression].compress(data)
 
 
 def remove_abandoned(directory: Path) -> list[Path]:
