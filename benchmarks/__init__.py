@@ -1,13 +1,15 @@
 """Side-by-side measurements: the same work by Treering and by other tools, in one run, interleaved.
 
-    __main__   the command line           corpus    the root filesystems that are worked on
-    measure    clocks, caches, memory     report    the tables, as Markdown and JSON
-    imports    taking a root in: time, size, memory
-    commits    commit, diff, branch, tag, rollback; the command's own start
-    mounts     containers' reads: overlay over our FUSE mount against overlay over ext4; the service's memory
+    __main__   the command line           setting   what every section is given: corpora, peers, places
+    corpora/   what is worked on          peers/    the tools, one class each
+    sections/  what is measured           measure   clocks, caches, memory
+    launch     runs a measured command    report    tables as Markdown, JSON
+    plot       the same as a picture
 
-A section is a function from a Setting to Rows; a peer in a section is a value. Adding either touches one module.
+A section is a function from a Setting to tables; a peer is a class with a small interface; a corpus is a function that
+fills a directory. Adding any of them touches one module, and the list that names it.
 
-Rules: medians of rounds in which every peer takes its turn; nothing is deleted before the end of the run, since ext4
-creates files several times slower for minutes after a large removal; a peer that is not installed is named as absent.
+Rules, with their reasons in docs/benchmarks.md: medians of rounds in which every peer takes its turn; a clock stops
+when the data is on the disk; many files are deleted at the end of the run only; a peer that is not installed, or cannot
+do something, is named with the reason.
 """

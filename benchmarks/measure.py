@@ -5,42 +5,95 @@ from __future__ import annotations
 import os
 import statistics
 import subprocess
+import sys
+import tempfile
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+_LAUNCH = str(Path(__file__).with_name("launch.py"))
+_SAMPLE_SECONDS = 0.05
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One finished command."""
+    """One finished command, or several one after the other."""
 
     seconds: float
-    peak_bytes: int
-    """Largest resident set of the command or of any process it waited for (ru_maxrss of wait4(2))."""
+    cpu_seconds: float = 0.0
+    """User and system time of the command and of all that it waited for."""
+    peak_bytes: int = 0
+    """The most memory that was resident in the command and in all processes below it, at once."""
+    output: bytes = b""
+
+    def __add__(self, other: Run) -> Run:
+        return Run(
+            self.seconds + other.seconds,
+            self.cpu_seconds + other.cpu_seconds,
+            max(self.peak_bytes, other.peak_bytes),
+            self.output + other.output,
+        )
 
 
 class FailedError(Exception):
     """A measured command failed; the message has its last words."""
 
 
-def run(command: Sequence[str | Path], env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Run:
-    """Run a command to its end; FailedError if it exits with another status than 0."""
+def run(
+    command: Sequence[str | Path],
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    ok: Sequence[int] = (0,),
+) -> Run:
+    """Run a command to its end; FailedError if it exits with a status that is not in `ok`."""
     environment = {**os.environ, **(env or {})}
-    started = time.perf_counter()
-    with subprocess.Popen(
-        [str(word) for word in command], env=environment, cwd=cwd, stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-    ) as process:  # fmt: skip
-        assert process.stderr is not None
-        words = process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        last = words.decode(errors="replace").strip()[-500:]
-        raise FailedError(f"{command[0]} ended with {process.returncode}: {last}")
-    return Run(seconds, usage.ru_maxrss * 1024)
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as words, tempfile.TemporaryFile() as taken:
+        launch = [sys.executable, "-S", "-E", _LAUNCH, str(taken.fileno())]
+        with subprocess.Popen(
+            [*launch, *map(str, command)], env=environment, cwd=cwd, pass_fds=[taken.fileno()],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=words,
+        ) as process, _Memory(process.pid) as memory:  # fmt: skip
+            process.wait()
+        for file in (output, words, taken):
+            file.seek(0)
+        code, seconds, cpu_seconds, largest = taken.read().split()
+        if int(code) not in ok:
+            last = words.read().decode(errors="replace").strip()[-500:]
+            raise FailedError(f"{command[0]} ended with {int(code)}: {last}")
+        peak = max(memory.peak_bytes, int(largest))
+        return Run(float(seconds), float(cpu_seconds), peak, output.read())
+
+
+class _Memory:
+    """Looks every 50 ms at what all processes below one have resident, together.
+
+    ru_maxrss is the largest single process, so a tool that forks workers would get away with the sum. Pages that
+    processes share count for each.
+    """
+
+    def __init__(self, launcher: int) -> None:
+        self._launcher = launcher
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self.peak_bytes = 0
+
+    def __enter__(self) -> _Memory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._ended.wait(_SAMPLE_SECONDS):
+            below = tree_resident_bytes(self._launcher, below=True)
+            self.peak_bytes = max(self.peak_bytes, below)
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -50,20 +103,21 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def in_turns(rounds: int, work: Mapping[str, Callable[[int], float]]) -> dict[str, list[float]]:
-    """Call each of `work` once a round, with the round's number; every second round goes backwards.
+def in_turns(rounds: int, work: Mapping[str, Callable[[int], T]]) -> dict[str, list[T]]:
+    """Call each of `work` once a round, with the round's number; each round begins with another of them.
 
-    Whatever slows the machine for a while then slows everybody, and nobody always follows the same neighbour.
+    Whatever slows the machine for a while then slows everybody, and nobody is always first.
     """
-    found: dict[str, list[float]] = {name: [] for name in work}
+    found: dict[str, list[T]] = {name: [] for name in work}
+    names = list(work)
     for number in range(rounds):
-        names = list(work)[:: 1 if number % 2 == 0 else -1]
-        for name in names:
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
             found[name].append(work[name](number))
     return found
 
 
-def median(values: Sequence[float]) -> float:
+def median(values: Iterable[float]) -> float:
     return statistics.median(values)
 
 
@@ -72,39 +126,71 @@ def settle() -> None:
     os.sync()
 
 
+def warm(source: Path) -> None:
+    """Read every byte and attribute of a tree, so that it is in the caches."""
+    run(["sh", "-c", 'tar --xattrs -C "$1" -cf - . | cat >/dev/null', "sh", source])
+
+
 def drop_caches() -> None:
     """Forget the page cache, names and inodes (proc(5), /proc/sys/vm/drop_caches): needs root."""
     os.sync()
     Path("/proc/sys/vm/drop_caches").write_text("3\n")
 
 
-def disk_usage(path: Path) -> int:
-    """Bytes of disk below a path, as `du` counts them: blocks, each file once."""
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What lies below a path, each file once."""
+
+    apparent: int
+    """Bytes in files: `du --apparent-size`, without the directories' own."""
+    allocated: int
+    """Bytes of disk: blocks, the directories' included, as `du` counts them."""
+
+
+def size_of(path: Path) -> Size:
     seen = set()
-    total = 0
-    for directory, names, files in os.walk(path):
-        for name in [*names, *files, "."]:
+    apparent = allocated = 0
+    for directory, names, files in os.walk(os.fsencode(path)):
+        for name in [*names, *files, b"."]:
             status = os.lstat(os.path.join(directory, name))
             if (status.st_dev, status.st_ino) not in seen:
                 seen.add((status.st_dev, status.st_ino))
-                total += status.st_blocks * 512
-    return total
+                allocated += status.st_blocks * 512
+                if name in files:
+                    apparent += status.st_size
+    return Size(apparent, allocated)
 
 
-def tree_resident_bytes(pid: int) -> int:
-    """Memory of a process and of all below it (VmRSS of proc(5)); pages that they share count for each."""
+def count(root: Path) -> tuple[int, int]:
+    """Entries below a root, and the bytes in its files (a hard-linked file counts once a name)."""
+    entries = size = 0
+    stack = [os.fsencode(root)]
+    while stack:
+        with os.scandir(stack.pop()) as found:
+            for item in found:
+                entries += 1
+                if item.is_dir(follow_symlinks=False):
+                    stack.append(item.path)
+                elif item.is_file(follow_symlinks=False):
+                    size += item.stat(follow_symlinks=False).st_size
+    return entries, size
+
+
+def tree_resident_bytes(pid: int, below: bool = False) -> int:
+    """Memory of a process and of all below it, or only of those (VmRSS of proc(5)); shared pages count for each.
+
+    Processes that end meanwhile count for nothing.
+    """
     total = 0
     todo = [pid]
     while todo:
         here = todo.pop()
-        for line in Path(f"/proc/{here}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                total += int(line.split()[1]) * 1024
-        for task in Path(f"/proc/{here}/task").iterdir():
-            todo += map(int, (task / "children").read_text().split())
+        try:
+            for line in Path(f"/proc/{here}/status").read_text().splitlines():
+                if line.startswith("VmRSS:") and not (below and here == pid):
+                    total += int(line.split()[1]) * 1024
+            for task in Path(f"/proc/{here}/task").iterdir():
+                todo += map(int, (task / "children").read_text().split())
+        except (FileNotFoundError, ProcessLookupError):
+            continue
     return total
-
-
-def environment() -> dict[str, str]:
-    """What a treering command needs so that this very checkout is measured."""
-    return {"PYTHONPATH": str(Path(__file__).parents[1])}

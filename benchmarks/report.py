@@ -5,59 +5,67 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One figure of one peer. `ratio` is ours to the peer that the section compares with; `limit` what it may be."""
+class Figure:
+    """One number. The unit says how it is printed: s, ms, MB (of bytes), B, × or nothing."""
 
-    what: str
-    who: str
     value: float
     unit: str
-    """s, ms, B or MB; how it is printed."""
-    ratio: float | None = None
-    against: str = ""
-    limit: str = ""
-    good: bool | None = None
-    """Whether the limit is kept; None without a limit."""
+
+    def __str__(self) -> str:
+        return number(self.value, self.unit)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What we hold ourselves to, and what was seen. `aim` is its number in docs/benchmarks.md."""
+
+    aim: str
+    what: str
+    seen: Figure
+    limit: float
+
+    @property
+    def kept(self) -> bool:
+        return self.seen.value <= self.limit
 
 
 @dataclass(slots=True)
 class Section:
-    """A table."""
+    """A table: figures by row and column, what is to be known of them, and the claims that they bear out or not."""
 
     title: str
+    rows_are: str = "tool"
     notes: list[str] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
+    rows: dict[str, dict[str, Figure]] = field(default_factory=dict)
+    claims: list[Claim] = field(default_factory=list)
+    series: dict[str, list[float]] = field(default_factory=dict)
+    """What a plot needs beyond the table: by row, values in order."""
 
-    def add(self, what: str, who: str, value: float, unit: str, at_most: float | None = None) -> None:
-        """A figure, with the most that it may be (in its unit)."""
-        limit = f"≤ {_number(at_most, unit)}" if at_most is not None else ""
-        good = value <= at_most if at_most is not None else None
-        self.rows.append(Row(what, who, value, unit, limit=limit, good=good))
+    def put(self, row: str, column: str, value: float, unit: str) -> None:
+        self.rows.setdefault(row, {})[column] = Figure(value, unit)
 
-    def add_ratio(self, what: str, ratio: float, at_most: float) -> None:
-        """A figure without a unit, and the most that it may be."""
-        self.rows.append(Row(what, "treering", ratio, "×", limit=f"≤ {at_most:g}×", good=ratio <= at_most))
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
-    def compare(
-        self, what: str, values: dict[str, float], unit: str, ours: str, limits: dict[str, float] | None = None
-    ) -> None:
-        """One figure of several peers. Theirs get our ratio to them, and the most that it may be."""
-        limits = limits or {}
-        for who, value in values.items():
-            if who == ours:
-                self.rows.append(Row(what, who, value, unit))
-                continue
-            ratio = values[ours] / value if value else float("inf")
-            most = limits.get(who)
-            limit = f"≤ {most:g}×" if most is not None else ""
-            self.rows.append(
-                Row(what, who, value, unit, ratio, ours, limit, ratio <= most if most is not None else None)
-            )
+    def claim(self, aim: str, what: str, seen: float, limit: float, unit: str = "×") -> None:
+        self.claims.append(Claim(aim, what, Figure(seen, unit), limit))
+
+    @property
+    def columns(self) -> list[str]:
+        """In the order of the fullest row; a column that it lacks comes last."""
+        fullest_first = sorted(self.rows.values(), key=len, reverse=True)
+        return list(dict.fromkeys(column for row in fullest_first for column in row))
+
+
+def least(values: Mapping[str, float], names: tuple[str, ...]) -> float | None:
+    """The smallest of what the named ones have; None if nobody is there."""
+    return min((values[name] for name in names if name in values), default=None)
 
 
 def machine() -> str:
@@ -72,21 +80,30 @@ def machine() -> str:
 
 
 def markdown(sections: list[Section]) -> str:
-    """The tables for people."""
-    parts = [machine()]
-    for section in sections:
-        lines = [f"## {section.title}", ""]
-        if section.notes:
-            lines += ["  \n".join(section.notes), ""]
-        lines += ["| what | who | measured | ours to it | limit | |", "|---|---|---:|---:|---|---|"]
-        for row in section.rows:
-            ratio = f"{row.ratio:.2f}×" if row.ratio is not None else ""
-            verdict = {True: "kept", False: "**missed**", None: ""}[row.good]
-            lines.append(
-                f"| {row.what} | {row.who} | {_number(row.value, row.unit)} | {ratio} | {row.limit} | {verdict} |"
-            )
+    """The tables for people: first what was aimed at, then a table a section."""
+    parts = [f"Measured on {machine()}."]
+    claims = [claim for section in sections for claim in section.claims]
+    if claims:
+        lines = ["## Aims", "", "| aim | what | seen | limit | |", "|---|---|---:|---:|---|"]
+        for claim in sorted(claims, key=lambda claim: claim.aim):
+            limit = number(claim.limit, claim.seen.unit)
+            verdict = "kept" if claim.kept else "**missed**"
+            lines.append(f"| {claim.aim} | {claim.what} | {claim.seen} | ≤ {limit} | {verdict} |")
         parts.append("\n".join(lines))
+    parts += [_table(section) for section in sections]
     return "\n\n".join(parts) + "\n"
+
+
+def _table(section: Section) -> str:
+    lines = [f"## {section.title}", ""]
+    if section.rows:
+        columns = section.columns
+        lines += [f"| {section.rows_are} | {' | '.join(columns)} |", "|---" + "|---:" * len(columns) + "|"]
+        for name, row in section.rows.items():
+            lines.append(f"| {name} | {' | '.join(str(row.get(column, '')) for column in columns)} |")
+    for note in section.notes:
+        lines += ["", note]
+    return "\n".join(lines)
 
 
 def as_json(sections: list[Section]) -> str:
@@ -94,16 +111,16 @@ def as_json(sections: list[Section]) -> str:
     return json.dumps({"machine": machine(), "sections": [asdict(section) for section in sections]}, indent=2) + "\n"
 
 
-def _number(value: float, unit: str) -> str:
+def number(value: float, unit: str) -> str:
     match unit:
         case "s":
             return f"{value:.2f} s"
         case "ms":
-            return f"{value:.2f} ms" if value < 10 else f"{value:.0f} ms"
+            return f"{value:.2f} ms" if value < 10 else f"{value:,.0f} ms"
         case "MB":
-            return f"{value / 1e6:.1f} MB"
+            return f"{value / 1e6:,.1f} MB"
         case "B":
             return f"{value:,.0f} B"
         case "×":
             return f"{value:.2f}×"
-    return f"{value:g} {unit}"
+    return f"{value:g} {unit}".strip()

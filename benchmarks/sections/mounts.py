@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks.corpus import Setting
 from benchmarks.measure import drop_caches, in_turns, median, run, tree_resident_bytes
 from benchmarks.report import Section
+from benchmarks.sections.container import author
+from benchmarks.setting import Setting
 from fusefs.client import Service
 from runtime.mounts import umount
 from runtime.overlay import mount_overlay, prepare_upper
-from vcs.history import BRANCHES, Author
+from vcs.history import BRANCHES
 from vcs.importer import import_directory
 from vcs.model import RootId
 from vcs.store import Store
@@ -63,10 +64,9 @@ def mounts(setting: Setting) -> list[Section]:
     store_path = setting.place("mounts")
     with Store.create(store_path) as store:
         with store.batch() as batch:
-            root = import_directory(batch, setting.root).root
-        author = Author("Benchmark", "benchmark@localhost", int(time.time()))
-        commit = store.add_commit(root, {"config": {}}, "base\n", author)
-        store.history.move(BRANCHES + "main", commit, None, "base", author)
+            root = import_directory(batch, setting.debian()).root
+        commit = store.add_commit(root, {"config": {}}, "base\n", author())
+        store.history.move(BRANCHES + "main", commit, None, "base", author())
     return [_warm(setting, store_path, root), _cold(setting, store_path, root), _memory(setting, store_path, root)]
 
 
@@ -99,25 +99,24 @@ def _do(workload: Workload, merged: Path, _: int) -> float:
 
 def _warm(setting: Setting, store: Path, root: RootId) -> Section:
     rounds = max(5, setting.rounds)
-    section = Section("Reads, warm", [f"{rounds} rounds after one that is not counted, medians."])
+    section = Section("Reads, warm", "workload", [f"{rounds} rounds after one that is not counted, medians."])
     with (
         _served(store, root) as (lower, _),
         _merged(setting, "ours", lower) as ours,
-        _merged(setting, "plain", setting.root) as plain,
+        _merged(setting, "plain", setting.debian()) as plain,
     ):
         for workload in WARM:
             work = {OURS: partial(_do, workload, ours), PLAIN: partial(_do, workload, plain)}
             for once in work.values():
                 once(0)
-            times = in_turns(rounds, work)
-            section.compare(workload.name, _medians(times), "ms", OURS, {PLAIN: workload.limit})
+            _compare(section, "warm", workload, in_turns(rounds, work))
     return section
 
 
 def _cold(setting: Setting, store: Path, root: RootId) -> Section:
-    section = Section(
-        "Reads, cold",
-        [f"{setting.rounds} rounds, medians; before each run the caches are dropped and the service is a new process."],
+    section = Section("Reads, cold", "workload")
+    section.note(
+        f"{setting.rounds} rounds, medians; before each run the caches are dropped and the service is a new process."
     )
 
     def ours(workload: Workload, number: int) -> float:
@@ -126,25 +125,33 @@ def _cold(setting: Setting, store: Path, root: RootId) -> Section:
             return _do(workload, merged, number)
 
     def plain(workload: Workload, number: int) -> float:
-        with _merged(setting, "plain", setting.root) as merged:
+        with _merged(setting, "plain", setting.debian()) as merged:
             drop_caches()
             return _do(workload, merged, number)
 
     for workload in COLD:
         times = in_turns(setting.rounds, {OURS: partial(ours, workload), PLAIN: partial(plain, workload)})
-        section.compare(workload.name, _medians(times), "ms", OURS, {PLAIN: workload.limit})
+        _compare(section, "cold", workload, times)
     return section
+
+
+def _compare(section: Section, caches: str, workload: Workload, times: dict[str, list[float]]) -> None:
+    ours, plain = median(times[OURS]) * 1e3, median(times[PLAIN]) * 1e3
+    section.put(workload.name, OURS, ours, "ms")
+    section.put(workload.name, PLAIN, plain, "ms")
+    section.put(workload.name, "ratio", ours / plain, "×")
+    section.claim(
+        "7", f"{caches} {workload.name}: overlay over our mount to overlay over ext4", ours / plain, workload.limit
+    )
 
 
 def _memory(setting: Setting, store: Path, root: RootId) -> Section:
-    section = Section("Memory of the service", ["Resident, with the processes it started."])
+    section = Section("Memory of the service", "when", ["Resident, with the processes it started."])
     with _served(store, root) as (lower, pid), _merged(setting, "ours", lower) as merged:
-        section.add("when it starts", "treering", tree_resident_bytes(pid), "MB")
+        section.put("when it starts", "memory", tree_resident_bytes(pid), "MB")
         for workload in COLD:
             _do(workload, merged, 0)
-        section.add("after find and reading everything", "treering", tree_resident_bytes(pid), "MB", 120e6)
+        after = tree_resident_bytes(pid)
+    section.put("after find and reading everything", "memory", after, "MB")
+    section.claim("7", "memory of the service after reading everything", after, 120e6, "MB")
     return section
-
-
-def _medians(times: dict[str, list[float]]) -> dict[str, float]:
-    return {name: median(values) * 1e3 for name, values in times.items()}

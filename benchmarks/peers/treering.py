@@ -1,0 +1,107 @@
+"""Treering, as its users run it: the command of the environment that the benchmarks run in."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.measure import FailedError, Run, run
+from benchmarks.peers.peer import Peer
+from fusefs.client import Service
+from runtime.containers import Containers
+from runtime.mounts import umount
+from runtime.overlay import mount_overlay, prepare_upper
+from runtime.records import Settings
+from vcs.history import Author
+from vcs.store import Store
+
+COMMAND = Path(sys.executable).parent / "treering"
+_CONTAINER = "container"
+
+
+def treering(place: Path, verb: str, *words: str | Path) -> Run:
+    """Run one verb on the store at `place`."""
+    author = {"TREERING_AUTHOR_NAME": "Benchmark", "TREERING_AUTHOR_EMAIL": "benchmark@localhost"}
+    return run([COMMAND, verb, "--store", place, *words], author)
+
+
+class Treering(Peer):
+    """Imports of a directory, one after the other."""
+
+    name = "treering"
+    program = os.fspath(COMMAND)
+    syncs = True
+
+    def prepare(self, place: Path) -> None:
+        treering(place, "init")
+
+    def save(self, place: Path, source: Path, label: str) -> Run:
+        done = treering(place, "import", source, "--branch", "main", "--allow-empty", "-m", label)
+        treering(place, "tag", label, "main")
+        return done
+
+    def diff(self, place: Path, old: str, new: str) -> Run:
+        return treering(place, "diff", old, new)
+
+    def branch(self, place: Path, label: str, name: str) -> Run:
+        return treering(place, "branch", name, label)
+
+    def rollback(self, place: Path, label: str, target: Path) -> Run:
+        return treering(place, "export", label, target) + run(["sync", "-f", target])
+
+    def repack(self, place: Path) -> Run | None:
+        try:
+            return treering(place, "gc", "--repack")
+        except FailedError as error:
+            if "no such command" in str(error).lower() or "no such option" in str(error).lower():
+                return None
+            raise
+
+
+class TreeringContainer(Treering):
+    """An import first; then commits of a container on it, in whose overlay the changes were made."""
+
+    name = "treering, container"
+    in_a_container = True
+
+    def save(self, place: Path, source: Path, label: str) -> Run:
+        if not any((place / "containers").iterdir()):
+            return super().save(place, source, label)
+        done = treering(place, "commit", _CONTAINER, "--branch", "main", "-m", label)
+        treering(place, "tag", label, "main")
+        return done
+
+    @contextlib.contextmanager
+    def opened(self, place: Path, source: Path, label: str) -> Iterator[Path]:
+        """The container's merged root. Not timed, so it is made without starting a process in it: a corpus has none."""
+        merged = place.with_name(f"{place.name}-merged")
+        merged.mkdir(exist_ok=True)
+        with Store.open(place) as store, Service.ensure(place) as lease:
+            containers = Containers(store)
+            known = containers.all()
+            if known:
+                container = known[0]
+            else:
+                author = Author("Benchmark", "benchmark@localhost", int(time.time()))
+                container = containers.create(label, store.tags()[label], Settings(), author, _CONTAINER)
+            lower = lease.mountpoint / "trees" / store.commit(container.base).root.hex()
+            prepare_upper(lower, container.upper, container.work)
+            overlay = mount_overlay(lower, container.upper, container.work, merged)
+            try:
+                yield merged
+            finally:
+                os.close(overlay.root)
+                umount(os.fsencode(merged))
+        os.sync()
+
+    def rollback(self, place: Path, label: str, target: Path) -> Run:
+        """In place: the container goes on from the older state."""
+        return treering(place, "rollback", _CONTAINER, label)
+
+    def finish(self, place: Path) -> None:
+        if (place / "format").exists():
+            Service.stop(place, force=True)

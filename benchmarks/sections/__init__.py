@@ -1,0 +1,13 @@
+"""What is measured. A section is a function from a Setting to tables.
+
+imports     taking a tree in, and the same tree again: time, memory
+sizes       what a repository takes after an import, and compressed as well as its tool can
+changes     ten files, 3,000 files, a page of 1 GiB; diff, branch, rollback
+history     fifty commits of a root in which packages come and go
+million     a tree of a million entries
+collection  gc of a thousand commits, with a commit beside it
+commits     commit, diff, branch, tag, rollback through the Python API; the command's own start
+mounts      containers' reads, warm and cold; the service's memory
+
+container   not a section: a container that is changed and committed again and again
+"""
