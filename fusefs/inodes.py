@@ -8,6 +8,7 @@ page cache. So:
                 commits share one page cache
     hard links  one node for the names of a group in one root. Roots share it if all names of the group lie in one
                 directory, and that path has the same of them: only then does one directory prove that they are the same
+                (one that is held whole: see listing.py)
     otherwise   two paths never share a node, however equal their content
 
 Numbers are st_ino too. Each root gets a range as long as its number of names, when it is first looked up, and a name's
