@@ -6,7 +6,8 @@
                  tree_edit  a tree with names changed, at the cost of the change
                  layers/    the files that hold objects          index      where each object lies
                  objects    reading them, verified               scratch    a sink that keeps nothing
-    the store    store      all of it, opened                    history    commits, branches, tags: pygit2 is here only
+    the store    store      all of it, opened                    history    commits, branches, tags; with
+                 packing    which of git's objects are needed     reflogs    their files: both for gc
                  snapshot   the read interface, the only one that fusefs sees
     in and out   importer   a directory -> a root                exporter   a root -> a directory
                  tar/       the format                           tar_import, tar_export   archives -> roots -> archives
@@ -15,6 +16,7 @@
                  statcache  files that need not be read again    progress   how far it has come
     the disk     durable    what survives a power cut            locks      what a killed process cannot leave behind
                  leases     what running writers rely on, so that gc does not remove it
+    garbage      collect/   what nothing needs goes               reach      what is needed
     questions    diff       what differs between two roots       check      whether everything is there and whole
     for tests    testing    a store in memory
 

@@ -1,4 +1,4 @@
-"""Commits, branches, tags and reflogs: a real git repository. The only importer of pygit2.
+"""Commits, branches, tags and reflogs: a real git repository. Beside vcs.packing the only importer of pygit2.
 
 A commit's git tree holds `root`, the root digest in hexadecimal, and `config.json`, the OCI image config. Anything that
 can read git can read the history.
@@ -13,7 +13,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -77,13 +79,14 @@ class History:
     def __init__(self, path: Path, lock: Path) -> None:
         self._lock_path = lock
         self._locks_held = 0
-        with _translated():
+        self._pruned = 0
+        with translated():
             self._repo = pygit2.Repository(str(path))
 
     @classmethod
     def create(cls, path: Path, lock: Path) -> History:
         """Make an empty history whose first branch will be `main`."""
-        with _translated():
+        with translated():
             repo = pygit2.init_repository(str(path), bare=True, initial_head="main")
             repo.config["core.logAllRefUpdates"] = "always"
             repo.config["gc.auto"] = 0
@@ -103,7 +106,7 @@ class History:
         """Write a commit, durably; nothing refers to it yet."""
         if "\0" in message:
             raise BadInput("a commit message cannot contain NUL")
-        with _translated():
+        with translated():
             signature = _signature(author)
             text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
             builder = self._repo.TreeBuilder()
@@ -121,16 +124,18 @@ class History:
         """
         if not pygit2.reference_is_valid_name(ref):
             raise InvalidName(f"{_short(ref)!r} cannot be a name: see git-check-ref-format(1)", name=_short(ref))
-        with _translated(), self.locked():
+        with translated(), self.locked():
             current = self.target(ref)
             if current != expected and not force:
                 raise Conflict(_moved(ref, current, expected), ref=ref, expected=expected, found=current)
+            if new not in self._repo:
+                raise NotFound(f"commit {new[:12]} is not there any more", revision=new)
             self._repo.set_ident(_clean(author.name), _clean(author.email))
             self._set(ref, current, new, reason)
 
     def delete(self, ref: str) -> CommitId:
         """Remove a ref; returns the commit it named. NotFound if there is none."""
-        with _translated(), self.locked():
+        with translated(), self.locked():
             current = self.target(ref)
             if current is None:
                 raise NotFound(f"no {_kind(ref)} {_short(ref)!r}", name=_short(ref))
@@ -148,7 +153,7 @@ class History:
         if message is None:
             self.move(ref, commit, None, f"tag {name}", author, force=force)
             return
-        with _translated(), self.locked():
+        with translated(), self.locked():
             tagger = _signature(author)
             lines = f"object {commit}\ntype commit\ntag {name}\n".encode()
             stamp = (
@@ -166,11 +171,16 @@ class History:
         with contextlib.ExitStack() as stack:
             if not self._locks_held:
                 stack.enter_context(flocked(self._lock_path, fcntl.LOCK_EX))
+                self._forget_pruned()
             self._locks_held += 1
             try:
                 yield
             finally:
                 self._locks_held -= 1
+
+    def note_pruning(self) -> None:
+        """Let every process know that objects were removed. The caller holds the lock."""
+        os.utime(self._lock_path, ns=(time.time_ns(),) * 2)
 
     # -- reading
 
@@ -184,7 +194,7 @@ class History:
     def refs(self, prefix: str) -> dict[str, CommitId]:
         """The refs below a prefix ("refs/heads/"), without it, sorted, each peeled to its commit."""
         found = {}
-        with _translated():
+        with translated():
             for ref in self._repo.references.iterator():
                 if ref.name.startswith(prefix) and ref.type == ReferenceType.DIRECT:
                     found[ref.name[len(prefix) :]] = CommitId(str(ref.peel(pygit2.Commit).id))
@@ -226,13 +236,26 @@ class History:
             raise Corrupt(f"commit {commit}: config.json is not an object", commit=commit)
         return value
 
+    def parts(self, commit: str) -> list[str]:
+        """The ids of the git objects that a commit consists of: itself, its tree, the files in it; the last is the one
+        that cannot be read, if there is one."""
+        found = [commit]
+        with contextlib.suppress(TreeringError), translated():
+            tree_id = str(self._commit(commit).tree_id)
+            found.append(tree_id)
+            tree = cast(pygit2.Tree, self._repo[tree_id])
+            for item in tree:
+                found.append(str(item.id))
+                self._repo.read(item.id)
+        return found
+
     def log(
         self, start: list[CommitId], limit: int | None = None, hide: Sequence[CommitId] = ()
     ) -> Iterator[CommitInfo]:
         """Commits reachable from `start` and not from `hide`, newest first, children before parents."""
         if not start:
             return
-        with _translated():
+        with translated():
             walker = self._repo.walk(start[0], SortMode.TOPOLOGICAL | SortMode.TIME)
             for more in start[1:]:
                 walker.push(more)
@@ -243,7 +266,7 @@ class History:
 
     def commit_ids(self) -> list[CommitId]:
         """Every commit reachable from a ref, newest first."""
-        with _translated():
+        with translated():
             walker = self._repo.walk(None, SortMode.TOPOLOGICAL | SortMode.TIME)
             for commit in set(self.refs("refs/").values()):
                 walker.push(commit)
@@ -257,7 +280,7 @@ class History:
         """Where a ref (full name) pointed, newest first. NotFound if there is no such ref."""
         if self.target(ref) is None:
             raise NotFound(f"no {_kind(ref)} {_short(ref)!r}", name=_short(ref))
-        with _translated():
+        with translated():
             return [
                 RefChange(
                     index, _id(entry.oid_old), cast(CommitId, _id(entry.oid_new)), entry.committer.name,
@@ -278,9 +301,18 @@ class History:
 
     # -- details
 
+    def _forget_pruned(self) -> None:
+        """If objects were removed since, forget what was read. libgit2 does not write an object that it believes to be
+        there, in a pack that is open though it was deleted, say; nor does it refuse to point a ref at one."""
+        pruned = self._lock_path.stat().st_mtime_ns
+        if pruned != self._pruned:
+            self._repo.free()
+            self._pruned = pruned
+
     def _commit(self, commit: str) -> pygit2.Commit:
         try:
-            found = self._repo.get(commit)
+            with translated():
+                found = self._repo.get(commit)
         except ValueError:
             found = None
         if not isinstance(found, pygit2.Commit):
@@ -289,7 +321,7 @@ class History:
 
     def _blob(self, commit: pygit2.Commit, name: str) -> bytes:
         try:
-            with _translated():
+            with translated():
                 return cast(pygit2.Blob, commit.tree[name]).data
         except KeyError:
             raise Missing(f"commit {commit.id} has no {name}", commit=str(commit.id)) from None
@@ -337,7 +369,8 @@ class History:
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """Turn libgit2's refusals into ours: full disks, missing permissions, a damaged repository."""
     try:
         yield
     except TreeringError:

@@ -13,20 +13,20 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from heapq import merge
 from pathlib import Path
 
 from vcs.layers.format import SUFFIX, Place
 from vcs.layers.reader import LayerReader
 from vcs.model import LayerId
 
-_VERSION = 2
-_SCHEMA = (
+VERSION = 2
+TABLES = (
     # AUTOINCREMENT: a number is never given to a second layer, since readers cache blocks by it.
     "CREATE TABLE layers (id INTEGER PRIMARY KEY AUTOINCREMENT, name BLOB NOT NULL UNIQUE, size INTEGER NOT NULL,"
     " doomed INTEGER NOT NULL DEFAULT 0)",
     "CREATE TABLE objects (digest BLOB PRIMARY KEY, layer INTEGER NOT NULL, block INTEGER NOT NULL,"
     " start INTEGER NOT NULL, length INTEGER NOT NULL) WITHOUT ROWID",
-    f"PRAGMA user_version = {_VERSION}",
 )
 _INSERT_LAYER = "INSERT INTO layers (name, size) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET doomed = 0"
 _INSERT = (
@@ -34,6 +34,9 @@ _INSERT = (
     " SET layer = excluded.layer, block = excluded.block, start = excluded.start, length = excluded.length"
     " WHERE (SELECT doomed FROM layers WHERE id = objects.layer)"
 )
+_DOOMED = "SELECT id FROM layers WHERE doomed"
+_DOOMED_OBJECTS = f"SELECT {{}} FROM objects WHERE layer IN ({_DOOMED})"
+_READ_TABLES = "SELECT sql FROM sqlite_schema"
 _BUSY_SECONDS = 60
 
 
@@ -54,6 +57,7 @@ class Index:
         self._path = path
         self._layers = layers
         self._db = self._connect()
+        self._inode = path.stat().st_ino
         self._names: dict[int, LayerId] = {}
         self._unwritten: dict[bytes, Location] = {}
         self.refresh()
@@ -97,14 +101,50 @@ class Index:
             self._db.execute("UPDATE layers SET doomed = 0 WHERE doomed")
             self._db.executemany("UPDATE layers SET doomed = 1 WHERE name = ?", ((name,) for name in names))
 
-    def remove_doomed(self, dispose: Callable[[list[LayerId]], None]) -> list[LayerId]:
-        """Forget the doomed layers. `dispose` takes their files away while nobody else can change the index."""
+    def spare(self, names: Iterable[LayerId]) -> None:
+        """Make these layers not doomed, and leave the others as they are: a writer may have revived one meanwhile."""
         with self._transaction():
+            self._db.executemany("UPDATE layers SET doomed = 0 WHERE name = ?", ((name,) for name in names))
+
+    def doomed_objects(self) -> Iterator[bytes]:
+        """The digest of every object that is found in a doomed layer."""
+        for (digest,) in self._db.execute(_DOOMED_OBJECTS.format("digest")):
+            yield digest
+
+    def remove_doomed(
+        self, dispose: Callable[[list[LayerId]], None], is_needed: Callable[[bytes], bool] | None = None
+    ) -> tuple[list[LayerId], int]:
+        """Forget the doomed layers; returns them, and how many objects went with them. `dispose` takes their files
+        away while nobody else can change the index.
+
+        A layer in which an object is found that `is_needed` is spared instead.
+        """
+        with self._transaction():
+            if is_needed is not None:
+                rows = self._db.execute(_DOOMED_OBJECTS.format("digest, layer"))
+                spared = {layer for digest, layer in rows if is_needed(digest)}
+                self._db.executemany("UPDATE layers SET doomed = 0 WHERE id = ?", ((layer,) for layer in spared))
             names = [LayerId(name) for (name,) in self._db.execute("SELECT name FROM layers WHERE doomed")]
-            dispose(names)
-            self._db.execute("DELETE FROM objects WHERE layer IN (SELECT id FROM layers WHERE doomed)")
-            self._db.execute("DELETE FROM layers WHERE doomed")
-        return names
+            objects = 0
+            if names:
+                objects = self._db.execute(f"DELETE FROM objects WHERE layer IN ({_DOOMED})").rowcount
+                self._db.execute("DELETE FROM layers WHERE doomed")
+                dispose(names)  # last, so that a full disk is noticed before
+        return names, objects
+
+    def rows(self) -> Iterator[tuple[bytes, int, int, int]]:
+        """Every indexed object, sorted: digest, layer (the index's number), block, length."""
+        yield from self._db.execute("SELECT digest, layer, block, length FROM objects ORDER BY digest")
+
+    def numbers(self) -> dict[int, LayerId]:
+        """The index's number of every layer, in the order in which they came."""
+        return {number: LayerId(name) for number, name in self._db.execute("SELECT id, name FROM layers ORDER BY id")}
+
+    def is_current(self) -> bool:
+        """Whether this is still the index that others open: not if it was deleted or made anew meanwhile."""
+        with contextlib.suppress(FileNotFoundError):
+            return self._path.stat().st_ino == self._inode
+        return False
 
     def layers(self) -> dict[LayerId, int]:
         """Every indexed layer and its size in bytes."""
@@ -114,6 +154,21 @@ class Index:
         """The digest of every indexed object."""
         for (digest,) in self._db.execute("SELECT digest FROM objects"):
             yield digest
+
+    def lengths(self) -> Iterator[tuple[bytes, int]]:
+        """Every object that can be found and its length in bytes, sorted by digest."""
+        rows = self._db.execute("SELECT digest, length FROM objects ORDER BY digest")
+        return merge(rows, sorted((digest, place.length) for digest, place in self._unwritten.items()))
+
+    def objects_of(self, name: LayerId) -> Iterator[tuple[bytes, Location]]:
+        """The objects that are listed in one layer, sorted by place. Reads the whole index."""
+        rows = self._db.execute(
+            "SELECT digest, layer, block, start, length FROM objects"
+            " WHERE layer = (SELECT id FROM layers WHERE name = ?) ORDER BY block, start",
+            (name,),
+        )
+        for digest, *place in rows:
+            yield digest, Location(*place)
 
     def add(self, name: LayerId, size: int, places: Iterable[Place], publish: Callable[[], None] | None = None) -> None:
         """Index a layer, again if it is indexed already; an object that is in another layer stays there.
@@ -167,8 +222,8 @@ class Index:
             db.execute("PRAGMA synchronous = NORMAL")
             if self._version(db) == 0:
                 self._create(db)
-            if self._version(db) != _VERSION:
-                raise sqlite3.DatabaseError("an index of another version")
+            if self._version(db) != VERSION or not set(TABLES) <= {sql for (sql,) in db.execute(_READ_TABLES)}:
+                raise sqlite3.DatabaseError("an index of another version, or damaged")
         except BaseException:
             db.close()
             raise
@@ -182,7 +237,7 @@ class Index:
     def _create(cls, db: sqlite3.Connection) -> None:
         db.execute("BEGIN IMMEDIATE")
         if cls._version(db) == 0:  # else another process was first
-            for statement in _SCHEMA:
+            for statement in (*TABLES, f"PRAGMA user_version = {VERSION}"):
                 db.execute(statement)
         db.execute("COMMIT")
 

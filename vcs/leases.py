@@ -71,10 +71,10 @@ class Leased:
     commits: set[CommitId] = field(default_factory=set)
 
 
-def read_leases(directory: Path) -> Leased:
+def read_leases(directory: Path, *, remove_dead: bool = True) -> Leased:
     """What living processes rely on now. Leases of dead ones are removed."""
     found = Leased()
-    for path in directory.iterdir():
+    for path in directory.glob("*"):
         try:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -82,7 +82,7 @@ def read_leases(directory: Path) -> Leased:
         try:
             if _is_held(fd):
                 _read(fd, found)
-            else:
+            elif remove_dead:
                 path.unlink(missing_ok=True)
         finally:
             os.close(fd)
