@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.support.small_nodes import shrink_nodes
 from vcs.importer import import_directory
@@ -18,6 +19,7 @@ from vcs.links import NO_TREE, LinkGroups, PendingTree, Recount, group_id, linke
 from vcs.model import EMPTY_FILE, Entry, Link, RootId, Tree
 from vcs.snapshot import Snapshot
 from vcs.testing import MemoryStore
+from vcs.tree_edit import edit_tree
 from vcs.trees import write_root
 
 Spec = dict[str, "Spec | int | None"]
@@ -125,6 +127,22 @@ def test_relink_without_changes_gives_the_same_root() -> None:
     store = MemoryStore()
     root = built(store, {"a": 1, "b": {"c": 1}})
     assert relink(store, store, root.root, set(members(root))) is root.root
+
+
+def test_relink_in_a_large_directory_writes_the_nodes_of_the_group() -> None:
+    store = MemoryStore()
+    spec: Spec = {f"f{number:05}": None for number in range(20_000)}
+    root = built(store, {"d": spec | {"f00010": 1, "f10000": 1, "gone": 1}})
+    whole = root.lookup(b"d")
+    assert isinstance(whole.content, Tree)
+    tree = edit_tree(store, root.directory(whole), whole.content, {b"gone": None})
+    before = len(store.objects)
+    changed = relink(store, store, replace(whole, content=tree), set(members(root)))
+    assert len(store.objects) - before <= 2 * 3, "the paths of two names"
+    assert {entry.name: entry.link.count for entry in linked_entries(store, changed) if entry.link} == {
+        b"f00010": 2,
+        b"f10000": 2,
+    }
 
 
 def test_depth_is_not_limited_by_pythons_stack() -> None:
