@@ -14,12 +14,15 @@ import select
 import socket
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fusefs import mounting
 from fusefs.rundir import RunDirectory
 from vcs import errors
 from vcs.errors import StoreError, TreeringError
+
+if TYPE_CHECKING:
+    from vcs.model import RootId
 
 _ATTEMPTS = 5
 _START_SECONDS = 60.0
@@ -98,6 +101,23 @@ class Service:
         if reply is not None:
             del reply["ok"]
         return reply
+
+    @staticmethod
+    def roots(store: Path) -> set[RootId]:
+        """The roots that are being read through the mount, or may be: the kernel knows files of them. Empty if no
+        service runs. StoreError if the service does not say; NotAStore."""
+        places = RunDirectory(store)
+        for _ in range(_ATTEMPTS):
+            connection = places.connect()
+            if connection is None:
+                return set()
+            with connection:
+                reply = _ask(connection, {"do": "roots"})
+            if reply is not None:  # else it was just leaving
+                from vcs.model import RootId  # 9 ms, and only gc asks
+
+                return {RootId(bytes.fromhex(root)) for root in reply["roots"]}
+        raise StoreError(f"the service of {store} does not say what is read through it", log=str(places.log))
 
     @staticmethod
     def stop(store: Path, force: bool = False) -> bool:

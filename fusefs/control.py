@@ -5,6 +5,7 @@ Clients write a JSON object a line and are answered by one:
     {"do": "lease"}                  {"ok": true, "mountpoint": ..., "device": ..., "pid": ...}
                                      in use for as long as this connection is open
     {"do": "status"}                 {"ok": true, ...}: see Status
+    {"do": "roots"}                  {"ok": true, "roots": [...]}: those of which the kernel knows any file, hexadecimal
     {"do": "stop", "force": false}   {"ok": true, "pid": ...} once unmounted; the connection closes with the process
                                      {"ok": false, "kind": "Conflict", "message": ...} if it is in use
 
@@ -24,7 +25,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -32,10 +33,12 @@ from fusefs import mounting
 from fusefs.mounting import Mount
 from fusefs.rundir import RunDirectory
 from vcs.errors import TreeringError
+from vcs.model import RootId
 
 _log = logging.getLogger(__name__)
 
 _LINE_LIMIT = 4096
+_SEND_SECONDS = 5.0
 _FINISH = b"\xff"
 """No signal has this number."""
 
@@ -80,14 +83,16 @@ class Control:
         lock: int,
         idle_seconds: float,
         counters: Callable[[], Counters],
+        roots: Callable[[], Sequence[RootId]],
     ) -> None:
-        """`lock` is the descriptor of service.lock, flocked; it is closed when the mount is gone. `counters` is
-        called from the control's thread."""
+        """`lock` is the descriptor of service.lock, flocked; it is closed when the mount is gone. `counters` and
+        `roots` are called from the control's thread."""
         self._places = places
         self._mounted = mounted
         self._lock = lock
         self._idle_seconds = idle_seconds
         self._counters = counters
+        self._roots = roots
         self._seen = 0
         self._active = time.monotonic()
         self._leases: set[socket.socket] = set()
@@ -238,6 +243,8 @@ class Control:
             return self._lease(connection)
         if what == "status":
             return {"ok": True, **asdict(self._status())}
+        if what == "roots":
+            return {"ok": True, "roots": [root.hex() for root in self._roots()]}
         if what == "stop":
             return self._stop(bool(request.get("force")))
         return _refusal("BadInput", f"unknown request {what!r}")
@@ -288,8 +295,11 @@ def _refusal(kind: str, message: str) -> dict[str, Any]:
 
 
 def _sent(connection: socket.socket, reply: dict[str, Any]) -> bool:
-    line = json.dumps(reply).encode() + b"\n"
+    """Whether the client took it. One that does not read is not waited for, longer than a long reply takes."""
+    connection.settimeout(_SEND_SECONDS)
     try:
-        return connection.send(line) == len(line)
+        connection.sendall(json.dumps(reply).encode() + b"\n")
     except OSError:
         return False
+    connection.setblocking(False)
+    return True

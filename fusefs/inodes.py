@@ -81,6 +81,11 @@ class Table:
             number = self.ranges[root] = self.take(names + 1)
         return number
 
+    def roots(self) -> list[RootId]:
+        """The roots of which the kernel knows any file: it keeps the directories above one that it knows, up to the
+        root's. May be called from another thread."""
+        return [root for root, number in list(self.ranges.items()) if number in self.nodes]
+
     def add(self, node: Node) -> None:
         """Enter a node, without references yet."""
         self.nodes[node.number] = node

@@ -80,7 +80,7 @@ def serve(options: Options) -> None:
     session.negotiate()
     nodes = filesystem.table.nodes
     counters = lambda: Counters(session.served, len(nodes), ahead.given)  # noqa: E731
-    control = Control(places, mounted, lock, options.idle_seconds, counters)
+    control = Control(places, mounted, lock, options.idle_seconds, counters, filesystem.table.roots)
     # A handler in Python would not run before the next message, if the signal came just before the loop waits for it.
     signal.set_wakeup_fd(control.signals_to())
     for number in (signal.SIGTERM, signal.SIGINT):

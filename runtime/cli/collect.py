@@ -1,0 +1,126 @@
+"""gc."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from runtime.cli.invocation import Invocation
+from runtime.cli.options import dry_run_option, verb
+from runtime.cli.output import count_text, message, size_text
+from runtime.cli.quoting import safe
+
+if TYPE_CHECKING:
+    from vcs.collect import Collected
+
+DEFAULT_EXPIRE = "30d"
+_SPAN = re.compile(r"(\d+)([hdw])")
+_SECONDS = {"h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+class Expiry(click.ParamType):
+    """A time in the past: seconds since 1970."""
+
+    name = "TIME"
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """From `now`, `never`, an age (`12h`, `30d`, `2w`) or a date."""
+        if not isinstance(value, str):
+            return value
+        if value == "never":
+            return 0.0
+        if value == "now":
+            return float("inf")
+        if span := _SPAN.fullmatch(value):
+            return time.time() - int(span[1]) * _SECONDS[span[2]]
+        try:
+            return datetime.fromisoformat(value).timestamp()
+        except ValueError:
+            self.fail(f"{value!r} is no age (12h, 30d, 2w), no date (2026-01-31), and neither 'now' nor 'never'")
+
+
+@verb("gc", data=True)
+@click.option("--expire", type=Expiry(), metavar="TIME", default=DEFAULT_EXPIRE, show_default=True,
+              help="How old a reflog's entries get: 12h, 30d, 2w, a date, now or never.")  # fmt: skip
+@click.option("--repack", is_flag=True, help="Write everything anew, as small as is reasonable. Takes long.")
+@dry_run_option
+def gc(invocation: Invocation, expire: float, repack: bool, dry_run: bool) -> int:
+    """Remove what nothing needs any more.
+
+    Kept is what branches, tags and containers reach, what a reflog's entry younger than --expire names (so that a
+    branch which was moved or deleted by mistake can be found again), and what is being read through the mount. Older
+    entries are removed from the reflogs. Half-empty files are rewritten, and small ones merged.
+
+    Other commands, containers and mounts go on meanwhile. The exit code is 1 if something damaged was found and left.
+
+    \b
+    Example:
+      treering gc --dry-run
+      treering gc
+      treering gc --expire now
+      treering gc --repack
+    """
+    from fusefs.client import Service
+    from runtime.cli.progress import Progress
+    from vcs.collect import collect
+
+    strategy = None
+    if repack:
+        from vcs.collect.repack import Repack
+
+        strategy = Repack()
+    store = invocation.store
+    with Progress("Collecting") as progress:
+        done = collect(
+            store,
+            since=expire,
+            roots=lambda: Service.roots(store.path),
+            strategy=strategy,
+            dry_run=dry_run,
+            progress=lambda what, done, total: progress.update(done, None, total, what),
+        )
+    _tell(invocation, done, dry_run)
+    return 1 if done.problems else 0
+
+
+def _tell(invocation: Invocation, done: Collected, dry_run: bool) -> None:
+    for problem in done.problems:
+        message(f"damaged: {safe(problem)}")
+    if not invocation.output.is_table:
+        invocation.output.value(
+            {
+                "dry_run": dry_run,
+                "freed": done.freed,
+                "layers": done.layers,
+                "rewritten": done.rewritten,
+                "written": done.written,
+                "objects": done.objects,
+                "commits": done.commits,
+                "reflog_entries": done.reflog_entries,
+                "in_use": done.in_use,
+                "problems": list(done.problems),
+            }
+        )
+        return
+    parts = [
+        count_text(done.commits, "commit"),
+        count_text(done.objects, "object"),
+        count_text(done.reflog_entries, "reflog entry", "reflog entries"),
+    ]
+    layers = f"{count_text(done.layers - done.rewritten, 'layer')} removed, {done.rewritten:,} rewritten"
+    verb = "Would free about" if dry_run else "Freed"
+    message(f"{verb} {_amount(done.freed)}: {', '.join(parts)}; {layers}")
+    if done.in_use:
+        message(f"{count_text(done.in_use, 'layer')} stay until the commands that use them now are done")
+
+
+def _amount(size: int) -> str:
+    """What was freed; rewriting a little may also have taken a little."""
+    return f"-{size_text(-size)}" if size < 0 else size_text(size)
+
+
+VERBS: dict[str, click.Command] = {"gc": gc}
