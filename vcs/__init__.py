@@ -17,7 +17,7 @@
     the disk     durable    what survives a power cut            locks      what a killed process cannot leave behind
                  leases     what running writers rely on, so that gc does not remove it
     garbage      collect/   what nothing needs goes               reach      what is needed
-    questions    diff       what differs between two roots       check      whether everything is there and whole
+    questions    diff       what differs between two roots       check/     whether everything is there and whole
     for tests    testing    a store in memory
 
 One rule: a module here never prints, never reads the environment and never exits.

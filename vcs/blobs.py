@@ -108,14 +108,15 @@ def write_list(sink: Sink, items: list[ListItem]) -> bytes:
     """Write a chunk list, split into nodes where it is long; returns the digest of its top node."""
     leaf = True
     while True:
-        parts = split(items, _item_key)
+        parts = split(items, item_key)
         nodes = [ListItem(sum(i.length for i in p), sink.put_tree(encode_list(p, leaf))) for p in parts]
         if len(nodes) == 1:
             return nodes[0].digest
         items, leaf = nodes, False
 
 
-def _item_key(item: ListItem) -> bytes:
+def item_key(item: ListItem) -> bytes:
+    """What a chunk list is cut by."""
     return item.digest + item.length.to_bytes(8, "little")
 
 

@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from heapq import merge
 from pathlib import Path
+from typing import Any
 
+from vcs.errors import Corrupt, Damaged, TreeringError
 from vcs.layers.format import SUFFIX, Place
 from vcs.layers.reader import LayerReader
 from vcs.model import LayerId
@@ -28,7 +30,9 @@ TABLES = (
     "CREATE TABLE objects (digest BLOB PRIMARY KEY, layer INTEGER NOT NULL, block INTEGER NOT NULL,"
     " start INTEGER NOT NULL, length INTEGER NOT NULL) WITHOUT ROWID",
 )
-_INSERT_LAYER = "INSERT INTO layers (name, size) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET doomed = 0"
+_INSERT_LAYER = (
+    "INSERT INTO layers (name, size) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET doomed = 0, size = excluded.size"
+)
 _INSERT = (
     "INSERT INTO objects VALUES (?, ?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE"
     " SET layer = excluded.layer, block = excluded.block, start = excluded.start, length = excluded.length"
@@ -56,11 +60,16 @@ class Index:
     def __init__(self, path: Path, layers: Path) -> None:
         self._path = path
         self._layers = layers
-        self._db = self._connect()
-        self._inode = path.stat().st_ino
         self._names: dict[int, LayerId] = {}
         self._unwritten: dict[bytes, Location] = {}
-        self.refresh()
+        self._db = self._connect()
+        try:
+            self.refresh()
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            self._remake()
+        self._inode = path.stat().st_ino
 
     def close(self) -> None:
         """Close the database; the last one to close folds the write-ahead log into it."""
@@ -68,14 +77,11 @@ class Index:
 
     def find(self, digest: bytes) -> Location | None:
         """Where an object lies, None if no layer that is indexed has it."""
-        row = self._db.execute("SELECT layer, block, start, length FROM objects WHERE digest = ?", (digest,)).fetchone()
+        row = self._one("SELECT layer, block, start, length FROM objects WHERE digest = ?", digest)
         return Location(*row) if row else self._unwritten.get(digest)
 
     def __contains__(self, digest: bytes) -> bool:
-        return (
-            digest in self._unwritten
-            or self._db.execute("SELECT 1 FROM objects WHERE digest = ?", (digest,)).fetchone() is not None
-        )
+        return digest in self._unwritten or self._one("SELECT 1 FROM objects WHERE digest = ?", digest) is not None
 
     def is_empty(self) -> bool:
         return self._db.execute("SELECT 1 FROM layers LIMIT 1").fetchone() is None
@@ -83,7 +89,7 @@ class Index:
     def layer_name(self, number: int) -> LayerId:
         """The layer that a Location means. FileNotFoundError if gc has removed it since."""
         if number not in self._names:
-            row = self._db.execute("SELECT name FROM layers WHERE id = ?", (number,)).fetchone()
+            row = self._one("SELECT name FROM layers WHERE id = ?", number)
             if row is None:
                 raise FileNotFoundError(errno.ENOENT, "a layer that was removed just now")
             self._names[number] = LayerId(row[0])
@@ -91,7 +97,7 @@ class Index:
 
     def is_doomed(self, number: int) -> bool:
         """Whether gc is about to remove a layer, or has: what is in it must not be relied on."""
-        row = self._db.execute("SELECT doomed FROM layers WHERE id = ?", (number,)).fetchone()
+        row = self._one("SELECT doomed FROM layers WHERE id = ?", number)
         return bool(row[0]) if row else number >= 0
 
     def doom(self, names: Iterable[LayerId]) -> None:
@@ -200,6 +206,61 @@ class Index:
                 self._remember(name)
         return True
 
+    def rebuild(self) -> None:
+        """Make the index anew from the layers' footers. Other processes that have it open may go on.
+
+        What it says of a layer whose footer cannot be read stays: nothing else knows where that layer's objects are.
+        """
+        try:
+            is_sound = self._db.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",)
+        except sqlite3.DatabaseError:
+            is_sound = False
+        if is_sound:
+            with self._transaction():
+                self._refill()
+        else:
+            self._remake()
+
+    def _refill(self) -> None:
+        present, readable = self._present(), set()
+        for name in present:
+            with contextlib.suppress(OSError, TreeringError):
+                LayerReader(self._layers / (name.hex() + SUFFIX)).close()
+                readable.add(name)
+        for name, number in self._db.execute("SELECT name, id FROM layers").fetchall():
+            if name in readable or name not in present:
+                self._db.execute("DELETE FROM objects WHERE layer = ?", (number,))
+            if name not in present:
+                self._db.execute("DELETE FROM layers WHERE id = ?", (number,))
+        self._db.execute("DELETE FROM objects WHERE layer NOT IN (SELECT id FROM layers)")
+        kept = self._db.execute("SELECT * FROM objects").fetchall()
+        self._db.execute("DELETE FROM objects")
+        for name in sorted(readable):
+            self._add_file(name)
+        self._db.executemany("INSERT OR IGNORE INTO objects VALUES (?, ?, ?, ?, ?)", kept)
+        numbers = [row[0] for row in self._db.execute("SELECT seq FROM sqlite_sequence UNION SELECT id FROM layers")]
+        self._db.execute("DELETE FROM sqlite_sequence")
+        highest = max((number for number in numbers if isinstance(number, int)), default=0)
+        self._db.execute("INSERT INTO sqlite_sequence VALUES ('layers', ?)", (highest,))
+
+    def _remake(self) -> None:
+        """A new file. Processes that have the old one open keep it, which is deleted, until they end."""
+        self._db.close()
+        self._discard()
+        self._db = self._open()
+        self._names.clear()
+        self.refresh()
+
+    def _one(self, query: str, value: bytes | int) -> tuple[Any, ...] | None:
+        """One row. Corrupt if the database is damaged; that costs nothing here, where thousands a second are asked."""
+        try:
+            row: tuple[Any, ...] | None = self._db.execute(query, (value,)).fetchone()
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            raise Corrupt(f"the index is damaged: {error}", index=str(self._path)) from error
+        return row
+
     def _present(self) -> set[LayerId]:
         names = (entry.name for entry in os.scandir(self._layers) if entry.name.endswith(SUFFIX))
         return {LayerId(bytes.fromhex(name[: -len(SUFFIX)])) for name in names}
@@ -211,9 +272,12 @@ class Index:
             raise  # locked, not permitted or no space: nothing that would be better with a new one
         except sqlite3.DatabaseError:
             # Not a database, or of another version: it is derived, so it is made anew.
-            for suffix in ("", "-wal", "-shm"):
-                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+            self._discard()
             return self._open()
+
+    def _discard(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
@@ -254,8 +318,8 @@ class Index:
     def _add_file(self, name: LayerId) -> None:
         try:
             reader = LayerReader(self._layers / (name.hex() + SUFFIX))
-        except FileNotFoundError:
-            return
+        except (FileNotFoundError, Damaged):
+            return  # a damaged layer must not keep the others from being read; fsck tells of it
         try:
             self._add(name, reader.size, reader.footer().places())
         finally:

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 from vcs.durable import replace_file, sync_directory
 from vcs.encoding import digest as digest_of
-from vcs.errors import AlreadyExists, Conflict, Denied, NoSpace, NotAStore, UnknownFormat
+from vcs.errors import AlreadyExists, Conflict, Corrupt, Denied, NoSpace, NotAStore, UnknownFormat
 from vcs.index import Index
 from vcs.layers.compression import FAST, Compression
 from vcs.layers.format import KIND_CHUNKS, KIND_TREES, SUFFIX, Place
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from vcs.history import Author, History
 
 FORMAT = 1
-_FORMAT_LINE = "treering store"
+FORMAT_LINE = b"treering store %d\n" % FORMAT
 _CACHE_BYTES = 24 << 20
 _DIRECTORIES = ("layers", "locks", "leases", "caches", "containers", "run")
 
@@ -82,7 +82,7 @@ class Store:
             History.create(path / "history.git", path / "locks" / "refs").close()
             # The format file makes it a store, so it comes last, and after everything else is on the disk.
             os.sync()
-            replace_file(path / "format", f"{_FORMAT_LINE} {FORMAT}\n".encode())
+            replace_file(path / "format", FORMAT_LINE)
             sync_directory(path.parent)
         return cls.open(path)
 
@@ -291,7 +291,7 @@ def check_format(path: Path) -> None:
     except (FileNotFoundError, NotADirectoryError):
         raise NotAStore(f"{path} is not a store", path=str(path)) from None
     words = line.decode("ascii", "replace").split()
-    if words[:2] != _FORMAT_LINE.split() or len(words) != 3 or not words[2].isdecimal():
+    if words[:2] != ["treering", "store"] or len(words) != 3 or not words[2].isdecimal():
         raise NotAStore(f"{path} is not a store: its format file is not one of ours", path=str(path))
     if int(words[2]) != FORMAT:
         raise UnknownFormat(
@@ -319,3 +319,5 @@ def translated(what: str) -> Iterator[None]:
         if "locked" in text:
             raise Conflict(f"{what}: another process has held the index for a minute") from error
         raise Denied(f"{what}: {text}") from error
+    except sqlite3.DatabaseError as error:
+        raise Corrupt(f"{what}: the index is damaged: {error}", index="") from error

@@ -64,7 +64,7 @@ def test_a_clean_store_is_counted(store: Store) -> None:
     assert report.problems == []
     assert (report.commits, report.trees) == (2, 3)
     assert report.unreachable == 0
-    assert set(seen) == {"layers", "commits", "chunks"}
+    assert set(seen) == {"layers", "commits"}
     assert report.bytes_read < 4_000_000
 
 

@@ -1,0 +1,164 @@
+"""Checking a store: what is there has its digest, what is needed is there, and all of it agrees.
+
+    report     problems, and what of them can be restored
+    index      the index against the layers                     layers   their tables, or every byte of them
+    history    git's files: objects, refs, reflogs, settings
+    graph      commits, roots, trees, chunk lists               shape    where large ones are cut
+    indexed    what the index has, in memory                    naming   which commits and paths need what is damaged
+
+A quick check reads everything but the chunks, which it only looks for in the index: what a bad disk did to the content
+of files is not noticed. With `read_data`, every byte of every layer is read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+from vcs.check.graph import Graph
+from vcs.check.history import Refs, check_history
+from vcs.check.index import check_index
+from vcs.check.indexed import Indexed
+from vcs.check.layers import Layers
+from vcs.check.naming import name_faults
+from vcs.check.report import Problem, Progress, Report
+from vcs.errors import NotAStore, TreeringError
+from vcs.model import CommitId, RootId
+from vcs.snapshot import CommitInfo
+from vcs.store import FORMAT_LINE, Store, check_format
+
+__all__ = ["Problem", "Progress", "Report", "check", "check_index", "examine"]
+
+
+def examine(path: Path, progress: Progress | None = None, *, read_data: bool = True) -> Report:
+    """Check the store at `path`, which must not be open in this process: opening mends what of an index it can."""
+    before = Report()
+    _check_format(path, before)
+    before.problems += check_index(path / "index.db", path / "layers")
+    with Store(path) as store:
+        report = _Check(store, read_data, progress).run()
+    report.problems[:0] = before.problems
+    return report
+
+
+def check(store: Store, progress: Progress | None = None, *, read_data: bool = True) -> Report:
+    """Check a store that is open."""
+    before = check_index(store.path / "index.db", store.path / "layers", is_open=True)
+    report = _Check(store, read_data, progress).run()
+    report.problems[:0] = before
+    return report
+
+
+def _check_format(path: Path, report: Report) -> None:
+    """UnknownFormat, and NotAStore where nothing else looks like a store, as for whoever opens it."""
+    try:
+        check_format(path)
+    except NotAStore:
+        if not all((path / name).exists() for name in ("format", "layers", "history.git")):
+            raise
+    if (path / "format").read_bytes() != FORMAT_LINE:
+        report.add("format", "the format file is damaged: it does not say what this is")
+
+
+class _Check:
+    def __init__(self, store: Store, read_data: bool, progress: Progress | None) -> None:
+        self._store = store
+        self._read_data = read_data
+        self._progress = progress or (lambda *_: None)
+        self._report = Report()
+        self._damaged: dict[bytes, str] = {}
+        self._layer_of: dict[bytes, str] = {}
+
+    def run(self) -> Report:
+        store, report = self._store, self._report
+        store.index.refresh()
+        indexed = Indexed(store.index.lengths())
+        self._check_layers()
+        refs = check_history(store.path / "history.git", report)
+        graph = Graph(store, indexed, self._damaged, report, self._progress)
+        roots = self._check_commits(self._tips(refs), graph)
+        if graph.faults:
+            name_faults(store, roots, graph.faults, report, self._layer_of)
+        report.unreachable = len(indexed) - indexed.seen
+        self._tell_garbage()
+        return report
+
+    def _check_layers(self) -> None:
+        """Learn which objects cannot be read where the index says that they are."""
+        index = self._store.index
+        for name, fault in Layers(self._store.path / "layers", self._read_data, self._report, self._progress).faults():
+            objects = fault.objects
+            if not fault.has_tables:
+                message = f"layer {name.hex()} cannot be read"
+                objects = {digest: f"object {digest.hex()}: {message}" for digest, _ in index.objects_of(name)}
+            for digest, message in objects.items():
+                place = index.find(digest)
+                if place is not None and index.layer_name(place.layer) == name:
+                    self._damaged[digest] = message
+                    self._layer_of[digest] = name.hex()
+
+    # -- commits
+
+    def _tips(self, refs: Refs) -> list[CommitId]:
+        """The commits that refs and reflogs name, peeled."""
+        found: dict[CommitId, None] = {}
+        for name, target in refs.targets.items():
+            try:
+                found[self._store.history.resolve(target)] = None
+            except TreeringError:
+                self._report.add("ref", f"{name} names {target}, which is not there", object=target)
+                self._report.refs.add(name)
+        for target in sorted(refs.logged - set(refs.targets.values())):
+            try:
+                found[self._store.history.resolve(target)] = None
+            except TreeringError:
+                self._report.add("ref", f"a reflog names {target}, which is not there", object=target)
+        return list(found)
+
+    def _check_commits(self, tips: list[CommitId], graph: Graph) -> list[tuple[CommitId, RootId]]:
+        """Check every commit that can be reached; returns those that could be read with their roots, newest first."""
+        order: TopologicalSorter[CommitId] = TopologicalSorter()
+        roots: dict[CommitId, RootId] = {}
+        todo, seen = list(tips), set(tips)
+        while todo:
+            commit = todo.pop()
+            order.add(commit)
+            info = self._read_commit(commit)
+            if info is None:
+                self._report.affected += 1
+                continue
+            roots[commit] = info.root
+            graph.check_root(info.root)
+            for parent in info.parents:
+                order.add(parent, commit)
+            fresh = [parent for parent in info.parents if parent not in seen]
+            todo += fresh
+            seen.update(fresh)
+        self._report.commits = len(seen)
+        for oid in sorted(self._report.git_lost - {problem.object for problem in self._report.problems}):
+            self._report.add("history", f"git object {oid} is damaged", object=oid)
+        return [(commit, roots[commit]) for commit in order.static_order() if commit in roots]
+
+    def _read_commit(self, commit: CommitId) -> CommitInfo | None:
+        history, lost = self._store.history, self._report.git_lost
+        info, message = None, ""
+        try:
+            info = history.info(commit)
+            history.config(commit)
+        except TreeringError as error:
+            message = str(error)
+        parts = history.parts(commit)
+        damaged = [oid for oid in parts if oid in lost]
+        if message and not damaged:
+            damaged = parts[-1:]  # the last that is named is the one that cannot be read
+            lost.update(damaged)
+        for oid in damaged:
+            self._report.add("history", message or f"git object {oid} is damaged", commit=commit, object=oid)
+        return info
+
+    def _tell_garbage(self) -> None:
+        garbage = Counter(self._layer_of[digest] for digest in self._damaged.keys() - self._report.lost)
+        for layer, count in garbage.items():
+            what = "an object that nothing needs is" if count == 1 else f"{count:,} objects that nothing needs are"
+            self._report.add("garbage", f"{what} damaged in layer {layer}", layer=layer)

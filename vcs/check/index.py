@@ -1,0 +1,138 @@
+"""The index against the layers' footers, row by row, as it is on the disk.
+
+To be run before the store is opened, since opening mends what it notices. The index is derived: nothing is lost with
+it. Layers that it does not know yet are no problem (a power cut may take its last transaction, and opening adds them);
+what it says and no layer does is one.
+
+Bytes of the file that SQLite does not use are not looked at. They hold nothing, and SQLite writes over them.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+from typing import TypeAlias
+
+from vcs.check.layers import layer_files
+from vcs.check.report import Problem
+from vcs.errors import TreeringError
+from vcs.index import TABLES, VERSION
+from vcs.layers.format import SUFFIX
+from vcs.layers.reader import LayerReader
+from vcs.model import LayerId
+
+_MAGIC = b"SQLite format 3\0"
+_AT_ONCE = 500_000
+"""Objects that are compared in one pass over the footers, by ranges of their digests: about 100 MB."""
+
+_Place: TypeAlias = tuple[int, int, int, int]
+"""The index's number of a layer, block, start, length."""
+
+
+def check_index(path: Path, layers: Path, *, is_open: bool = False) -> list[Problem]:
+    """What is wrong with the index at `path` of the layers in a directory. An index that is not there is not wrong.
+
+    `is_open`: this process has it open, so that the file must not be read but through SQLite (closing a file gives up
+    the process's locks on it: fcntl(2)).
+    """
+    if not path.exists() or not path.stat().st_size:
+        return []
+    messages = [] if is_open else list(_header_faults(path))
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as db:
+            if int(db.execute("PRAGMA user_version").fetchone()[0]) == VERSION or messages:
+                db.execute("BEGIN")  # everything below is as it was at one moment
+                messages += _faults(db, layers)
+            # else it was made by another version of the program, and opening makes it anew
+    except sqlite3.Error as error:
+        messages.append(f"it cannot be read: {error}")
+    return [Problem("index", f"the index is damaged (nothing is lost): {message}") for message in messages]
+
+
+def _header_faults(path: Path) -> Iterator[str]:
+    """The first bytes of the file (https://www.sqlite.org/fileformat.html, 1.3): all that have one right value."""
+    with path.open("rb") as file:
+        header = file.read(100)
+    fixed = {0: _MAGIC, 18: b"\2\2\0\x40\x20\x20", 44: _u32(4), 52: _u32(0) + _u32(1), 64: bytes(28)}
+    if any(header[at : at + len(value)] != value for at, value in fixed.items()):
+        yield "its header is not one that SQLite writes"
+    if header[24:28] != header[92:96] or not 3_000_000 <= int.from_bytes(header[96:100], "big") < 4_000_000:
+        yield "the counters in its header do not agree"
+
+
+def _u32(number: int) -> bytes:
+    return number.to_bytes(4, "big")
+
+
+def _faults(db: sqlite3.Connection, layers: Path) -> Iterator[str]:
+    schema = {sql for (sql,) in db.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")}
+    if not schema >= set(TABLES):
+        yield "its tables are not those of an index"
+        return
+    for (line,) in db.execute("PRAGMA integrity_check(3)"):
+        if line != "ok":
+            yield line
+    yield from _other_faults(db)
+    known = {LayerId(name): (number, size) for number, name, size in db.execute("SELECT id, name, size FROM layers")}
+    present = dict(layer_files(layers))
+    for name in known.keys() - present.keys():
+        yield f"it lists layer {bytes(name).hex()}, which is not there"
+    for name in known.keys() & present.keys():
+        if known[name][1] != present[name]:
+            yield f"it has another size for layer {name.hex()}"
+    yield from _row_faults(
+        db, {number: layers / (n.hex() + SUFFIX) for n, (number, _) in known.items() if n in present}
+    )
+
+
+def _other_faults(db: sqlite3.Connection) -> Iterator[str]:
+    """What is not about objects. The sequence keeps a number from being given to a second layer."""
+    (odd,) = db.execute("SELECT count(*) FROM layers WHERE doomed NOT IN (0, 1)").fetchone()
+    (highest,) = db.execute("SELECT coalesce(max(id), 0) FROM layers").fetchone()
+    sequence = db.execute("SELECT name, seq FROM sqlite_sequence").fetchall()
+    good = [(name, number) for name, number in sequence if name == "layers" and type(number) is int]
+    if odd or good != sequence or max((number for _, number in good), default=0) < highest:
+        yield "its list of layers has a row that makes no sense"
+
+
+def _row_faults(db: sqlite3.Connection, paths: dict[int, Path]) -> Iterator[str]:
+    """Compare the rows of objects with the footers of their layers. What cannot be read is told where layers are."""
+    unreadable: set[int] = set()
+    (total,) = db.execute("SELECT count(*) FROM objects").fetchone()
+    wrong = missing = 0
+    for low, high in _ranges(total // _AT_ONCE + 1):
+        expected = _expected(paths, unreadable, low, high)
+        rows = db.execute(
+            "SELECT digest, layer, block, start, length FROM objects WHERE digest >= ? AND digest < ?", (low, high)
+        )
+        for digest, *place in rows:
+            wrong += tuple(place) not in expected.pop(digest, ()) and place[0] not in unreadable
+        missing += len(expected)
+    if wrong:
+        yield f"{wrong:,} of its {total:,} rows do not fit the layers"
+    if missing:
+        yield f"{missing:,} objects of layers that it lists are not in it"
+
+
+def _ranges(parts: int) -> Iterator[tuple[bytes, bytes]]:
+    """All digests, in about so many ranges."""
+    bounds = [(65536 * part // parts).to_bytes(2, "big") for part in range(parts)]
+    yield from pairwise([*bounds, b"\xff" * 33])
+
+
+def _expected(paths: dict[int, Path], unreadable: set[int], low: bytes, high: bytes) -> dict[bytes, tuple[_Place, ...]]:
+    """Where the objects of a range lie: an object may be in several layers."""
+    found: dict[bytes, tuple[_Place, ...]] = {}
+    for number, path in paths.items():
+        try:
+            with closing(LayerReader(path)) as reader:
+                for place in reader.footer().places():
+                    if low <= place.digest < high:
+                        where = (number, place.block, place.offset, place.length)
+                        found[place.digest] = (*found.get(place.digest, ()), where)
+        except (OSError, TreeringError):
+            unreadable.add(number)
+    return found
