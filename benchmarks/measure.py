@@ -148,13 +148,16 @@ class Size:
 
 
 def size_of(path: Path) -> Size:
+    """The size of a tree, without what is mounted in it: a store with a service shows all its commits below itself."""
+    device = os.lstat(path).st_dev
     seen = set()
     apparent = allocated = 0
     for directory, names, files in os.walk(os.fsencode(path)):
+        names[:] = [name for name in names if os.lstat(os.path.join(directory, name)).st_dev == device]
         for name in [*names, *files, b"."]:
             status = os.lstat(os.path.join(directory, name))
-            if (status.st_dev, status.st_ino) not in seen:
-                seen.add((status.st_dev, status.st_ino))
+            if status.st_ino not in seen:
+                seen.add(status.st_ino)
                 allocated += status.st_blocks * 512
                 if name in files:
                     apparent += status.st_size

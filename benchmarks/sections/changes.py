@@ -98,6 +98,7 @@ class _Scene:
         times: dict[str, list[float]] = {}
         added: dict[str, list[float]] = {}
         for number in range(self._setting.rounds):
+            sizes = {peer.name: peer.size(self._places[peer.name]).allocated for peer in self._peers}
             edit(self.live, number)
             new = f"{label}-{number}"
             for peer in self._peers:
@@ -105,7 +106,6 @@ class _Scene:
                     with peer.opened(self._places[peer.name], self.live, self._label) as top:
                         edit(top, number)
             settle()
-            sizes = {peer.name: peer.size(self._places[peer.name]).allocated for peer in self._peers}
             first = number % max(1, len(self._peers))  # the order turns from round to round
             self._peers = self._peers[first:] + self._peers[:first]
             for name, done in self._saved(new).items():
