@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -57,8 +56,7 @@ def main() -> None:
             print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
             _write(found, options.results)  # after each: hours of measuring are not lost by what comes later
     finally:
-        setting.tidy()
-        shutil.rmtree(work)
+        setting.close()
     print(report.markdown(found))
     print(f"Written to {options.results}: results.md, results.json, plot.svg", file=sys.stderr)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,6 +139,16 @@ class Setting:
             if now:
                 shutil.rmtree(place, ignore_errors=True)
         self._used = []
+
+    def close(self) -> None:
+        """Leave nothing mounted below the work directory, whatever happened, and delete it."""
+        self.tidy()
+        below = f"{self.work}/"
+        for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+            place = line.split()[1]
+            if place.startswith(below):
+                subprocess.run(["umount", "--lazy", place], check=False)
+        shutil.rmtree(self.work)
 
 
 def everybody() -> list[Peer]:

@@ -61,6 +61,10 @@ class Treering(Peer):
                 return None
             raise
 
+    def finish(self, place: Path) -> None:
+        if (place / "format").exists():
+            Service.stop(place, force=True)
+
 
 class TreeringContainer(Treering):
     """An import first; then commits of a container on it, in whose overlay the changes were made."""
@@ -101,7 +105,3 @@ class TreeringContainer(Treering):
     def rollback(self, place: Path, label: str, target: Path) -> Run:
         """In place: the container goes on from the older state."""
         return treering(place, "rollback", _CONTAINER, label)
-
-    def finish(self, place: Path) -> None:
-        if (place / "format").exists():
-            Service.stop(place, force=True)
