@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,9 +17,12 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, cast
 
 from vcs.encoding import decode_list, encode_list, split
+from vcs.encoding import digest as digest_of
 from vcs.model import EMPTY_FILE, Chunked, Data, ListItem
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
     from vcs.trees import Objects, Sink
 
 CHUNK_MIN = 32 << 10
@@ -28,6 +32,10 @@ CHUNK_MAX = 512 << 10
 
 _WINDOW = 1 << 20
 """Bytes read at once: what is read, cut and hashed stays in the processor's cache."""
+_LARGE = 8 << 20
+"""From here on, threads that read ahead and digest are worth their start."""
+_AHEAD = 2
+"""Windows that may wait for their digests."""
 
 
 @lru_cache(1)
@@ -47,6 +55,8 @@ class BlobWriter:
         self._items: list[ListItem] = []
         self._size = 0
         self._hole = 0
+        self._hasher: ThreadPoolExecutor | None = None
+        self._hashing: deque[tuple[list[memoryview], Future[list[bytes]]]] = deque()
 
     def feed(self, data: bytes | memoryview) -> None:
         """Append bytes. They are kept, not copied: the caller must not change them afterwards."""
@@ -70,6 +80,8 @@ class BlobWriter:
             return put_data(self._sink, b"".join(self._parts))
         self._cut(final=True)
         self._flush_hole()
+        if self._hasher is not None:
+            self._hasher.shutdown()
         allocated = sum(item.length for item in self._items if item.digest)
         return Chunked(self._size, write_list(self._sink, self._items), allocated)
 
@@ -85,18 +97,39 @@ class BlobWriter:
     def _cut(self, final: bool) -> None:
         """Take whole chunks off what waits: all but those that further bytes could still change."""
         if not self._waiting:
+            self._store(0)
             return
         data = b"".join(self._parts)
         view = memoryview(data)
+        chunks = []
         done = 0
         for chunk in _chunker()(data, CHUNK_MIN, CHUNK_AVERAGE, CHUNK_MAX, False, None):
             end = chunk.offset + chunk.length  # type: ignore[attr-defined]
             if not final and len(data) - done < CHUNK_MAX:
                 break
-            self._append(end - done, self._sink.put_chunk(view[done:end]))
+            chunks.append(view[done:end])
             done = end
         self._parts = [data[done:]] if done < len(data) else []
         self._waiting = len(data) - done
+        self._put(chunks, final)
+
+    def _put(self, chunks: list[memoryview], final: bool) -> None:
+        """Store chunks. Of a large file, a thread digests them while the next ones are read and cut."""
+        if self._hasher is None and self._size < _LARGE:
+            for chunk in chunks:
+                self._append(len(chunk), self._sink.put_chunk(chunk))
+            return
+        if self._hasher is None:
+            self._hasher = _thread()
+        self._hashing.append((chunks, self._hasher.submit(_digests, chunks)))
+        self._store(0 if final else _AHEAD)
+
+    def _store(self, left: int) -> None:
+        """Store what has been digested, until so many windows wait."""
+        while len(self._hashing) > left:
+            chunks, digests = self._hashing.popleft()
+            for chunk, known in zip(chunks, digests.result(), strict=True):
+                self._append(len(chunk), self._sink.put_chunk(chunk, known))
 
 
 def put_data(sink: Sink, data: bytes) -> Data:
@@ -133,7 +166,7 @@ def write_file(sink: Sink, fd: int, status: os.stat_result) -> Data | Chunked:
                 return put_data(sink, data)
             os.lseek(fd, 0, os.SEEK_SET)
         writer = BlobWriter(sink)
-        while data := os.read(fd, _WINDOW):
+        for data in _windows(fd, size):
             writer.feed(data)
         return writer.finish()
     writer = BlobWriter(sink)
@@ -141,6 +174,29 @@ def write_file(sink: Sink, fd: int, status: os.stat_result) -> Data | Chunked:
         writer.hole(extent.gap)
         _feed_range(writer, fd, extent.start, extent.length)
     return writer.finish()
+
+
+def _windows(fd: int, size: int) -> Iterator[bytes]:
+    """A file's bytes in order; of a large one, the next are read while the last are worked on."""
+    if size < _LARGE:
+        while data := os.read(fd, _WINDOW):
+            yield data
+        return
+    with _thread() as reader:
+        coming = reader.submit(os.read, fd, _WINDOW)
+        while data := coming.result():
+            coming = reader.submit(os.read, fd, _WINDOW)
+            yield data
+
+
+def _digests(chunks: list[memoryview]) -> list[bytes]:
+    return [digest_of(chunk) for chunk in chunks]
+
+
+def _thread() -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor  # 5 ms, and most commits never need it
+
+    return ThreadPoolExecutor(1, "blob")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ class Scratch:
         self._held: dict[bytes, bytes] = {}
         self._room = keep
 
-    def put_chunk(self, data: bytes | memoryview) -> bytes:
+    def put_chunk(self, data: bytes | memoryview, digest: bytes | None = None) -> bytes:
         """The digest that the chunk would have."""
-        digest = digest_of(data)
+        digest = digest or digest_of(data)
         if len(data) <= self._room and digest not in self._held:
             self._held[digest] = bytes(data)
             self._room -= len(data)

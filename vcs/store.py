@@ -228,16 +228,15 @@ class Batch:
         self.added = 0
         """Bytes of that layer."""
 
-    def put_chunk(self, data: bytes | memoryview) -> bytes:
-        """Take a chunk, unless the store has it; returns its digest."""
-        return self._put(KIND_CHUNKS, data)
+    def put_chunk(self, data: bytes | memoryview, digest: bytes | None = None) -> bytes:
+        """Take a chunk, unless the store has it; returns its digest, which may be given if it is known."""
+        return self._put(KIND_CHUNKS, data, digest or digest_of(data))
 
     def put_tree(self, data: bytes) -> bytes:
         """Take a tree, a root or a chunk list, unless the store has it; returns its digest."""
-        return self._put(KIND_TREES, data)
+        return self._put(KIND_TREES, data, digest_of(data))
 
-    def _put(self, kind: int, data: bytes | memoryview) -> bytes:
-        digest = digest_of(data)
+    def _put(self, kind: int, data: bytes | memoryview, digest: bytes) -> bytes:
         if digest not in self._own and (self._fresh or not self._is_kept(digest)):
             self._own.add(digest)
             self._writer.add(kind, digest, data)

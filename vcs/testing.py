@@ -28,7 +28,7 @@ class MemoryStore:
         self.objects[name] = data
         return name
 
-    def put_chunk(self, data: bytes | memoryview) -> bytes:
+    def put_chunk(self, data: bytes | memoryview, digest: bytes | None = None) -> bytes:
         return self.put_tree(bytes(data))
 
     def add_commit(self, root: RootId, branch: str, message: str = "", time: int = 0) -> CommitId:

@@ -40,8 +40,8 @@ class Sink(Protocol):
         """Take a tree, a root or a chunk list; returns its digest."""
         ...
 
-    def put_chunk(self, data: bytes | memoryview) -> bytes:
-        """Take a chunk; returns its digest."""
+    def put_chunk(self, data: bytes | memoryview, digest: bytes | None = None) -> bytes:
+        """Take a chunk; returns its digest, which may be given if it is known."""
         ...
 
 

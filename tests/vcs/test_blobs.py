@@ -218,3 +218,26 @@ def test_a_list_of_equal_items_ends() -> None:
     store = MemoryStore()
     items = [ListItem(CHUNK_MAX, bytes(32))] * 50_000
     assert list(list_items(store, write_list(store, items))) == items
+
+
+def test_holes_in_a_large_file_keep_their_places() -> None:
+    """Beyond 8 MiB, chunks are digested by a thread: a hole must not overtake them."""
+    store = MemoryStore()
+    writer = BlobWriter(store)
+    piece = random.Random(4).randbytes(1 << 20)
+    expected = []
+    for number in range(14):
+        writer.feed(piece)
+        if number % 4 == 3:
+            writer.hole(4096)
+            expected.append((number + 1) * len(piece) + 4096 * (number // 4))
+    content = writer.finish()
+    assert isinstance(content, Chunked)
+    starts, position = [], 0
+    for item in list_items(store, content.list):
+        if not item.digest:
+            starts.append(position)
+        position += item.length
+    assert starts == expected
+    reader = BlobReader(store, content)
+    assert reader.read(0, content.size) == (piece * 4 + bytes(4096)) * 3 + piece * 2
