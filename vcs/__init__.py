@@ -10,6 +10,8 @@
                  packing    which of git's objects are needed     reflogs    their files: both for gc
                  snapshot   the read interface, the only one that fusefs sees
     in and out   importer   a directory -> a root                exporter   a root -> a directory
+                 importframe   one directory of an import        importcache   what the last import saw
+                 livedir    directories of the host, held open   ignore     names that are left out
                  tar/       the format                           tar_import, tar_export   archives -> roots -> archives
                  assembly   names in any order -> a tree         decompress   gzip, bzip2, xz, zstd
                  attributes what is kept of a live file          links      hard links

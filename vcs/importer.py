@@ -2,27 +2,43 @@
 
 The walk keeps no more than the directories it is in: each is written as soon as everything below it is known. Only
 those that hold hard links wait for the end (vcs.links says how).
+
+With a cache (vcs.importcache), a directory whose names and records are as they were is not read: what the last root has
+there stays, unless something further down has changed. A directory with changes begins as the last root's, and only
+the names that differ are read. So the cost is a stat(2) for each name, and what has changed.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from msgspec.structs import replace
+
+from vcs import livedir
 from vcs.attributes import entry_of, read_xattrs, special_content
 from vcs.blobs import write_file
 from vcs.errors import BadInput, Denied
-from vcs.links import NO_TREE, LinkGroups, PendingTree, settle
-from vcs.model import Chunked, Content, Data, Entry, RootId, Symlink, Tree
+from vcs.ignore import FILE_NAME, NO_PATTERNS, Ignore
+from vcs.importcache import RECORD_SIZE, UNKNOWN, ImportCache, Place, device_and_inode, record_of
+from vcs.importframe import Before, Frame
+from vcs.links import NO_TREE, LinkGroups, PendingTree, rewrite_links, settle
+from vcs.livedir import Identity
+from vcs.model import Content, Device, Entry, Link, RootId, Symlink, Tree
 from vcs.progress import Meter, Progress
-from vcs.trees import Sink, write_root
+from vcs.trees import Directory, Sink, write_root
 
 _GROWING = 512 << 10
 """A file of more bytes is asked for its size again once it is open: it is more likely to be growing."""
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_OPEN_DIRECTORIES = 64
+"""Deeper than this, the topmost directories' descriptors are given up, and had again by `..` on the way back."""
+_WHITEOUT = Device(0, 0)
+_COMPARED = 1024
+"""Names whose records are compared at once: a stat_result takes 600 bytes."""
 
 
 @dataclass(slots=True)
@@ -37,6 +53,10 @@ class ImportResult:
     """Paths that were deleted while we read; they are not in the root."""
     skipped: list[bytes] = field(default_factory=list)
     """Mount points of other filesystems, and what was to be left out: in the root as empty directories."""
+    left_out: int = 0
+    """How many names patterns left out; a directory with all below it counts as one."""
+    whiteouts: list[bytes] = field(default_factory=list)
+    """Character devices 0:0: overlayfs takes them for deleted names, so no container will see them."""
 
 
 def import_directory(
@@ -44,28 +64,29 @@ def import_directory(
     source: Path,
     *,
     one_file_system: bool = True,
-    leave_out: frozenset[tuple[int, int]] = frozenset(),
+    leave_out: frozenset[Identity] = frozenset(),
+    ignore: Ignore = NO_PATTERNS,
+    cache: ImportCache | None = None,
     progress: Progress | None = None,
 ) -> ImportResult:
     """Write the tree at `source` into the sink. Symbolic links in it are never followed.
 
-    `leave_out` names directories by (st_dev, st_ino) whose contents are not wanted. BadInput if `source` is not a
-    directory; Denied, with the path, at the first thing that cannot be read.
+    `leave_out` names directories by (st_dev, st_ino) whose contents are not wanted, `ignore` the patterns of names that
+    are not. With a `cache` the result is the same, sooner. BadInput if `source` is not a directory or a pattern file in
+    it is broken; Denied, with the path, at the first thing that cannot be read.
     """
     top = os.path.abspath(os.fsencode(source))
-    try:
-        return _Walk(sink, top, one_file_system, leave_out, progress).run()
-    except PermissionError as error:
-        name = os.fsdecode(error.filename or top)
-        raise Denied(f"{name} cannot be read: {error.strerror}", path=name) from error
+    while True:
+        try:
+            return _Walk(sink, top, one_file_system, leave_out, cache, progress).run(ignore)
+        except _NewLinksError:
+            assert cache is not None
+            cache.forget()
 
 
-@dataclass(slots=True)
-class _Frame:
-    """A directory on the way: its names still to be visited, and what is known of it."""
-
-    items: Iterator[os.DirEntry[bytes]]
-    tree: PendingTree
+class _NewLinksError(Exception):
+    """A file that was alone in the last root has more names now, though its record is as it was: they had been left
+    out. Nothing in that root says which entry is meant, so the whole of it is of no use."""
 
 
 class _Walk:
@@ -74,121 +95,381 @@ class _Walk:
         sink: Sink,
         top: bytes,
         one_file_system: bool,
-        leave_out: frozenset[tuple[int, int]],
+        leave_out: frozenset[Identity],
+        cache: ImportCache | None,
         progress: Progress | None,
     ) -> None:
         self._sink = sink
         self._top = top
-        self._prefix = len(top.rstrip(b"/"))
         self._one_file_system = one_file_system
-        self._leave_out = leave_out
-        self._meter = Meter(progress)
-        self._links = LinkGroups()
-        self._contents: dict[tuple[int, int], Content] = {}
-        self._vanished: list[bytes] = []
-        self._skipped: list[bytes] = []
         self._device = 0
+        self._leave_out = leave_out
+        self._cache = cache
+        self._previous = cache.previous if cache else None
+        self._meter = Meter(progress)
+        self._groups = LinkGroups()
+        self._linked: dict[Identity, tuple[Hashable, Entry]] = {}
+        """The files with several names that were read: their key in the groups, and the first name's entry."""
+        self._kept: list[tuple[int, bytes, bool]] = []
+        """Rows whose linked names stay: where, the path, and whether those below them stay too."""
+        self._kept_keys: set[Hashable] = set()
+        """The records of linked names that stay, in directories that change."""
+        self._result = ImportResult(RootId(b""), 0, 0)
 
-    def run(self) -> ImportResult:
-        try:
-            status = os.stat(self._top)
-            items = self._scan(self._top)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            name = os.fsdecode(self._top)
-            raise BadInput(f"{name} cannot be imported: {error.strerror}", path=name) from None
-        self._device = status.st_dev
-        entry = entry_of(b"", status, NO_TREE, read_xattrs(self._top))
-        root = self._walk(_Frame(items, PendingTree(entry)))
+    def run(self, ignore: Ignore) -> ImportResult:
+        top, status = self._open_top(ignore)
+        root = self._walk(top)
+        result = self._result
+        if root is not None:
+            result.root = write_root(self._sink, root)
+            if self._cache is not None and top.place is not None:
+                self._cache.finish(top.lasting(status, record_of(status)), top.place)
+        else:
+            assert self._previous is not None
+            root, result.root = self._previous.snapshot.root, self._previous.root
         self._meter.close()
         assert isinstance(root.content, Tree)
-        return ImportResult(
-            write_root(self._sink, root), root.content.entries, root.content.size, self._vanished, self._skipped
-        )
+        result.entries, result.size = root.content.entries, root.content.size
+        return result
 
-    def _walk(self, top: _Frame) -> Entry:
-        """Visit everything below `top`, depth first; directories are written as they are left."""
+    # -- from directory to directory
+
+    def _open_top(self, ignore: Ignore) -> tuple[Frame, os.stat_result]:
+        fd = -1
+        try:
+            fd = livedir.open_top(self._top)
+            status = os.fstat(fd)
+            self._device = status.st_dev
+            top = Frame(b"", fd, (status.st_dev, status.st_ino), ignore, livedir.keeps_ctimes(fd), self._position())
+            if self._previous is not None:
+                top.base, top.at = self._previous.snapshot.root, self._previous.top
+                top.row = self._previous.row(top.at)
+            if self._previous is None or self._previous.record != record_of(status):
+                top.entry = entry_of(b"", status, NO_TREE, read_xattrs(fd))
+            self._look(top)
+        except OSError as error:
+            _close(fd)
+            name = os.fsdecode(self._top)
+            if isinstance(error, PermissionError):
+                raise Denied(f"{name} cannot be read: {error.strerror}", path=name) from error
+            raise BadInput(f"{name} cannot be imported: {error.strerror}", path=name) from error
+        return top, status
+
+    def _walk(self, top: Frame) -> Entry | None:
+        """Visit everything below `top`, depth first. The root's entry; None if it is as it was."""
         stack = [top]
-        while True:
-            frame = stack[-1]
-            for item in frame.items:
-                below = self._visit(frame.tree, item)
+        try:
+            while True:
+                frame = stack[-1]
+                below = next(frame.steps, None)
                 if below is not None:
                     stack.append(below)
-                    break
-            else:
+                    if len(stack) > _OPEN_DIRECTORIES:
+                        stack[-1 - _OPEN_DIRECTORIES].close()
+                    continue
+                parent = frame.parent
+                if parent is None:
+                    return self._finished(frame)
+                if parent.fd < 0:
+                    parent.fd = livedir.open_parent(frame.fd, parent.identity)
+                frame.close()
                 stack.pop()
-                done = frame.tree.close(self._sink)
-                if not stack:
-                    return done or settle(self._sink, frame.tree, self._links)
-                if done:
-                    stack[-1].tree.add(done)
-                else:
-                    stack[-1].tree.add_pending(frame.tree)
-
-    def _visit(self, tree: PendingTree, item: os.DirEntry[bytes]) -> _Frame | None:
-        """Take one name into the tree; a directory is returned, to be visited next."""
-        path = item.path
-        try:
-            status = item.stat(follow_symlinks=False)
-            xattrs = read_xattrs(path)
-            if stat.S_ISDIR(status.st_mode):
-                items = iter(()) if self._is_left_out(path, status) else self._scan(path)
-                return _Frame(items, PendingTree(entry_of(item.name, status, NO_TREE, xattrs)))
-            content = self._content(path, status)
-        except (FileNotFoundError, NotADirectoryError):
-            self._vanished.append(path[self._prefix :])
-            return None
-        entry = entry_of(item.name, status, content, xattrs)
-        if status.st_nlink > 1:
-            key = status.st_dev, status.st_ino
-            self._links.add(key, path[self._prefix :])
-            tree.add_linked(entry, key)
-        else:
-            tree.add(entry)
-        return None
-
-    def _content(self, path: bytes, status: os.stat_result) -> Content:
-        if stat.S_ISLNK(status.st_mode):
-            return Symlink(os.readlink(path))
-        if not stat.S_ISREG(status.st_mode):
-            return special_content(status)
-        if status.st_nlink == 1:
-            return self._file(path, status)
-        key = status.st_dev, status.st_ino
-        if key not in self._contents:
-            self._contents[key] = self._file(path, status)
-        return self._contents[key]
-
-    def _file(self, path: bytes, status: os.stat_result) -> Data | Chunked:
-        fd = _open(path)
-        try:
-            if status.st_size > _GROWING:
-                status = os.fstat(fd)
-            content = write_file(self._sink, fd, status)
+                self._leave(frame, parent)
         finally:
-            os.close(fd)
-        self._meter.add(1, content.size)
-        return content
+            for frame in stack:
+                frame.close()
 
-    def _scan(self, path: bytes) -> Iterator[os.DirEntry[bytes]]:
-        with os.scandir(path) as names:
-            return iter(sorted(names, key=_name))
+    def _enter(
+        self, parent: Frame, number: int, identity: Identity, status: os.stat_result | None, at: int | None
+    ) -> Frame | None:
+        """Open a subdirectory. Its row was at `at`; `status` is None if its own attributes are as they were."""
+        name = parent.names[number]
+        path = parent.path + b"/" + name
+        if identity in self._leave_out or (self._one_file_system and identity[0] != self._device):
+            self._result.skipped.append(path)
+            self._pass_by(parent, number)
+            return None
+        fd = -1
+        try:
+            fd = livedir.open_directory(name, parent.fd)
+            trusted = parent.trusted if identity[0] == parent.identity[0] else livedir.keeps_ctimes(fd)
+            frame = Frame(path, fd, identity, parent.ignore, trusted, self._position(), parent, number)
+            if at is not None and self._previous is not None:
+                frame.at, frame.row = at, self._previous.row(at)
+            if status is not None:
+                frame.entry = entry_of(name, status, NO_TREE, read_xattrs(fd))
+            self._look(frame)
+        except OSError as error:
+            _close(fd)
+            self._failed(parent, number, error)
+            return None
+        return frame
 
-    def _is_left_out(self, path: bytes, status: os.stat_result) -> bool:
-        other = self._one_file_system and status.st_dev != self._device
-        if other or (status.st_dev, status.st_ino) in self._leave_out:
-            self._skipped.append(path[self._prefix :])
-            return True
-        return False
+    def _look(self, frame: Frame) -> None:
+        """List a directory, and see whether it needs more than that."""
+        names = livedir.list_names(frame.fd)
+        if frame.ignore.files:
+            position = bisect_left(names, FILE_NAME)
+            if position < len(names) and names[position] == FILE_NAME:
+                frame.ignore = frame.ignore.with_file(frame.fd, frame.path)
+        if not frame.ignore.is_empty():
+            directories = livedir.list_directories(frame.fd)
+            leaves_out, prefix, before = frame.ignore.leaves_out, frame.path + b"/", len(names)
+            names = [name for name in names if not leaves_out(prefix + name, name in directories)]
+            self._result.left_out += before - len(names)
+        frame.names = names
+        row = frame.row
+        if row is not None and row.names == b"\0".join(names) and _are_as(frame.fd, names, row.records):
+            self._meter.add(len(names) - len(row.below), row.size)
+            frame.is_same = True
+            frame.steps = self._pass(frame)
+        else:
+            frame.steps = self._read(frame)
+
+    def _leave(self, frame: Frame, parent: Frame) -> None:
+        """Everything below a directory is known: take it into the one above, unless it is as it was."""
+        if frame.tree is None and frame.entry is None:
+            assert frame.row is not None
+            parent.below.append((frame.number, Place(frame.at, kept=True)))
+            parent.links += frame.row.links
+            return
+        tree = self._tree(frame)
+        parent.below.append((frame.number, self._recorded(frame)))
+        parent.links += frame.links + len(frame.linked)
+        above = self._tree(parent)
+        done = tree.close(self._sink)
+        if done:
+            above.add(done)
+        else:
+            above.add_pending(tree)
+
+    def _finished(self, top: Frame) -> Entry | None:
+        """The root's entry, once everything is known."""
+        if top.tree is None and top.entry is None:
+            return None
+        tree = self._tree(top)
+        top.place = self._recorded(top)
+        done = tree.close(self._sink)
+        if done:
+            return done
+        changed = self._changed_links()
+        if not changed or self._previous is None:
+            return settle(self._sink, tree, self._groups)
+        objects = self._previous.snapshot.objects
+        return settle(self._sink, tree, self._groups, lambda sink, entry: rewrite_links(objects, sink, entry, changed))
+
+    # -- one directory
+
+    def _pass(self, frame: Frame) -> Iterator[Frame]:
+        """Go through a directory that is as it was, but for what may have changed further down."""
+        row = frame.row
+        assert row is not None
+        for number, distance in row.below:
+            below = self._enter(frame, number, device_and_inode(row.record(number)), None, frame.at - distance)
+            if below:
+                yield below
+
+    def _read(self, frame: Frame) -> Iterator[Frame]:
+        """Go through a directory that has changed, or was not there."""
+        tree = self._tree(frame)
+        before = Before(frame.row) if frame.row else None
+        for number, name in enumerate(frame.names):
+            try:
+                status = os.stat(name, dir_fd=frame.fd, follow_symlinks=False)
+            except OSError as error:
+                frame.records += UNKNOWN if self._cache else b""
+                self._failed(frame, number, error)
+                continue
+            record = record_of(status) if self._cache else b""
+            old = before.find(name) if before else None
+            same = before is not None and old is not None and before.record(old) == record
+            if record:
+                frame.records += frame.lasting(status, record)
+            if stat.S_ISDIR(status.st_mode):
+                distance = before.distance(old) if before and old is not None else None
+                own = None if same and distance is not None else status
+                at = None if distance is None else frame.at - distance
+                below = self._enter(frame, number, (status.st_dev, status.st_ino), own, at)
+                if below:
+                    yield below
+                continue
+            size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+            frame.size += size
+            if status.st_nlink > 1:
+                frame.linked.append(number)
+            if not same:
+                self._take(frame, tree, number, status)
+            elif status.st_nlink > 1:
+                self._groups.add(record, frame.path + b"/" + name)
+                self._kept_keys.add(record)
+            self._meter.add(1, size)
+        for name in before.gone() if before else ():
+            tree.remove(name)
+
+    def _take(self, frame: Frame, tree: PendingTree, number: int, status: os.stat_result) -> None:
+        """Take a name that is no directory into the tree."""
+        if status.st_nlink == 1:
+            entry = self._entry(frame, number, status)
+            if entry:
+                tree.add(entry)
+            return
+        identity = status.st_dev, status.st_ino
+        known = self._linked.get(identity)
+        if known is None:
+            entry = self._entry(frame, number, status)
+            if not entry:
+                frame.linked.pop()
+                return
+            known = self._linked[identity] = frame.record(number) or identity, entry
+        elif isinstance(known[0], bytes):
+            frame.set_record(number, known[0])  # it may have changed since its first name was read
+        name = frame.names[number]
+        self._groups.add(known[0], frame.path + b"/" + name)
+        tree.add_linked(replace(known[1], name=name), known[0])
+
+    def _entry(self, frame: Frame, number: int, status: os.stat_result) -> Entry | None:
+        """Read a name that is no directory; None if it is not there any more."""
+        name = frame.names[number]
+        fd = -1
+        content: Content
+        try:
+            if stat.S_ISREG(status.st_mode):
+                fd = livedir.open_file(name, frame.fd)
+                xattrs = read_xattrs(fd)
+                if status.st_size > _GROWING:
+                    status = os.fstat(fd)
+            else:
+                xattrs = read_xattrs(livedir.path_in(frame.fd, name))
+                is_link = stat.S_ISLNK(status.st_mode)
+                content = Symlink(os.readlink(name, dir_fd=frame.fd)) if is_link else special_content(status)
+        except OSError as error:
+            _close(fd)
+            self._failed(frame, number, error)
+            return None
+        if fd >= 0:
+            try:
+                content = write_file(self._sink, fd, status)
+            finally:
+                os.close(fd)
+        elif content == _WHITEOUT and stat.S_ISCHR(status.st_mode):
+            self._result.whiteouts.append(frame.path + b"/" + name)
+            frame.spoil(number)
+        return entry_of(name, status, content, xattrs)
+
+    def _pass_by(self, frame: Frame, number: int) -> None:
+        """Take a directory into the tree without what is in it."""
+        name = frame.names[number]
+        try:
+            status = os.stat(name, dir_fd=frame.fd, follow_symlinks=False)
+            entry = entry_of(name, status, NO_TREE, read_xattrs(livedir.path_in(frame.fd, name)))
+        except OSError as error:
+            self._failed(frame, number, error)
+            return
+        tree = self._tree(frame)
+        frame.spoil(number)
+        done = PendingTree(entry).close(self._sink)
+        assert done is not None
+        tree.add(done)
+
+    def _failed(self, frame: Frame, number: int, error: OSError) -> None:
+        """A name could not be read: note that it has gone, or raise what the error means."""
+        path = frame.path + b"/" + frame.names[number]
+        if error.errno not in livedir.GONE:
+            full = os.fsdecode(self._top.rstrip(b"/") + path)
+            kind = Denied if isinstance(error, PermissionError) else BadInput
+            raise kind(f"{full} cannot be read: {error.strerror}", path=full) from error
+        self._result.vanished.append(path)
+        if frame.row is not None:
+            self._tree(frame).remove(frame.names[number])
+        frame.spoil(number)
+
+    # -- what the last import knew
+
+    def _position(self) -> int:
+        return self._cache.recorder.position if self._cache else 0
+
+    def _tree(self, frame: Frame) -> PendingTree:
+        """What becomes of a directory, now that something about it has changed."""
+        if frame.tree is not None:
+            return frame.tree
+        if frame.row is None:
+            assert frame.entry is not None
+            frame.tree = PendingTree(frame.entry, ordered=self._sink)
+            return frame.tree
+        base = self._base(frame)
+        assert isinstance(base.content, Tree)
+        frame.tree = PendingTree(frame.entry or base)
+        frame.tree.start_from(self._directory(frame), base.content)
+        if frame.is_same:
+            frame.take_over(frame.row)
+            self._kept.append((frame.at, frame.path, False))
+        return frame.tree
+
+    def _base(self, frame: Frame) -> Entry:
+        """The entry that a directory with a row has in the last root."""
+        way = []
+        while frame.base is None:
+            assert frame.parent is not None
+            way.append(frame)
+            frame = frame.parent
+        for below in reversed(way):
+            below.base = self._directory(frame).lookup(below.name)
+            assert below.base is not None
+            frame = below
+        assert frame.base is not None
+        return frame.base
+
+    def _directory(self, frame: Frame) -> Directory:
+        if frame.directory is None:
+            assert self._previous is not None
+            frame.directory = self._previous.snapshot.directory(self._base(frame))
+        return frame.directory
+
+    def _recorded(self, frame: Frame) -> Place:
+        """Write the row of a directory that has changed."""
+        for number, place in frame.below:
+            if place.kept:
+                self._kept.append((place.at, frame.path + b"/" + frame.names[number], True))
+        if self._cache is None:
+            return Place(0)
+        return self._cache.recorder.add(frame.start, frame.as_row(), frame.below)
+
+    def _changed_links(self) -> dict[bytes, Link | None]:
+        """The groups of the last root whose names that stay hold something else now, and what."""
+        previous, groups = self._previous, self._groups
+        if previous is None:
+            return {}
+        for at, path, below in self._kept:
+            for record, name in previous.linked(at, path, below=below):
+                groups.add(record, name)
+                self._kept_keys.add(record)
+        before = LinkGroups()
+        for record, name in previous.linked(previous.top, b""):
+            before.add(record, name)
+        changed = {}
+        for key in self._kept_keys:
+            old, new = before.link(key), groups.link(key)
+            if old is None and new is not None:
+                raise _NewLinksError
+            if old is not None and old != new:
+                changed[old.group] = new
+        return changed
 
 
-def _open(path: bytes) -> int:
-    """Open for reading without touching the atime, where we may (only the owner and root may: open(2))."""
+def _are_as(directory: int, names: list[bytes], records: bytes) -> bool:
+    """Whether all names of a directory have these records."""
+    look = os.stat
     try:
-        return os.open(path, _FLAGS | os.O_NOATIME)
-    except PermissionError:
-        return os.open(path, _FLAGS)
+        for start in range(0, len(names), _COMPARED):
+            part = names[start : start + _COMPARED]
+            found = [record_of(look(name, dir_fd=directory, follow_symlinks=False)) for name in part]
+            if b"".join(found) != records[start * RECORD_SIZE : (start + len(part)) * RECORD_SIZE]:
+                return False
+    except FileNotFoundError:
+        return False
+    return True
 
 
-def _name(item: os.DirEntry[bytes]) -> bytes:
-    return item.name
+def _close(fd: int) -> None:
+    if fd >= 0:
+        os.close(fd)

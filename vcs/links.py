@@ -282,9 +282,7 @@ class Recount:
         """The entry with the new counts at and below it; the same one if none of them changed."""
         if self._changed is None:
             self._changed = self.changed()
-        if not self._changed or not holds_links(entry):
-            return entry
-        return _rewrite(self._objects, sink, entry, self._changed)
+        return rewrite_links(self._objects, sink, entry, self._changed)
 
 
 def relink(objects: Objects, sink: Sink, root: Entry, touched: Collection[bytes]) -> Entry:
@@ -297,8 +295,11 @@ def relink(objects: Objects, sink: Sink, root: Entry, touched: Collection[bytes]
     return recount.apply(sink, root)
 
 
-def _rewrite(objects: Objects, sink: Sink, top: Entry, changed: dict[bytes, Link | None]) -> Entry:
-    """Replace links at and below an entry. With a stack of its own: trees may be deeper than Python's."""
+def rewrite_links(objects: Objects, sink: Sink, top: Entry, changed: dict[bytes, Link | None]) -> Entry:
+    """An entry with the links of these groups, at and below it, replaced; the same one if there are none."""
+    if not changed or not holds_links(top):
+        return top
+    # With a stack of its own: trees may be deeper than Python's.
     above: dict[bytes, Entry | None] = {}
     stack: list[tuple[Entry, Directory | None, Iterator[Entry], dict[bytes, Entry | None]]]
     stack = [(top, None, iter([top]), above)]

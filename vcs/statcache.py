@@ -87,14 +87,19 @@ class StatCache:
 
     def put(self, status: os.stat_result, content: Data | Chunked, now_ns: int) -> None:
         """Remember a file's content. `status` held before and after it was read, which began at `now_ns` (time_ns)."""
-        changed = max(status.st_ctime_ns, status.st_mtime_ns)
-        tick = _TICK if status.st_ctime_ns % _SECOND else 2 * _SECOND
-        if changed + tick < now_ns:
+        if is_settled(status, now_ns):
             key = _key(status)
             self._known[key] = self._used[key] = content
 
     def __len__(self) -> int:
         return len(self._used)
+
+
+def is_settled(status: os.stat_result, now_ns: int) -> bool:
+    """Whether any change after `now_ns` (time_ns) gives the file another status: the racy rule above."""
+    changed = max(status.st_ctime_ns, status.st_mtime_ns)
+    tick = _TICK if status.st_ctime_ns % _SECOND else 2 * _SECOND
+    return changed + tick < now_ns
 
 
 def _key(status: os.stat_result) -> _Key:
