@@ -53,14 +53,14 @@ class Ostree(Peer):
     name = "ostree"
     program = "ostree"
     syncs = True  # core.fsync is on by default
-    note = "ostree keeps no times, hard links, devices or pipes, and refuses names that are not UTF-8."
+    note = "ostree keeps no times, hard links, devices or directories of them, and refuses names that are not UTF-8."
 
     def prepare(self, place: Path) -> None:
         run(["ostree", "init", f"--repo={place}", "--mode=archive"])
 
     def save(self, place: Path, source: Path, label: str) -> Run:
         skip = place.with_suffix(".skip")
-        skip.write_bytes(b"".join(path + b"\n" for path in _special(source)))
+        skip.write_bytes(b"".join(path + b"\n" for path in _with_specials(source)))
         words = ("commit", f"--repo={place}", "--branch=main", f"--subject={label}", f"--skip-list={skip}")
         done = run(["ostree", *words, f"--tree=dir={source}"])
         skip.unlink()
@@ -77,14 +77,15 @@ class Ostree(Peer):
         return run(["ostree", "checkout", f"--repo={place}", label, target]) + run(["sync", "-f", target])
 
 
-def _special(source: Path) -> list[bytes]:
-    """What ostree would stop at: devices, pipes and sockets, from the tree's top."""
+def _with_specials(source: Path) -> list[bytes]:
+    """Directories that hold a device, a pipe or a socket, from the tree's top.
+
+    ostree stops at such a file before it looks whether the file is to be skipped; it does skip a directory.
+    """
     top = os.fsencode(source)
     found = []
     for directory, _, files in os.walk(top):
-        for name in files:
-            path = os.path.join(directory, name)
-            mode = os.lstat(path).st_mode
-            if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
-                found.append(path[len(top) :])
+        modes = (os.lstat(os.path.join(directory, name)).st_mode for name in files)
+        if any(not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)) for mode in modes):
+            found.append(directory[len(top) :])
     return found
