@@ -322,6 +322,7 @@ def test_a_linked_file_that_changes(store: Store, tree: Path) -> None:
 def test_a_linked_file_that_changes_between_its_names(store: Store, tree: Path, touch: bool) -> None:
     """All names are given what the first one was read as, and the next import looks again."""
     os.link(tree / "usr/tool", tree / "etc/a-tool")
+    os.link(tree / "usr/tool", tree / "usr/z-tool")
     settle(tree)
 
     class Busy:
