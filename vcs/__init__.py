@@ -19,6 +19,8 @@
     the disk     durable    what survives a power cut            locks      what a killed process cannot leave behind
                  leases     what running writers rely on, so that gc does not remove it
     garbage      collect/   what nothing needs goes               reach      what is needed
+                 retention  which commits a branch keeps          rewriting  the others are taken out of a history
+    sizes        usage      what takes how much                   sharing    who needs each object
     questions    diff       what differs between two roots       check/     whether everything is there and whole
     for tests    testing    a store in memory
 

@@ -64,6 +64,16 @@ def gc(invocation: Invocation, expire: float, repack: bool, dry_run: bool) -> in
       treering gc --expire now
       treering gc --repack
     """
+    done = collected(invocation, expire, repack=repack, dry_run=dry_run)
+    if invocation.output.is_table:
+        tell(done, dry_run)
+    else:
+        _write(invocation, done, dry_run)
+    return 1 if done.problems else 0
+
+
+def collected(invocation: Invocation, expire: float, *, repack: bool = False, dry_run: bool = False) -> Collected:
+    """Collect garbage, with a line that tells how far it is."""
     from fusefs.client import Service
     from runtime.cli.progress import Progress
     from vcs.collect import collect
@@ -83,29 +93,35 @@ def gc(invocation: Invocation, expire: float, repack: bool, dry_run: bool) -> in
             dry_run=dry_run,
             progress=lambda what, done, total: progress.update(done, None, total, what),
         )
-    _tell(invocation, done, dry_run)
-    return 1 if done.problems else 0
-
-
-def _tell(invocation: Invocation, done: Collected, dry_run: bool) -> None:
     for problem in done.problems:
         message(f"damaged: {safe(problem)}")
-    if not invocation.output.is_table:
-        invocation.output.value(
-            {
-                "dry_run": dry_run,
-                "freed": done.freed,
-                "layers": done.layers,
-                "rewritten": done.rewritten,
-                "written": done.written,
-                "objects": done.objects,
-                "commits": done.commits,
-                "reflog_entries": done.reflog_entries,
-                "in_use": done.in_use,
-                "problems": list(done.problems),
-            }
-        )
-        return
+    return done
+
+
+def default_expiry() -> float:
+    """From when on reflog entries stay, if nothing else is said: seconds since 1970."""
+    return Expiry().convert(DEFAULT_EXPIRE, None, None)
+
+
+def _write(invocation: Invocation, done: Collected, dry_run: bool) -> None:
+    invocation.output.value(
+        {
+            "dry_run": dry_run,
+            "freed": done.freed,
+            "layers": done.layers,
+            "rewritten": done.rewritten,
+            "written": done.written,
+            "objects": done.objects,
+            "commits": done.commits,
+            "reflog_entries": done.reflog_entries,
+            "in_use": done.in_use,
+            "problems": list(done.problems),
+        }
+    )
+
+
+def tell(done: Collected, dry_run: bool = False) -> None:
+    """What a collection did, for people."""
     parts = [
         count_text(done.commits, "commit"),
         count_text(done.objects, "object"),

@@ -58,13 +58,18 @@ class PathVerb(click.Command):
 
 
 def verb(
-    name: str, *, data: bool = False, cls: type[click.Command] = click.Command, **settings: Any
+    name: str,
+    *,
+    data: bool = False,
+    store_option: bool = True,
+    cls: type[click.Command] = click.Command,
+    **settings: Any,
 ) -> Callable[[Callable[..., Any]], click.Command]:
-    """Declare a verb: a click command with --store, and with --format if it prints data."""
+    """Declare a verb: a click command with --store, unless it has one of its own, and --format if it prints data."""
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         command = click.command(name, cls=cls, **settings)(pass_invocation(function))
-        command.params += [*([_FORMAT] if data else []), _STORE]
+        command.params += [*([_FORMAT] if data else []), *([_STORE] if store_option else [])]
         return command
 
     return decorate
