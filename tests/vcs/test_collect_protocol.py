@@ -246,6 +246,55 @@ def test_sparing_one_layer_dooms_no_other_again(store: Store, other: Store) -> N
     adopt(store, second, "refs/heads/second")
 
 
+def test_a_layer_that_is_written_again_while_another_is_spared(store: Store, other: Store, garbage: LayerId) -> None:
+    with store.batch() as batch:
+        name = root(batch, {"f": noise("f")})
+    again: list[LayerId | None] = []
+
+    def write_again() -> list[RootId]:  # asked after the leases were read
+        if not again:
+            with Store.open(store.path) as writer, writer.batch() as anew:
+                root(anew, {"f": noise("f")})
+            again.append(anew.layer)
+        return []
+
+    collection = Collection(store, NOW)
+    layers = begin(collection)
+    collection._roots = write_again
+    with other.writing() as lease:
+        lease.layer(garbage)
+        assert collection.doom(layers) == {garbage}
+    assert again == [batch.layer]
+    collection.copy(layers)
+    assert collection.finish() == set()
+    collection.close()
+    adopt(store, name)
+    assert is_readable(store, name)
+
+
+# -- the history
+
+
+def test_a_commit_that_was_found_again_after_the_others_were_packed(store: Store, other: Store) -> None:
+    """It lies in an old pack only, and that pack would go."""
+    name = write(store, {"f": noise("f")})
+    with store.writing():
+        made = store.add_commit(name, {}, "old\n", author())
+        for number in range(300):
+            commit(store, {"n": b"%d" % number})
+        collect(store, since=NOW)
+    collection = Collection(store, NOW)
+    layers = begin(collection)
+    collection._packing.pack()
+    collection.doom(layers)
+    collection.copy(layers)
+    other.history.move("refs/heads/again", made, None, "again", author())
+    collection.finish()
+    collection.close()
+    assert is_readable(store, name)
+    assert git_fsck(store) == ""
+
+
 # -- the cache of an import
 
 
@@ -281,6 +330,16 @@ def test_a_cache_that_is_in_use_when_it_is_deleted_keeps_its_root(store: Store, 
         collect(store, since=NOW)
         adopt(other, name)
     assert is_readable(store, name)
+
+
+def test_a_cache_that_is_found_after_the_leases_were_read_does_not_count(store: Store, other: Store) -> None:
+    name = write(store, {"f": noise("f")})
+    (store.caches / "import-x").write_bytes(name.hex().encode() + b"\n")
+    used: list[bool] = []
+    with other.writing():
+        collect(store, since=NOW, roots=lambda: used.append(use_cache(other, name)) or [])  # type: ignore[func-returns-value]
+    assert used
+    assert not any(used)
 
 
 def test_a_cache_that_appears_meanwhile_goes_before_what_it_names(store: Store, other: Store) -> None:
