@@ -11,7 +11,9 @@
                  snapshot   the read interface, the only one that fusefs sees
     in and out   importer   a directory -> a root                exporter   a root -> a directory
                  importframe   one directory of an import        importcache   what the last import saw
-                 livedir    directories of the host, held open   ignore     names that are left out
+                 importlinks   hard links between names that stay and names that are read
+                 livedir    directories of the host, held open   reading    one name in them -> an entry
+                 ignore     names that are left out
                  tar/       the format                           tar_import, tar_export   archives -> roots -> archives
                  assembly   names in any order -> a tree         decompress   gzip, bzip2, xz, zstd
                  attributes what is kept of a live file          links      hard links

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vcs.errors import BadInput
 from vcs.livedir import GONE, open_file
+from vcs.snapshot import split_path
 
 if TYPE_CHECKING:
     from pathspec.pattern import Pattern
@@ -32,10 +33,9 @@ _BOM = b"\xef\xbb\xbf"
 class Patterns:
     """The patterns of one place, in their order."""
 
-    def __init__(self, lines: Iterable[str], origin: str) -> None:
-        """BadInput, with `origin` and the line's number, at a line that is no pattern."""
-        parsed = (_parsed(line, origin, number) for number, line in enumerate(lines, 1))
-        self._patterns = [pattern for pattern in parsed if pattern is not None]
+    def __init__(self, lines: Iterable[tuple[str, str]]) -> None:
+        """Pairs of where a pattern stands, for people, and the pattern. BadInput, saying where, if it is none."""
+        self._patterns = [_parsed(text, where) for where, text in lines]
 
     def __len__(self) -> int:
         return len(self._patterns)
@@ -79,16 +79,46 @@ class Ignore:
         if data is None:
             return self
         prefix = as_text(path) + "/"
-        patterns = Patterns(lines_of(data), prefix + as_text(FILE_NAME))
+        patterns = Patterns(patterns_in(data, prefix + as_text(FILE_NAME)))
         return Ignore(self.given, self.files, (*self._read, (len(prefix), patterns)))
 
 
 NO_PATTERNS = Ignore(files=False)
 
 
-def lines_of(data: bytes) -> list[str]:
-    """The lines of a file of patterns."""
-    return as_text(data.removeprefix(_BOM)).replace("\r\n", "\n").split("\n")
+class Selection:
+    """Which paths of an archive patterns leave, in whatever order they come."""
+
+    def __init__(self, patterns: Patterns) -> None:
+        self._patterns = patterns
+        self._directories: dict[bytes, bool] = {b"": True}
+        self.left_out: set[bytes] = set()
+        """The paths that were left out; of what is below one of them nothing is told."""
+
+    def has(self, path: bytes, is_dir: bool) -> bool:
+        """Whether a path and all directories above it are taken. BadInput if `..` is in it."""
+        names = split_path(path)
+        here = b""
+        for name in names[:-1] if not is_dir else names:
+            above, here = here, here + b"/" + name
+            if here not in self._directories:
+                self._directories[here] = self._directories[above] and self._decide(here, is_dir=True)
+        if is_dir or not names:
+            return self._directories[here]
+        return self._directories[here] and self._decide(here + b"/" + names[-1], is_dir=False)
+
+    def _decide(self, path: bytes, is_dir: bool) -> bool:
+        if self._patterns.decide(as_text(path)[1:], is_dir):
+            self.left_out.add(path)
+            return False
+        return True
+
+
+def patterns_in(data: bytes, origin: str) -> Iterator[tuple[str, str]]:
+    """The lines of a file that are patterns, and where they stand; blank lines and comments are none."""
+    for number, line in enumerate(as_text(data.removeprefix(_BOM)).split("\n"), 1):
+        if line.strip() and not line.startswith("#"):
+            yield f"{origin}, line {number}", line.removesuffix("\r")
 
 
 def as_text(name: bytes) -> str:
@@ -96,20 +126,17 @@ def as_text(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
-def _parsed(line: str, origin: str, number: int) -> tuple[Pattern, bool] | None:
-    """A line's pattern, and whether it is for directories only; None for a blank line and a comment."""
+def _parsed(text: str, where: str) -> tuple[Pattern, bool]:
+    """A pattern, and whether it is for directories only."""
     from pathspec import GitIgnoreSpec  # 60 ms, and most imports have no patterns
 
-    text = line.rstrip()
-    if not text or text.startswith("#"):
-        return None
     try:
-        (pattern,) = GitIgnoreSpec.from_lines([line]).patterns
+        (pattern,) = GitIgnoreSpec.from_lines([text]).patterns
     except ValueError:
         pattern = None
     if pattern is None or pattern.include is None:
-        raise BadInput(f"{origin}, line {number}: {text!r} is not a pattern", origin=origin, line=number, pattern=text)
-    return pattern, text.endswith("/")
+        raise BadInput(f"{where}: {text!r} is not a pattern", where=where, pattern=text)
+    return pattern, text.rstrip().endswith("/")
 
 
 def _read_file(directory: int) -> bytes | None:

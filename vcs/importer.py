@@ -13,30 +13,28 @@ from __future__ import annotations
 import os
 import stat
 from bisect import bisect_left
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from vcs import livedir
-from vcs.attributes import entry_of, read_xattrs, special_content
-from vcs.blobs import write_file
+from vcs.attributes import entry_of, read_xattrs
 from vcs.errors import BadInput, Denied
 from vcs.ignore import FILE_NAME, NO_PATTERNS, Ignore
 from vcs.importcache import RECORD_SIZE, UNKNOWN, ImportCache, Place, device_and_inode, record_of
 from vcs.importframe import Before, Frame
-from vcs.links import NO_TREE, LinkGroups, PendingTree, rewrite_links, settle
+from vcs.importlinks import ImportLinks, NewLinksError
+from vcs.links import NO_TREE, PendingTree, rewrite_links, settle
 from vcs.livedir import Identity
-from vcs.model import Content, Device, Entry, Link, RootId, Symlink, Tree
+from vcs.model import Entry, RootId, Tree
 from vcs.progress import Meter, Progress
-from vcs.trees import Directory, Sink, write_root
+from vcs.reading import UnreadableError, is_whiteout, read_directory_name, read_name
+from vcs.trees import Directory, Sink, write_root, write_tree
 
-_GROWING = 512 << 10
-"""A file of more bytes is asked for its size again once it is open: it is more likely to be growing."""
 _OPEN_DIRECTORIES = 64
 """Deeper than this, the topmost directories' descriptors are given up, and had again by `..` on the way back."""
-_WHITEOUT = Device(0, 0)
 _COMPARED = 1024
 """Names whose records are compared at once: a stat_result takes 600 bytes."""
 
@@ -79,14 +77,9 @@ def import_directory(
     while True:
         try:
             return _Walk(sink, top, one_file_system, leave_out, cache, progress).run(ignore)
-        except _NewLinksError:
+        except NewLinksError:
             assert cache is not None
             cache.forget()
-
-
-class _NewLinksError(Exception):
-    """A file that was alone in the last root has more names now, though its record is as it was: they had been left
-    out. Nothing in that root says which entry is meant, so the whole of it is of no use."""
 
 
 class _Walk:
@@ -107,13 +100,7 @@ class _Walk:
         self._cache = cache
         self._previous = cache.previous if cache else None
         self._meter = Meter(progress)
-        self._groups = LinkGroups()
-        self._linked: dict[Identity, tuple[Hashable, Entry]] = {}
-        """The files with several names that were read: their key in the groups, and the first name's entry."""
-        self._kept: list[tuple[int, bytes, bool]] = []
-        """Rows whose linked names stay: where, the path, and whether those below them stay too."""
-        self._kept_keys: set[Hashable] = set()
-        """The records of linked names that stay, in directories that change."""
+        self._links = ImportLinks()
         self._result = ImportResult(RootId(b""), 0, 0)
 
     def run(self, ignore: Ignore) -> ImportResult:
@@ -252,11 +239,12 @@ class _Walk:
         done = tree.close(self._sink)
         if done:
             return done
-        changed = self._changed_links()
+        groups = self._links.groups
+        changed = self._links.changed(self._previous) if self._previous else None
         if not changed or self._previous is None:
-            return settle(self._sink, tree, self._groups)
+            return settle(self._sink, tree, groups)
         objects = self._previous.snapshot.objects
-        return settle(self._sink, tree, self._groups, lambda sink, entry: rewrite_links(objects, sink, entry, changed))
+        return settle(self._sink, tree, groups, lambda sink, entry: rewrite_links(objects, sink, entry, changed))
 
     # -- one directory
 
@@ -299,77 +287,49 @@ class _Walk:
                 frame.linked.append(number)
             if not same:
                 self._take(frame, tree, number, status)
-            elif status.st_nlink > 1:
-                self._groups.add(record, frame.path + b"/" + name)
-                self._kept_keys.add(record)
+                continue
             self._meter.add(1, size)
+            if status.st_nlink > 1:
+                self._links.stays(record, frame.path + b"/" + name)
         for name in before.gone() if before else ():
             tree.remove(name)
 
     def _take(self, frame: Frame, tree: PendingTree, number: int, status: os.stat_result) -> None:
         """Take a name that is no directory into the tree."""
-        if status.st_nlink == 1:
-            entry = self._entry(frame, number, status)
-            if entry:
-                tree.add(entry)
-            return
+        name = frame.names[number]
+        path = frame.path + b"/" + name
         identity = status.st_dev, status.st_ino
-        known = self._linked.get(identity)
+        known = self._links.read.get(identity) if status.st_nlink > 1 else None
         if known is None:
-            entry = self._entry(frame, number, status)
-            if not entry:
-                frame.linked.pop()
+            try:
+                entry = read_name(self._sink, frame.fd, name, status, self._meter)
+            except UnreadableError as unreadable:
+                if status.st_nlink > 1:
+                    frame.linked.pop()
+                self._failed(frame, number, unreadable.error)
                 return
-            known = self._linked[identity] = frame.record(number) or identity, entry
+            if is_whiteout(status.st_mode, entry.content):
+                self._result.whiteouts.append(path)
+                frame.spoil(number)
+            if status.st_nlink == 1:
+                tree.add(entry)
+                return
+            known = self._links.read[identity] = frame.record(number) or identity, entry
         elif isinstance(known[0], bytes):
             frame.set_record(number, known[0])  # it may have changed since its first name was read
-        name = frame.names[number]
-        self._groups.add(known[0], frame.path + b"/" + name)
+        self._links.groups.add(known[0], path)
         tree.add_linked(replace(known[1], name=name), known[0])
-
-    def _entry(self, frame: Frame, number: int, status: os.stat_result) -> Entry | None:
-        """Read a name that is no directory; None if it is not there any more."""
-        name = frame.names[number]
-        fd = -1
-        content: Content
-        try:
-            if stat.S_ISREG(status.st_mode):
-                fd = livedir.open_file(name, frame.fd)
-                xattrs = read_xattrs(fd)
-                if status.st_size > _GROWING:
-                    status = os.fstat(fd)
-            else:
-                xattrs = read_xattrs(livedir.path_in(frame.fd, name))
-                is_link = stat.S_ISLNK(status.st_mode)
-                content = Symlink(os.readlink(name, dir_fd=frame.fd)) if is_link else special_content(status)
-        except OSError as error:
-            _close(fd)
-            self._failed(frame, number, error)
-            return None
-        if fd >= 0:
-            try:
-                content = write_file(self._sink, fd, status)
-            finally:
-                os.close(fd)
-        elif content == _WHITEOUT and stat.S_ISCHR(status.st_mode):
-            self._result.whiteouts.append(frame.path + b"/" + name)
-            frame.spoil(number)
-        return entry_of(name, status, content, xattrs)
 
     def _pass_by(self, frame: Frame, number: int) -> None:
         """Take a directory into the tree without what is in it."""
-        name = frame.names[number]
         try:
-            status = os.stat(name, dir_fd=frame.fd, follow_symlinks=False)
-            entry = entry_of(name, status, NO_TREE, read_xattrs(livedir.path_in(frame.fd, name)))
-        except OSError as error:
-            self._failed(frame, number, error)
+            entry = read_directory_name(frame.fd, frame.names[number])
+        except UnreadableError as unreadable:
+            self._failed(frame, number, unreadable.error)
             return
         tree = self._tree(frame)
         frame.spoil(number)
-        done = PendingTree(entry).close(self._sink)
-        assert done is not None
-        tree.add(done)
+        tree.add(replace(entry, content=write_tree(self._sink, [])))
 
     def _failed(self, frame: Frame, number: int, error: OSError) -> None:
         """A name could not be read: note that it has gone, or raise what the error means."""
@@ -402,7 +362,7 @@ class _Walk:
         frame.tree.start_from(self._directory(frame), base.content)
         if frame.is_same:
             frame.take_over(frame.row)
-            self._kept.append((frame.at, frame.path, False))
+            self._links.row_stays(frame.at, frame.path, below=False)
         return frame.tree
 
     def _base(self, frame: Frame) -> Entry:
@@ -429,31 +389,10 @@ class _Walk:
         """Write the row of a directory that has changed."""
         for number, place in frame.below:
             if place.kept:
-                self._kept.append((place.at, frame.path + b"/" + frame.names[number], True))
+                self._links.row_stays(place.at, frame.path + b"/" + frame.names[number], below=True)
         if self._cache is None:
             return Place(0)
         return self._cache.recorder.add(frame.start, frame.as_row(), frame.below)
-
-    def _changed_links(self) -> dict[bytes, Link | None]:
-        """The groups of the last root whose names that stay hold something else now, and what."""
-        previous, groups = self._previous, self._groups
-        if previous is None:
-            return {}
-        for at, path, below in self._kept:
-            for record, name in previous.linked(at, path, below=below):
-                groups.add(record, name)
-                self._kept_keys.add(record)
-        before = LinkGroups()
-        for record, name in previous.linked(previous.top, b""):
-            before.add(record, name)
-        changed = {}
-        for key in self._kept_keys:
-            old, new = before.link(key), groups.link(key)
-            if old is None and new is not None:
-                raise _NewLinksError
-            if old is not None and old != new:
-                changed[old.group] = new
-        return changed
 
 
 def _are_as(directory: int, names: list[bytes], records: bytes) -> bool:

@@ -16,10 +16,12 @@ from vcs.attributes import is_kept
 from vcs.blobs import CHUNK_MAX, BlobWriter, put_data
 from vcs.decompress import Limits, decompressed
 from vcs.errors import BadInput
+from vcs.ignore import Patterns, Selection
 from vcs.importer import ImportResult
 from vcs.links import NO_TREE
 from vcs.model import Chunked, Content, Data, Device, Entry, Special, Symlink, Tree
 from vcs.progress import Meter, Progress
+from vcs.reading import is_whiteout
 from vcs.snapshot import split_path
 from vcs.tar.acl import acl_from_text, mode_under
 from vcs.tar.pax import ACCESS_ACL
@@ -38,19 +40,34 @@ _WAITING_MAX = 32 << 20
 
 
 def import_tar(
-    stream: Readable, sink: Sink, *, progress: Progress | None = None, limits: Limits | None = None
+    stream: Readable,
+    sink: Sink,
+    *,
+    patterns: Patterns | None = None,
+    progress: Progress | None = None,
+    limits: Limits | None = None,
 ) -> ImportResult:
     """Write the tree in an archive into the sink. The stream is read once, to its end, and never sought.
 
-    BadInput, with the member and the byte, for whatever is wrong with the archive; errors of the sink as they are. The
-    same archive gives the same root.
+    What `patterns` leave out is passed over; a .treeringignore in the archive is a file like others. BadInput, with the
+    member and the byte, for whatever is wrong with the archive; errors of the sink as they are. The same archive gives
+    the same root.
     """
-    return _TarImport(stream, sink, progress, limits).run()
+    return _TarImport(stream, sink, patterns, progress, limits).run()
 
 
 class _TarImport:
-    def __init__(self, stream: Readable, sink: Sink, progress: Progress | None, limits: Limits | None) -> None:
+    def __init__(
+        self,
+        stream: Readable,
+        sink: Sink,
+        patterns: Patterns | None,
+        progress: Progress | None,
+        limits: Limits | None,
+    ) -> None:
         self._reader = TarReader(decompressed(stream, limits))
+        self._selection = Selection(patterns) if patterns else None
+        self._whiteouts: list[bytes] = []
         self._sink = sink
         self._builder = TreeBuilder()
         self._meter = Meter(progress)
@@ -66,10 +83,17 @@ class _TarImport:
         root = self._builder.finish(self._sink)
         self._meter.close()
         assert isinstance(root.content, Tree)
-        return ImportResult(write_root(self._sink, root), root.content.entries, root.content.size)
+        result = ImportResult(write_root(self._sink, root), root.content.entries, root.content.size)
+        result.left_out = len(self._selection.left_out) if self._selection else 0
+        result.whiteouts = self._whiteouts
+        return result
 
     def _add(self, member: Member) -> None:
+        if self._selection and not self._selection.has(member.name, stat.S_ISDIR(member.type)):
+            return
         if not member.type:
+            if self._selection and not self._selection.has(member.target, is_dir=False):
+                raise BadInput(f"a hard link to {member.target!r}, which the patterns leave out", target=member.target)
             self._builder.link(member.name, member.target)
             return
         xattrs = {name: value for name, value in member.xattrs.items() if is_kept(os.fsdecode(name))}
@@ -101,7 +125,10 @@ class _TarImport:
                     raise BadInput(f"a symbolic link with a target of {len(member.target)} bytes")
                 return Symlink(member.target)
             case stat.S_IFCHR | stat.S_IFBLK:
-                return Device(member.major, member.minor)
+                device = Device(member.major, member.minor)
+                if is_whiteout(member.type, device):
+                    self._whiteouts.append(b"/" + b"/".join(split_path(member.name)))
+                return device
             case _:
                 return Special()
 

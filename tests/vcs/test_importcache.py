@@ -90,6 +90,10 @@ def agree(store: Store, top: Path, **options: object) -> ImportResult:
     return result
 
 
+def ignoring(*patterns: str) -> Ignore:
+    return Ignore(Patterns([("here", pattern) for pattern in patterns]))
+
+
 _opened: list[object] = []
 _watching = False
 
@@ -354,7 +358,7 @@ def test_links_that_patterns_hid_and_hide_no_more(store: Store, tree: Path) -> N
     os.link(tree / "usr/tool", tree / "etc/tool")
     os.link(tree / "usr/tool", tree / "etc/deep/tool")
     settle(tree)
-    hide = {count: Ignore(Patterns(lines, "test")) for count, lines in {1: ["/etc"], 2: ["/etc/deep"], 3: []}.items()}
+    hide = {count: ignoring(*lines) for count, lines in {1: ["/etc"], 2: ["/etc/deep"], 3: []}.items()}
     for count in (1, 2, 3, 1, 3, 2, 1):
         result = agree(store, tree, ignore=hide[count])
         tool = store.snapshot(result.root).lookup(b"usr/tool")
@@ -366,7 +370,7 @@ def test_links_that_patterns_hid_and_hide_no_more(store: Store, tree: Path) -> N
 
 def test_patterns_may_change(store: Store, tree: Path) -> None:
     for lines in ([], ["/etc/deep"], ["last"], [], ["*"], ["usr", "!usr"]):
-        agree(store, tree, ignore=Ignore(Patterns(lines, "test")))
+        agree(store, tree, ignore=ignoring(*lines))
 
 
 def test_directories_to_leave_out_may_change(store: Store, tree: Path) -> None:
