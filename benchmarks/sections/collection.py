@@ -36,7 +36,7 @@ def collection(setting: Setting) -> list[Section]:
     before = size_of(place / "layers").apparent
     with _Imports(place, setting.place("collection-source")) as beside:
         try:
-            done = treering(place, "gc")
+            done = treering(place, "gc", "--expire", "now")
         except FailedError as error:
             section.note(f"`treering gc` is not there yet: {' '.join(str(error).split())[:200]}")
             return [section]
