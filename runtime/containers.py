@@ -71,6 +71,10 @@ class Containers:
         self._directory = store.path / "containers"
         self.damaged: list[Corrupt | UnknownFormat] = []
         """Why containers could not be read, when all() last looked."""
+        if self.moves.exists():
+            from runtime.forgetting import finish_moves
+
+            finish_moves(self)
 
     def create(
         self, image: str, commit: CommitId, settings: Settings, author: Author, name: str | None = None
@@ -130,11 +134,24 @@ class Containers:
     def changing(self, container: Container) -> Iterator[Container]:
         """Hold a container's lock; yields it as it is now. Whoever changes a record or an upper's place holds it."""
         with contextlib.ExitStack() as stack:
+            # Shared, and before the container's own: whoever rewrites the history below all of them waits for us.
+            stack.enter_context(flocked(self._rewriting, fcntl.LOCK_SH))
             try:
                 stack.enter_context(flocked(container.paths.lock, fcntl.LOCK_EX))
             except FileNotFoundError:
                 raise NotFound(f"container {container.name!r} was removed", container=container.name) from None
             yield self.reload(container)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let no container be made, changed or removed meanwhile. To be taken before the lock on refs."""
+        with translated("the containers cannot be changed"), self._locked(), flocked(self._rewriting, fcntl.LOCK_EX):
+            yield
+
+    @property
+    def moves(self) -> Path:
+        """Where runtime.forgetting writes down what it is about to move."""
+        return self._directory / ".moves.json"
 
     def replace(self, container: Container, record: Record) -> Container:
         """Save a changed record."""
@@ -167,6 +184,10 @@ class Containers:
         for entry in os.scandir(self._directory):
             if entry.name.startswith(_TRASH):
                 shutil.rmtree(entry.path, ignore_errors=True)
+
+    @property
+    def _rewriting(self) -> Path:
+        return self.store.path / "locks" / "rewriting"
 
     def _trash(self, name: str) -> Path:
         return self._directory / f"{_TRASH}{name}"

@@ -162,6 +162,12 @@ class History:
             oid = str(self._repo.write(ObjectType.TAG, lines + stamp.encode()))
             self.move(ref, CommitId(oid), None, f"tag {name}", author, force=force)
 
+    def write_raw(self, data: bytes) -> CommitId:
+        """Write the bytes of a commit or a tag object, durably; nothing refers to it yet."""
+        kind = ObjectType.TAG if data.startswith(b"object ") else ObjectType.COMMIT
+        with translated(), self.locked():
+            return CommitId(str(self._repo.write(kind, data)))
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the lock on refs, and on what gc removes. The kernel drops it when the process ends, however it ends.
@@ -186,10 +192,11 @@ class History:
 
     def target(self, ref: str) -> CommitId | None:
         """The object a ref (full name) names, not peeled; None if there is no such ref."""
-        try:
-            return CommitId(str(self._repo.references[ref].resolve().target))
-        except (KeyError, pygit2.InvalidSpecError):
-            return None
+        with translated():
+            try:
+                return CommitId(str(self._repo.references[ref].resolve().target))
+            except (KeyError, pygit2.InvalidSpecError):
+                return None
 
     def refs(self, prefix: str) -> dict[str, CommitId]:
         """The refs below a prefix ("refs/heads/"), without it, sorted, each peeled to its commit."""
@@ -226,6 +233,13 @@ class History:
             author.name, author.email, author.time, author.offset,
         )  # fmt: skip
 
+    def raw(self, name: str) -> bytes:
+        """The bytes of a commit or a tag object, by its full id: header lines, an empty line, the message. NotFound."""
+        try:
+            return self._repo.read(name)[1]
+        except KeyError:
+            raise NotFound(f"no object {name}", revision=name) from None
+
     def config(self, commit: str) -> dict[str, Any]:
         """A commit's OCI image config."""
         try:
@@ -240,7 +254,7 @@ class History:
         """The ids of the git objects that a commit consists of: itself, its tree, the files in it; the last is the one
         that cannot be read, if there is one."""
         found = [commit]
-        with contextlib.suppress(TreeringError), translated():
+        with contextlib.suppress(TreeringError, KeyError), translated():
             tree_id = str(self._commit(commit).tree_id)
             found.append(tree_id)
             tree = cast(pygit2.Tree, self._repo[tree_id])

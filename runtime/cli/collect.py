@@ -83,7 +83,7 @@ def collected(invocation: Invocation, expire: float, *, repack: bool = False, dr
         from vcs.collect.repack import Repack
 
         strategy = Repack()
-    store = invocation.store
+    store = invocation.containers.store  # opening the containers finishes what a killed `forget` has begun
     with Progress("Collecting") as progress:
         done = collect(
             store,

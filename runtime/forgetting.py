@@ -1,0 +1,311 @@
+"""Commits of branches forgotten, and everything that stands on them moved along.
+
+What is kept above a forgotten commit is written again on another parent (vcs.rewriting), so its id changes. Whatever
+pointed at it follows: the branch, tags, containers (the refs that keep their heads, and the bases in their records),
+and the states that `rm` left. A container needs no restart, for it stands on the root, which is the same.
+
+A commit that a container stands on is never forgotten: its files are kept anyway, and they are better explained.
+
+All of that moves together or not at all. First the commits are written, which nothing refers to yet; then every move is
+written down in one file, `containers/.moves.json`; then they are made; then the file goes. Whoever finds the file later
+makes the moves that are missing (Containers does when it is opened). Meanwhile nobody changes a container or a ref: see
+Containers.frozen and History.locked.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from runtime.containers import Container, Containers
+from vcs import reflogs
+from vcs.durable import replace_file, sync_directory
+from vcs.errors import BadInput, Corrupt, NotFound
+from vcs.history import BRANCHES, TAGS, Author, History
+from vcs.model import CommitId
+from vcs.retention import Candidate, Rules, Verdict, judge
+from vcs.rewriting import first_parents, leading_to, rewrite, with_target
+from vcs.snapshot import CommitInfo
+from vcs.store import Store, translated
+
+_CONTAINERS, _REMOVED = "refs/containers/", "refs/removed/"
+_SHORT = 12
+
+
+class Move(msgspec.Struct, frozen=True):
+    """A ref that goes from one object to another: a commit, or an annotated tag's own."""
+
+    ref: str
+    old: CommitId
+    new: CommitId
+
+
+class Rebase(msgspec.Struct, frozen=True):
+    """A container's generation whose base is another commit of the same root now."""
+
+    container: str
+    generation: int
+    old: CommitId
+    new: CommitId
+
+
+class _Moves(msgspec.Struct, frozen=True):
+    refs: list[Move]
+    bases: list[Rebase]
+    reason: str
+    author: Author
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What becomes of a commit: kept for these reasons, or forgotten if there are none."""
+
+    commit: CommitInfo
+    reasons: tuple[str, ...]
+    now: CommitId | None = None
+    """Its id afterwards. None if it is forgotten, or if nothing was changed yet."""
+
+    @property
+    def kept(self) -> bool:
+        return bool(self.reasons)
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What was done, or would be."""
+
+    branches: dict[str, list[Fate]]
+    """For each branch its commits along first parents, newest first."""
+    moves: tuple[Move, ...] = ()
+    held: tuple[str, ...] = ()
+    """Other refs (full names) that still keep forgotten commits."""
+
+    @property
+    def commits(self) -> set[CommitId]:
+        """What is on none of these branches any more."""
+        return {fate.commit.id for fates in self.branches.values() for fate in fates if not fate.kept}
+
+
+def forget(
+    containers: Containers, branches: Sequence[str], rules: Rules, author: Author, *, dry_run: bool = False
+) -> Forgotten:
+    """Forget the commits of some branches that no rule keeps. `author` goes into the reflogs.
+
+    A commit on several of the branches stays on all of them if it is kept on one. BadInput if there is no rule;
+    NotFound if there is no such branch. With `dry_run`, nothing changes.
+    """
+    if rules.is_empty:
+        raise BadInput("no rule says what to keep")
+    if dry_run:
+        return _Plan(containers, branches, rules).forecast()
+    with translated("the history cannot be rewritten"), containers.frozen(), containers.store.history.locked():
+        _finish(containers)
+        return _Plan(containers, branches, rules).carry_out(author)
+
+
+def drop_memories(store: Store, done: Forgotten) -> int:
+    """Remove from the reflogs of these branches, and of what else was moved, the entries for commits that no ref leads
+    to any more: what was forgotten now and before. Returns how many."""
+    repository, history = store.path / "history.git", store.history
+    with translated("the reflogs cannot be written"), history.locked():
+        refs = {"HEAD", *(BRANCHES + branch for branch in done.branches), *(move.ref for move in done.moves)}
+        kept = set(history.commit_ids())
+        gone = set()
+        for name in reflogs.young_ids(repository, 0, refs):
+            try:
+                if history.resolve(name) not in kept:
+                    gone.add(name)
+            except NotFound:  # gc has removed it
+                gone.add(name)
+        return reflogs.drop(repository, refs, gone)
+
+
+def finish_moves(containers: Containers) -> None:
+    """Make the moves that a killed process has written down and not made."""
+    with translated("the history cannot be rewritten"), containers.frozen(), containers.store.history.locked():
+        _finish(containers)
+
+
+class _Plan:
+    """What is kept and what is forgotten. Nothing may change while it is made and carried out."""
+
+    def __init__(self, containers: Containers, branches: Sequence[str], rules: Rules) -> None:
+        self._containers = containers
+        self._history: History = containers.store.history
+        self._all = containers.all()
+        self._tips = {branch: self._tip(branch) for branch in dict.fromkeys(branches)}
+        self._standing = self._find_standing()
+        chains = {branch: first_parents(self._history, tip) for branch, tip in self._tips.items()}
+        verdicts = self._judge(chains, rules)
+        self._fates = {
+            branch: [Fate(containers.store.commit(commit), verdicts[branch][commit]) for commit in chain]
+            for branch, chain in chains.items()
+        }
+        self._forgotten = Forgotten(self._fates).commits
+
+    def forecast(self) -> Forgotten:
+        return Forgotten(self._fates, held=self._held())
+
+    def carry_out(self, author: Author) -> Forgotten:
+        if not self._forgotten:
+            now = {
+                branch: [replace(fate, now=fate.commit.id) for fate in fates] for branch, fates in self._fates.items()
+            }
+            return Forgotten(now, held=())
+        kept = {fate.commit.id for fates in self._fates.values() for fate in fates if fate.kept}
+        standing = list(self._standing)
+        stands = rewrite(self._history, list(self._tips.values()), kept | {*standing}, self._forgotten, standing)
+        total = sum(len(fates) for fates in self._fates.values())
+        moves = _Moves(
+            self._moves(stands), self._rebases(stands), f"forget: {len(self._forgotten)} of {total} commits", author
+        )
+        _write_down(self._containers, moves)
+        _finish(self._containers)
+        fates = {
+            branch: [replace(fate, now=stands[fate.commit.id] if fate.kept else None) for fate in fates]
+            for branch, fates in self._fates.items()
+        }
+        return Forgotten(fates, tuple(moves.refs), self._held())
+
+    # -- what is kept
+
+    def _tip(self, branch: str) -> CommitId:
+        tip = self._history.target(BRANCHES + branch)
+        if tip is None:
+            raise NotFound(f"no branch {branch!r}", name=branch)
+        return tip
+
+    def _find_standing(self) -> dict[CommitId, list[str]]:
+        """The commits that containers, and states of removed ones, stand on; and who that is."""
+        found: defaultdict[CommitId, list[str]] = defaultdict(list)
+        names = {container.id: f"container {container.name}" for container in self._all}
+        for prefix, kind in ((_CONTAINERS, "container"), (_REMOVED, "removed container")):
+            for ref, commit in self._history.refs(prefix).items():
+                identity = ref.partition("/")[0]
+                known = names.get(identity) if prefix == _CONTAINERS else None
+                found[commit].append(known or f"{kind} {identity[:_SHORT]}")
+        for container in self._all:
+            for generation in container.record.generations:
+                found[generation.base].append(names[container.id])
+        return found
+
+    def _judge(self, chains: Mapping[str, list[CommitId]], rules: Rules) -> dict[str, dict[CommitId, tuple[str, ...]]]:
+        """The reasons to keep each commit of each branch."""
+        tags: defaultdict[CommitId, list[str]] = defaultdict(list)
+        for tag, commit in self._history.refs(TAGS).items():
+            tags[commit].append(tag)
+        found: dict[str, dict[CommitId, tuple[str, ...]]] = {}
+        for branch, chain in chains.items():
+            candidates = [self._candidate(commit, tags[commit]) for commit in chain]
+            found[branch] = {verdict.commit: self._with_standing(verdict) for verdict in judge(candidates, rules)}
+        keepers: defaultdict[CommitId, list[str]] = defaultdict(list)
+        for branch, reasons in found.items():
+            for commit, why in reasons.items():
+                if why:
+                    keepers[commit].append(f"branch {branch}")
+        return {
+            branch: {commit: why or tuple(keepers[commit]) for commit, why in reasons.items()}
+            for branch, reasons in found.items()
+        }
+
+    def _candidate(self, commit: CommitId, tags: Sequence[str]) -> Candidate:
+        info = self._containers.store.commit(commit)
+        return Candidate(commit, info.time, info.offset, tuple(tags))
+
+    def _with_standing(self, verdict: Verdict) -> tuple[str, ...]:
+        return verdict.reasons or tuple(dict.fromkeys(self._standing.get(verdict.commit, ())))
+
+    def _held(self) -> tuple[str, ...]:
+        """Other branches, and tags, that lead to forgotten commits."""
+        kept = {fate.commit.id for fates in self._fates.values() for fate in fates if fate.kept}
+        others = {}
+        for name, commit in self._history.refs("refs/").items():
+            ref = f"refs/{name}"
+            follows = ref.startswith((_CONTAINERS, _REMOVED)) or ref.removeprefix(BRANCHES) in self._tips
+            if not follows and not (ref.startswith(TAGS) and commit in kept):
+                others[ref] = commit
+        leading = leading_to(self._history, set(others.values()), self._forgotten)
+        return tuple(ref for ref, commit in others.items() if commit in leading)
+
+    # -- what moves
+
+    def _moves(self, stands: Mapping[CommitId, CommitId | None]) -> list[Move]:
+        """Branches first: then all that was written is kept by something, whatever else is still to be moved."""
+        followers = {BRANCHES + branch: tip for branch, tip in self._tips.items()}
+        for prefix in (_CONTAINERS, _REMOVED):
+            followers |= {prefix + ref: commit for ref, commit in self._history.refs(prefix).items()}
+        moves = [Move(ref, old, new) for ref, old in followers.items() if (new := stands.get(old)) and new != old]
+        for tag, commit in self._history.refs(TAGS).items():
+            now = stands.get(commit)
+            if now and now != commit and commit not in self._forgotten:
+                moves += self._move_tag(TAGS + tag, commit, now)
+        return moves
+
+    def _move_tag(self, ref: str, commit: CommitId, now: CommitId) -> list[Move]:
+        old = self._history.target(ref)
+        if old is None or old == commit:
+            return [Move(ref, commit, now)]
+        data = self._history.raw(old)
+        if not data.startswith(b"object " + commit.encode()):
+            return []  # a tag of a tag: it stays where it is
+        return [Move(ref, old, self._history.write_raw(with_target(data, now)))]
+
+    def _rebases(self, stands: Mapping[CommitId, CommitId | None]) -> list[Rebase]:
+        return [
+            Rebase(container.id, generation.number, generation.base, new)
+            for container in self._all
+            for generation in container.record.generations
+            if (new := stands.get(generation.base)) and new != generation.base
+        ]
+
+
+# -- making the moves
+
+
+def _write_down(containers: Containers, moves: _Moves) -> None:
+    replace_file(containers.moves, msgspec.json.format(msgspec.json.encode(moves), indent=2) + b"\n")
+
+
+def _finish(containers: Containers) -> None:
+    """Make the moves that are written down and not made, if any. The caller holds the locks."""
+    path = containers.moves
+    try:
+        moves = msgspec.json.decode(path.read_bytes(), type=_Moves)
+    except FileNotFoundError:
+        return
+    except msgspec.MsgspecError as error:
+        raise Corrupt(f"{path} cannot be read: {error}", path=str(path)) from error
+    for move in moves.refs:
+        _make(containers.store.history, move, moves)
+    known = {container.id: container for container in containers.all()}
+    for rebase in moves.bases:
+        if rebase.container in known:
+            known[rebase.container] = _rebased(containers, known[rebase.container], rebase)
+    path.unlink()
+    sync_directory(path.parent)
+
+
+def _make(history: History, move: Move, moves: _Moves) -> None:
+    """Not if the ref was moved by hand since, or if gc has removed what nothing referred to: the old is whole too."""
+    if history.target(move.ref) == move.old:
+        with suppress(NotFound):
+            history.move(move.ref, move.new, move.old, moves.reason, moves.author)
+
+
+def _rebased(containers: Containers, container: Container, rebase: Rebase) -> Container:
+    try:
+        containers.store.commit(rebase.new)
+    except NotFound:
+        return container
+    generations = tuple(
+        msgspec.structs.replace(generation, base=rebase.new)
+        if (generation.number, generation.base) == (rebase.generation, rebase.old)
+        else generation
+        for generation in container.record.generations
+    )
+    return containers.replace(container, msgspec.structs.replace(container.record, generations=generations))
