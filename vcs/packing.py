@@ -56,12 +56,11 @@ class Packing:
 
     # -- what is needed
 
-    def tips(self) -> set[str]:
-        """What all refs and HEAD name, tag objects not peeled."""
+    def refs(self) -> dict[str, str]:
+        """What all refs and HEAD name, tag objects not peeled. The caller holds the lock on refs."""
         with translated():
-            found = {str(ref.target) for ref in self._repo.references.iterator() if isinstance(ref.target, pygit2.Oid)}
-            if self._repo.head_is_detached:
-                found.add(str(self._repo.head.target))
+            found = {ref.name: str(ref.target) for ref in self._repo.references.iterator() if not _is_symbolic(ref)}
+            found["HEAD"] = "" if self._repo.head_is_unborn else str(self._repo.head.target)
             return found
 
     def add(self, tips: Iterable[str], missing_ok: bool = False) -> list[CommitId]:
@@ -70,6 +69,7 @@ class Packing:
         With `missing_ok`, tips that are not there are passed over; otherwise, and for anything below: Missing.
         """
         commits: list[CommitId] = []
+        tips = filter(None, tips)
         todo = [bytes.fromhex(tip) for tip in tips]
         if missing_ok:
             todo = [raw for raw in todo if pygit2.Oid(raw=raw) in self._repo]
@@ -181,6 +181,10 @@ class Packing:
     def _is_commit(self, raw: bytes) -> bool:
         found = self._repo.get(pygit2.Oid(raw=raw))
         return isinstance(found, pygit2.Commit)
+
+
+def _is_symbolic(ref: pygit2.Reference) -> bool:
+    return isinstance(ref.target, str)
 
 
 def _ids(index: Path) -> Iterator[bytes]:

@@ -7,7 +7,7 @@ read it, but not shorten it. Whoever shortens holds the lock on refs.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Container, Iterator, Mapping
 from pathlib import Path
 
 from vcs.durable import replace_file
@@ -16,60 +16,104 @@ _LINE = re.compile(rb"([0-9a-f]{40}) ([0-9a-f]{40}) .*> (\d+) [-+]\d{4}(?:\t|$)"
 _ZERO = b"0" * 40
 
 
-def young_ids(repository: Path, since: float) -> set[str]:
-    """The ids in lines that are not older than `since` (seconds since 1970): where refs came from, and went."""
-    return set().union(*young_ids_by_ref(repository, since).values())
+def young_ids(repository: Path, since: float, refs: Container[str]) -> set[str]:
+    """The ids in lines that are not older than `since` (seconds since 1970): where refs came from, and went.
+
+    `refs` are the refs that there are, HEAD among them.
+    """
+    return set().union(*young_ids_by_ref(repository, since, refs).values())
 
 
-def young_ids_by_ref(repository: Path, since: float) -> dict[str, set[str]]:
-    """The same for each ref (full name) and for HEAD."""
+def young_ids_by_ref(repository: Path, since: float, refs: Container[str]) -> dict[str, set[str]]:
+    """The same for each of the refs that has a reflog."""
     by_ref = {}
-    for path in _logs(repository):
+    for name, path in _logs(repository):
         found: set[bytes] = set()
-        for line in _lines(path):
+        for line in _lines(path) if name in refs else []:
             match = _LINE.match(line)
             if match and int(match[3]) >= since:
                 found.update(match.group(1, 2))
-        by_ref[str(path.relative_to(repository / "logs"))] = {name.decode() for name in found - {_ZERO}}
+        by_ref[name] = {raw.decode() for raw in found - {_ZERO}}
     return by_ref
 
 
-def count_old(repository: Path, since: float, tips: Container[str]) -> int:
+def count_old(repository: Path, since: float, refs: Mapping[str, str]) -> int:
     """How many lines expire() would remove."""
-    return sum(len(lines) - len(_kept(lines, since, tips)) for lines in map(_lines, _logs(repository)))
+    return sum(len(lines) - len(kept) for _, lines, kept in _expired(repository, since, refs))
 
 
-def expire(repository: Path, since: float, tips: Container[str]) -> int:
-    """Remove the lines that are older than `since`, durably; returns how many. `tips` are the ids that refs have now.
+def expire(repository: Path, since: float, refs: Mapping[str, str]) -> int:
+    """Remove the lines that are older than `since`, durably; returns how many.
 
     A ref's newest line stays, since it tells when the ref became what it is; if it is old, then without the id that
-    the ref had before, as `git reflog expire --rewrite` writes it.
+    the ref had before, as `git reflog expire --rewrite` writes it. A reflog without a ref, which a process leaves that
+    is killed while it makes or deletes the ref, goes whatever its age, as deleting the ref would have removed it.
     """
     removed = 0
-    for path in list(_logs(repository)):
-        lines = _lines(path)
-        kept = _kept(lines, since, tips)
-        if kept != lines:
+    for path, lines, kept in list(_expired(repository, since, refs)):
+        if kept:
             replace_file(path, b"".join(line + b"\n" for line in kept))
-            removed += len(lines) - len(kept)
+        else:
+            path.unlink(missing_ok=True)
+        removed += len(lines) - len(kept)
     return removed
 
 
-def _kept(lines: list[bytes], since: float, tips: Container[str]) -> list[bytes]:
+def drop(repository: Path, refs: Collection[str], gone: Container[str]) -> int:
+    """Remove from these refs' reflogs the lines that lead to an id in `gone`, durably; returns how many. A line that
+    came from one comes from what is left before it."""
+    removed = 0
+    for name, path in list(_logs(repository)):
+        if name in refs:
+            lines = _lines(path)
+            kept = _without(lines, gone)
+            if kept != lines:
+                replace_file(path, b"".join(line + b"\n" for line in kept))
+                removed += len(lines) - len(kept)
+    return removed
+
+
+def _without(lines: list[bytes], gone: Container[str]) -> list[bytes]:
+    kept = []
+    last = _ZERO
+    for line in lines:
+        match = _LINE.match(line)
+        if match is None:
+            kept.append(line)
+        elif match[2].decode() not in gone:
+            kept.append(last + line[len(last) :] if match[1].decode() in gone else line)
+            last = match[2]
+    return kept
+
+
+def _expired(
+    repository: Path, since: float, refs: Mapping[str, str]
+) -> Iterator[tuple[Path, list[bytes], list[bytes]]]:
+    """The reflogs that expire() changes: what they hold, and what of it stays."""
+    for name, path in _logs(repository):
+        lines = _lines(path)
+        kept = _kept(lines, since, refs[name]) if name in refs else []
+        if kept != lines or name not in refs:
+            yield path, lines, kept
+
+
+def _kept(lines: list[bytes], since: float, target: str) -> list[bytes]:
     kept = []
     for number, line in enumerate(lines):
         match = _LINE.match(line)
         if match is None or int(match[3]) >= since:
             kept.append(line)  # who knows what a line says that is none of git's
-        elif number == len(lines) - 1 and match[2].decode() in tips:
+        elif number == len(lines) - 1 and match[2].decode() == target:
             kept.append(_ZERO + line[len(_ZERO) :])
     return kept
 
 
-def _logs(repository: Path) -> Iterator[Path]:
-    for path in sorted((repository / "logs").rglob("*")):
+def _logs(repository: Path) -> Iterator[tuple[str, Path]]:
+    """Every reflog, by the name of its ref."""
+    top = repository / "logs"
+    for path in sorted(top.rglob("*")):
         if path.is_file() and not path.name.startswith(".") and path.suffix != ".lock":
-            yield path
+            yield str(path.relative_to(top)), path
 
 
 def _lines(path: Path) -> list[bytes]:

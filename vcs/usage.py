@@ -240,7 +240,8 @@ def _starts(store: Store, since: float, group: Callable[[str], str]) -> dict[str
     for ref, commit in refs.items():
         found.setdefault(group(f"refs/{ref}"), set()).add(commit)
     head = _head_branch(store)
-    for ref, ids in reflogs.young_ids_by_ref(store.path / "history.git", since).items():
+    names = {HEAD, *(f"refs/{ref}" for ref in refs)}
+    for ref, ids in reflogs.young_ids_by_ref(store.path / "history.git", since, names).items():
         name = group(head if ref == HEAD else ref)
         commits = _existing(store, ids)
         if commits:

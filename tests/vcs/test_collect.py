@@ -124,6 +124,20 @@ def test_a_young_entry_keeps_both_its_ids_where_an_older_one_goes(store: Store) 
     ]
 
 
+def test_what_a_killed_process_leaves_of_a_ref_keeps_nothing(store: Store) -> None:
+    """libgit2 writes the reflog before it makes the ref, and removes it after it has deleted one."""
+    made = commit(store, {"a": noise("a")}, "refs/heads/x")
+    commit(store, {"b": noise("b")}, "refs/heads/dir/y")
+    for name in ("x", "dir/y"):
+        (store.path / "history.git/refs/heads" / name).unlink()
+    collect(store, since=0)
+    assert files(store) == set()
+    assert [path for path in (store.path / "history.git/logs").rglob("*") if path.is_file()] == []
+    commit(store, {"a": noise("again")}, "refs/heads/dir")
+    with pytest.raises(NotFound):
+        store.history.move("refs/heads/x", made, None, "again", author())
+
+
 def test_a_detached_head_keeps_its_commit(store: Store) -> None:
     made = commit(store, {"a": noise("a")})
     store.history.delete("refs/heads/main")

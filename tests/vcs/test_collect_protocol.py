@@ -124,7 +124,7 @@ def test_found_before_and_committed_before_the_leases_are_read(
 
         def marked_just_before() -> object:
             with monkeypatch.context() as patch:
-                patch.setattr(collection._packing, "tips", lambda: set())
+                patch.setattr(collection._packing, "refs", dict)
                 adopt(other, name)
                 other._lease.close()  # type: ignore[union-attr]
                 return marks()

@@ -167,8 +167,9 @@ class Collection:
     def mark(self) -> Leased:
         """Need all that refs, reflogs, leases and readers need now. Returns the leases."""
         with self._store.history.locked():
-            tips, young = self._packing.tips(), reflogs.young_ids(self._git, self._since)
-        self._need(self._packing.add(tips))
+            refs = self._packing.refs()
+            young = reflogs.young_ids(self._git, self._since, refs)
+        self._need(self._packing.add(refs.values()))
         self._need(self._packing.add(young, missing_ok=True))
         # The caches before the leases: who uses one notes its root, and then looks whether it is still there.
         if not self._dry_run:
@@ -242,7 +243,7 @@ class Collection:
             rewritten=sum(bool(use.objects) for use in going),
             objects=sum(use.garbage for use in going),
             commits=pruned.commits,
-            reflog_entries=reflogs.count_old(self._git, self._since, self._packing.tips()),
+            reflog_entries=reflogs.count_old(self._git, self._since, self._packing.refs()),
             freed=sum(use.waste for use in going) + pruned.bytes + sum(map(_size, self._stale_caches())),
             in_use=len(planned.dead) + len(planned.rewritten) - len(going),
             problems=tuple(self._problems),
@@ -291,7 +292,7 @@ class Collection:
     def _prune_history(self) -> None:
         """Once is enough. Before the layers: a commit that is there has its root."""
         if self._pruned is None:
-            self.done.reflog_entries = reflogs.expire(self._git, self._since, self._packing.tips())
+            self.done.reflog_entries = reflogs.expire(self._git, self._since, self._packing.refs())
             self._pruned = self._packing.prune()
             self._store.history.note_pruning()
             self.done.commits = self._pruned.commits
