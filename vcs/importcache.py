@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import msgspec
 
 from vcs.encoding import digest
-from vcs.model import DIGEST_SIZE, RootId
+from vcs.model import DIGEST_SIZE, RootId, Tree
 
 if TYPE_CHECKING:
     from vcs.leases import Lease
@@ -126,6 +126,12 @@ class Previous:
         self.root = root
         self.snapshot = snapshot
         _, self.record, self.top = _HEADER.unpack_from(data, _LINE + DIGEST_SIZE)
+
+    @property
+    def size(self) -> int:
+        """Bytes in the files of the root, holes included."""
+        content = self.snapshot.root.content
+        return content.size if isinstance(content, Tree) else 0
 
     def row(self, at: int) -> Row:
         """The row that begins at this byte."""

@@ -6,7 +6,7 @@
     errors       what to do about each error, and the exit codes: here and only here
     output       data to stdout as table, JSON or JSON lines    quoting   odd names, made safe for a terminal
     pager, progress, render_*                                   completion   what a shell asks for
-    store, transfer, history, compare, refs, files,
+    store, importing, exporting, history, compare, refs, files,
     run, containers, states, mounting, shell, collect    the verbs, one module a group
     linediff     lines that differ                              reference   writes docs/cli.md
 

@@ -35,8 +35,8 @@ class Summary(NamedTuple):
 SECTIONS: dict[str, tuple[Summary, ...]] = {
     "Start": (
         Summary("init", "store", "Make an empty store."),
-        Summary("import", "transfer", "Make a commit of a directory or an archive."),
-        Summary("export", "transfer", "Write a commit's files to a directory or an archive."),
+        Summary("import", "importing", "Make a commit of a directory or an archive."),
+        Summary("export", "exporting", "Write a commit's files to a directory or an archive."),
     ),
     "Containers": (
         Summary("run", "run", "Run a command in a new container."),

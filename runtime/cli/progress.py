@@ -35,8 +35,20 @@ class Progress:
         """How long the task has taken."""
         return time.monotonic() - self._start
 
-    def update(self, size: int, files: int | None = None, total: int | None = None, title: str | None = None) -> None:
-        """So many bytes (and files) are done; `total` bytes are expected."""
+    @property
+    def is_shown(self) -> bool:
+        """Whether there is anybody to read the line."""
+        return self._wanted
+
+    def update(
+        self,
+        size: int,
+        files: int | None = None,
+        total: int | None = None,
+        title: str | None = None,
+        total_files: int | None = None,
+    ) -> None:
+        """So many bytes (and files) are done; `total` bytes are expected, or else so many files."""
         if not self._wanted:
             return
         now = time.monotonic()
@@ -44,7 +56,8 @@ class Progress:
             return
         self._last = now
         width = shutil.get_terminal_size().columns - 1
-        text = progress_line(title or self._title, size, files, total or self._total, now - self._start, width)
+        seconds = now - self._start
+        text = progress_line(title or self._title, size, files, total or self._total, seconds, width, total_files)
         sys.stderr.write("\r" + text[:width] + "\x1b[K")
         sys.stderr.flush()
         self._shown = True
@@ -56,26 +69,45 @@ class Progress:
             self._shown = False
 
 
-def progress_line(title: str, size: int, files: int | None, total: int | None, seconds: float, width: int = 80) -> str:
+def progress_line(
+    title: str,
+    size: int,
+    files: int | None,
+    total: int | None,
+    seconds: float,
+    width: int = 80,
+    total_files: int | None = None,
+) -> str:
     """What the line says: files, bytes, rate, time left; and a bar, in what is left of `width` characters.
+
+    How far it is goes by bytes, or by files if only their number is known.
 
     >>> progress_line("Importing", 250_000_000, 4000, 500_000_000, 2.0)
     'Importing  [#####-----]  50%  4,000 files  250 MB of 500 MB  125 MB/s  2 s left'
+    >>> progress_line("Importing", 250_000_000, 4000, None, 2.0, total_files=16000)
+    'Importing  [##--------]  25%  4,000 of 16,000 files  250 MB  125 MB/s  6 s left'
     """
     rate = size / seconds if seconds else 0.0
-    parts = [title]
+    done = 0.0
     if total:
-        parts.append(f"{min(1.0, size / total):>4.0%}")
+        done = size / total
+    elif total_files and files is not None:
+        done = files / total_files
+    done = min(1.0, done)
+    parts = [title]
+    if done:
+        parts.append(f"{done:>4.0%}")
     if files is not None:
-        parts.append(count_text(files, "file"))
+        known = f"{files:,} of " if total_files and not total and files <= total_files else ""
+        parts.append(known + count_text(total_files or 0 if known else files, "file"))
     parts.append(f"{size_text(size)} of {size_text(total)}" if total else size_text(size))
     parts.append(f"{size_text(rate)}/s")
-    if total and rate:
-        parts.append(f"{duration_text(max(0.0, (total - size) / rate))} left")
+    if done:
+        parts.append(f"{duration_text(seconds * (1 - done) / done)} left")
     room = width - len("  ".join(parts)) - len("  []")
-    if total and room >= _BAR_MIN:
+    if done and room >= _BAR_MIN:
         cells = min(room, _BAR_MAX)
-        parts[1:2] = [f"[{'#' * int(min(1.0, size / total) * cells):-<{cells}}] {parts[1]}"]
+        parts[1:2] = [f"[{'#' * int(done * cells):-<{cells}}] {parts[1]}"]
     return "  ".join(parts)
 
 
@@ -93,3 +125,12 @@ def duration_text(seconds: float) -> str:
     if whole < 48 * 3600:
         return f"{whole // 3600} h {whole % 3600 // 60} min"
     return f"{whole // 86400} days"
+
+
+def seconds_text(seconds: float) -> str:
+    """The same for what has been measured: below a minute, tenths of a second count.
+
+    >>> seconds_text(3.21), seconds_text(75)
+    ('3.2 s', '1 min 15 s')
+    """
+    return f"{seconds:.1f} s" if seconds < 60 else duration_text(seconds)

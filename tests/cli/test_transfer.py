@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import subprocess
 import tarfile
 import threading
@@ -162,3 +163,84 @@ def test_a_target_that_is_named_like_an_archive_is_one(cli: Cli, tmp_path: Path)
     (tmp_path / "odd.tar").mkdir()
     cli("export", "main", str(tmp_path / "odd.tar"))
     assert os.listdir(tmp_path / "odd.tar")
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    top = tmp_path / "sources"
+    for name in ("a.o", "keep.o", "c.c", "sub/b.o", "sub/deep/x", "cache/y"):
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text(name)
+    return top
+
+
+def files_of(cli: Cli, branch: str = "main") -> set[str]:
+    found = tarfile.open(fileobj=io.BytesIO(cli.process("export", branch).stdout))
+    return {member.name.removeprefix("./") for member in found.getmembers() if member.isreg()}
+
+
+def test_patterns_decide_in_their_order(empty: Cli, sources: Path, tmp_path: Path) -> None:
+    empty("init")
+    (tmp_path / "rules").write_text("# not wanted\n/cache\n!/keep.o\n")
+    value = empty.json("import", str(sources), "--exclude", "*.o", "--exclude-from", str(tmp_path / "rules"))
+    assert value["left_out"] == 3
+    assert files_of(empty) == {"keep.o", "c.c", "sub/deep/x"}
+    empty("import", str(sources), "--include", "*.o", "--exclude", "*.o")
+    assert files_of(empty) == {"c.c", "sub/deep/x", "cache/y"}
+    result = empty("import", str(sources), "--exclude", "*.o", "--include", "*.o", "--exclude", "sub/")
+    assert files_of(empty) == {"a.o", "keep.o", "c.c", "cache/y"}
+    assert "1 path left out by patterns" in result.stderr
+
+
+def test_treeringignore_files(empty: Cli, sources: Path) -> None:
+    empty("init")
+    (sources / ".treeringignore").write_text("*.o\n")
+    (sources / "sub/.treeringignore").write_text("!b.o\ndeep/\n")
+    ours = {".treeringignore", "sub/.treeringignore"}
+    empty("import", str(sources))
+    assert files_of(empty) == {"c.c", "cache/y", "sub/b.o"} | ours
+    assert empty.json("import", str(sources), "--no-ignore")["left_out"] == 0
+    assert files_of(empty) == {"a.o", "keep.o", "c.c", "cache/y", "sub/b.o", "sub/deep/x"} | ours
+    (sources / "sub/.treeringignore").write_text("\n!\n")
+    error = empty.error("import", str(sources))
+    assert error["kind"] == "BadInput"
+    assert error["message"] == "/sub/.treeringignore, line 2: '!' is not a pattern"
+    assert empty.error("import", str(sources), "--exclude", "#x")["message"] == "--exclude: '#x' is not a pattern"
+    assert empty.error("import", str(sources), "--exclude-from", "/nope", code=2)["kind"] == "UsageError"
+
+
+def test_patterns_and_archives(cli: Cli, sources: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "in.tar", "w") as tar:
+        tar.add(sources, arcname=".")
+    value = cli.json("import", str(tmp_path / "in.tar"), "-b", "tar", "--exclude", "*.o", "--include", "keep.o")
+    assert value["left_out"] == 2
+    assert files_of(cli, "tar") == {"keep.o", "c.c", "sub/deep/x", "cache/y"}
+    cli("import", str(sources), "-b", "directory", "--exclude", "*.o", "--include", "keep.o")
+    assert files_of(cli, "directory") == files_of(cli, "tar")
+
+
+def test_a_second_import_goes_by_the_first_and_rescan_does_not(empty: Cli, sources: Path) -> None:
+    empty("init")
+    first = empty.json("import", str(sources))
+    (cache,) = (empty.store / "caches").iterdir()
+    line = cache.read_bytes().split(b"\n")[0].decode()
+    assert line == first["root"]
+    assert not empty.json("import", str(sources))["made"]
+    (sources / "c.c").write_text("more")
+    second = empty.json("import", str(sources), "-b", "other")
+    assert empty.json("import", str(sources), "-b", "rescan", "--rescan")["root"] == second["root"] != first["root"]
+    assert cache.read_bytes().split(b"\n")[0].decode() == second["root"]
+    empty("fsck")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: devices")
+def test_devices_that_no_container_would_see_are_told(empty: Cli, sources: Path) -> None:
+    empty("init")
+    os.mknod(sources / "sub/gone", stat.S_IFCHR, os.makedev(0, 0))
+    for _ in range(2):
+        result = empty("import", str(sources))
+        assert "warning: /sub/gone is a character device 0:0" in result.stderr
+    assert [one["path"] for one in empty.json("import", str(sources))["whiteouts"]] == ["/sub/gone"]
+    with tarfile.open(sources.parent / "in.tar", "w") as tar:
+        tar.add(sources, arcname=".")
+    assert "/sub/gone is" in empty("import", str(sources.parent / "in.tar"), "-b", "tar").stderr

@@ -1,0 +1,265 @@
+"""import."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runtime.cli.invocation import Invocation
+from runtime.cli.options import author_option, branch_completion, verb
+from runtime.cli.output import count_text, message, size_text
+from runtime.cli.progress import Progress, seconds_text
+from runtime.cli.quoting import path_fields, quoted
+from runtime.cli.render_commits import SHORT
+
+if TYPE_CHECKING:
+    from vcs.ignore import Patterns
+    from vcs.importcache import ImportCache
+    from vcs.importer import ImportResult
+    from vcs.leases import Lease
+    from vcs.store import Store
+    from vcs.trees import Sink
+
+_SHOWN = 10
+"""How many paths of a long list are told."""
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+"""uname's names for what OCI image configs name as Go does."""
+_PATTERN_OPTIONS = ("exclude", "include", "exclude_from")
+
+
+class _ImportCommand(click.Command):
+    """Remembers in which order the options with patterns stood: click gives the values of each by itself."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        ctx.meta["patterns"] = [option.name for option in order if option.name in _PATTERN_OPTIONS]
+        return super().parse_args(ctx, args)
+
+
+@verb("import", data=True, cls=_ImportCommand)
+@click.argument("source", metavar="SOURCE", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("-b", "--branch", default="main", show_default=True, metavar="BRANCH", help="Where the commit goes.",
+              shell_complete=branch_completion)  # fmt: skip
+@click.option("-m", "--message", "text", metavar="MESSAGE", help="The commit's message.")
+@author_option
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out what matches, as in a gitignore file.")
+@click.option("--include", multiple=True, metavar="PATTERN", help="Take in what matches after all.")
+@click.option("--exclude-from", multiple=True, metavar="FILE", help="A file of patterns.",
+              type=click.Path(exists=True, dir_okay=False, path_type=Path))  # fmt: skip
+@click.option("--no-ignore", is_flag=True, help="Do not look for .treeringignore files.")
+@click.option("--all-file-systems", is_flag=True, help="Enter what is mounted below SOURCE too.")
+@click.option("--rescan", is_flag=True, help="Read every file, also those that seem not to have changed.")
+@click.option("--allow-empty", is_flag=True, help="Make a commit even if nothing changed on the branch.")
+@click.pass_context
+def import_verb(
+    context: click.Context,
+    invocation: Invocation,
+    source: Path,
+    branch: str,
+    text: str | None,
+    author: str | None,
+    exclude: tuple[str, ...],
+    include: tuple[str, ...],
+    exclude_from: tuple[Path, ...],
+    no_ignore: bool,
+    all_file_systems: bool,
+    rescan: bool,
+    allow_empty: bool,
+) -> None:
+    """Make a commit of a directory or an archive.
+
+    SOURCE is a directory, or an archive of a root filesystem: tar, plain or compressed with gzip, bzip2, xz or zstd;
+    `-` reads one from standard input. Nothing of an archive is ever extracted to disk. A branch that exists gets the
+    commit on top.
+
+    A directory that was imported before is only read where it has changed since: files whose size, times, inode, owner
+    and mode are the same are taken to be the same.
+
+    Patterns are those of gitignore(5), and the last that matches a name decides. A .treeringignore file in SOURCE, or
+    in a directory below it, has patterns for its directory. A directory that is left out is not entered.
+
+    \b
+    Example:
+      treering import ./debian --branch main -m "Debian base"
+      treering import / --exclude /home --exclude '*.log' --include important.log
+      treering import rootfs.tar.zst --branch alpine
+      curl -s https://example.org/rootfs.tar.xz | treering import - -b other
+    """
+    from vcs.history import BRANCHES
+
+    patterns = _patterns(context.meta["patterns"], exclude, include, exclude_from)
+    store, history = invocation.store, invocation.store.history
+    invocation.author(author)  # a mistake in it is told before the work
+    with store.writing() as lease, _remembered(store, lease, source, rescan) as cache:
+        tip = history.target(BRANCHES + branch)
+        with Progress("Importing") as progress, store.batch() as batch:
+            if _is_directory(source):
+                result = _import_directory(
+                    invocation, source, batch, progress, patterns, cache, not no_ignore, all_file_systems
+                )
+            else:
+                result = _import_archive(source, batch, progress, patterns)
+        made = tip is None or allow_empty or store.commit(tip).root != result.root
+        commit = str(tip)
+        if made:
+            who = invocation.author(author)  # again: the time is that of the commit
+            config = history.config(tip) if tip else _default_config()
+            title = text if text is not None else f"Import of {'standard input' if str(source) == '-' else source}"
+            commit = store.add_commit(result.root, config, title.rstrip() + "\n", who, (tip,) if tip else ())
+            history.move(BRANCHES + branch, commit, tip, f"import: {title.splitlines()[0] if title else ''}", who)
+        if cache is not None:
+            cache.save(result.root)
+    _tell(invocation, result, commit, branch, batch.added, progress.seconds, made=made)
+
+
+def _is_directory(source: Path) -> bool:
+    return str(source) != "-" and source.is_dir()
+
+
+def _patterns(
+    order: list[str], exclude: tuple[str, ...], include: tuple[str, ...], exclude_from: tuple[Path, ...]
+) -> Patterns | None:
+    """What the options say, in their order."""
+    if not order:
+        return None
+    from vcs.ignore import Patterns, patterns_in
+
+    def given() -> Iterator[tuple[str, str]]:
+        excluded, included, files = iter(exclude), iter(include), iter(exclude_from)
+        for option in order:
+            if option == "exclude":
+                yield "--exclude", next(excluded)
+            elif option == "include":
+                yield "--include", "!" + next(included)
+            else:
+                file = next(files)
+                yield from patterns_in(file.read_bytes(), str(file))
+
+    return Patterns(given())
+
+
+def _remembered(
+    store: Store, lease: Lease, source: Path, rescan: bool
+) -> AbstractContextManager[ImportCache] | nullcontext[None]:
+    if not _is_directory(source):
+        return nullcontext()
+    from vcs.importcache import import_cache
+
+    return import_cache(store, lease, source, rescan=rescan)
+
+
+def _import_directory(
+    invocation: Invocation,
+    source: Path,
+    sink: Sink,
+    progress: Progress,
+    patterns: Patterns | None,
+    cache: ImportCache | None,
+    ignore_files: bool,
+    all_file_systems: bool,
+) -> ImportResult:
+    from vcs.ignore import Ignore
+    from vcs.importer import import_directory
+    from vcs.progress import Forecast
+
+    total = cache.previous.size if cache is not None and cache.previous else None
+    # Before the first import nobody knows how much there is; only a terminal wants to know.
+    with Forecast(source if progress.is_shown and not total else None) as forecast:
+        return import_directory(
+            sink,
+            source,
+            one_file_system=not all_file_systems,
+            leave_out=_own_directories(invocation.store_path),
+            ignore=Ignore(patterns, ignore_files),
+            cache=cache,
+            progress=lambda files, size: progress.update(size, files, total, total_files=forecast.files),
+        )
+
+
+def _import_archive(source: Path, sink: Sink, progress: Progress, patterns: Patterns | None) -> ImportResult:
+    from vcs.tar_import import import_tar
+
+    if str(source) == "-":
+        if sys.stdin.isatty():
+            raise click.UsageError("standard input is a terminal; an archive is expected there")
+        return import_tar(
+            sys.stdin.buffer, sink, patterns=patterns, progress=lambda files, size: progress.update(size, files)
+        )
+    with source.open("rb") as file:
+        total = os.fstat(file.fileno()).st_size
+        # The archive may be compressed: how far we are is told by what was read of it, not by what came out.
+        return import_tar(
+            file,
+            sink,
+            patterns=patterns,
+            progress=lambda files, _: progress.update(os.lseek(file.fileno(), 0, os.SEEK_CUR), files, total),
+        )
+
+
+def _own_directories(store: Path) -> frozenset[tuple[int, int]]:
+    """The store is left out of an import of what it lies in."""
+    status = store.stat()
+    return frozenset({(status.st_dev, status.st_ino)})
+
+
+def _default_config() -> dict[str, Any]:
+    """An OCI image config for a root that nothing is known about."""
+    from runtime.bundle import DEFAULT_PATH
+
+    machine = os.uname().machine
+    return {
+        "architecture": _ARCHITECTURES.get(machine, machine),
+        "os": "linux",
+        "config": {"Env": [f"PATH={DEFAULT_PATH}"], "Cmd": ["/bin/sh"]},
+    }
+
+
+def _tell(
+    invocation: Invocation, result: ImportResult, commit: str, branch: str, added: int, seconds: float, *, made: bool
+) -> None:
+    for paths, what in (
+        (result.skipped, "is of another file system, or the store: its content was left out"),
+        (result.vanished, "was deleted while it was read"),
+        (result.whiteouts, "is a character device 0:0, which overlayfs takes for a deleted name: no container sees it"),
+    ):
+        for path in paths[:_SHOWN]:
+            message(f"warning: {quoted(path)} {what}")
+        if len(paths) > _SHOWN:
+            message(f"warning: and {len(paths) - _SHOWN:,} more")
+    if result.left_out:
+        message(f"{count_text(result.left_out, 'path')} left out by patterns")
+    output = invocation.output
+    if output.is_table:
+        what = f"{count_text(result.entries, 'entry', 'entries')}, {size_text(result.size)}"
+        if made:
+            message(
+                f"[{branch} {commit[:SHORT]}] {what} in {seconds_text(seconds)}; the store grew by {size_text(added)}"
+            )
+        else:
+            message(f"Nothing has changed: {branch} is at {commit[:SHORT]} already ({what} in {seconds_text(seconds)})")
+        return
+    output.value(
+        {
+            "commit": commit,
+            "made": made,
+            "branch": branch,
+            "root": result.root.hex(),
+            "entries": result.entries,
+            "size": result.size,
+            "added": added,
+            "seconds": round(seconds, 3),
+            "skipped": [path_fields(path) for path in result.skipped],
+            "vanished": [path_fields(path) for path in result.vanished],
+            "left_out": result.left_out,
+            "whiteouts": [path_fields(path) for path in result.whiteouts],
+        }
+    )
+
+
+VERBS: dict[str, click.Command] = {"import": import_verb}
