@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 _MAGIC = b"treering import 1\n"
 _LINE = 2 * DIGEST_SIZE + 1
 _NO_ROOT = b"0" * (_LINE - 1) + b"\n"
-"""The first line of a cache that is being written; who finds it in a file finds nothing that the file keeps alive."""
+"""The first line of a cache that is being written, and of one whose writer was killed: gc removes it."""
 
 _RECORD = struct.Struct("<I3Q2q3q")
 """st_mode, ino, dev, nlink, uid, gid, size, mtime (ns), ctime (ns)."""
@@ -67,7 +67,7 @@ class Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     names: bytes
     """Sorted, joined by NUL."""
-    records: bytes
+    records: bytearray
     """One for each name, in their order."""
     below: list[tuple[int, int]]
     """The subdirectories that were entered: the number of the name, and how many bytes before this row theirs is."""
@@ -86,7 +86,7 @@ class Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     def record(self, number: int) -> bytes:
         """The record of a name."""
-        return self.records[number * RECORD_SIZE : (number + 1) * RECORD_SIZE]
+        return bytes(self.records[number * RECORD_SIZE : (number + 1) * RECORD_SIZE])
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -171,7 +171,7 @@ class Recorder:
 
     def __init__(self, path: Path, previous: Previous | None) -> None:
         self._path = path
-        self._aside = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
+        self._aside = path.with_name(f"{path.name}.{os.urandom(4).hex()}")
         self._previous = previous
         self._file: BinaryIO | None = None
         self.position = _ROWS

@@ -395,7 +395,7 @@ class _Walk:
         return self._cache.recorder.add(frame.start, frame.as_row(), frame.below)
 
 
-def _are_as(directory: int, names: list[bytes], records: bytes) -> bool:
+def _are_as(directory: int, names: list[bytes], records: bytearray) -> bool:
     """Whether all names of a directory have these records."""
     look = os.stat
     try:
