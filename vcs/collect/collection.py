@@ -223,10 +223,11 @@ class Collection:
         with self._store.history.locked():
             self.mark()
             self._prune_history()
-            if not self._store.index.is_current():
-                raise Conflict("the index was made anew while garbage was collected; nothing more was removed")
             # What is needed and could not be copied keeps its layer: damage, or what came to be needed just now.
             names, objects = self._store.index.remove_doomed(self._to_trash, self.reach.__contains__)
+            if not self._store.index.is_current():
+                self._from_trash(names)  # who has opened another index knows of no doom
+                raise Conflict("the index was made anew while garbage was collected; no layer was removed")
         self.done.objects += objects
         self.done.layers += len(names)
         self.done.freed += self._empty_trash()
@@ -302,6 +303,11 @@ class Collection:
         for name in names:
             with contextlib.suppress(FileNotFoundError):
                 self._store.layer_path(name).rename(self._layers / f"{TRASH}{name.hex()}")
+
+    def _from_trash(self, names: list[LayerId]) -> None:
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                (self._layers / f"{TRASH}{name.hex()}").rename(self._store.layer_path(name))
 
     def _empty_trash(self) -> int:
         return sum(_unlink(path) for path in self._layers.glob(f"{TRASH}*"))
