@@ -24,7 +24,7 @@ import msgspec
 from runtime.containers import Container, Containers
 from vcs import reflogs
 from vcs.durable import replace_file, sync_directory
-from vcs.errors import BadInput, Corrupt, NotFound
+from vcs.errors import BadInput, Corrupt, NotFound, UnknownFormat
 from vcs.history import BRANCHES, TAGS, Author, History
 from vcs.model import CommitId
 from vcs.retention import Candidate, Rules, Verdict, judge
@@ -34,6 +34,7 @@ from vcs.store import Store, translated
 
 _CONTAINERS, _REMOVED = "refs/containers/", "refs/removed/"
 _SHORT = 12
+_VERSION = 1
 
 
 class Move(msgspec.Struct, frozen=True):
@@ -58,7 +59,7 @@ class _Moves(msgspec.Struct, frozen=True):
     bases: list[Rebase]
     reason: str
     author: Author
-    version: int = 1
+    version: int = _VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +281,9 @@ def _finish(containers: Containers) -> None:
         return
     except msgspec.MsgspecError as error:
         raise Corrupt(f"{path} cannot be read: {error}", path=str(path)) from error
+    if moves.version != _VERSION:
+        message = f"{path} has version {moves.version}, this program knows {_VERSION}"
+        raise UnknownFormat(message, path=str(path), found=moves.version)
     for move in moves.refs:
         _make(containers.store.history, move, moves)
     known = {container.id: container for container in containers.all()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _PERIODS = ("hourly", "daily", "weekly", "monthly", "yearly")
+_LISTED = 6
+"""So many names are told one by one."""
 _BRANCHES, _TAGS = "refs/heads/", "refs/tags/"
 
 
@@ -163,22 +165,27 @@ def _tell(invocation: Invocation, done: Forgotten, collected: Collected | None, 
     kept = len({fate.commit.id for fates in done.branches.values() for fate in fates}) - count
     what = "would be forgotten" if dry_run else "forgotten"
     message(f"{count_text(count, 'commit')} {what}, {kept:,} kept")
-    for ref in done.held if count else ():
-        message(f"Still kept by {_name(ref)}")
+    if done.held and count:
+        message(f"Still kept by {_listed([_name(ref) for ref in done.held])}")
     if collected is not None:
         from runtime.cli.collect import tell
 
         tell(collected)
     elif done.moves:
-        for move in done.moves:
-            if move.ref.startswith(_BRANCHES):
-                branch = move.ref.removeprefix(_BRANCHES)
-                message(
-                    f"Branch {branch} was at {move.old[:SHORT]}; back: treering branch -f {branch} {move.old[:SHORT]}"
-                )
+        moved = [move for move in done.moves if move.ref.startswith(_BRANCHES)]
+        for move in moved if len(moved) <= _LISTED else ():
+            branch = move.ref.removeprefix(_BRANCHES)
+            message(f"Branch {branch} was at {move.old[:SHORT]}; back: treering branch -f {branch} {move.old[:SHORT]}")
+        if len(moved) > _LISTED:
+            message(f"{len(moved):,} branches have moved; back, for each: treering branch -f NAME 'NAME@{{1}}'")
         message(
             "The space is freed by `treering gc` when the reflogs' entries expire, or now: treering gc --expire now"
         )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
 
 
 def _name(ref: str) -> str:

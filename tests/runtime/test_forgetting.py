@@ -19,7 +19,7 @@ from runtime.states import States
 from tests.support.collecting import NOW, git_fsck, noise, write
 from vcs.check import check
 from vcs.collect import collect
-from vcs.errors import BadInput, Conflict, Corrupt, NotFound
+from vcs.errors import BadInput, Conflict, Corrupt, NotFound, UnknownFormat
 from vcs.history import BRANCHES, Author
 from vcs.model import CommitId
 from vcs.retention import Rules
@@ -410,10 +410,15 @@ def test_gc_between_a_kill_and_the_next_command_takes_nothing_that_is_needed(cro
 
 def test_moves_that_cannot_be_read_are_an_error(store: Store) -> None:
     grow(store, 1)
-    (store.path / "containers/.moves.json").write_text("{")
+    path = store.path / "containers/.moves.json"
+    path.write_text("{")
     with pytest.raises(Corrupt, match=r"\.moves\.json"):
         Containers(store)
-    (store.path / "containers/.moves.json").unlink()
+    who = '{"name": "a", "email": "b", "time": 0}'
+    path.write_text(f'{{"refs": [], "bases": [], "reason": "x", "author": {who}, "version": 2}}')
+    with pytest.raises(UnknownFormat, match="version 2"):
+        Containers(store)
+    path.unlink()
 
 
 # -- beside others
