@@ -69,6 +69,9 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
     ),
     "Store": (
         Summary("fsck", "store", "Check that everything in the store is there and undamaged."),
+        Summary("du", "usage", "Show what branches, tags, containers, commits and directories take."),
+        Summary("stats", "usage", "Show a store in numbers."),
+        Summary("forget", "forget", "Forget old commits of branches."),
         Summary("gc", "collect", "Remove what nothing needs any more."),
         Summary("service", "mounting", "See or stop the process that serves the store's files."),
         Summary("completion", "shell", "Print a shell's completion script."),
