@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vcs.errors import BadInput
-from vcs.livedir import GONE, open_file
+from vcs.livedir import GONE, open_in
 from vcs.snapshot import split_path
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _parsed(text: str, where: str) -> tuple[Pattern, bool]:
 
 def _read_file(directory: int) -> bytes | None:
     try:
-        fd = open_file(FILE_NAME, directory)
+        fd = open_in(FILE_NAME, directory)
     except OSError as error:
         if error.errno in GONE:
             return None

@@ -27,7 +27,6 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import stat
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -56,6 +55,9 @@ _SPOILED = struct.pack("<q", -(1 << 63))
 """In place of a ctime: no file has it."""
 UNKNOWN = bytes(RECORD_SIZE - 8) + _SPOILED
 """The record of a name that nothing is known of."""
+
+_COMPARED = 1024
+"""Names whose records are compared at once: a stat_result takes 600 bytes."""
 
 _HEADER = struct.Struct(f"<{len(_MAGIC)}s{RECORD_SIZE}sQ")
 _ROWS = _LINE + DIGEST_SIZE + _HEADER.size
@@ -113,9 +115,18 @@ def device_and_inode(record: bytes) -> tuple[int, int]:
     return device, inode
 
 
-def is_directory(record: bytes) -> bool:
-    """Whether a record is of a directory."""
-    return stat.S_ISDIR(int.from_bytes(record[:4], "little"))
+def are_as_recorded(directory: int, names: list[bytes], records: bytearray) -> bool:
+    """Whether all names of a directory, held open, have these records."""
+    look = os.stat
+    try:
+        for start in range(0, len(names), _COMPARED):
+            part = names[start : start + _COMPARED]
+            found = [record_of(look(name, dir_fd=directory, follow_symlinks=False)) for name in part]
+            if b"".join(found) != records[start * RECORD_SIZE : (start + len(part)) * RECORD_SIZE]:
+                return False
+    except FileNotFoundError:
+        return False
+    return True
 
 
 class Previous:

@@ -23,7 +23,7 @@ from vcs import livedir
 from vcs.attributes import entry_of, read_xattrs
 from vcs.errors import BadInput, Denied
 from vcs.ignore import FILE_NAME, NO_PATTERNS, Ignore
-from vcs.importcache import RECORD_SIZE, UNKNOWN, ImportCache, Place, device_and_inode, record_of
+from vcs.importcache import UNKNOWN, ImportCache, Place, are_as_recorded, device_and_inode, record_of
 from vcs.importframe import Before, Frame
 from vcs.importlinks import ImportLinks, NewLinksError
 from vcs.links import NO_TREE, PendingTree, rewrite_links, settle
@@ -35,8 +35,6 @@ from vcs.trees import Directory, Sink, write_root, write_tree
 
 _OPEN_DIRECTORIES = 64
 """Deeper than this, the topmost directories' descriptors are given up, and had again by `..` on the way back."""
-_COMPARED = 1024
-"""Names whose records are compared at once: a stat_result takes 600 bytes."""
 
 
 @dataclass(slots=True)
@@ -206,7 +204,7 @@ class _Walk:
             self._result.left_out += before - len(names)
         frame.names = names
         row = frame.row
-        if row is not None and row.names == b"\0".join(names) and _are_as(frame.fd, names, row.records):
+        if row is not None and row.names == b"\0".join(names) and are_as_recorded(frame.fd, names, row.records):
             self._meter.add(len(names) - len(row.below), row.size)
             frame.is_same = True
             frame.steps = self._pass(frame)
@@ -283,42 +281,48 @@ class _Walk:
                 continue
             size = status.st_size if stat.S_ISREG(status.st_mode) else 0
             frame.size += size
-            if status.st_nlink > 1:
-                frame.linked.append(number)
             if not same:
                 self._take(frame, tree, number, status)
                 continue
             self._meter.add(1, size)
             if status.st_nlink > 1:
+                frame.linked.append(number)
                 self._links.stays(record, frame.path + b"/" + name)
         for name in before.gone() if before else ():
             tree.remove(name)
 
     def _take(self, frame: Frame, tree: PendingTree, number: int, status: os.stat_result) -> None:
         """Take a name that is no directory into the tree."""
-        name = frame.names[number]
-        path = frame.path + b"/" + name
-        identity = status.st_dev, status.st_ino
-        known = self._links.read.get(identity) if status.st_nlink > 1 else None
-        if known is None:
-            try:
-                entry = read_name(self._sink, frame.fd, name, status, self._meter)
-            except UnreadableError as unreadable:
-                if status.st_nlink > 1:
-                    frame.linked.pop()
-                self._failed(frame, number, unreadable.error)
-                return
-            if is_whiteout(status.st_mode, entry.content):
-                self._result.whiteouts.append(path)
-                frame.spoil(number)
-            if status.st_nlink == 1:
+        if status.st_nlink == 1:
+            entry = self._entry(frame, number, status)
+            if entry:
                 tree.add(entry)
+            return
+        name = frame.names[number]
+        identity = status.st_dev, status.st_ino
+        known = self._links.read.get(identity)
+        if known is None:
+            entry = self._entry(frame, number, status)
+            if not entry:
                 return
             known = self._links.read[identity] = frame.record(number) or identity, entry
         elif isinstance(known[0], bytes):
             frame.set_record(number, known[0])  # it may have changed since its first name was read
-        self._links.groups.add(known[0], path)
+        frame.linked.append(number)
+        self._links.groups.add(known[0], frame.path + b"/" + name)
         tree.add_linked(replace(known[1], name=name), known[0])
+
+    def _entry(self, frame: Frame, number: int, status: os.stat_result) -> Entry | None:
+        """Read a name that is no directory; None if it has gone."""
+        try:
+            entry = read_name(self._sink, frame.fd, frame.names[number], status, self._meter)
+        except UnreadableError as unreadable:
+            self._failed(frame, number, unreadable.error)
+            return None
+        if is_whiteout(status.st_mode, entry.content):
+            self._result.whiteouts.append(frame.path + b"/" + entry.name)
+            frame.spoil(number)
+        return entry
 
     def _pass_by(self, frame: Frame, number: int) -> None:
         """Take a directory into the tree without what is in it."""
@@ -393,20 +397,6 @@ class _Walk:
         if self._cache is None:
             return Place(0)
         return self._cache.recorder.add(frame.start, frame.as_row(), frame.below)
-
-
-def _are_as(directory: int, names: list[bytes], records: bytearray) -> bool:
-    """Whether all names of a directory have these records."""
-    look = os.stat
-    try:
-        for start in range(0, len(names), _COMPARED):
-            part = names[start : start + _COMPARED]
-            found = [record_of(look(name, dir_fd=directory, follow_symlinks=False)) for name in part]
-            if b"".join(found) != records[start * RECORD_SIZE : (start + len(part)) * RECORD_SIZE]:
-                return False
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _close(fd: int) -> None:

@@ -26,21 +26,19 @@ _ENCODING = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 
 def open_top(path: bytes) -> int:
     """Open the directory that a walk begins at; a symbolic link at the path's end is followed. OSError."""
-    return _open(path, _DIRECTORY & ~os.O_NOFOLLOW, None)
+    return open_in(path, None, _DIRECTORY & ~os.O_NOFOLLOW)
 
 
 def open_directory(name: bytes, parent: int) -> int:
     """Open a directory in another. OSError, with an errno in GONE if it is none any more."""
-    return _open(name, _DIRECTORY, parent)
+    return open_in(name, parent, _DIRECTORY)
 
 
-def open_file(name: bytes, directory: int) -> int:
-    """Open a file for reading; one that became a FIFO does not make us wait. OSError, like open_directory."""
-    return _open(name, _FILE, directory)
+def open_in(name: bytes, directory: int | None, flags: int = _FILE) -> int:
+    """Open a file for reading, without touching its atime where we may (only the owner and root may: open(2)).
 
-
-def _open(name: bytes, flags: int, directory: int | None) -> int:
-    """Open without touching the atime, where we may (only the owner and root may: open(2))."""
+    One that became a FIFO does not make us wait. OSError, like open_directory.
+    """
     try:
         return os.open(name, flags | os.O_NOATIME, dir_fd=directory)
     except PermissionError:

@@ -62,7 +62,7 @@ def is_whiteout(mode: int, content: Content) -> bool:
 def _read_file(sink: Sink, directory: int, name: bytes, status: os.stat_result, meter: Meter) -> Entry:
     fd = -1
     try:
-        fd = livedir.open_file(name, directory)
+        fd = livedir.open_in(name, directory)
         xattrs = read_xattrs(fd)
         if status.st_size > _LARGE:
             status = os.fstat(fd)
