@@ -13,10 +13,12 @@ destroyed; a commit of a stopped container replaces it by one with an empty uppe
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from vcs.durable import replace_file
+from vcs.encoding import digest
 from vcs.errors import Corrupt, UnknownFormat
 from vcs.model import CommitId
 
@@ -99,15 +101,30 @@ def load(paths: ContainerPaths) -> Record:
     """Read a record. FileNotFoundError, UnknownFormat or Corrupt."""
     data = paths.record.read_bytes()
     try:
-        version = msgspec.json.decode(data, type=dict).get("version")
-        if version != VERSION:
+        fields = msgspec.json.decode(data, type=dict[str, Any])
+        if (version := fields.get("version")) != VERSION:
             message = f"{paths.record} has version {version}, this program knows {VERSION}"
             raise UnknownFormat(message, path=str(paths.record), found=version)
+        if fields.pop("digest", None) not in (None, _digest(fields)):  # the first records had none
+            raise Corrupt(f"{paths.record} is damaged: it does not have its digest", path=str(paths.record))
         return _decoder.decode(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Corrupt(f"{paths.record} cannot be read: {error}", path=str(paths.record)) from error
 
 
 def save(paths: ContainerPaths, record: Record) -> None:
     """Write a record durably: a crash leaves the old or the new one."""
-    replace_file(paths.record, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+    replace_file(paths.record, render(record))
+
+
+def render(record: Record, *, with_digest: bool = True) -> bytes:
+    """The bytes of a record's file."""
+    fields: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(record))
+    if with_digest:
+        fields["digest"] = _digest(fields)
+    return msgspec.json.format(msgspec.json.encode(fields), indent=2) + b"\n"
+
+
+def _digest(fields: dict[str, Any]) -> str:
+    """BLAKE3 of the other fields, in their order, as JSON without spaces."""
+    return digest(msgspec.json.encode(fields)).hex()

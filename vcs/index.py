@@ -44,6 +44,11 @@ _READ_TABLES = "SELECT sql FROM sqlite_schema"
 _BUSY_SECONDS = 60
 
 
+def lenient_text(data: bytes) -> str:
+    """Text from a database that may be damaged."""
+    return data.decode("utf-8", "replace")
+
+
 @dataclass(frozen=True, slots=True)
 class Location:
     """An object's place in the store. `layer` is the index's number for a layer: see Index.layer_name."""
@@ -270,7 +275,7 @@ class Index:
             return self._open()
         except sqlite3.OperationalError:
             raise  # locked, not permitted or no space: nothing that would be better with a new one
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, UnicodeDecodeError):  # the latter, for a message that quotes what it found
             # Not a database, or of another version: it is derived, so it is made anew.
             self._discard()
             return self._open()
@@ -281,6 +286,7 @@ class Index:
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        db.text_factory = lenient_text
         try:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")
@@ -327,7 +333,7 @@ class Index:
 
     def _add(self, name: LayerId, size: int, places: Iterable[Place]) -> None:
         self._db.execute(_INSERT_LAYER, (name, size))
-        (number,) = self._db.execute("SELECT id FROM layers WHERE name = ?", (name,)).fetchone()
+        number = self._number(name)
         rows = sorted((place.digest, number, place.block, place.offset, place.length) for place in places)
         self._db.executemany(_INSERT, rows)
 
@@ -343,7 +349,14 @@ class Index:
             reader.close()
 
     def _remove(self, name: LayerId) -> None:
-        (number,) = self._db.execute("SELECT id FROM layers WHERE name = ?", (name,)).fetchone()
+        number = self._number(name)
         self._db.execute("DELETE FROM objects WHERE layer = ?", (number,))
         self._db.execute("DELETE FROM layers WHERE id = ?", (number,))
         self._names.pop(number, None)
+
+    def _number(self, name: LayerId) -> int:
+        """The number of a layer that is listed."""
+        row = self._db.execute("SELECT id FROM layers WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            raise sqlite3.DatabaseError("the list of layers and its own index differ")
+        return int(row[0])

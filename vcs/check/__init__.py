@@ -26,28 +26,28 @@ from vcs.check.report import Problem, Progress, Report
 from vcs.errors import NotAStore, TreeringError
 from vcs.model import CommitId, RootId
 from vcs.snapshot import CommitInfo
-from vcs.store import FORMAT_LINE, Store, check_format
+from vcs.store import FORMAT_LINE, Store, check_format, translated
 
 __all__ = ["Problem", "Progress", "Report", "check", "check_index", "examine"]
 
 
 def examine(path: Path, progress: Progress | None = None, *, read_data: bool = True) -> Report:
-    """Check the store at `path`, which must not be open in this process: opening mends what of an index it can."""
-    before = Report()
-    _check_format(path, before)
-    before.problems += check_index(path / "index.db", path / "layers")
-    with Store(path) as store:
-        report = _Check(store, read_data, progress).run()
-    report.problems[:0] = before.problems
-    return report
+    """Check the store at `path`, which must not be open in this process. NotAStore, UnknownFormat, Denied, NoSpace.
+
+    An index that is damaged is told of, and made anew, so that what else is wrong can be told apart from it.
+    """
+    report = Report()
+    with translated(f"the store {path} cannot be checked"):
+        _check_format(path, report)
+        report.problems += check_index(path / "index.db", path / "layers")
+        with Store(path) as store:
+            return _Check(store, report, read_data, progress).run()
 
 
 def check(store: Store, progress: Progress | None = None, *, read_data: bool = True) -> Report:
-    """Check a store that is open."""
-    before = check_index(store.path / "index.db", store.path / "layers", is_open=True)
-    report = _Check(store, read_data, progress).run()
-    report.problems[:0] = before
-    return report
+    """Check a store that is open; opening it has mended what of its index does not fit the files that are there."""
+    report = Report(check_index(store.path / "index.db", store.path / "layers", is_open=True))
+    return _Check(store, report, read_data, progress).run()
 
 
 def _check_format(path: Path, report: Report) -> None:
@@ -62,22 +62,28 @@ def _check_format(path: Path, report: Report) -> None:
 
 
 class _Check:
-    def __init__(self, store: Store, read_data: bool, progress: Progress | None) -> None:
+    def __init__(self, store: Store, report: Report, read_data: bool, progress: Progress | None) -> None:
         self._store = store
+        self._report = report
         self._read_data = read_data
         self._progress = progress or (lambda *_: None)
-        self._report = Report()
         self._damaged: dict[bytes, str] = {}
         self._layer_of: dict[bytes, str] = {}
 
     def run(self) -> Report:
         store, report = self._store, self._report
+        if any(problem.kind == "index" for problem in report.problems):
+            store.index.rebuild()
         store.index.refresh()
         indexed = Indexed(store.index.lengths())
         self._check_layers()
         refs = check_history(store.path / "history.git", report)
         graph = Graph(store, indexed, self._damaged, report, self._progress)
-        roots = self._check_commits(self._tips(refs), graph)
+        try:
+            roots = self._check_commits(self._tips(refs), graph)
+        except TreeringError as error:  # no commit can be read
+            report.add("history", str(error))
+            return report
         if graph.faults:
             name_faults(store, roots, graph.faults, report, self._layer_of)
         report.unreachable = len(indexed) - indexed.seen
@@ -101,19 +107,20 @@ class _Check:
     # -- commits
 
     def _tips(self, refs: Refs) -> list[CommitId]:
-        """The commits that refs and reflogs name, peeled."""
+        """The commits that refs and reflogs name, peeled. Corrupt if the history as a whole cannot be opened."""
+        history = self._store.history
         found: dict[CommitId, None] = {}
         for name, target in refs.targets.items():
             try:
-                found[self._store.history.resolve(target)] = None
+                found[history.resolve(target)] = None
             except TreeringError:
                 self._report.add("ref", f"{name} names {target}, which is not there", object=target)
                 self._report.refs.add(name)
-        for target in sorted(refs.logged - set(refs.targets.values())):
+        for target in sorted(refs.others - set(refs.targets.values())):
             try:
-                found[self._store.history.resolve(target)] = None
+                found[history.resolve(target)] = None
             except TreeringError:
-                self._report.add("ref", f"a reflog names {target}, which is not there", object=target)
+                self._report.add("ref", f"a reflog (or packed-refs) names {target}, which is not there", object=target)
         return list(found)
 
     def _check_commits(self, tips: list[CommitId], graph: Graph) -> list[tuple[CommitId, RootId]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +19,10 @@ _ID = "[0-9a-f]{40}"
 _LOOSE = re.compile(r"objects/([0-9a-f]{2})/([0-9a-f]{38})")
 _TARGET = re.compile(rf"({_ID})\n")
 _PACKED = re.compile(rf"({_ID}) (refs/\S+)")
+_PEELED = re.compile(rf"\^({_ID})")
+_PACKED_FIRST = [
+    f"# pack-refs with: {traits} " for traits in ("peeled", "peeled fully-peeled", "peeled fully-peeled sorted")
+]
 _LINE = re.compile(rf"({_ID}) ({_ID}) [^<>\n\0]+ <[^<>\n\0]*> \d+ [+-]\d{{4}}\t[^\n\0]*")
 _HEAD = re.compile(r"ref: (refs/heads/\S+)\n")
 _ZERO = "0" * 40
@@ -34,8 +37,8 @@ class Refs:
 
     targets: dict[str, str] = field(default_factory=dict)
     """Refs by full name, and the ids that they name."""
-    logged: set[str] = field(default_factory=set)
-    """The ids that reflogs name."""
+    others: set[str] = field(default_factory=set)
+    """The ids that reflogs name, and those that packed-refs says tags lead to."""
 
 
 def check_history(path: Path, report: Report) -> Refs:
@@ -44,10 +47,14 @@ def check_history(path: Path, report: Report) -> Refs:
     for file in sorted((path / "objects").rglob("*")):
         if file.is_file():
             _check_object_file(file, file.relative_to(path).as_posix(), report)
-    refs = Refs(_refs(path, report))
+    refs = Refs()
+    _read_refs(path, refs, report)
     for file in sorted((path / "logs").rglob("*")):
         if file.is_file():
             _check_log(file, file.relative_to(path / "logs").as_posix(), refs, report)
+    for name in refs.targets:
+        if not (path / "logs" / name).is_file():
+            report.add("ref", f"{name} has no reflog, and every ref that was made here has one")
     _check_head(path, refs, report)
     _check_settings(path / "config", report)
     return refs
@@ -108,8 +115,9 @@ def _check_sum(file: Path, name: str, report: Report) -> None:
 # -- refs
 
 
-def _refs(path: Path, report: Report) -> dict[str, str]:
-    found = dict(_packed_refs(path / "packed-refs", report))
+def _read_refs(path: Path, refs: Refs, report: Report) -> None:
+    if (path / "packed-refs").exists():
+        _read_packed_refs(_text(path / "packed-refs"), refs, report)
     for file in sorted((path / "refs").rglob("*")):
         name = file.relative_to(path).as_posix()
         if not file.is_file() or name.endswith(".lock"):
@@ -118,23 +126,21 @@ def _refs(path: Path, report: Report) -> dict[str, str]:
         if target is None:
             report.add("ref", f"{name} is damaged: it does not hold a commit's id")
             report.refs.add(name)
-            found.pop(name, None)
+            refs.targets.pop(name, None)
         else:
-            found[name] = target[1]
-    return found
+            refs.targets[name] = target[1]
 
 
-def _packed_refs(path: Path, report: Report) -> Iterator[tuple[str, str]]:
-    if not path.exists():
-        return
-    first, *lines = _text(path).split("\n")
-    if not first.startswith("# pack-refs with:") or lines[-1:] != [""]:
+def _read_packed_refs(text: str, refs: Refs, report: Report) -> None:
+    first, *lines = text.split("\n")
+    if first not in _PACKED_FIRST or lines[-1:] != [""]:
         report.add("ref", "packed-refs is damaged: it does not begin or end as it should")
     for line in lines[:-1]:
-        found = _PACKED.fullmatch(line)
-        if found:
-            yield found[2], found[1]
-        elif not re.fullmatch(rf"\^{_ID}", line):
+        if found := _PACKED.fullmatch(line):
+            refs.targets[found[2]] = found[1]
+        elif found := _PEELED.fullmatch(line):
+            refs.others.add(found[1])
+        else:
             report.add("ref", f"packed-refs is damaged: {line!r} makes no sense")
 
 
@@ -146,7 +152,7 @@ def _check_log(file: Path, name: str, refs: Refs, report: Report) -> None:
     if end or not all(matches):
         report.add("ref", f"the reflog of {name} is damaged: a line of it makes no sense")
     found = [match for match in matches if match]
-    refs.logged.update(oid for match in found for oid in match.groups() if oid != _ZERO)
+    refs.others.update(oid for match in found for oid in match.groups() if oid != _ZERO)
     if name == "HEAD" or not found:
         return
     target = refs.targets.get(name)

@@ -19,7 +19,7 @@ from typing import TypeAlias
 from vcs.check.layers import layer_files
 from vcs.check.report import Problem
 from vcs.errors import TreeringError
-from vcs.index import TABLES, VERSION
+from vcs.index import TABLES, VERSION, lenient_text
 from vcs.layers.format import SUFFIX
 from vcs.layers.reader import LayerReader
 from vcs.model import LayerId
@@ -43,13 +43,14 @@ def check_index(path: Path, layers: Path, *, is_open: bool = False) -> list[Prob
     messages = [] if is_open else list(_header_faults(path))
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as db:
+            db.text_factory = lenient_text
             if int(db.execute("PRAGMA user_version").fetchone()[0]) == VERSION or messages:
                 db.execute("BEGIN")  # everything below is as it was at one moment
                 messages += _faults(db, layers)
             # else it was made by another version of the program, and opening makes it anew
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter, for a message that quotes what it found
         messages.append(f"it cannot be read: {error}")
-    return [Problem("index", f"the index is damaged (nothing is lost): {message}") for message in messages]
+    return [Problem("index", f"the index (derived, so nothing is lost) is damaged: {message}") for message in messages]
 
 
 def _header_faults(path: Path) -> Iterator[str]:
@@ -79,7 +80,7 @@ def _faults(db: sqlite3.Connection, layers: Path) -> Iterator[str]:
     known = {LayerId(name): (number, size) for number, name, size in db.execute("SELECT id, name, size FROM layers")}
     present = dict(layer_files(layers))
     for name in known.keys() - present.keys():
-        yield f"it lists layer {bytes(name).hex()}, which is not there"
+        yield f"it lists layer {_hex(name)}, which is not there"
     for name in known.keys() & present.keys():
         if known[name][1] != present[name]:
             yield f"it has another size for layer {name.hex()}"
@@ -136,3 +137,7 @@ def _expected(paths: dict[int, Path], unreadable: set[int], low: bytes, high: by
         except (OSError, TreeringError):
             unreadable.add(number)
     return found
+
+
+def _hex(name: object) -> str:
+    return name.hex() if isinstance(name, bytes) else repr(name)

@@ -1,0 +1,51 @@
+"""Whether the containers of a store are whole: their records, and that the history has what they stand on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runtime.records import ContainerPaths, Record, load, render
+from vcs.check import Problem
+from vcs.errors import TreeringError
+from vcs.store import Store
+
+
+def check_containers(store: Store) -> list[Problem]:
+    """What is wrong with containers' records. What was written in a container is not checked: it has no digest yet."""
+    found = []
+    for directory in sorted((store.path / "containers").iterdir()):
+        if not directory.name.startswith("."):
+            found += [Problem("container", message) for message in _faults(store, directory)]
+    return found
+
+
+def _faults(store: Store, directory: Path) -> list[str]:
+    paths = ContainerPaths(directory)
+    try:
+        record = load(paths)
+        if paths.record.read_bytes() not in (render(record), render(record, with_digest=False)):
+            return [f"{paths.record} is damaged: it is not as it was written"]
+    except FileNotFoundError:
+        return [] if not directory.exists() else [f"container {directory.name} has no record"]
+    except TreeringError as error:
+        return [str(error)]
+    return _disagreements(store, record, directory)
+
+
+def _disagreements(store: Store, record: Record, directory: Path) -> list[str]:
+    found = []
+    numbers = [generation.number for generation in record.generations]
+    if record.id != directory.name or numbers.count(record.current) != 1 or len(set(numbers)) < len(numbers):
+        found.append(f"the record of container {record.name!r} contradicts itself")
+    for generation in record.generations:
+        try:
+            store.history.info(generation.base)
+        except TreeringError:
+            found.append(f"container {record.name!r} stands on commit {generation.base}, which cannot be read")
+        try:
+            kept = store.history.target(record.ref(generation.number))
+        except TreeringError:
+            kept = None
+        if kept is None:
+            found.append(f"the history has no ref that keeps generation {generation.number} of {record.name!r}")
+    return found
