@@ -125,7 +125,7 @@ class _Walk:
             fd = livedir.open_top(self._top)
             status = os.fstat(fd)
             self._device = status.st_dev
-            top = Frame(b"", fd, (status.st_dev, status.st_ino), ignore, livedir.keeps_ctimes(fd), self._position())
+            top = Frame(b"", fd, (status.st_dev, status.st_ino), ignore, livedir.keeps_ctimes(fd), self._position)
             if self._previous is not None:
                 top.base, top.at = self._previous.snapshot.root, self._previous.top
                 top.row = self._previous.row(top.at)
@@ -135,9 +135,8 @@ class _Walk:
         except OSError as error:
             _close(fd)
             name = os.fsdecode(self._top)
-            if isinstance(error, PermissionError):
-                raise Denied(f"{name} cannot be read: {error.strerror}", path=name) from error
-            raise BadInput(f"{name} cannot be imported: {error.strerror}", path=name) from error
+            kind = Denied if isinstance(error, PermissionError) else BadInput
+            raise kind(f"{name} cannot be read: {error.strerror}", path=name) from error
         return top, status
 
     def _walk(self, top: Frame) -> Entry | None:
@@ -178,14 +177,16 @@ class _Walk:
         try:
             fd = livedir.open_directory(name, parent.fd)
             trusted = parent.trusted if identity[0] == parent.identity[0] else livedir.keeps_ctimes(fd)
-            frame = Frame(path, fd, identity, parent.ignore, trusted, self._position(), parent, number)
+            frame = Frame(path, fd, identity, parent.ignore, trusted, self._position, parent, number)
             if at is not None and self._previous is not None:
                 frame.at, frame.row = at, self._previous.row(at)
             if status is not None:
                 frame.entry = entry_of(name, status, NO_TREE, read_xattrs(fd))
             self._look(frame)
-        except OSError as error:
+        except (OSError, BadInput) as error:
             _close(fd)
+            if isinstance(error, BadInput):
+                raise
             self._failed(parent, number, error)
             return None
         return frame
@@ -237,12 +238,13 @@ class _Walk:
         done = tree.close(self._sink)
         if done:
             return done
-        groups = self._links.groups
-        changed = self._links.changed(self._previous) if self._previous else None
+        changed = self._links.changed(self._previous) if self._previous else {}
         if not changed or self._previous is None:
-            return settle(self._sink, tree, groups)
+            return settle(self._sink, tree, self._links.groups)
         objects = self._previous.snapshot.objects
-        return settle(self._sink, tree, groups, lambda sink, entry: rewrite_links(objects, sink, entry, changed))
+        return settle(
+            self._sink, tree, self._links.groups, lambda sink, entry: rewrite_links(objects, sink, entry, changed)
+        )
 
     # -- one directory
 
@@ -349,6 +351,7 @@ class _Walk:
 
     # -- what the last import knew
 
+    @property
     def _position(self) -> int:
         return self._cache.recorder.position if self._cache else 0
 
