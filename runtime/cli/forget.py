@@ -59,7 +59,7 @@ def forget(
     within: str | None,
     tags: tuple[str, ...],
     **numbers: int,
-) -> None:
+) -> int:
     """Forget old commits of branches.
 
     The --keep options say what stays, as in restic: a commit is kept if one of them keeps it. Of each hour, day, week,
@@ -71,8 +71,9 @@ def forget(
     Other branches, and tags on forgotten commits, keep what they have; you are told. A commit on several BRANCHes stays
     if it is kept on one of them.
 
-    What was forgotten can be had back by its id, or from the reflog, until that expires; then `treering gc` frees the
-    space. With --gc the branches' reflogs lose what is on no branch or tag any more, and gc runs at once.
+    What was forgotten can be had back by its id, or from the reflog, until that expires; tags and containers stay where
+    they are then. Afterwards `treering gc` frees the space. With --gc the branches' reflogs lose what is on no branch or
+    tag any more, and gc runs at once; the exit code is then 1 if it found damage.
 
     \b
     Example:
@@ -80,7 +81,6 @@ def forget(
       treering forget --keep-within 1m --keep-tag 'v*' --all-branches
       treering forget --keep-last 1 --gc main
     """
-    from runtime.forgetting import drop_memories
     from runtime.forgetting import forget as forget_commits
 
     rules = _rules(within, tags, numbers)
@@ -88,15 +88,27 @@ def forget(
         raise click.UsageError("name the BRANCHes, or say --all-branches")
     chosen = list(branches) or list(invocation.store.branches())
     done = forget_commits(invocation.containers, chosen, rules, invocation.author(), dry_run=dry_run)
-    collected = None
-    if collect and not dry_run:
-        from runtime.cli.collect import collected as collect_now
-        from runtime.cli.collect import default_expiry
+    if not invocation.output.is_table:
+        found = _collected(invocation, done) if collect and not dry_run else None
+        _write(invocation, done, found)
+        return 1 if found and found.problems else 0
+    _write(invocation, done, None)
+    _tell(done, dry_run, undoable=not collect)
+    if not collect or dry_run:
+        return 0
+    from runtime.cli.collect import tell
 
-        drop_memories(invocation.store, done)
-        collected = collect_now(invocation, default_expiry())
-    _write(invocation, done, collected)
-    _tell(invocation, done, collected, dry_run)
+    found = _collected(invocation, done)
+    tell(found)
+    return 1 if found.problems else 0
+
+
+def _collected(invocation: Invocation, done: Forgotten) -> Collected:
+    from runtime.cli.collect import collected, default_expiry
+    from runtime.forgetting import drop_memories
+
+    drop_memories(invocation.store, done)
+    return collected(invocation, default_expiry())
 
 
 def _rules(within: str | None, tags: tuple[str, ...], numbers: dict[str, int]) -> Rules:
@@ -158,20 +170,14 @@ def _cells(branch: str, fate: Fate) -> tuple[str, ...]:
     return branch, info.id[:SHORT], now, date, ", ".join(map(safe, fate.reasons)), title(info.message)
 
 
-def _tell(invocation: Invocation, done: Forgotten, collected: Collected | None, dry_run: bool) -> None:
-    if not invocation.output.is_table:
-        return
+def _tell(done: Forgotten, dry_run: bool, undoable: bool) -> None:
     count = len(done.commits)
     kept = len({fate.commit.id for fates in done.branches.values() for fate in fates}) - count
     what = "would be forgotten" if dry_run else "forgotten"
     message(f"{count_text(count, 'commit')} {what}, {kept:,} kept")
     if done.held and count:
         message(f"Still kept by {_listed([_name(ref) for ref in done.held])}")
-    if collected is not None:
-        from runtime.cli.collect import tell
-
-        tell(collected)
-    elif done.moves:
+    if done.moves and undoable:
         moved = [move for move in done.moves if move.ref.startswith(_BRANCHES)]
         for move in moved if len(moved) <= _LISTED else ():
             branch = move.ref.removeprefix(_BRANCHES)
