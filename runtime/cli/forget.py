@@ -72,8 +72,8 @@ def forget(
     if it is kept on one of them.
 
     What was forgotten can be had back by its id, or from the reflog, until that expires; tags and containers stay where
-    they are then. Afterwards `treering gc` frees the space. With --gc the branches' reflogs lose what is on no branch or
-    tag any more, and gc runs at once; the exit code is then 1 if it found damage.
+    they are then. Afterwards `treering gc` frees the space. With --gc the branches' reflogs lose what is on no branch
+    or tag any more, and gc runs at once; the exit code is then 1 if it found damage.
 
     \b
     Example:
