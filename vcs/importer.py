@@ -31,7 +31,7 @@ from vcs.livedir import Identity
 from vcs.model import Entry, RootId, Tree
 from vcs.progress import Meter, Progress
 from vcs.reading import UnreadableError, is_whiteout, read_directory_name, read_name
-from vcs.trees import Directory, Sink, write_root, write_tree
+from vcs.trees import Sink, write_root, write_tree
 
 _OPEN_DIRECTORIES = 64
 """Deeper than this, the topmost directories' descriptors are given up, and had again by `..` on the way back."""
@@ -363,34 +363,15 @@ class _Walk:
             assert frame.entry is not None
             frame.tree = PendingTree(frame.entry, ordered=self._sink)
             return frame.tree
-        base = self._base(frame)
+        assert self._previous is not None
+        base, directory = frame.opened_base(self._previous.snapshot)
         assert isinstance(base.content, Tree)
         frame.tree = PendingTree(frame.entry or base)
-        frame.tree.start_from(self._directory(frame), base.content)
+        frame.tree.start_from(directory, base.content)
         if frame.is_same:
             frame.take_over(frame.row)
             self._links.row_stays(frame.at, frame.path, below=False)
         return frame.tree
-
-    def _base(self, frame: Frame) -> Entry:
-        """The entry that a directory with a row has in the last root."""
-        way = []
-        while frame.base is None:
-            assert frame.parent is not None
-            way.append(frame)
-            frame = frame.parent
-        for below in reversed(way):
-            below.base = self._directory(frame).lookup(below.name)
-            assert below.base is not None
-            frame = below
-        assert frame.base is not None
-        return frame.base
-
-    def _directory(self, frame: Frame) -> Directory:
-        if frame.directory is None:
-            assert self._previous is not None
-            frame.directory = self._previous.snapshot.directory(self._base(frame))
-        return frame.directory
 
     def _recorded(self, frame: Frame) -> Place:
         """Write the row of a directory that has changed."""

@@ -12,6 +12,7 @@ from vcs.importcache import RECORD_SIZE, Place, Row, spoiled
 from vcs.links import PendingTree
 from vcs.livedir import Identity
 from vcs.model import Entry
+from vcs.snapshot import Snapshot
 from vcs.statcache import is_settled
 from vcs.trees import Directory
 
@@ -67,6 +68,24 @@ class Frame:
     @property
     def name(self) -> bytes:
         return self.path.rpartition(b"/")[2]
+
+    def opened_base(self, snapshot: Snapshot) -> tuple[Entry, Directory]:
+        """The entry and the directory that a frame with a row has in the last root, opened from the top down."""
+        way = [self]
+        while way[-1].base is None:
+            assert way[-1].parent is not None
+            way.append(way[-1].parent)
+        for frame in reversed(way):
+            if frame.base is None:
+                assert frame.parent is not None
+                assert frame.parent.directory is not None
+                frame.base = frame.parent.directory.lookup(frame.name)
+            assert frame.base is not None
+            if frame.directory is None:
+                frame.directory = snapshot.directory(frame.base)
+        assert self.base is not None
+        assert self.directory is not None
+        return self.base, self.directory
 
     def lasting(self, status: os.stat_result, record: bytes) -> bytes:
         """A record as it is stored: spoiled where a change might go unnoticed."""
