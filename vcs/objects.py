@@ -153,14 +153,18 @@ class Objects:
         if reader is not None:
             self._readers.move_to_end(layer)
             return reader
+        for number in [number for number, other in self._readers.items() if other.is_removed]:
+            self._close_reader(number)  # else its bytes stay on the disk
         reader = self._readers[layer] = LayerReader(self._path_of(self._index.layer_name(layer)))
         if len(self._readers) > _READERS_KEPT:
-            _, old = self._readers.popitem(last=False)
-            if self._coming is not None:
-                with suppress(TreeringError, OSError):
-                    self._coming[1].result()  # it may be reading from this very layer
-            old.close()
+            self._close_reader(next(iter(self._readers)))
         return reader
+
+    def _close_reader(self, layer: int) -> None:
+        if self._coming is not None:
+            with suppress(TreeringError, OSError):
+                self._coming[1].result()  # it may be reading from this very layer
+        self._readers.pop(layer).close()
 
 
 def _thread() -> ThreadPoolExecutor:

@@ -22,30 +22,29 @@ _SPAN = re.compile(r"(\d+)([hdw])")
 _SECONDS = {"h": 3600, "d": 86400, "w": 7 * 86400}
 
 
-class Expiry(click.ParamType):
-    """A time in the past: seconds since 1970."""
+def expiry(text: str) -> float:
+    """A time, in seconds since 1970: `now`, `never`, an age (`12h`, `30d`, `2w`) or a date. BadParameter.
 
-    name = "TIME"
-
-    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """From `now`, `never`, an age (`12h`, `30d`, `2w`) or a date."""
-        if not isinstance(value, str):
-            return value
-        if value == "never":
-            return 0.0
-        if value == "now":
-            return float("inf")
-        if span := _SPAN.fullmatch(value):
-            return time.time() - int(span[1]) * _SECONDS[span[2]]
-        try:
-            return datetime.fromisoformat(value).timestamp()
-        except ValueError:
-            self.fail(f"{value!r} is no age (12h, 30d, 2w), no date (2026-01-31), and neither 'now' nor 'never'")
+    >>> expiry("never"), expiry("now"), expiry("1970-01-02T00:00:00+00:00")
+    (0.0, inf, 86400.0)
+    """
+    if text == "never":
+        return 0.0
+    if text == "now":
+        return float("inf")
+    if span := _SPAN.fullmatch(text):
+        return time.time() - int(span[1]) * _SECONDS[span[2]]
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is no age (12h, 30d, 2w), no date (2026-01-31), and neither 'now' nor 'never'"
+        ) from None
 
 
 @verb("gc", data=True)
-@click.option("--expire", type=Expiry(), metavar="TIME", default=DEFAULT_EXPIRE, show_default=True,
-              help="How old a reflog's entries get: 12h, 30d, 2w, a date, now or never.")  # fmt: skip
+@click.option("--expire", callback=lambda _, __, text: expiry(text), metavar="TIME", default=DEFAULT_EXPIRE,
+              show_default=True, help="How old reflog entries get: 12h, 30d, 2w, a date, now or never.")  # fmt: skip
 @click.option("--repack", is_flag=True, help="Write everything anew, as small as is reasonable. Takes long.")
 @dry_run_option
 def gc(invocation: Invocation, expire: float, repack: bool, dry_run: bool) -> int:
@@ -100,7 +99,7 @@ def collected(invocation: Invocation, expire: float, *, repack: bool = False, dr
 
 def default_expiry() -> float:
     """From when on reflog entries stay, if nothing else is said: seconds since 1970."""
-    return Expiry().convert(DEFAULT_EXPIRE, None, None)
+    return expiry(DEFAULT_EXPIRE)
 
 
 def _write(invocation: Invocation, done: Collected, dry_run: bool) -> None:

@@ -35,7 +35,7 @@ needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs 
 
 CALLS = ["unlink", "rename", "fsync", "link", "pwrite64", "write", "mkdir"]
 """What a collection changes the disk with; SQLite writes with pwrite64, everything else with write."""
-POINTS = 4
+POINTS = 3
 """For each of them, spread over the collection."""
 
 
@@ -232,7 +232,7 @@ def forget() -> None:
 # -- everything at once
 
 ROLES = ["import", "import", "experiment", "fork", "read", "collect"]
-SECONDS = 8.0
+SECONDS = 6.0
 
 
 @needs_root

@@ -5,6 +5,7 @@ Every test here was seen to fail with the mechanism that it is about taken out.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -372,6 +373,28 @@ def test_a_reader_with_a_removed_layer_open_finds_what_was_moved(store: Store, o
         assert snapshot.read(snapshot.lookup(b"g").content) == noise("same")  # type: ignore[arg-type]
     assert other.branches()
     assert [info.id for info in other.history.log([other.history.resolve("b0")])]
+
+
+def test_a_reader_gives_removed_layers_back_when_it_opens_another(store: Store, other: Store) -> None:
+    for number in range(40):
+        other.snapshot(other.commit(commit(store, {"f": noise(number)})).root)
+    assert len(_open_layers(store)) == 40
+    with Store.open(store.path) as third:
+        collect(third, since=NOW)
+    assert [path.endswith(" (deleted)") for path in _open_layers(store)] == [True] * 40
+    last = commit(store, {"f": noise("last")})
+    other.snapshot(other.commit(last).root)
+    (path,) = _open_layers(store)
+    assert path.endswith(".layer")
+
+
+def _open_layers(store: Store) -> list[str]:
+    """What this process has open in the directory of layers."""
+    targets = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            targets.append(os.readlink(f"/proc/self/fd/{name}"))
+    return [target for target in targets if target.startswith(f"{store.path}/layers/")]
 
 
 def test_a_history_open_in_another_process_finds_what_was_packed(store: Store) -> None:

@@ -70,6 +70,11 @@ class LayerReader:
         names = (digests[at : at + DIGEST_SIZE] for at in range(0, len(digests), DIGEST_SIZE))
         return list(zip(names, starts, lengths, strict=False))
 
+    @property
+    def is_removed(self) -> bool:
+        """Whether the file has no name any more. It can be read, and takes its room on the disk."""
+        return not os.fstat(self._fd).st_nlink
+
     def close(self) -> None:
         """Give the descriptor back. The reader cannot be used afterwards."""
         if self._fd >= 0:
