@@ -39,19 +39,19 @@ def young_ids_by_ref(repository: Path, since: float, refs: Container[str]) -> di
 
 def count_old(repository: Path, since: float, refs: Mapping[str, str]) -> int:
     """How many lines expire() would remove."""
-    return sum(len(lines) - len(kept) for _, lines, kept in _expired(repository, since, refs))
+    return sum(len(lines) - len(kept) for _, _, lines, kept in _expired(repository, since, refs))
 
 
 def expire(repository: Path, since: float, refs: Mapping[str, str]) -> int:
     """Remove the lines that are older than `since`, durably; returns how many.
 
-    A ref's newest line stays, since it tells when the ref became what it is; if it is old, then without the id that
+    The line that led a ref to where it is stays; if it is old, then without the id that
     the ref had before, as `git reflog expire --rewrite` writes it. A reflog without a ref, which a process leaves that
     is killed while it makes or deletes the ref, goes whatever its age, as deleting the ref would have removed it.
     """
     removed = 0
-    for path, lines, kept in list(_expired(repository, since, refs)):
-        if kept:
+    for name, path, lines, kept in list(_expired(repository, since, refs)):
+        if name in refs:
             replace_file(path, b"".join(line + b"\n" for line in kept))
         else:
             path.unlink(missing_ok=True)
@@ -88,22 +88,24 @@ def _without(lines: list[bytes], gone: Container[str]) -> list[bytes]:
 
 def _expired(
     repository: Path, since: float, refs: Mapping[str, str]
-) -> Iterator[tuple[Path, list[bytes], list[bytes]]]:
+) -> Iterator[tuple[str, Path, list[bytes], list[bytes]]]:
     """The reflogs that expire() changes: what they hold, and what of it stays."""
     for name, path in _logs(repository):
         lines = _lines(path)
         kept = _kept(lines, since, refs[name]) if name in refs else []
         if kept != lines or name not in refs:
-            yield path, lines, kept
+            yield name, path, lines, kept
 
 
 def _kept(lines: list[bytes], since: float, target: str) -> list[bytes]:
+    matches = [_LINE.match(line) for line in lines]
+    # Not always the last: a killed process may have written a line and not moved the ref.
+    newest = max((n for n, match in enumerate(matches) if match and match[2].decode() == target), default=-1)
     kept = []
-    for number, line in enumerate(lines):
-        match = _LINE.match(line)
+    for number, (line, match) in enumerate(zip(lines, matches, strict=True)):
         if match is None or int(match[3]) >= since:
             kept.append(line)  # who knows what a line says that is none of git's
-        elif number == len(lines) - 1 and match[2].decode() == target:
+        elif number == newest:
             kept.append(_ZERO + line[len(_ZERO) :])
     return kept
 

@@ -75,6 +75,12 @@ def begin(collection: Collection) -> list[LayerId]:
     return dead(collection)
 
 
+@pytest.fixture
+def soon_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few commits are packed already."""
+    monkeypatch.setattr("vcs.packing._LOOSE_KEPT", 10)
+
+
 def adopt(store: Store, name: RootId, ref: str = "refs/heads/late") -> CommitId:
     made = store.add_commit(name, {}, "late\n", author())
     store.history.move(ref, made, None, "late", author())
@@ -186,12 +192,13 @@ def test_a_commit_that_is_written_and_not_named_yet(store: Store, other: Store) 
     assert store.history.resolve("slow") == made
 
 
+@pytest.mark.usefixtures("soon_packed")
 def test_a_commit_that_is_found_though_a_collection_has_just_removed_it(store: Store, other: Store) -> None:
     """libgit2 does not write what it believes to be there, and here it has read it before."""
     name = write(store, {"f": noise("f")})
     who = author()
     made = other.add_commit(name, {"config": {"Env": ["A=1"]}}, "same\n", who)
-    for number in range(300):  # so many that they are packed
+    for number in range(10):
         commit(store, {"n": b"%d" % number})
     other.history.move("refs/heads/same", made, None, "same", who)
     collect(store, since=NOW)
@@ -276,12 +283,13 @@ def test_a_layer_that_is_written_again_while_another_is_spared(store: Store, oth
 # -- the history
 
 
+@pytest.mark.usefixtures("soon_packed")
 def test_a_commit_that_was_found_again_after_the_others_were_packed(store: Store, other: Store) -> None:
     """It lies in an old pack only, and that pack would go."""
     name = write(store, {"f": noise("f")})
     with store.writing():
         made = store.add_commit(name, {}, "old\n", author())
-        for number in range(300):
+        for number in range(10):
             commit(store, {"n": b"%d" % number})
         collect(store, since=NOW)
     collection = Collection(store, NOW)
@@ -397,8 +405,9 @@ def _open_layers(store: Store) -> list[str]:
     return [target for target in targets if target.startswith(f"{store.path}/layers/")]
 
 
+@pytest.mark.usefixtures("soon_packed")
 def test_a_history_open_in_another_process_finds_what_was_packed(store: Store) -> None:
-    commits = [commit(store, {"f": b"%d" % number}) for number in range(120)]
+    commits = [commit(store, {"f": b"%d" % number}) for number in range(20)]
     commit(store, {"f": b"other"}, "refs/heads/lost")
     code = """
 import sys
@@ -418,14 +427,14 @@ while line := sys.stdin.readline():
     with process:
         assert process.stdin
         assert process.stdout
-        assert process.stdout.readline() == "121\n"
+        assert process.stdout.readline() == "21\n"
         store.history.delete("refs/heads/lost")
-        for number in (120, 321, 322):
+        for number in (20, 30, 31):
             collect(store, since=NOW)
-            assert not list((store.path / "history.git/objects").glob("??/*")) or number == 322
+            assert not list((store.path / "history.git/objects").glob("??/*")) or number == 31
             print(file=process.stdin, flush=True)
             assert process.stdout.readline() == f"{number} {number}\n"
-            for more in range(201 if number == 120 else 1):
+            for more in range(10 if number == 20 else 1):
                 commits.append(commit(store, {"f": b"%d %d" % (number, more)}))
     assert store.history.log([commits[-1]])
 
