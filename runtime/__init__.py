@@ -1,7 +1,7 @@
 """Containers on commits, and the command line.
 
     containers   records     what is kept of a container          containers   made, named, found, listed, removed
-                 states      compared, committed, rolled back, forked
+                 states      compared, committed, rolled back, forked       check    whether their records are whole
                  upper/      what was written -> a new root       views        commits shown as directories
                  forgetting  old commits of branches, with all that stands on them
     one run      running     from the record to the process       launch       seen from the caller

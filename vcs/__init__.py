@@ -8,6 +8,7 @@
                  objects    reading them, verified               scratch    a sink that keeps nothing
     the store    store      all of it, opened                    history    commits, branches, tags; with
                  packing    which of git's objects are needed     reflogs    their files: both for gc
+                 gitobjects any git object by its id              gitfiles   checksums: both for checks and repairs
                  snapshot   the read interface, the only one that fusefs sees
     in and out   importer   a directory -> a root                exporter   a root -> a directory
                  importframe   one directory of an import        importcache   what the last import saw
@@ -24,6 +25,7 @@
                  retention  which commits a branch keeps          rewriting  the others are taken out of a history
     sizes        usage      what takes how much                   sharing    who needs each object
     questions    diff       what differs between two roots       check/     whether everything is there and whole
+                 repair/    what is not, restored from elsewhere
     for tests    testing    a store in memory
 
 One rule: a module here never prints, never reads the environment and never exits.

@@ -1,4 +1,4 @@
-"""Commits, branches, tags and reflogs: a real git repository. Beside vcs.packing the only importer of pygit2.
+"""Commits, branches, tags and reflogs: a real git repository. vcs.packing and vcs.gitobjects apart, only here is pygit2.
 
 A commit's git tree holds `root`, the root digest in hexadecimal, and `config.json`, the OCI image config. Anything that
 can read git can read the history.
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -39,6 +38,7 @@ from vcs.errors import (
     NotFound,
     TreeringError,
 )
+from vcs.gitfiles import check_pack_indexes
 from vcs.locks import flocked
 from vcs.model import DIGEST_SIZE, CommitId, RootId
 from vcs.snapshot import CommitInfo
@@ -82,7 +82,7 @@ class History:
         self._locks_held = 0
         self._pruned = 0
         with translated():
-            _check_pack_indexes(path / "objects" / "pack")
+            check_pack_indexes(path / "objects" / "pack")
             self._repo = pygit2.Repository(str(path))
 
     @classmethod
@@ -252,19 +252,6 @@ class History:
             raise Corrupt(f"commit {commit}: config.json is not an object", commit=commit)
         return value
 
-    def parts(self, commit: str) -> list[str]:
-        """The ids of the git objects that a commit consists of: itself, its tree, the files in it; the last is the one
-        that cannot be read, if there is one."""
-        found = [commit]
-        with contextlib.suppress(TreeringError, KeyError), translated():
-            tree_id = str(self._commit(commit).tree_id)
-            found.append(tree_id)
-            tree = cast(pygit2.Tree, self._repo[tree_id])
-            for item in tree:
-                found.append(str(item.id))
-                self._repo.read(item.id)
-        return found
-
     def log(
         self, start: list[CommitId], limit: int | None = None, hide: Sequence[CommitId] = ()
     ) -> Iterator[CommitInfo]:
@@ -398,20 +385,6 @@ def translated() -> Iterator[None]:
         if "Permission denied" in text or "Read-only file system" in text:  # libgit2 gives no errno
             raise Denied(f"the history cannot be used: {text}") from error
         raise Corrupt(f"the history cannot be used: {text}") from error
-
-
-def _check_pack_indexes(packs: Path) -> None:
-    """Corrupt if a pack's index is damaged. libgit2 does not look, and its process dies of an offset beyond the pack
-    (1.9.7). Takes 1 ms for 10,000 commits."""
-    for path in packs.glob("*.idx"):
-        with contextlib.suppress(FileNotFoundError):  # removed by gc just now
-            if not is_summed(path.read_bytes()):
-                raise Corrupt(f"the history's pack index {path.name} is damaged", path=str(path))
-
-
-def is_summed(data: bytes) -> bool:
-    """Whether a file of git's ends with the SHA-1 of what is before."""
-    return hashlib.sha1(memoryview(data)[:-20]).digest() == data[-20:]
 
 
 def _prune(path: Path, top: Path) -> None:

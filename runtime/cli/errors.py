@@ -147,6 +147,12 @@ def _denied(facts: Facts) -> str:
     return "look at the file's permissions, and whether its file system is mounted read-only"
 
 
+def _damaged(facts: Facts) -> str:
+    if "index" in facts:
+        return "`treering fsck --rebuild-index` makes the index anew; nothing is lost"
+    return "`treering fsck --read-data` tells what else is damaged, and --repair restores what another copy still has"
+
+
 _ADVICE: dict[type[known.TreeringError], Callable[[Facts], str]] = {
     known.NotFound: _not_found,
     known.Conflict: _conflict,
@@ -155,7 +161,7 @@ _ADVICE: dict[type[known.TreeringError], Callable[[Facts], str]] = {
     known.Denied: _denied,
     known.UnknownFormat: lambda _: "the store was made by another version of treering: use that version for it",
     known.NoSpace: lambda _: "nothing was changed. Make room on that file system, then run the command again",
-    known.Damaged: lambda _: "`treering fsck` tells what else is damaged; keep a copy of the store before any repair",
+    known.Damaged: _damaged,
     known.EngineError: lambda facts: str(facts.get("advice", "")),
 }
 

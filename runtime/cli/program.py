@@ -68,7 +68,7 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
         Summary("umount", "mounting", "Take such a mount away."),
     ),
     "Store": (
-        Summary("fsck", "store", "Check that everything in the store is there and undamaged."),
+        Summary("fsck", "fsck", "Check that everything in the store is there and undamaged."),
         Summary("du", "usage", "Show what branches, tags, containers, commits and directories take."),
         Summary("stats", "usage", "Show a store in numbers."),
         Summary("forget", "forget", "Forget old commits of branches."),

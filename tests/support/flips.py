@@ -101,6 +101,7 @@ class Expected:
     """Everything in the commits of a store, as the file system shows it."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self.roots: list[RootId] = []
         self._paths: dict[RootId, list[tuple[bytes, ...]]] = {}
         self._facts: dict[tuple[RootId, tuple[bytes, ...]], Any] = {}

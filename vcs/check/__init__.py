@@ -13,8 +13,11 @@ of files is not noticed. With `read_data`, every byte of every layer is read.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from contextlib import closing
 from graphlib import TopologicalSorter
 from pathlib import Path
+from types import MappingProxyType
 
 from vcs.check.graph import Graph
 from vcs.check.history import Refs, check_history
@@ -24,6 +27,7 @@ from vcs.check.layers import Layers
 from vcs.check.naming import name_faults
 from vcs.check.report import Problem, Progress, Report
 from vcs.errors import NotAStore, TreeringError
+from vcs.gitobjects import GitObjects
 from vcs.model import CommitId, RootId
 from vcs.snapshot import CommitInfo
 from vcs.store import FORMAT_LINE, Store, check_format, translated
@@ -44,10 +48,19 @@ def examine(path: Path, progress: Progress | None = None, *, read_data: bool = T
             return _Check(store, report, read_data, progress).run()
 
 
-def check(store: Store, progress: Progress | None = None, *, read_data: bool = True) -> Report:
-    """Check a store that is open; opening it has mended what of its index does not fit the files that are there."""
+def check(
+    store: Store,
+    progress: Progress | None = None,
+    *,
+    read_data: bool = True,
+    damaged: Mapping[bytes, str] = MappingProxyType({}),
+) -> Report:
+    """Check a store that is open; opening it has mended what of its index does not fit the files that are there.
+
+    `damaged` has objects that are known to be so, by digest, and what is wrong with them.
+    """
     report = Report(check_index(store.path / "index.db", store.path / "layers", is_open=True))
-    return _Check(store, report, read_data, progress).run()
+    return _Check(store, report, read_data, progress, damaged).run()
 
 
 def _check_format(path: Path, report: Report) -> None:
@@ -62,12 +75,19 @@ def _check_format(path: Path, report: Report) -> None:
 
 
 class _Check:
-    def __init__(self, store: Store, report: Report, read_data: bool, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        report: Report,
+        read_data: bool,
+        progress: Progress | None,
+        damaged: Mapping[bytes, str] = MappingProxyType({}),
+    ) -> None:
         self._store = store
         self._report = report
         self._read_data = read_data
         self._progress = progress or (lambda *_: None)
-        self._damaged: dict[bytes, str] = {}
+        self._damaged = dict(damaged)
         self._layer_of: dict[bytes, str] = {}
 
     def run(self) -> Report:
@@ -80,7 +100,8 @@ class _Check:
         refs = check_history(store.path / "history.git", report)
         graph = Graph(store, indexed, self._damaged, report, self._progress)
         try:
-            roots = self._check_commits(self._tips(refs), graph)
+            with closing(GitObjects(store.path / "history.git")) as self._git:
+                roots = self._check_commits(self._tips(refs), graph)
         except TreeringError as error:  # no commit can be read
             report.add("history", str(error))
             return report
@@ -116,6 +137,7 @@ class _Check:
             except TreeringError:
                 self._report.add("ref", f"{name} names {target}, which is not there", object=target)
                 self._report.refs.add(name)
+                self._report.unknown.add(target)
         for target in sorted(refs.others - set(refs.targets.values())):
             try:
                 found[history.resolve(target)] = None
@@ -155,7 +177,7 @@ class _Check:
             history.config(commit)
         except TreeringError as error:
             message = str(error)
-        parts = history.parts(commit)
+        parts = self._git.parts(commit)
         damaged = [oid for oid in parts if oid in lost]
         if message and not damaged:
             damaged = parts[-1:]  # the last that is named is the one that cannot be read
@@ -165,7 +187,7 @@ class _Check:
         return info
 
     def _tell_garbage(self) -> None:
-        garbage = Counter(self._layer_of[digest] for digest in self._damaged.keys() - self._report.lost)
+        garbage = Counter(self._layer_of[digest] for digest in self._layer_of.keys() - self._report.lost.keys())
         for layer, count in garbage.items():
             what = "an object that nothing needs is" if count == 1 else f"{count:,} objects that nothing needs are"
             self._report.add("garbage", f"{what} damaged in layer {layer}", layer=layer)

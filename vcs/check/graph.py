@@ -18,6 +18,7 @@ from vcs.check.report import Faults, Kind, Progress, Report
 from vcs.check.shape import Shape, index_shape, is_canonical, leaf_shape
 from vcs.encoding import check_entry, check_tree, decode_list, decode_root, encode_list, encode_root
 from vcs.errors import Corrupt, Damaged
+from vcs.layers.format import KIND_CHUNKS, KIND_TREES
 from vcs.model import DIGEST_SIZE, Chunked, Data, Entry, ListItem, RootId, Tree, TreeItem
 from vcs.trees import Objects, added, entry_name, node_first, sums_of
 
@@ -103,7 +104,7 @@ class Graph:
         kind: Kind = "object" if is_lost else "tree"
         self.faults.objects.setdefault(digest, (kind, str(error)))
         if is_lost:
-            self._report.lost.add(digest)
+            self._report.lost[digest] = KIND_TREES
 
     def _entry_fault(self, node: bytes, name: bytes, message: str) -> None:
         self.faults.entries.setdefault((node, name), ("tree", message))
@@ -130,7 +131,7 @@ class Graph:
         if length < 0 or digest in self._damaged:
             message = self._damaged.get(digest) or f"object {digest.hex()} is in no layer"
             self.faults.objects.setdefault(digest, ("object", message))
-            self._report.lost.add(digest)
+            self._report.lost[digest] = KIND_CHUNKS
         return length
 
     # -- directories

@@ -28,7 +28,7 @@ _HEAD = re.compile(r"ref: (refs/heads/\S+)\n")
 _ZERO = "0" * 40
 _ZLIB_HEADERS = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 _SUMMED = (".pack", ".idx", ".rev", ".bitmap", ".mtimes")
-_SETTINGS = ("[core]", "bare = true", "repositoryformatversion = 0", "logAllRefUpdates = always", "[gc]", "auto = 0")
+SETTINGS = ("[core]", "bare = true", "repositoryformatversion = 0", "logAllRefUpdates = always", "[gc]", "auto = 0")
 
 
 @dataclass(slots=True)
@@ -79,18 +79,19 @@ def loose_object(data: bytes, oid: str) -> bytes | None:
 
     Also if nothing of what it holds has changed: deflate pads its last byte with bits that nobody reads.
     """
-    content = _inflated(data)
+    content = inflated(data)
     if content is None or hashlib.sha1(content).hexdigest() != oid or data[:2] not in _ZLIB_HEADERS:
         return None
     last = data[-5]  # before Adler-32
     if last:
         shorter = data[:-5] + bytes([last & ~(1 << last.bit_length() - 1)]) + data[-4:]
-        if _inflated(shorter) == content:
+        if inflated(shorter) == content:
             return None
     return content
 
 
-def _inflated(data: bytes) -> bytes | None:
+def inflated(data: bytes) -> bytes | None:
+    """A zlib stream's content; None unless it is one, whole and with nothing after it."""
     inflater = zlib.decompressobj()
     try:
         content = inflater.decompress(data, _LOOSE_MAX)
@@ -173,7 +174,7 @@ def _check_head(path: Path, refs: Refs, report: Report) -> None:
 def _check_settings(path: Path, report: Report) -> None:
     """Git's settings: what was written when the store was made is there. There may be more."""
     lines = {line.strip() for line in _text(path).split("\n")}
-    if missing := [line for line in _SETTINGS if line not in lines]:
+    if missing := [line for line in SETTINGS if line not in lines]:
         report.add("history", f"history.git/config is damaged: it should have {missing[0]!r}")
 
 

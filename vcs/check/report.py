@@ -48,12 +48,15 @@ class Report:
     """Commits that cannot be read to the last byte."""
     layers: set[LayerId] = field(default_factory=set)
     """Layers whose files are damaged."""
-    lost: set[bytes] = field(default_factory=set)
-    """Objects that something needs and that are missing or damaged. What is only below them is not known yet."""
+    lost: dict[bytes, int] = field(default_factory=dict)
+    """Objects that something needs and that are missing or damaged, and their kinds (vcs.layers.format). What is only
+    below them is not known yet."""
     git_lost: set[str] = field(default_factory=set)
     """Git objects that are missing or damaged."""
     refs: set[str] = field(default_factory=set)
     """Refs that name no commit."""
+    unknown: set[str] = field(default_factory=set)
+    """The ids that they name: of git objects that are lost, or never were."""
 
     def add(self, kind: Kind, message: str, **where: Any) -> None:
         """Note a problem."""

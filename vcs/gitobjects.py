@@ -1,0 +1,52 @@
+"""Git objects of any kind by their ids, for checks and repairs."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import cast
+
+import pygit2
+from pygit2.enums import ObjectType
+
+from vcs.errors import NotFound, TreeringError
+from vcs.gitfiles import check_pack_indexes
+from vcs.history import translated
+
+
+class GitObjects:
+    """The objects of a git repository, which is opened apart from others: what these have read does not matter."""
+
+    def __init__(self, path: Path) -> None:
+        with translated():
+            check_pack_indexes(path / "objects" / "pack")
+            self._repo = pygit2.Repository(str(path))
+
+    def close(self) -> None:
+        """Free libgit2's descriptors."""
+        self._repo.free()
+
+    def read(self, oid: str) -> tuple[int, bytes]:
+        """An object by its full id: its type (pygit2's ObjectType) and its bytes. NotFound or Corrupt."""
+        with translated():
+            try:
+                kind, data = self._repo.read(oid)
+            except KeyError:
+                raise NotFound(f"no git object {oid}", revision=oid) from None
+            return int(kind), data
+
+    def write(self, kind: int, data: bytes) -> str:
+        """Write an object, durably, unless it is there; returns its id. The caller holds the lock on refs."""
+        with translated():
+            return str(self._repo.write(ObjectType(kind), data))
+
+    def parts(self, commit: str) -> list[str]:
+        """The ids of what a commit consists of: itself, its tree, the files in it; the last is the one that cannot be
+        read, if there is one."""
+        found = [commit]
+        with contextlib.suppress(TreeringError, KeyError), translated():
+            found.append(str(cast(pygit2.Commit, self._repo[commit]).tree_id))
+            for item in cast(pygit2.Tree, self._repo[found[1]]):
+                found.append(str(item.id))
+                self._repo.read(item.id)
+        return found
