@@ -51,7 +51,9 @@ class Section:
         self.rows.setdefault(row, {})[column] = Figure(value, unit)
 
     def note(self, text: str) -> None:
-        self.notes.append(text)
+        """What a reader must know; said once."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     def claim(self, aim: str, what: str, seen: float, limit: float, unit: str = "×") -> None:
         self.claims.append(Claim(aim, what, Figure(seen, unit), limit))

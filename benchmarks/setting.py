@@ -90,13 +90,15 @@ class Setting:
         return not self.only or peer.name in self.only or peer.program in self.only
 
     def there(self, section: Section, peers: Sequence[Peer]) -> list[Peer]:
-        """The peers that are wanted and can be had; the section notes why others cannot."""
+        """The peers that are wanted and can be had; the section notes why others cannot, and what to know."""
         found = []
         for peer in filter(self.wants, peers):
             if why := peer.absent():
                 section.note(f"{peer.name} is left out: {why}.")
             else:
                 found.append(peer)
+                if peer.note:
+                    section.note(peer.note)
         return found
 
     def trials(

@@ -23,7 +23,6 @@ def history(setting: Setting) -> list[Section]:
     section = Section("History of a Debian root")
     source, steps = setting.history()
     peers = setting.there(section, [Treering(), Restic(), Borg(), *best(), Ostree(), Git()])
-    section.notes += [peer.note for peer in peers if peer.note]
     live = setting.place("live-history")
     copy(source / "base", live)
     places: dict[str, Path] = {}

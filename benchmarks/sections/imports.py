@@ -39,7 +39,6 @@ def _on(setting: Setting, corpus: str, source: Path) -> Section:
         "all on the disk when the clock stops. *Again* is the same tree once more; memory is the larger of both runs'."
     )
     peers = setting.there(section, everybody())
-    section.notes += [peer.note for peer in peers if peer.note]
     warm(source)
 
     def take(peer: Peer, number: int) -> _Taken:
