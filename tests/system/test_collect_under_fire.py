@@ -161,13 +161,13 @@ def test_a_full_disk_loses_nothing(littered: Path, tmp_path: Path, left: int) ->
             store.history.delete("refs/heads/lost")
         filler = disk / "filler"
         fill(filler, left)
-        with Store.open(path) as store:
-            told = ""
-            try:
+        told = ""
+        try:
+            with Store.open(path) as store:
                 collect(store, since=NOW)
-            except NoSpace as error:
-                told = str(error)
-            assert told or left >= 120_000
+        except NoSpace as error:
+            told = str(error)
+        assert told or left >= 120_000
         filler.unlink()
         assert_whole(path, 21)
         with Store.open(path) as store:
