@@ -7,8 +7,17 @@ import subprocess
 from pathlib import Path
 
 SUITE = "bookworm"
-MIRROR = "http://deb.debian.org/debian"
 _PACKAGES = "ca-certificates,python3,build-essential,git"
+
+
+def mirror() -> str:
+    """Where this machine has its Debian packages from."""
+    words = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Identifier: Packages", f"Codename: {SUITE}"]
+    found = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()
+    main = [uri.rstrip("/") for uri in found if uri.rstrip("/").endswith("/debian")]
+    if not main:
+        raise SystemExit(f"apt knows no mirror of Debian's {SUITE}: add one to its sources")
+    return main[0]
 
 
 def debian(place: Path, *sources: str) -> None:

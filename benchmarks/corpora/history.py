@@ -17,16 +17,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.corpora import made_once
-from benchmarks.corpora.debian import MIRROR, SUITE, debian
+from benchmarks.corpora.debian import SUITE, debian, mirror
 
-_MAIN = f"deb {MIRROR} {SUITE} main"
-_SECURITY = f"{_MAIN}\ndeb {MIRROR} {SUITE}-updates main\ndeb {MIRROR}-security {SUITE}-security main"
-_SOURCES = {
-    "main": _MAIN,
-    "security": _SECURITY,
-    "backports": f"{_SECURITY}\ndeb {MIRROR} {SUITE}-backports main",
-    "next": f"{_SECURITY}\ndeb {MIRROR} trixie main\ndeb {MIRROR}-security trixie-security main",
-}
+NEXT = "trixie"
+"""The release that follows SUITE."""
+
+
+def _sources() -> dict[str, str]:
+    """By the name that steps use: lines of sources.list(5)."""
+    site = mirror()
+    main = f"deb {site} {SUITE} main"
+    security = f"{main}\ndeb {site} {SUITE}-updates main\ndeb {site}-security {SUITE}-security main"
+    following = f"deb {site} {NEXT} main\ndeb {site}-security {NEXT}-security main"
+    return {
+        "main": main,
+        "security": security,
+        "backports": f"{security}\ndeb {site} {SUITE}-backports main",
+        "next": f"{security}\n{following}",
+    }
+
 
 _CONFIGURATION = """\
 Dir::State::lists "/mnt/lists";
@@ -135,11 +144,12 @@ def history(place: Path) -> None:
     for name in ("lists/partial", "archives/partial", "log"):
         (apt / name).mkdir(parents=True)
     (apt / "apt.conf").write_text(_CONFIGURATION)
-    for name, lines in _SOURCES.items():
+    sources = _sources()
+    for name, lines in sources.items():
         (apt / f"{name}.list").write_text(lines + "\n")
-    (apt / "all.list").write_text("\n".join(sorted(set("\n".join(_SOURCES.values()).splitlines()))) + "\n")
+    (apt / "all.list").write_text("\n".join(sorted(set("\n".join(sources.values()).splitlines()))) + "\n")
     base = place / "base"
-    debian(base, _MAIN)
+    debian(base, sources["main"])
     refuse = base / "usr/sbin/policy-rc.d"  # no service is started in a chroot
     refuse.write_text("#!/bin/sh\nexit 101\n")
     refuse.chmod(0o755)
