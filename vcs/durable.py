@@ -6,9 +6,12 @@ import os
 from pathlib import Path
 
 
-def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Write a file so that a crash leaves the old or the new content; synced, unless it may be lost. OSError."""
-    aside = path.with_name(f".{path.name}.new")
+def replace_file(path: Path, data: bytes, *, durable: bool = True, aside: Path | None = None) -> None:
+    """Write a file so that a crash leaves the old or the new content; synced, unless it may be lost. OSError.
+
+    `aside` is where it is written first, if what a crash leaves must not lie in the file's directory.
+    """
+    aside = aside or path.with_name(f".{path.name}.new")
     with aside.open("wb") as file:
         file.write(data)
         if durable:

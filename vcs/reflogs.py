@@ -52,7 +52,7 @@ def expire(repository: Path, since: float, refs: Mapping[str, str]) -> int:
     removed = 0
     for name, path, lines, kept in list(_expired(repository, since, refs)):
         if name in refs:
-            replace_file(path, b"".join(line + b"\n" for line in kept))
+            _write(repository, path, kept)
         else:
             path.unlink(missing_ok=True)
         removed += len(lines) - len(kept)
@@ -68,7 +68,7 @@ def drop(repository: Path, refs: Collection[str], gone: Container[str]) -> int:
             lines = _lines(path)
             kept = _without(lines, gone)
             if kept != lines:
-                replace_file(path, b"".join(line + b"\n" for line in kept))
+                _write(repository, path, kept)
                 removed += len(lines) - len(kept)
     return removed
 
@@ -110,11 +110,16 @@ def _kept(lines: list[bytes], since: float, target: str) -> list[bytes]:
     return kept
 
 
+def _write(repository: Path, path: Path, lines: list[bytes]) -> None:
+    """Not aside in the same directory: whatever lies there is a reflog to git."""
+    replace_file(path, b"".join(line + b"\n" for line in lines), aside=repository / "reflog.new")
+
+
 def _logs(repository: Path) -> Iterator[tuple[str, Path]]:
     """Every reflog, by the name of its ref."""
     top = repository / "logs"
     for path in sorted(top.rglob("*")):
-        if path.is_file() and not path.name.startswith(".") and path.suffix != ".lock":
+        if path.is_file() and path.suffix != ".lock":
             yield str(path.relative_to(top)), path
 
 
