@@ -1,4 +1,4 @@
-"""Commits, branches, tags and reflogs: a real git repository. vcs.packing and vcs.gitobjects apart, only here is pygit2.
+"""Commits, branches, tags and reflogs: a real git repository. Only here, in packing and in gitobjects is pygit2.
 
 A commit's git tree holds `root`, the root digest in hexadecimal, and `config.json`, the OCI image config. Anything that
 can read git can read the history.

@@ -3,6 +3,7 @@
 Derived data: every row comes from a layer's footer. Each opening compares the layers it knows with the files that are
 there, so a lost, old or deleted index costs time and nothing else; therefore its transactions are not synced to the
 disk (synchronous=NORMAL), and a commit waits for one fsync less.
+Whoever closes it seals it, and whoever writes breaks the seal in the same transaction: see vcs.seal.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from vcs.errors import Corrupt, Damaged, TreeringError
 from vcs.layers.format import SUFFIX, Place
 from vcs.layers.reader import LayerReader
 from vcs.model import LayerId
+from vcs.seal import SEALED_MAX, seal_of
 
 VERSION = 2
 TABLES = (
@@ -78,7 +80,28 @@ class Index:
 
     def close(self) -> None:
         """Close the database; the last one to close folds the write-ahead log into it."""
+        with contextlib.suppress(sqlite3.Error):  # another process writes, or the disk is full
+            self._seal()
         self._db.close()
+
+    def _seal(self) -> None:
+        if self._seal_now() or self._pages() > SEALED_MAX:
+            return
+        self._db.execute("PRAGMA busy_timeout = 0")
+        self._db.execute("BEGIN IMMEDIATE")
+        # Read by a connection of its own: this one may remember pages that it never wrote.
+        with contextlib.closing(sqlite3.connect(self._path)) as other:
+            seal = seal_of(other.serialize(), sqlite3.sqlite_version_info)
+        self._db.execute(f"PRAGMA application_id = {seal}")
+        self._db.execute("COMMIT")
+
+    def _seal_now(self) -> int:
+        return int(self._db.execute("PRAGMA application_id").fetchone()[0])
+
+    def _pages(self) -> int:
+        """The size of the file, in bytes."""
+        count, size = (self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+        return int(count * size)
 
     def find(self, digest: bytes) -> Location | None:
         """Where an object lies, None if no layer that is indexed has it."""
@@ -315,6 +338,8 @@ class Index:
     def _transaction(self) -> Iterator[None]:
         self._db.execute("BEGIN IMMEDIATE")
         try:
+            if self._seal_now():
+                self._db.execute("PRAGMA application_id = 0")
             yield
         except BaseException:
             self._db.execute("ROLLBACK")

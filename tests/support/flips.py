@@ -238,31 +238,9 @@ def _write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def free_bytes(index: Path) -> set[int]:
-    """The bytes of a SQLite file that hold nothing (https://www.sqlite.org/fileformat.html, 1.6)."""
-    data = index.read_bytes()
-    found: set[int] = set()
-    for start in range(0, len(data), 4096):
-        page = data[start : start + 4096]
-        head = 100 if not start else 0
-        if page[head] not in (2, 5, 10, 13):
-            found.update(range(start, start + 4096))  # no table's: on the list of free pages
-            continue
-        block, cells, content = (int.from_bytes(page[head + at : head + at + 2], "big") for at in (1, 3, 5))
-        table = head + (12 if page[head] in (2, 5) else 8) + 2 * cells
-        found.update(range(start + table, start + (content or 65536)))
-        while block:
-            following, size = (int.from_bytes(page[block + at : block + at + 2], "big") for at in (0, 2))
-            found.update(range(start + block + 4, start + block + size))
-            block = following
-    return found
-
-
-def is_silent(flipper: Flipper, flip: Flip, free: set[int]) -> bool:
-    """Whether nobody can notice a flip: docs/durability.md lists what there is of this kind. `free`: free_bytes()."""
+def is_silent(flipper: Flipper, flip: Flip) -> bool:
+    """Whether nobody can notice a flip: docs/durability.md lists what there is of this kind."""
     name = flip.file.relative_to(flipper.store).as_posix()
-    if name == "index.db":
-        return flip.position in free or 40 <= flip.position < 44 or 97 <= flip.position < 100
     if name.startswith(f"{_GIT}logs/"):  # who, when and why, after two ids
         data = flipper.content(flip.file)
         return flip.position - (data.rfind(b"\n", 0, flip.position) + 1) > 81
@@ -281,7 +259,6 @@ def main(count: int, seed: int) -> int:
         make_store(store)
         expected, flipper = Expected(store), Flipper(store)
         flips, noticed, silent, wrong = Counter[str](), Counter[str](), Counter[str](), 0
-        free = free_bytes(store / "index.db")
         for _ in range(count):
             flip = flipper.anywhere(chance)
             kind = flipper.kind(flip.file)
@@ -292,9 +269,9 @@ def main(count: int, seed: int) -> int:
             wrong += bool(reading.wrong)
             flips[kind] += 1
             noticed[kind] += bool(problems)
-            if reading.wrong or reading.odd or not (problems or is_silent(flipper, flip, free)):
+            if reading.wrong or reading.odd or not (problems or is_silent(flipper, flip)):
                 print(kind, flip, "noticed" if problems else "NOT NOTICED", reading.wrong, reading.odd)
-            silent[kind] += not problems and is_silent(flipper, flip, free)
+            silent[kind] += not problems and is_silent(flipper, flip)
         for kind, number in sorted(flips.items()):
             print(f"{kind:32} {number:5} flips {noticed[kind]:5} noticed {silent[kind]:5} of bytes without a meaning")
         print(f"all: {count} flips, {noticed.total()} noticed, {silent.total()} silent, {wrong} with wrong reads")

@@ -211,7 +211,7 @@ def test_a_rebuilt_index_has_every_row_as_the_footers_say(path: Path, layers: Pa
         db.execute("DELETE FROM objects WHERE digest = ?", (digest(b"2"),))
         db.execute("UPDATE layers SET size = 1")
         db.execute("UPDATE sqlite_sequence SET seq = 2")
-    assert len(check_index(path, layers)) == len(names) + 3  # sizes; the sequence, a wrong row, a missing one
+    assert len(check_index(path, layers)) == len(names) + 4  # sizes; the seal, the sequence, a row, one less
     other, index = Index(path, layers), Index(path, layers)
     index.rebuild()
     index.close()
@@ -219,6 +219,32 @@ def test_a_rebuilt_index_has_every_row_as_the_footers_say(path: Path, layers: Pa
     assert [read(other, layers, b"%d" % number) for number in range(5)] == [b"%d" % number for number in range(5)]
     assert set(other.layers()) == set(names)
     other.close()
+
+
+def test_a_byte_that_nobody_reads_is_noticed(path: Path, layers: Path) -> None:
+    write_layer(layers, *(b"%d" % number for number in range(100)))
+    Index(path, layers).close()
+    data = path.read_bytes()
+    for position in range(300, len(data), 997):
+        path.write_bytes(data[:position] + bytes([data[position] ^ 4]) + data[position + 1 :])
+        assert check_index(path, layers), position
+    path.write_bytes(data)
+    assert check_index(path, layers) == []
+
+
+def test_the_seal_is_broken_while_others_write_and_after_a_kill(path: Path, layers: Path) -> None:
+    write_layer(layers, b"one")
+    index, other = Index(path, layers), Index(path, layers)
+    index.close()
+    assert check_index(path, layers, is_open=True) == []
+    name = write_layer(layers, b"two")
+    other.refresh()
+    assert check_index(path, layers, is_open=True) == [], "not sealed, as after a kill"
+    other.doom([name])
+    other.close()
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA application_id").fetchone()[0]
+    assert check_index(path, layers) == []
 
 
 def test_rebuilding_keeps_what_only_the_index_knows(path: Path, layers: Path) -> None:

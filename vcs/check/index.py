@@ -4,7 +4,7 @@ To be run before the store is opened, since opening mends what it notices. The i
 it. Layers that it does not know yet are no problem (a power cut may take its last transaction, and opening adds them);
 what it says and no layer does is one.
 
-Bytes of the file that SQLite does not use are not looked at. They hold nothing, and SQLite writes over them.
+Bytes of the file that SQLite does not use are covered by the seal, where there is one: vcs.seal.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from vcs.index import TABLES, VERSION, lenient_text
 from vcs.layers.format import SUFFIX
 from vcs.layers.reader import LayerReader
 from vcs.model import LayerId
+from vcs.seal import seal_of
 
 _MAGIC = b"SQLite format 3\0"
 _AT_ONCE = 500_000
@@ -57,7 +58,7 @@ def _header_faults(path: Path) -> Iterator[str]:
     """The first bytes of the file (https://www.sqlite.org/fileformat.html, 1.3): all that have one right value."""
     with path.open("rb") as file:
         header = file.read(100)
-    fixed = {0: _MAGIC, 18: b"\2\2\0\x40\x20\x20", 44: _u32(4), 52: _u32(0) + _u32(1), 64: bytes(28)}
+    fixed = {0: _MAGIC, 18: b"\2\2\0\x40\x20\x20", 44: _u32(4), 52: _u32(0) + _u32(1), 64: bytes(4), 72: bytes(20)}
     if any(header[at : at + len(value)] != value for at, value in fixed.items()):
         yield "its header is not one that SQLite writes"
     if header[24:28] != header[92:96] or not 3_000_000 <= int.from_bytes(header[96:100], "big") < 4_000_000:
@@ -76,6 +77,9 @@ def _faults(db: sqlite3.Connection, layers: Path) -> Iterator[str]:
     for (line,) in db.execute("PRAGMA integrity_check(3)"):
         if line != "ok":
             yield line
+    (seal,) = db.execute("PRAGMA application_id").fetchone()
+    if seal and seal != seal_of(db.serialize()):
+        yield "a byte of it is not as it was written"
     yield from _other_faults(db)
     known = {LayerId(name): (number, size) for number, name, size in db.execute("SELECT id, name, size FROM layers")}
     present = dict(layer_files(layers))
