@@ -7,6 +7,7 @@ from pathlib import Path
 from runtime.records import ContainerPaths, Record, load, render
 from vcs.check import Problem
 from vcs.errors import TreeringError
+from vcs.statcache import is_damaged
 from vcs.store import Store
 
 
@@ -16,6 +17,8 @@ def check_containers(store: Store) -> list[Problem]:
     for directory in sorted((store.path / "containers").iterdir()):
         if not directory.name.startswith("."):
             found += [Problem("container", message) for message in _faults(store, directory)]
+            for cache in filter(is_damaged, directory.glob("gen/*/statcache")):
+                found.append(Problem("cache", f"{cache} is damaged: it is not used, and nothing is lost"))
     return found
 
 

@@ -93,7 +93,9 @@ class History:
             repo.config["core.logAllRefUpdates"] = "always"
             repo.config["gc.auto"] = 0
             repo.free()
-        shutil.rmtree(path / "hooks", ignore_errors=True)
+        for name in ("hooks", "info"):  # texts of libgit2's that mean nothing here
+            shutil.rmtree(path / name, ignore_errors=True)
+        (path / "description").unlink(missing_ok=True)
         return cls(path, lock)
 
     def close(self) -> None:

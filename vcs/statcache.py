@@ -49,6 +49,16 @@ _decode = msgspec.msgpack.Decoder(_File).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
+def is_damaged(path: Path) -> bool:
+    """Whether there is a cache that load() would not use for what it holds."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return False
+    start = len(_MAGIC) + DIGEST_SIZE
+    return data[:start] != _MAGIC + digest(data[start:])
+
+
 class StatCache:
     """The contents of the files of one directory tree. Not for several threads at once."""
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from vcs.check import Problem, Report
     from vcs.repair import Repaired
 
+_NOT_FROM_ELSEWHERE = ("index", "cache", "container", "garbage")
+"""Kinds of damage for which another copy is of no use."""
 _COUNTS = ("commits", "trees", "chunks", "bytes_read", "unreachable", "affected")
 
 
@@ -127,7 +129,7 @@ def _tell(invocation: Invocation, report: Report, repaired: Repaired | None, dry
     for line in _repair_lines(repaired, dry_run) if repaired else ():
         message(safe(line))
     message(_summary(report))
-    if not repaired and any(problem.kind not in ("index", "garbage") for problem in report.problems):
+    if not repaired and any(problem.kind not in _NOT_FROM_ELSEWHERE for problem in report.problems):
         message("hint: `treering fsck --repair --from SOURCE` restores what another store, directory or archive has")
 
 

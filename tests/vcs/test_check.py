@@ -1,5 +1,6 @@
 """Checking a store: clean ones have no problem, and each kind of damage is named with what needs it."""
 
+import random
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from vcs.blobs import BlobWriter, put_data, write_list
 from vcs.check import Problem, check
 from vcs.encoding import encode_entries, encode_root, encode_tree_index
 from vcs.history import Author
+from vcs.importcache import import_cache
+from vcs.importer import import_directory
 from vcs.layers.format import SUFFIX
 from vcs.model import Chunked, CommitId, Data, Entry, ListItem, RootId, Tree, TreeItem
 from vcs.store import Batch, Store
@@ -198,3 +201,103 @@ def test_damage_in_the_history_is_told(store: Store) -> None:
     path.chmod(0o600)
     path.write_bytes(b"x")
     assert problems(store)
+
+
+# -- what there is beside the objects
+
+
+@pytest.mark.parametrize("harm", [0, 64, 70, 120, -1])
+def test_a_damaged_cache_of_an_import_is_told_and_not_used(store: Store, tmp_path: Path, harm: int) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "file").write_bytes(b"content")
+    with store.writing() as lease, import_cache(store, lease, source) as cache:
+        with store.batch() as batch:
+            name = import_directory(batch, source, cache=cache).root
+        commit(store, name)
+        cache.save(name)
+    assert problems(store) == []
+    (path,) = store.caches.iterdir()
+    data = bytearray(path.read_bytes())
+    data[harm] ^= 1
+    path.write_bytes(data)
+    (problem,) = problems(store)
+    assert (problem.kind, path.name in problem.message) == ("cache", True)
+
+
+def test_a_ref_that_leads_nowhere_is_told(store: Store) -> None:
+    made = commit_spec(store, {"a": b"1"})
+    path = store.path / "history.git" / "refs" / "heads" / "main"
+    for wrong in (f"{made[::-1]}\n", f"{made}", f"{made.upper()}\n", "", "ref: refs/heads/x\n"):
+        path.write_text(wrong)
+        assert "ref" in {problem.kind for problem in problems(store)}, wrong
+    path.write_text(f"{made}\n")
+    assert problems(store) == []
+
+
+def test_a_ref_that_moved_without_its_reflog_is_told(store: Store) -> None:
+    first = commit_spec(store, {"a": b"1"})
+    for number in range(3):
+        commit_spec(store, {"a": b"%d" % number})
+    (store.path / "history.git" / "refs" / "heads" / "main").write_text(f"{first}\n")
+    assert "not where its reflog says" in problems(store)[0].message
+
+
+def test_a_process_killed_between_reflog_and_ref_is_no_damage(store: Store) -> None:
+    first = commit_spec(store, {"a": b"1"})
+    commit_spec(store, {"a": b"2"})
+    (store.path / "history.git" / "refs" / "heads" / "main").write_text(f"{first}\n")
+    assert problems(store) == []
+
+
+def test_only_the_data_is_left_out_by_a_quick_check(store: Store) -> None:
+    commit_spec(store, {"d": {"f": b"content" * 9000}})
+    (layer,) = (store.path / "layers").iterdir()
+    layer.chmod(0o600)
+    data = bytearray(layer.read_bytes())
+    data[20] ^= 1
+    layer.write_bytes(data)
+    assert check(store, read_data=False).problems == []
+    assert [problem.kind for problem in check(store).problems] == ["layer", "object"]
+
+
+def test_many_places_of_one_object_are_one_problem(store: Store) -> None:
+    lost = file(Data(5, bytes(32)))
+    with store.batch() as batch:
+        first = root(batch, {"d": {"a": lost, "b": lost}})
+    with store.batch() as batch:
+        second = root(batch, {"d": {"a": lost, "b": lost}, "e": {"c": lost}, "f": b""})
+    commit(store, first)
+    newest = commit(store, second)
+    with Store.open(store.path) as fresh:
+        report = check(fresh)
+    (problem,) = report.problems
+    assert (problem.commit, problem.path, problem.others) == (newest, b"/d/a", 2)
+    assert report.affected == 2
+
+
+def test_garbage_that_is_damaged_is_said_to_be_garbage(store: Store) -> None:
+    commit_spec(store, {"a": b"1"})
+    with store.batch() as batch:
+        batch.put_chunk(b"never committed")
+    layer = store.layer_path(batch.layer)  # type: ignore[arg-type]
+    layer.chmod(0o600)
+    data = bytearray(layer.read_bytes())
+    data[data.index(b"never")] ^= 1
+    layer.write_bytes(data)
+    assert [problem.kind for problem in problems(store)] == ["layer", "garbage"]
+
+
+def test_threads_find_what_is_found_without_them(store: Store) -> None:
+    chance = random.Random(1)
+    made = commit_spec(store, {f"{number:02}": chance.randbytes(300_000) for number in range(20)})
+    (layer,) = (store.path / "layers").iterdir()
+    layer.chmod(0o600)
+    data = bytearray(layer.read_bytes())
+    for position in (1000, 3_000_000, len(data) - 400_000):
+        data[position] ^= 1
+    layer.write_bytes(data)
+    found = [problem for problem in problems(store) if problem.kind == "object"]
+    assert len(found) == 3
+    assert {problem.commit for problem in found} == {made}
+    assert len({problem.path for problem in found}) == 3

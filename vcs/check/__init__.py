@@ -5,6 +5,7 @@
     history    git's files: objects, refs, reflogs, settings
     graph      commits, roots, trees, chunk lists               shape    where large ones are cut
     indexed    what the index has, in memory                    naming   which commits and paths need what is damaged
+    caches     what imports left
 
 A quick check reads everything but the chunks, which it only looks for in the index: what a bad disk did to the content
 of files is not noticed. With `read_data`, every byte of every layer is read.
@@ -19,6 +20,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from types import MappingProxyType
 
+from vcs.check.caches import check_caches
 from vcs.check.graph import Graph
 from vcs.check.history import Refs, check_history
 from vcs.check.index import check_index
@@ -107,6 +109,8 @@ class _Check:
             return report
         if graph.faults:
             name_faults(store, roots, graph.faults, report, self._layer_of)
+        if self._read_data:
+            check_caches(store.path / "caches", store.__contains__, report)
         report.unreachable = len(indexed) - indexed.seen
         self._tell_garbage()
         return report

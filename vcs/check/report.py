@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from vcs.model import CommitId, LayerId
@@ -11,10 +12,12 @@ from vcs.model import CommitId, LayerId
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with what is being checked, how many bytes of it are done, and of how many (0: not known)."""
 
-Kind: TypeAlias = Literal["format", "index", "layer", "object", "tree", "history", "ref", "container", "garbage"]
+Kind: TypeAlias = Literal[
+    "format", "index", "layer", "object", "tree", "history", "ref", "container", "cache", "garbage"
+]  # fmt: skip
 """What is wrong: the format file; the index (derived, so nothing is lost); a layer's file; an object that is missing or
-damaged; objects that contradict one another; a git object; a ref, a reflog or git's settings; a container's record; an
-object that is damaged but that nothing needs."""
+damaged; objects that contradict one another; a git object, or git's settings; a ref or a reflog; a container's record;
+a cache, which is not used then; an object that is damaged but that nothing needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,9 @@ class Report:
     """Refs that name no commit."""
     unknown: set[str] = field(default_factory=set)
     """The ids that they name: of git objects that are lost, or never were."""
+
+    caches: set[Path] = field(default_factory=set)
+    """Caches that are damaged."""
 
     def add(self, kind: Kind, message: str, **where: Any) -> None:
         """Note a problem."""

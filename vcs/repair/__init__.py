@@ -69,6 +69,9 @@ def repair(
         if (path / "format").read_bytes() != FORMAT_LINE:
             replace_file(path / "format", FORMAT_LINE)
             repaired.done.append("the format file is as it was")
+        for cache in repaired.report.caches:
+            cache.unlink(missing_ok=True)
+            repaired.done.append(f"caches/{cache.name} was deleted: the next import makes it anew")
         _repair_history(path, found, repaired)
         _Objects(path, found, repaired).run()
     repaired.report = examine(path, progress)

@@ -1,0 +1,38 @@
+"""The caches that imports leave. They are derived, and a damaged one is not used; but it is told of."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from blake3 import blake3
+
+from vcs.check.report import Report
+from vcs.model import DIGEST_SIZE
+
+_FIRST = re.compile(rb"[0-9a-f]{64}\n")
+_PIECE = 1 << 20
+
+
+def check_caches(directory: Path, has: Callable[[bytes], bool], report: Report) -> None:
+    """Check the files of vcs.importcache in a directory; `has` says whether the store has a root."""
+    for path in sorted(directory.glob("import-*")):
+        if path.suffix:
+            continue  # one that is being written
+        with contextlib.suppress(FileNotFoundError):
+            if not _is_whole(path, has):
+                report.caches.add(path)
+                report.add("cache", f"caches/{path.name} is damaged: it is not used, and nothing is lost")
+
+
+def _is_whole(path: Path, has: Callable[[bytes], bool]) -> bool:
+    with path.open("rb") as file:
+        first = file.readline(80)
+        if not _FIRST.fullmatch(first) or not has(bytes.fromhex(first.decode("ascii"))):
+            return False
+        expected, hasher = file.read(DIGEST_SIZE), blake3()
+        while data := file.read(_PIECE):
+            hasher.update(data)
+        return hasher.digest() == expected
