@@ -47,7 +47,7 @@ def expire(repository: Path, since: float, refs: Mapping[str, str]) -> int:
 
     The line that led a ref to where it is stays; if it is old, then without the id that
     the ref had before, as `git reflog expire --rewrite` writes it. A reflog without a ref, which a process leaves that
-    is killed while it makes or deletes the ref, goes whatever its age, as deleting the ref would have removed it.
+    is killed while it makes the ref, goes whatever its age, as deleting the ref would have removed it.
     """
     removed = 0
     for name, path, lines, kept in list(_expired(repository, since, refs)):

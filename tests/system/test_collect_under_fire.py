@@ -272,7 +272,8 @@ def test_everything_at_once_and_killed(tmp_path: Path, seed: int) -> None:
     done = [line.split()[1:] for line in lines if line.startswith("done")]
     with Store.open(path) as store:
         collect(store, since=NOW)
-        assert check(store).problems == []
+        # libgit2 deletes a ref's reflog before the ref; who is killed in between leaves a ref without one.
+        assert [problem for problem in check(store).problems if "has no reflog" not in problem.message] == []
         assert git_fsck(store) == ""
         newest = dict(done)
         for branch, acknowledged in done:

@@ -135,7 +135,7 @@ def test_a_line_for_a_move_that_was_not_made_does_not_hide_the_last_that_was(sto
 
 
 def test_what_a_killed_process_leaves_of_a_ref_keeps_nothing(store: Store) -> None:
-    """libgit2 writes the reflog before it makes the ref, and removes it after it has deleted one."""
+    """libgit2 writes the reflog before it makes the ref."""
     made = commit(store, {"a": noise("a")}, "refs/heads/x")
     commit(store, {"b": noise("b")}, "refs/heads/dir/y")
     for name in ("x", "dir/y"):
