@@ -276,6 +276,7 @@ class Index:
         self._db.close()
         self._discard()
         self._db = self._open()
+        self._inode = self._path.stat().st_ino
         self._names.clear()
         self.refresh()
 

@@ -26,8 +26,8 @@ from vcs.model import LayerId
 from vcs.seal import seal_of
 
 _MAGIC = b"SQLite format 3\0"
-_AT_ONCE = 500_000
-"""Objects that are compared in one pass over the footers, by ranges of their digests: about 100 MB."""
+_AT_ONCE = 250_000
+"""Objects that are compared in one pass over the footers, by ranges of their digests: about 50 MB."""
 
 _Place: TypeAlias = tuple[int, int, int, int]
 """The index's number of a layer, block, start, length."""
