@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from fusefs.client import Service
+from runtime.cli.program import run
 from tests.fusefs.serving import needs_fuse
 from tests.support.collecting import NOW, commit, files, git_fsck, is_readable, noise
 from tests.support.containers import eventually
@@ -44,13 +45,17 @@ def littered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that gives a collection all it can do: layers to remove, to rewrite and to merge, commits to pack and to
     prune, reflog entries that have expired, a cache, and what killed processes left."""
     path = tmp_path_factory.mktemp("littered") / "store"
+    imported = path.parent / "imported"
+    imported.mkdir()
+    (imported / "file").write_bytes(noise("imported"))
     with Store.create(path) as store:
+        assert run(["--store", str(path), "import", str(imported), "--branch", "lost"]) == 0
+        assert list(store.caches.iterdir())
         spec = {f"f{n}": noise(n, 500) for n in range(30)}
         for number in range(40):
             spec[f"f{number % 30}"] = noise(100 + number, 500)
             commit(store, spec, "refs/heads/main" if number % 2 else "refs/heads/lost")
         store.history.delete("refs/heads/lost")
-        (store.caches / "import-x").write_bytes(b"0" * 64 + b"\n")
         (store.path / "layers" / "trash-x").touch()
         (store.path / "layers" / "incoming-x").touch()
     return path
