@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from graphlib import TopologicalSorter
 from pathlib import Path
 from types import MappingProxyType
@@ -28,8 +28,9 @@ from vcs.check.indexed import Indexed
 from vcs.check.layers import Layers
 from vcs.check.naming import name_faults
 from vcs.check.report import Problem, Progress, Report
-from vcs.errors import NotAStore, TreeringError
+from vcs.errors import NotAStore, StoreError, TreeringError
 from vcs.gitobjects import GitObjects
+from vcs.leases import Lease
 from vcs.model import CommitId, RootId
 from vcs.snapshot import CommitInfo
 from vcs.store import FORMAT_LINE, Store, check_format, translated
@@ -93,27 +94,47 @@ class _Check:
         self._layer_of: dict[bytes, str] = {}
 
     def run(self) -> Report:
+        with ExitStack() as stack:
+            self._check(stack)
+        return self._report
+
+    def _check(self, stack: ExitStack) -> None:
         store, report = self._store, self._report
         if any(problem.kind == "index" for problem in report.problems):
             store.index.rebuild()
+        # The refs before the index: what others write meanwhile is in neither, or in the index only.
+        refs = self._check_history(stack)
         store.index.refresh()
         indexed = Indexed(store.index.lengths())
         self._check_layers()
-        refs = check_history(store.path / "history.git", report)
         graph = Graph(store, indexed, self._damaged, report, self._progress)
         try:
             with closing(GitObjects(store.path / "history.git")) as self._git:
                 roots = self._check_commits(self._tips(refs), graph)
         except TreeringError as error:  # no commit can be read
             report.add("history", str(error))
-            return report
+            return
         if graph.faults:
             name_faults(store, roots, graph.faults, report, self._layer_of)
         if self._read_data:
             check_caches(store.path / "caches", store.__contains__, report)
         report.unreachable = len(indexed) - indexed.seen
         self._tell_garbage()
-        return report
+
+    def _check_history(self, stack: ExitStack) -> Refs:
+        """Check git's files while nobody writes them, and keep from then on what refs and reflogs name: gc may run
+        beside us. Where no lock and no lease can be had (a medium that is read-only), nobody writes either."""
+        lease: Lease | None = None
+        with suppress(StoreError, OSError):
+            lease = stack.enter_context(self._store.writing())
+        with ExitStack() as lock:
+            with suppress(TreeringError, OSError):
+                lock.enter_context(self._store.history.locked())
+            refs = check_history(self._store.path / "history.git", self._report)
+            if lease is not None:
+                for target in {*refs.targets.values(), *refs.others}:
+                    lease.commit(CommitId(target))
+        return refs
 
     def _check_layers(self) -> None:
         """Learn which objects cannot be read where the index says that they are."""
@@ -125,9 +146,10 @@ class _Check:
                 objects = {digest: f"object {digest.hex()}: {message}" for digest, _ in index.objects_of(name)}
             for digest, message in objects.items():
                 place = index.find(digest)
-                if place is not None and index.layer_name(place.layer) == name:
-                    self._damaged[digest] = message
-                    self._layer_of[digest] = name.hex()
+                with suppress(FileNotFoundError):  # gc has removed the layer just now
+                    if place is not None and index.layer_name(place.layer) == name:
+                        self._damaged[digest] = message
+                        self._layer_of[digest] = name.hex()
 
     # -- commits
 

@@ -70,6 +70,8 @@ def _check_object_file(file: Path, name: str, report: Report) -> None:
                 report.git_lost.add(oid)
         elif file.suffix in _SUMMED or file.name in ("multi-pack-index", "commit-graph"):
             _check_sum(file, name, report)
+    except FileNotFoundError:
+        return  # gc has packed or removed it just now
     except OSError as error:
         report.add("history", f"history.git/{name} cannot be read: {error.strerror}")
 

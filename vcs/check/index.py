@@ -48,6 +48,8 @@ def check_index(path: Path, layers: Path, *, is_open: bool = False) -> list[Prob
             if int(db.execute("PRAGMA user_version").fetchone()[0]) == VERSION or messages:
                 db.execute("BEGIN")  # everything below is as it was at one moment
                 messages += _faults(db, layers)
+                db.execute("COMMIT")
+                messages += _gone(db, layers)
             # else it was made by another version of the program, and opening makes it anew
     except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter, for a message that quotes what it found
         messages.append(f"it cannot be read: {error}")
@@ -83,14 +85,19 @@ def _faults(db: sqlite3.Connection, layers: Path) -> Iterator[str]:
     yield from _other_faults(db)
     known = {LayerId(name): (number, size) for number, name, size in db.execute("SELECT id, name, size FROM layers")}
     present = dict(layer_files(layers))
-    for name in known.keys() - present.keys():
-        yield f"it lists layer {_hex(name)}, which is not there"
     for name in known.keys() & present.keys():
         if known[name][1] != present[name]:
             yield f"it has another size for layer {name.hex()}"
-    yield from _row_faults(
-        db, {number: layers / (n.hex() + SUFFIX) for n, (number, _) in known.items() if n in present}
-    )
+    paths = {number: layers / (name.hex() + SUFFIX) for name, (number, _) in known.items() if name in present}
+    yield from _row_faults(db, paths, {number for number, _ in known.values()} - paths.keys())
+
+
+def _gone(db: sqlite3.Connection, layers: Path) -> Iterator[str]:
+    """Layers that are listed and not there. Asked twice, since gc may be removing one just now."""
+    for (name,) in db.execute("SELECT name FROM layers").fetchall():
+        is_there = isinstance(name, bytes) and (layers / (name.hex() + SUFFIX)).exists()
+        if not is_there and db.execute("SELECT 1 FROM layers WHERE name = ?", (name,)).fetchone():
+            yield f"it lists layer {name.hex() if isinstance(name, bytes) else name!r}, which is not there"
 
 
 def _other_faults(db: sqlite3.Connection) -> Iterator[str]:
@@ -103,9 +110,8 @@ def _other_faults(db: sqlite3.Connection) -> Iterator[str]:
         yield "its list of layers has a row that makes no sense"
 
 
-def _row_faults(db: sqlite3.Connection, paths: dict[int, Path]) -> Iterator[str]:
+def _row_faults(db: sqlite3.Connection, paths: dict[int, Path], unreadable: set[int]) -> Iterator[str]:
     """Compare the rows of objects with the footers of their layers. What cannot be read is told where layers are."""
-    unreadable: set[int] = set()
     (total,) = db.execute("SELECT count(*) FROM objects").fetchone()
     wrong = missing = 0
     for low, high in _ranges(total // _AT_ONCE + 1):
@@ -141,7 +147,3 @@ def _expected(paths: dict[int, Path], unreadable: set[int], low: bytes, high: by
         except (OSError, TreeringError):
             unreadable.add(number)
     return found
-
-
-def _hex(name: object) -> str:
-    return name.hex() if isinstance(name, bytes) else repr(name)
