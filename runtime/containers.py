@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from vcs.history import Author
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
+REMOVED = "refs/removed/"
+"""Where the last states of removed containers are kept, as <id>/<generation>."""
 _TRASH = ".trash-"
 _NEW = ".new-"
 
@@ -178,6 +180,18 @@ class Containers:
             container.paths.generation(generation.number).rename(self._trash(f"{container.id}-{generation.number}"))
         with contextlib.suppress(NotFound):
             self.store.history.delete(container.record.ref(generation.number))
+
+    def expired_states(self, since: float) -> list[str]:
+        """The refs that keep last states of containers which were removed before `since` (seconds since 1970)."""
+        history = self.store.history
+        refs = [REMOVED + name for name in history.refs(REMOVED)]
+        return [ref for ref in refs if all(change.time < since for change in history.reflog(ref)[:1])]
+
+    def forget_states(self, refs: Iterable[str]) -> None:
+        """Keep these last states no longer."""
+        for ref in refs:
+            with contextlib.suppress(NotFound):
+                self.store.history.delete(ref)
 
     def empty_trash(self) -> None:
         """Delete the files of what was removed or discarded. Safe at any time; nobody waits for it but the disk."""

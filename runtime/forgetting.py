@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from runtime.containers import Container, Containers
+from runtime.containers import REMOVED, Container, Containers
 from vcs import reflogs
 from vcs.durable import replace_file, sync_directory
 from vcs.errors import BadInput, Corrupt, NotFound, UnknownFormat
@@ -32,7 +32,7 @@ from vcs.rewriting import first_parents, leading_to, rewrite, with_target
 from vcs.snapshot import CommitInfo
 from vcs.store import Store, translated
 
-_CONTAINERS, _REMOVED = "refs/containers/", "refs/removed/"
+_CONTAINERS = "refs/containers/"
 _SHORT = 12
 _VERSION = 1
 
@@ -185,7 +185,7 @@ class _Plan:
         """The commits that containers, and states of removed ones, stand on; and who that is."""
         found: defaultdict[CommitId, list[str]] = defaultdict(list)
         names = {container.id: f"container {container.name}" for container in self._all}
-        for prefix, kind in ((_CONTAINERS, "container"), (_REMOVED, "removed container")):
+        for prefix, kind in ((_CONTAINERS, "container"), (REMOVED, "removed container")):
             for ref, commit in self._history.refs(prefix).items():
                 identity = ref.partition("/")[0]
                 known = names.get(identity) if prefix == _CONTAINERS else None
@@ -227,7 +227,7 @@ class _Plan:
         others = {}
         for name, commit in self._history.refs("refs/").items():
             ref = f"refs/{name}"
-            follows = ref.startswith((_CONTAINERS, _REMOVED)) or ref.removeprefix(BRANCHES) in self._tips
+            follows = ref.startswith((_CONTAINERS, REMOVED)) or ref.removeprefix(BRANCHES) in self._tips
             if not follows and not (ref.startswith(TAGS) and commit in kept):
                 others[ref] = commit
         leading = leading_to(self._history, set(others.values()), self._forgotten)
@@ -238,7 +238,7 @@ class _Plan:
     def _moves(self, stands: Mapping[CommitId, CommitId | None]) -> list[Move]:
         """Branches first: then all that was written is kept by something, whatever else is still to be moved."""
         followers = {BRANCHES + branch: tip for branch, tip in self._tips.items()}
-        for prefix in (_CONTAINERS, _REMOVED):
+        for prefix in (_CONTAINERS, REMOVED):
             followers |= {prefix + ref: commit for ref, commit in self._history.refs(prefix).items()}
         moves = [Move(ref, old, new) for ref, old in followers.items() if (new := stands.get(old)) and new != old]
         for tag, commit in self._history.refs(TAGS).items():

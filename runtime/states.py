@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from runtime.containers import Container, Containers, make_generation
+from runtime.containers import REMOVED, Container, Containers, make_generation
 from runtime.records import Generation
 from runtime.state import is_running
 from runtime.stubs import read_stubs
@@ -147,7 +147,7 @@ class States:
                     message = f"Last state of {container.name}"
                     commit = self._write(view, commit, message, author, allow_empty=False)[0].commit
                 if not any(self._history.is_ancestor(commit, tip) for tip in tips):
-                    ref = f"refs/removed/{container.id}/{generation.number}"
+                    ref = f"{REMOVED}{container.id}/{generation.number}"
                     self._history.move(ref, commit, None, f"last state of {container.name}", author, force=True)
                     kept.append(commit)
         return list(dict.fromkeys(kept))

@@ -51,8 +51,9 @@ def gc(invocation: Invocation, expire: float, repack: bool, dry_run: bool) -> in
     """Remove what nothing needs any more.
 
     Kept is what branches, tags and containers reach, what a reflog's entry younger than --expire names (so that a
-    branch which was moved or deleted by mistake can be found again), and what is being read through the mount. Older
-    entries are removed from the reflogs. Half-empty files are rewritten, and small ones merged.
+    branch which was moved by mistake can be found again), the last states of containers that were removed no longer
+    ago, and what is being read through the mount. Older entries are removed from the reflogs. Half-empty files are
+    rewritten, and small ones merged.
 
     Other commands, containers and mounts go on meanwhile. The exit code is 1 if something damaged was found and left.
 
@@ -82,7 +83,16 @@ def collected(invocation: Invocation, expire: float, *, repack: bool = False, dr
         from vcs.collect.repack import Repack
 
         strategy = Repack()
-    store = invocation.containers.store  # opening the containers finishes what a killed `forget` has begun
+    containers = invocation.containers  # opening them finishes what a killed `forget` has begun
+    store = containers.store
+    expired = containers.expired_states(expire)
+    if expired and dry_run:
+        message(
+            f"{count_text(len(expired), 'last state')} of removed containers would go too, with what is theirs"
+        )
+    elif expired:
+        containers.forget_states(expired)
+        message(f"{count_text(len(expired), 'last state')} of removed containers expired")
     with Progress("Collecting") as progress:
         done = collect(
             store,

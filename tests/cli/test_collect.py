@@ -10,8 +10,10 @@ import click
 import pytest
 
 from runtime.cli.collect import expiry
+from runtime.containers import REMOVED
 from tests.cli.conftest import Cli
 from vcs.check import check
+from vcs.history import Author
 from vcs.store import Store
 
 
@@ -32,6 +34,20 @@ def test_a_deleted_branch_is_found_again_until_its_entries_expire(cli: Cli) -> N
     assert error["kind"] == "NotFound"
     with Store.open(cli.store) as store:
         assert check(store).problems == []
+
+
+def test_last_states_of_removed_containers_expire(cli: Cli) -> None:
+    with Store.open(cli.store) as store:
+        commit = store.branches()["other"]
+        author = Author("tester", "tester@localhost", int(time.time()))
+        store.history.move(f"{REMOVED}{'a' * 64}/0", commit, None, "last state of it", author)
+    cli("branch", "-d", "other")
+    cli("gc")
+    assert cli.json("log", commit)
+    assert "1 last state" in cli("gc", "--dry-run", "--expire", "now").stderr
+    assert cli.json("log", commit)
+    assert "1 last state" in cli("gc", "--expire", "now").stderr
+    assert cli.error("log", commit)["kind"] == "NotFound"
 
 
 def test_a_dry_run_tells_what_would_go(cli: Cli) -> None:
