@@ -40,8 +40,10 @@ if TYPE_CHECKING:
 INCOMING = "incoming-"
 """Prefix of layers being written; each is flocked by its writer, so that one without a lock is known to be garbage."""
 
-_QUEUED_BLOCKS = 24
-"""How many blocks may wait for compression or writing: bounds the memory, to about 6 MiB each way."""
+_JOB = 1 << 20
+"""Bytes that are handed to the threads at once: with a job a block, a tenth of an import went into handing over."""
+_QUEUED_JOBS = 6
+"""How many jobs may wait for compression or writing: bounds the memory."""
 _WITHOUT_THREADS = 512 << 10
 """The first bytes are compressed by the caller. Most commits write no more, and starting threads takes 3 ms."""
 _FLUSH_EVERY = 32 << 20
@@ -70,6 +72,8 @@ class LayerWriter:
         self._targets = compression.targets
         self._threads = threads or os.cpu_count() or 1
         self._pending = {kind: _Pending(kind) for kind in KINDS}
+        self._job: list[tuple[_Pending, list[bytes]]] = []
+        self._job_bytes = 0
         self._queue: deque[Future[None]] = deque()
         self._pool: ThreadPoolExecutor | None = None
         self._scribe: ThreadPoolExecutor | None = None
@@ -106,6 +110,7 @@ class LayerWriter:
 
     def add_block(self, block: Block, stored: bytes, digests: list[bytes], lengths: list[int]) -> None:
         """Take a whole block of another layer as it is; its offset is not looked at."""
+        self._start_job()
         if self._scribe is None:
             self._append(block, stored, digests, lengths)
         else:
@@ -117,6 +122,7 @@ class LayerWriter:
         """Complete the file and sync it; only its name is missing. Returns the name and the size in bytes."""
         for kind in KINDS:
             self._close_block(kind)
+        self._start_job()
         while self._queue:
             self._queue.popleft().result()
         if self._fd < 0:
@@ -164,31 +170,41 @@ class LayerWriter:
     def _submit(self, pending: _Pending, names: list[bytes]) -> None:
         self._submitted += pending.length
         if self._submitted <= _WITHOUT_THREADS:
-            stored = _compress(pending.parts, self._packing)
-            self._write_block(pending, names, lambda: stored)
+            self._write_blocks([(pending, names)], lambda: _compress([pending], self._packing))
+            return
+        self._job.append((pending, names))
+        self._job_bytes += pending.length
+        if self._job_bytes >= _JOB:
+            self._start_job()
+
+    def _start_job(self) -> None:
+        """Have the blocks that were closed compressed and written."""
+        if not self._job:
             return
         if self._pool is None or self._scribe is None:
             from concurrent.futures import ThreadPoolExecutor  # 5 ms, and most commits never need it
 
             self._pool = ThreadPoolExecutor(self._threads + 1, thread_name_prefix="compress")  # one may be flushing
             self._scribe = ThreadPoolExecutor(1, thread_name_prefix="write")
-        compressed = self._pool.submit(_compress, pending.parts, self._packing)
-        self._queue.append(self._scribe.submit(self._write_block, pending, names, compressed.result))
+        job, self._job, self._job_bytes = self._job, [], 0
+        compressed = self._pool.submit(_compress, [pending for pending, _ in job], self._packing)
+        self._queue.append(self._scribe.submit(self._write_blocks, job, compressed.result))
         self._wait_for_room()
 
     def _wait_for_room(self) -> None:
-        while len(self._queue) > _QUEUED_BLOCKS or (self._queue and self._queue[0].done()):
+        while len(self._queue) > _QUEUED_JOBS or (self._queue and self._queue[0].done()):
             self._queue.popleft().result()
 
-    def _write_block(self, pending: _Pending, names: list[bytes], compressed: Callable[[], bytes]) -> None:
-        """In the writing thread, which alone touches the file and the tables until finish() has waited for it."""
-        stored = compressed()
-        raw = len(stored) >= pending.length * _WORTH_IT
-        if raw:
-            stored = b"".join(pending.parts)
-        codec = CODEC_RAW if raw else CODEC_ZSTD
-        block = Block(0, len(stored), pending.length, len(names), codec, pending.kind)
-        self._append(block, stored, names, list(map(len, pending.parts)))
+    def _write_blocks(self, job: list[tuple[_Pending, list[bytes]]], compressed: Callable[[], list[bytes]]) -> None:
+        """In the writing thread, which alone touches the file and the tables until seal() has waited for it."""
+        for (pending, names), stored in zip(job, compressed(), strict=True):
+            raw = len(stored) >= pending.length * _WORTH_IT
+            block = Block(
+                0, pending.length if raw else len(stored), pending.length, len(names),
+                CODEC_RAW if raw else CODEC_ZSTD, pending.kind,
+            )  # fmt: skip
+            data = b"".join(pending.parts) if raw else stored
+            self._append(block, data, names, list(map(len, pending.parts)))
 
     def _append(self, block: Block, stored: bytes, digests: list[bytes], lengths: list[int]) -> None:
         if self._fd < 0:
@@ -239,12 +255,12 @@ class LayerWriter:
             flusher.result()
 
 
-def _compress(parts: list[bytes | memoryview], compression: Compression) -> bytes:
-    data = parts[0] if len(parts) == 1 else b"".join(parts)
+def _compress(blocks: list[_Pending], compression: Compression) -> list[bytes]:
     compressors: dict[Compression, zstandard.ZstdCompressor] = _local.__dict__.setdefault("compressors", {})
     if compression not in compressors:
         compressors[compression] = compression.compressor()
-    return compressors[compression].compress(data)
+    compress = compressors[compression].compress
+    return [compress(block.parts[0] if len(block.parts) == 1 else b"".join(block.parts)) for block in blocks]
 
 
 def remove_abandoned(directory: Path) -> list[Path]:
