@@ -10,14 +10,15 @@ import errno
 import os
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate
-from typing import TYPE_CHECKING, cast
+from itertools import accumulate, takewhile
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from vcs.encoding import decode_list, encode_list, split
 from vcs.encoding import digest as digest_of
+from vcs.errors import Damaged
 from vcs.model import EMPTY_FILE, Chunked, Data, ListItem
 
 if TYPE_CHECKING:
@@ -30,9 +31,12 @@ CHUNK_AVERAGE = 128 << 10
 CHUNK_MAX = 512 << 10
 """Small enough that a random read decompresses little, large enough that a gigabyte is only 8,000 chunks."""
 
+_Cut: TypeAlias = "tuple[memoryview, bytes | None]"
+"""A chunk, and its digest if that is known."""
+
 _WINDOW = 1 << 20
 """Bytes read at once: what is read, cut and hashed stays in the processor's cache."""
-_LARGE = 8 << 20
+LARGE = 8 << 20
 """From here on, threads that read ahead and digest are worth their start."""
 _AHEAD = 2
 """Windows that may wait for their digests."""
@@ -46,17 +50,23 @@ def _chunker() -> Callable[..., Iterator[object]]:
 
 
 class BlobWriter:
-    """One file's content, fed in order; the pieces' sizes do not matter to the result."""
+    """One file's content, fed in order; the pieces' sizes do not matter to the result.
 
-    def __init__(self, sink: Sink) -> None:
+    `before` is what an earlier version of the file has at which offset: see cuts_of(). Where it is still the same, no
+    cut is searched for, which is half of the work. The result is the same.
+    """
+
+    def __init__(self, sink: Sink, before: Mapping[int, ListItem] | None = None) -> None:
         self._sink = sink
+        self._before = before or {}
         self._parts: list[bytes | memoryview] = []
         self._waiting = 0
         self._items: list[ListItem] = []
         self._size = 0
+        self._offset = 0
         self._hole = 0
         self._hasher: ThreadPoolExecutor | None = None
-        self._hashing: deque[tuple[list[memoryview], Future[list[bytes]]]] = deque()
+        self._hashing: deque[tuple[list[_Cut], Future[list[bytes]]]] = deque()
 
     def feed(self, data: bytes | memoryview) -> None:
         """Append bytes. They are kept, not copied: the caller must not change them afterwards."""
@@ -73,6 +83,7 @@ class BlobWriter:
         if length:
             self._cut(final=True)
             self._hole += length
+            self._offset += length
 
     def finish(self) -> Data | Chunked:
         """The content, after the last byte."""
@@ -101,23 +112,47 @@ class BlobWriter:
             return
         data = b"".join(self._parts)
         view = memoryview(data)
-        chunks = []
+        chunks: list[_Cut] = []
         done = 0
-        for chunk in _chunker()(data, CHUNK_MIN, CHUNK_AVERAGE, CHUNK_MAX, False, None):
-            end = chunk.offset + chunk.length  # type: ignore[attr-defined]
-            if not final and len(data) - done < CHUNK_MAX:
-                break
-            chunks.append(view[done:end])
-            done = end
+        least = 1 if final else CHUNK_MAX
+        while len(data) - done >= least:
+            known = self._still_there(view, done) if self._before else []
+            found = known or list(self._searched(view, done, final))
+            chunks += found
+            done += sum(len(chunk) for chunk, _ in found)
         self._parts = [data[done:]] if done < len(data) else []
         self._waiting = len(data) - done
+        self._offset += done
         self._put(chunks, final)
 
-    def _put(self, chunks: list[memoryview], final: bool) -> None:
+    def _searched(self, view: memoryview, done: int, final: bool) -> Iterator[_Cut]:
+        """The chunks from here on, up to one after which the earlier version has a cut too."""
+        data = view[done:]
+        for chunk in _chunker()(data, CHUNK_MIN, CHUNK_AVERAGE, CHUNK_MAX, False, None):
+            start, end = chunk.offset, chunk.offset + chunk.length  # type: ignore[attr-defined]
+            if not final and len(data) - start < CHUNK_MAX:
+                return
+            yield data[start:end], None
+            if self._offset + done + end in self._before:
+                return
+
+    def _still_there(self, view: memoryview, done: int) -> list[_Cut]:
+        """The chunks of the earlier version that follow one another from here on, and have their digests.
+
+        A cut depends on the bytes of its chunk alone, so what has the digest of a chunk is cut as that was.
+        """
+        expected = []
+        end = done
+        while (item := self._before.get(self._offset + end)) and end + item.length <= len(view):
+            expected.append((view[end : end + item.length], item.digest))
+            end += item.length
+        return list(takewhile(_has_digest, expected))
+
+    def _put(self, chunks: list[_Cut], final: bool) -> None:
         """Store chunks. Of a large file, a thread digests them while the next ones are read and cut."""
-        if self._hasher is None and self._size < _LARGE:
-            for chunk in chunks:
-                self._append(len(chunk), self._sink.put_chunk(chunk))
+        if self._hasher is None and self._size < LARGE:
+            for chunk, known in chunks:
+                self._append(len(chunk), self._sink.put_chunk(chunk, known))
             return
         if self._hasher is None:
             self._hasher = _thread()
@@ -128,8 +163,8 @@ class BlobWriter:
         """Store what has been digested, until so many windows wait."""
         while len(self._hashing) > left:
             chunks, digests = self._hashing.popleft()
-            for chunk, known in zip(chunks, digests.result(), strict=True):
-                self._append(len(chunk), self._sink.put_chunk(chunk, known))
+            for (chunk, _), digest in zip(chunks, digests.result(), strict=True):
+                self._append(len(chunk), self._sink.put_chunk(chunk, digest))
 
 
 def put_data(sink: Sink, data: bytes) -> Data:
@@ -153,10 +188,13 @@ def item_key(item: ListItem) -> bytes:
     return item.digest + item.length.to_bytes(8, "little")
 
 
-def write_file(sink: Sink, fd: int, status: os.stat_result) -> Data | Chunked:
+def write_file(
+    sink: Sink, fd: int, status: os.stat_result, before: Mapping[int, ListItem] | None = None
+) -> Data | Chunked:
     """Store an open regular file's content: its data extents, and its holes as holes.
 
-    `status` is the descriptor's fstat; a file that grows or shrinks meanwhile is stored as long as it was read.
+    `before` is what BlobWriter says. `status` is the descriptor's fstat; a file that grows or shrinks meanwhile is
+    stored as long as it was read.
     """
     size = status.st_size
     if status.st_blocks * 512 >= size:
@@ -165,11 +203,11 @@ def write_file(sink: Sink, fd: int, status: os.stat_result) -> Data | Chunked:
             if len(data) <= size:
                 return put_data(sink, data)
             os.lseek(fd, 0, os.SEEK_SET)
-        writer = BlobWriter(sink)
+        writer = BlobWriter(sink, before)
         for data in _windows(fd, size):
             writer.feed(data)
         return writer.finish()
-    writer = BlobWriter(sink)
+    writer = BlobWriter(sink, before)
     for extent in data_extents(fd, size):
         writer.hole(extent.gap)
         _feed_range(writer, fd, extent.start, extent.length)
@@ -178,7 +216,7 @@ def write_file(sink: Sink, fd: int, status: os.stat_result) -> Data | Chunked:
 
 def _windows(fd: int, size: int) -> Iterator[bytes]:
     """A file's bytes in order; of a large one, the next are read while the last are worked on."""
-    if size < _LARGE:
+    if size < LARGE:
         while data := os.read(fd, _WINDOW):
             yield data
         return
@@ -189,8 +227,30 @@ def _windows(fd: int, size: int) -> Iterator[bytes]:
             yield data
 
 
-def _digests(chunks: list[memoryview]) -> list[bytes]:
-    return [digest_of(chunk) for chunk in chunks]
+def _digests(chunks: list[_Cut]) -> list[bytes]:
+    return [known or digest_of(chunk) for chunk, known in chunks]
+
+
+def _has_digest(cut: _Cut) -> bool:
+    chunk, known = cut
+    return digest_of(chunk) == known
+
+
+def cuts_of(objects: Objects, content: object) -> dict[int, ListItem]:
+    """The chunks of a file's earlier version, by the offset at which each begins, for BlobWriter. Not those that end
+    where a hole or the end of the file made them end: with other bytes behind them they would not."""
+    if not isinstance(content, Chunked):
+        return {}
+    try:
+        items = list(list_items(objects, content.list))
+    except Damaged:  # then the new version is cut without it
+        return {}
+    starts = accumulate((item.length for item in items), initial=0)
+    return {
+        start: item
+        for start, item, following in zip(starts, items, items[1:], strict=False)
+        if item.digest and following.digest
+    }
 
 
 def _thread() -> ThreadPoolExecutor:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import stat
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from vcs import livedir
 from vcs.attributes import entry_of, read_xattrs
+from vcs.blobs import LARGE, cuts_of
 from vcs.errors import BadInput, Denied
 from vcs.ignore import FILE_NAME, NO_PATTERNS, Ignore
 from vcs.importcache import UNKNOWN, ImportCache, Place, are_as_recorded, device_and_inode, record_of
@@ -28,7 +29,7 @@ from vcs.importframe import Before, Frame
 from vcs.importlinks import ImportLinks, NewLinksError
 from vcs.links import NO_TREE, PendingTree, rewrite_links, settle
 from vcs.livedir import Identity
-from vcs.model import Entry, RootId, Tree
+from vcs.model import Entry, ListItem, RootId, Tree
 from vcs.progress import Meter, Progress
 from vcs.reading import UnreadableError, is_whiteout, read_directory_name, read_name
 from vcs.trees import Sink, write_root, write_tree
@@ -317,7 +318,8 @@ class _Walk:
     def _entry(self, frame: Frame, number: int, status: os.stat_result) -> Entry | None:
         """Read a name that is no directory; None if it has gone."""
         try:
-            entry = read_name(self._sink, frame.fd, frame.names[number], status, self._meter)
+            before = self._cuts_before(frame, frame.names[number]) if status.st_size >= LARGE else None
+            entry = read_name(self._sink, frame.fd, frame.names[number], status, self._meter, before)
         except UnreadableError as unreadable:
             self._failed(frame, number, unreadable.error)
             return None
@@ -325,6 +327,13 @@ class _Walk:
             self._result.whiteouts.append(frame.path + b"/" + entry.name)
             frame.spoil(number)
         return entry
+
+    def _cuts_before(self, frame: Frame, name: bytes) -> Mapping[int, ListItem] | None:
+        """Where the file of this name was cut in the last root."""
+        entry = frame.directory.lookup(name) if frame.directory is not None else None
+        if entry is None or self._previous is None:
+            return None
+        return cuts_of(self._previous.snapshot.objects, entry.content)
 
     def _pass_by(self, frame: Frame, number: int) -> None:
         """Take a directory into the tree without what is in it."""

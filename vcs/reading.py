@@ -13,6 +13,9 @@ from vcs.links import NO_TREE
 from vcs.model import Content, Device, Entry, Symlink
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from vcs.model import ListItem
     from vcs.progress import Meter
     from vcs.trees import Sink
 
@@ -28,10 +31,17 @@ class UnreadableError(Exception):
         self.error = error
 
 
-def read_name(sink: Sink, directory: int, name: bytes, status: os.stat_result, meter: Meter) -> Entry:
-    """The entry of a name that is no directory, with this lstat."""
+def read_name(
+    sink: Sink,
+    directory: int,
+    name: bytes,
+    status: os.stat_result,
+    meter: Meter,
+    before: Mapping[int, ListItem] | None = None,
+) -> Entry:
+    """The entry of a name that is no directory, with this lstat. `before`: see vcs.blobs.BlobWriter."""
     if stat.S_ISREG(status.st_mode):
-        return _read_file(sink, directory, name, status, meter)
+        return _read_file(sink, directory, name, status, meter, before)
     meter.add(1, 0)
     content: Content
     try:
@@ -59,7 +69,14 @@ def is_whiteout(mode: int, content: Content) -> bool:
     return stat.S_ISCHR(mode) and content == Device(0, 0)
 
 
-def _read_file(sink: Sink, directory: int, name: bytes, status: os.stat_result, meter: Meter) -> Entry:
+def _read_file(
+    sink: Sink,
+    directory: int,
+    name: bytes,
+    status: os.stat_result,
+    meter: Meter,
+    before: Mapping[int, ListItem] | None,
+) -> Entry:
     fd = -1
     try:
         fd = livedir.open_in(name, directory)
@@ -73,7 +90,7 @@ def _read_file(sink: Sink, directory: int, name: bytes, status: os.stat_result, 
     try:
         if status.st_size > _LARGE:
             watched = _Watched(sink, meter)
-            content = write_file(watched, fd, status)
+            content = write_file(watched, fd, status, before)
             meter.add(1, content.size - watched.size)
         else:
             content = write_file(sink, fd, status)

@@ -87,9 +87,7 @@ def collected(invocation: Invocation, expire: float, *, repack: bool = False, dr
     store = containers.store
     expired = containers.expired_states(expire)
     if expired and dry_run:
-        message(
-            f"{count_text(len(expired), 'last state')} of removed containers would go too, with what is theirs"
-        )
+        message(f"{count_text(len(expired), 'last state')} of removed containers would go too, with what is theirs")
     elif expired:
         containers.forget_states(expired)
         message(f"{count_text(len(expired), 'last state')} of removed containers expired")

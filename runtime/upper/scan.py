@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,10 +30,10 @@ from vcs.attributes import (
     read_xattrs,
     special_content,
 )
-from vcs.blobs import write_file
+from vcs.blobs import LARGE, cuts_of, write_file
 from vcs.errors import BadInput, Conflict
 from vcs.links import NO_TREE, LinkGroups, PendingTree, Recount, holds_links, linked_entries, settle
-from vcs.model import EMPTY_FILE, Chunked, Content, Data, Entry, RootId, Tree, Xattrs
+from vcs.model import EMPTY_FILE, Chunked, Content, Data, Entry, ListItem, RootId, Tree, Xattrs
 from vcs.snapshot import Snapshot
 from vcs.trees import Directory, Sink, write_root
 
@@ -286,7 +286,7 @@ class _Scan:
         elif marks.metacopy:
             content = self._base_content(frame, name, marks, status)
         else:
-            content, status = self._content(name, fd, status)
+            content, status = self._content(frame, name, fd, status)
         return entry_of(name, status, content, xattrs)
 
     def _base_content(self, frame: Frame, name: bytes, marks: Marks, status: os.stat_result) -> Data | Chunked:
@@ -298,16 +298,20 @@ class _Scan:
             raise BadInput(f"{os.fsdecode(path)!r} has its data in a file that the base does not have", path=path)
         return content
 
-    def _content(self, name: bytes, fd: int, status: os.stat_result) -> tuple[Data | Chunked, os.stat_result]:
+    def _content(
+        self, frame: Frame, name: bytes, fd: int, status: os.stat_result
+    ) -> tuple[Data | Chunked, os.stat_result]:
         """The content of a pinned regular file, and its status when it was so."""
         if not status.st_size:
             return EMPTY_FILE, status
         known = self._cache.get(status) if self._cache is not None else None
         if known is not None:
             return known, status
+        lower = frame.below(name) if status.st_size >= LARGE else None
+        before = cuts_of(self._base.objects, lower.content) if lower is not None else None
         for _ in range(_ATTEMPTS if status.st_size <= _REREAD_MAX else 1):
             now = time.time_ns()
-            content, after = self._read_file(fd, status)
+            content, after = self._read_file(fd, status, before)
             if pinned.same_state(status, after):
                 if self._cache is not None:
                     self._cache.put(status, content, now)
@@ -316,10 +320,12 @@ class _Scan:
         self._unsteady.append(self._path(name))
         return content, status
 
-    def _read_file(self, fd: int, status: os.stat_result) -> tuple[Data | Chunked, os.stat_result]:
+    def _read_file(
+        self, fd: int, status: os.stat_result, before: Mapping[int, ListItem] | None
+    ) -> tuple[Data | Chunked, os.stat_result]:
         opened = pinned.open_file(fd)
         try:
-            content = write_file(self._sink, opened, status)
+            content = write_file(self._sink, opened, status, before)
             after = os.fstat(opened)
         finally:
             os.close(opened)

@@ -587,7 +587,7 @@ def test_a_file_that_is_written_while_it_is_read(layers: Layers, monkeypatch: py
     rounds = []
     original = scan.write_file
 
-    def write_file(sink: object, fd: int, status: os.stat_result) -> object:
+    def write_file(sink: object, fd: int, status: os.stat_result, before: object = None) -> object:
         content = original(sink, fd, status)  # type: ignore[arg-type]
         if len(rounds) < limit:
             rounds.append(1)

@@ -14,6 +14,7 @@ from vcs.blobs import (
     CHUNK_MIN,
     BlobReader,
     BlobWriter,
+    cuts_of,
     data_extents,
     file_pieces,
     list_items,
@@ -241,3 +242,39 @@ def test_holes_in_a_large_file_keep_their_places() -> None:
     assert starts == expected
     reader = BlobReader(store, content)
     assert reader.read(0, content.size) == (piece * 4 + bytes(4096)) * 3 + piece * 2
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_what_a_file_was_before_does_not_matter_to_the_result(data: st.DataObject) -> None:
+    """With or without an earlier version, whatever was done to it: the same chunks at the same places."""
+    seeded = random.Random(data.draw(st.integers(0, 1000)))
+    old = seeded.randbytes(3_000_000)
+    holes = data.draw(st.booleans())
+    new = bytearray(old)
+    for _ in range(data.draw(st.integers(0, 4))):
+        at = seeded.randrange(len(new))
+        match data.draw(st.sampled_from(("overwrite", "insert", "delete", "cut", "append"))):
+            case "overwrite":
+                new[at : at + 100] = seeded.randbytes(100)
+            case "insert":
+                new[at:at] = seeded.randbytes(seeded.randrange(1, 5000))
+            case "delete":
+                del new[at : at + seeded.randrange(1, 200_000)]
+            case "cut":
+                del new[max(at, 1) :]
+            case _:
+                new += seeded.randbytes(100_000)
+
+    def written(content: bytes, store: MemoryStore, before: dict[int, ListItem] | None, hole: bool) -> Data | Chunked:
+        writer = BlobWriter(store, before)
+        half = len(content) // 2
+        writer.feed(content[:half])
+        writer.hole(4096 if hole else 0)
+        writer.feed(content[half:])
+        return writer.finish()
+
+    store = MemoryStore()
+    before = cuts_of(store, written(old, store, None, holes))
+    hole = data.draw(st.booleans())
+    assert written(bytes(new), store, before, hole) == written(bytes(new), MemoryStore(), None, hole)
