@@ -46,7 +46,7 @@ test:
 bench:
 	@.ci/install-packages $(BENCH_PACKAGES)
 	@for peer in $(BENCH_PEERS); do .ci/install-packages $$peer || true; done
-	@$(MAKE) --no-print-directory $(VENV)/.bench
+	@$(MAKE) --no-print-directory setup
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 lint: $(READY)
@@ -64,11 +64,6 @@ $(READY): pyproject.toml
 	@echo 'Preparing the virtual environment in $(VENV) ...'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip install --quiet --use-pep517 --editable '.[dev]'
-	@touch $@
-
-# And what draws the benchmarks' plot.
-$(VENV)/.bench: $(READY)
-	@PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip install --quiet --use-pep517 --editable '.[bench]'
 	@touch $@
 
 clean:

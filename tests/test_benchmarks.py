@@ -160,7 +160,6 @@ def test_tables_are_rendered() -> None:
 
 
 def test_a_plot_is_the_same_each_time(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     from benchmarks.plot import plot
 
     section = Section("Import: small files", series={"treering": [1e6, 2e6]})

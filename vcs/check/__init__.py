@@ -123,7 +123,7 @@ class _Check:
 
     def _check_history(self, stack: ExitStack) -> Refs:
         """Check git's files while nobody writes them, and keep from then on what refs and reflogs name: gc may run
-        beside us. Where no lock and no lease can be had (a medium that is read-only), nobody writes either."""
+        beside us. Where no lock and no lease can be had (a medium that is read-only, or full), nobody writes either."""
         lease: Lease | None = None
         with suppress(StoreError, OSError):
             lease = stack.enter_context(self._store.writing())
@@ -131,8 +131,8 @@ class _Check:
             with suppress(TreeringError, OSError):
                 lock.enter_context(self._store.history.locked())
             refs = check_history(self._store.path / "history.git", self._report)
-            if lease is not None:
-                for target in {*refs.targets.values(), *refs.others}:
+            with suppress(OSError):
+                for target in {*refs.targets.values(), *refs.others} if lease is not None else ():
                     lease.commit(CommitId(target))
         return refs
 
