@@ -55,7 +55,12 @@ def test_a_full_disk_is_an_error_and_no_bug(cli: Cli) -> None:
 
 def test_ctrl_c(cli: Cli, until: object) -> None:
     """An import from a pipe that stays empty, interrupted."""
-    process = cli.start("import", "-", stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    # A shell starts what it puts into the background with the signal ignored, and so would we hand it on.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = cli.start("import", "-", stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, before)
     # It sits in read(2) on our pipe once it has opened its layer's lock.
     _until_reading(process.pid)
     process.send_signal(signal.SIGINT)
