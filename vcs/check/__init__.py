@@ -131,9 +131,10 @@ class _Check:
             with suppress(TreeringError, OSError):
                 lock.enter_context(self._store.history.locked())
             refs = check_history(self._store.path / "history.git", self._report)
-            with suppress(OSError):
-                for target in {*refs.targets.values(), *refs.others} if lease is not None else ():
-                    lease.commit(CommitId(target))
+            if lease is not None:
+                with suppress(OSError):
+                    for target in {*refs.targets.values(), *refs.others}:
+                        lease.commit(CommitId(target))
         return refs
 
     def _check_layers(self) -> None:
