@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -116,13 +115,3 @@ def _read(fd: int, found: Leased) -> None:
                 found.roots.add(RootId(bytes.fromhex(name)))
             case ["commit", name]:
                 found.commits.add(CommitId(name))
-
-
-@contextlib.contextmanager
-def leased(directory: Path) -> Iterator[Lease]:
-    """A lease for as long as the block runs."""
-    lease = Lease(directory)
-    try:
-        yield lease
-    finally:
-        lease.close()

@@ -264,7 +264,7 @@ class Batch:
         """Make what was added durable and findable."""
         if not self._writer.objects:
             return
-        layer, self.added = self._writer.seal()
+        layer, self.added = self._writer.complete()
         self._lease.layer(layer)
         self._store.index.add(layer, self.added, self._places(), self._writer.publish)
         sync_directory(self._store.path / "layers")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.measure import Run, Size, run, size_of
 
 
-class Peer:
+class Peer(ABC):
     """A tool that keeps states of a directory tree. Each repository has a directory of its own, `place`.
 
     What takes a `Run` is timed, and its data is on the disk when it ends: where a tool does not see to that itself
@@ -31,13 +32,13 @@ class Peer:
         """Why it cannot be had here; empty if it can."""
         return "" if shutil.which(self.program) else f"{self.program} is not installed"
 
+    @abstractmethod
     def prepare(self, place: Path) -> None:
         """Make an empty repository in `place`, which is not there yet. Not timed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def save(self, place: Path, source: Path, label: str) -> Run:
         """Keep the state that `source` has now."""
-        raise NotImplementedError
 
     @contextlib.contextmanager
     def opened(self, place: Path, source: Path, label: str) -> Iterator[Path]:
@@ -64,7 +65,7 @@ class Peer:
         """What the repository takes; caches that can be made again do not count."""
         return size_of(place)
 
-    def finish(self, place: Path) -> None:
+    def finish(self, place: Path) -> None:  # noqa: B027 (most tools have nothing to do here)
         """Leave nothing mounted or running; `place` is deleted after it."""
 
     def durable(self, place: Path, done: Run) -> Run:

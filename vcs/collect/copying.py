@@ -80,7 +80,7 @@ class LayerSink:
         if writer is None:
             return
         try:
-            name, size = writer.seal()
+            name, size = writer.complete()
             blocks, digests, lengths = writer.contents()
             places = Footer(blocks, b"".join(digests), lengths).places()
             self._store.index.add(name, size, places, writer.publish)

@@ -59,8 +59,14 @@ class _Pending:
 
     def __init__(self, kind: int) -> None:
         self.kind = kind
+        self.names: list[bytes] = []
         self.parts: list[bytes | memoryview] = []
         self.length = 0
+
+    def take(self, name: bytes, data: bytes | memoryview) -> None:
+        self.names.append(name)
+        self.parts.append(data)
+        self.length += len(data)
 
 
 class LayerWriter:
@@ -68,18 +74,17 @@ class LayerWriter:
 
     def __init__(self, directory: Path, compression: Compression = FAST, threads: int | None = None) -> None:
         self._directory = directory
-        self._packing = compression
+        self._compression = compression
         self._targets = compression.targets
         self._threads = threads or os.cpu_count() or 1
         self._pending = {kind: _Pending(kind) for kind in KINDS}
-        self._job: list[tuple[_Pending, list[bytes]]] = []
+        self._job: list[_Pending] = []
         self._job_bytes = 0
         self._queue: deque[Future[None]] = deque()
         self._pool: ThreadPoolExecutor | None = None
         self._scribe: ThreadPoolExecutor | None = None
         self._flusher: Future[None] | None = None
         self._unflushed = 0
-        self._names: dict[int, list[bytes]] = {kind: [] for kind in KINDS}
         self._blocks: list[Block] = []
         self._digests: list[bytes] = []
         self._lengths: list[int] = []
@@ -96,14 +101,11 @@ class LayerWriter:
         target = self._targets[kind]
         if len(data) > target // 2:
             alone = _Pending(kind)
-            alone.parts.append(data)
-            alone.length = len(data)
-            self._submit(alone, [digest])
+            alone.take(digest, data)
+            self._submit(alone)
         else:
             pending = self._pending[kind]
-            pending.parts.append(data)
-            pending.length += len(data)
-            self._names[kind].append(digest)
+            pending.take(digest, data)
             if pending.length >= target:
                 self._close_block(kind)
         self.objects += 1
@@ -118,8 +120,8 @@ class LayerWriter:
             self._wait_for_room()
         self.objects += len(digests)
 
-    def seal(self) -> tuple[LayerId, int]:
-        """Complete the file and sync it; only its name is missing. Returns the name and the size in bytes."""
+    def complete(self) -> tuple[LayerId, int]:
+        """Write what is left and sync the file; only its name is missing. Returns the name and the size in bytes."""
         for kind in KINDS:
             self._close_block(kind)
         self._start_job()
@@ -134,7 +136,7 @@ class LayerWriter:
         return self._name, self._offset
 
     def publish(self) -> None:
-        """Give the sealed file its name. Durable when its directory has been synced."""
+        """Give the complete file its name. Durable when its directory has been synced."""
         assert self._name is not None
         self._path.rename(self._directory / (self._name.hex() + SUFFIX))
         os.close(self._fd)
@@ -142,10 +144,10 @@ class LayerWriter:
 
     def finish(self) -> tuple[LayerId, int]:
         """Make the layer durable under its name. Returns the name and the file's size in bytes."""
-        sealed = self.seal()
+        completed = self.complete()
         self.publish()
         sync_directory(self._directory)
-        return sealed
+        return completed
 
     def close(self) -> None:
         """Drop what was not finished."""
@@ -163,16 +165,15 @@ class LayerWriter:
     def _close_block(self, kind: int) -> None:
         pending = self._pending[kind]
         if pending.parts:
-            names, self._names[kind] = self._names[kind], []
             self._pending[kind] = _Pending(kind)
-            self._submit(pending, names)
+            self._submit(pending)
 
-    def _submit(self, pending: _Pending, names: list[bytes]) -> None:
+    def _submit(self, pending: _Pending) -> None:
         self._submitted += pending.length
         if self._submitted <= _WITHOUT_THREADS:
-            self._write_blocks([(pending, names)], lambda: _compress([pending], self._packing))
+            self._write_blocks([pending], lambda: _compress([pending], self._compression))
             return
-        self._job.append((pending, names))
+        self._job.append(pending)
         self._job_bytes += pending.length
         if self._job_bytes >= _JOB:
             self._start_job()
@@ -187,7 +188,7 @@ class LayerWriter:
             self._pool = ThreadPoolExecutor(self._threads + 1, thread_name_prefix="compress")  # one may be flushing
             self._scribe = ThreadPoolExecutor(1, thread_name_prefix="write")
         job, self._job, self._job_bytes = self._job, [], 0
-        compressed = self._pool.submit(_compress, [pending for pending, _ in job], self._packing)
+        compressed = self._pool.submit(_compress, job, self._compression)
         self._queue.append(self._scribe.submit(self._write_blocks, job, compressed.result))
         self._wait_for_room()
 
@@ -195,16 +196,16 @@ class LayerWriter:
         while len(self._queue) > _QUEUED_JOBS or (self._queue and self._queue[0].done()):
             self._queue.popleft().result()
 
-    def _write_blocks(self, job: list[tuple[_Pending, list[bytes]]], compressed: Callable[[], list[bytes]]) -> None:
-        """In the writing thread, which alone touches the file and the tables until seal() has waited for it."""
-        for (pending, names), stored in zip(job, compressed(), strict=True):
+    def _write_blocks(self, job: list[_Pending], compressed: Callable[[], list[bytes]]) -> None:
+        """In the writing thread, which alone touches the file and the tables until complete() has waited for it."""
+        for pending, stored in zip(job, compressed(), strict=True):
             raw = len(stored) >= pending.length * _WORTH_IT
             block = Block(
-                0, pending.length if raw else len(stored), pending.length, len(names),
+                0, pending.length if raw else len(stored), pending.length, len(pending.names),
                 CODEC_RAW if raw else CODEC_ZSTD, pending.kind,
             )  # fmt: skip
             data = b"".join(pending.parts) if raw else stored
-            self._append(block, data, names, list(map(len, pending.parts)))
+            self._append(block, data, pending.names, list(map(len, pending.parts)))
 
     def _append(self, block: Block, stored: bytes, digests: list[bytes], lengths: list[int]) -> None:
         if self._fd < 0:
