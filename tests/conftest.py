@@ -2,10 +2,45 @@
 
 Hypothesis draws the same examples in every run, so that a failure is the change's and can be seen again;
 `pytest --hypothesis-profile=explore` draws new ones. A busy machine is no failure, so examples have no deadline.
+
+A test that hangs fails, whatever it hangs in: pytest-timeout ends most, support/deadline.py the others.
 """
 
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
+
+from tests.support.deadline import Watchdog, requests_end
 
 settings.register_profile("same", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile("same")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _deadlines(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[None]:
+    request.config.stash[_WATCHDOG] = Watchdog(tmp_path_factory.getbasetemp())
+    with requests_end():
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    watchdog = item.config.stash.get(_WATCHDOG, None)
+    if watchdog is not None:  # made by the first test
+        watchdog.begin(item.nodeid, _seconds(item))
+    try:
+        return (yield)
+    finally:
+        if watchdog is not None:
+            watchdog.end()
+
+
+def _seconds(item: pytest.Item) -> float:
+    marker = item.get_closest_marker("timeout")
+    own = marker.args[0] if marker and marker.args else None
+    return float(own or item.config.getini("timeout") or 300)
+
+
+_WATCHDOG = pytest.StashKey[Watchdog]()
