@@ -24,6 +24,7 @@ from typing import Any, cast
 
 import pygit2
 from pygit2.enums import FileMode, ObjectType, ReferenceType, SortMode
+from pygit2.transaction import ReferenceTransaction
 
 from vcs.durable import sync_directory
 from vcs.errors import (
@@ -31,16 +32,15 @@ from vcs.errors import (
     BadInput,
     Conflict,
     Corrupt,
-    Denied,
     InvalidName,
     Missing,
-    NoSpace,
     NotFound,
-    TreeringError,
 )
-from vcs.gitfiles import check_pack_indexes
+from vcs.gitfiles import check_pack_indexes, packed_refs
+from vcs.gitobjects import translated
 from vcs.locks import flocked
 from vcs.model import DIGEST_SIZE, CommitId, RootId
+from vcs.reflogs import seal, without_seal
 from vcs.snapshot import CommitInfo
 
 BRANCHES = "refs/heads/"
@@ -134,8 +134,8 @@ class History:
                 raise Conflict(_moved(ref, current, expected), ref=ref, expected=expected, found=current)
             if new not in self._repo:
                 raise NotFound(f"commit {new[:12]} is not there any more", revision=new)
-            self._repo.set_ident(_clean(author.name), _clean(author.email))
-            self._set(ref, current, new, reason)
+            if current != new:
+                self._set(ref, current, new, reason, author)
 
     def delete(self, ref: str) -> CommitId:
         """Remove a ref; returns the commit it named. NotFound if there is none."""
@@ -159,18 +159,9 @@ class History:
             return
         with translated(), self.locked():
             tagger = _signature(author)
-            lines = f"object {commit}\ntype commit\ntag {name}\n".encode()
-            stamp = (
-                f"tagger {tagger.name} <{tagger.email}> {author.time} {_zone(author.offset)}\n\n{message.rstrip()}\n"
-            )
-            oid = str(self._repo.write(ObjectType.TAG, lines + stamp.encode()))
+            lines = f"object {commit}\ntype commit\ntag {name}\ntagger ".encode()
+            oid = str(self._repo.write(ObjectType.TAG, lines + _stamp(tagger) + f"\n\n{message.rstrip()}\n".encode()))
             self.move(ref, CommitId(oid), None, f"tag {name}", author, force=force)
-
-    def write_raw(self, data: bytes) -> CommitId:
-        """Write the bytes of a commit or a tag object, durably; nothing refers to it yet."""
-        kind = ObjectType.TAG if data.startswith(b"object ") else ObjectType.COMMIT
-        with translated(), self.locked():
-            return CommitId(str(self._repo.write(kind, data)))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -237,13 +228,6 @@ class History:
             author.name, author.email, author.time, author.offset,
         )  # fmt: skip
 
-    def raw(self, name: str) -> bytes:
-        """The bytes of a commit or a tag object, by its full id: header lines, an empty line, the message. NotFound."""
-        try:
-            return self._repo.read(name)[1]
-        except KeyError:
-            raise NotFound(f"no object {name}", revision=name) from None
-
     def config(self, commit: str) -> dict[str, Any]:
         """A commit's OCI image config."""
         try:
@@ -289,7 +273,7 @@ class History:
             return [
                 RefChange(
                     index, _id(entry.oid_old), cast(CommitId, _id(entry.oid_new)), entry.committer.name,
-                    entry.committer.time, entry.message,
+                    entry.committer.time, os.fsdecode(without_seal(os.fsencode(entry.message))),
                 )
                 for index, entry in enumerate(self._repo.references[ref].log())
             ]  # fmt: skip
@@ -331,23 +315,47 @@ class History:
         except KeyError:
             raise Missing(f"commit {commit.id} has no {name}", commit=str(commit.id)) from None
 
-    def _set(self, ref: str, current: str | None, new: str, reason: str) -> None:
-        if current == new:
+    def _set(self, ref: str, current: CommitId | None, new: CommitId, reason: str, author: Author) -> None:
+        def change() -> None:
+            with self._repo.transaction() as transaction:
+                transaction.lock_ref(ref)
+                if (now := self.target(ref)) != current:  # another program's doing: it does not know our lock
+                    raise Conflict(_moved(ref, now, current), ref=ref, expected=current, found=now)
+                self._set_sealed(transaction, ref, current, new, _message(reason), author)
+
+        if current is not None:
+            self._retry(change)
             return
-        if current is None:
-            try:
-                self._retry(lambda: self._repo.create_reference_direct(ref, new, False, reason))
-            except (pygit2.GitError, OSError):
-                self._check_room(ref)
-                raise
-            self._sync_refs(ref)
-        else:
-            self._retry(lambda: self._repo.references[ref].set_target(new, reason))
+        if any(_is_in_the_way(other, ref) for other in packed_refs(Path(self._repo.path))):
+            self._check_room(ref)  # a transaction does not look there
+        try:
+            self._retry(change)
+        except (pygit2.GitError, OSError):
+            self._check_room(ref)
+            raise
+        self._sync_refs(ref)
+
+    def _set_sealed(
+        self, transaction: ReferenceTransaction, ref: str, current: str | None, new: str, message: str, author: Author
+    ) -> None:
+        """Have a ref moved, with a line in its reflog that carries its seal.
+
+        libgit2 notes the time when it is told of the move, and writes the line later. So a seal is made for the present
+        second, and made again if that has passed meanwhile.
+        """
+        name, email = _clean(author.name), _clean(author.email)
+        self._repo.set_ident(name, email)
+        while True:
+            stamp = _stamp(pygit2.Signature(name, email))
+            line = f"{current or _ZERO} {new} ".encode() + stamp + b"\t" + message.encode()
+            transaction.set_target(ref, new, message=message + seal(line).decode())
+            if _stamp(pygit2.Signature(name, email)) == stamp:
+                return
 
     def _check_room(self, ref: str) -> None:
         """A ref is a file or a directory: with `main` there can be no `main/sub`, and the other way round."""
         for other in self._repo.references:
-            if other.startswith(f"{ref}/") or ref.startswith(f"{other}/"):
+            if _is_in_the_way(other, ref):
                 raise AlreadyExists(
                     f"{_kind(other)} {_short(other)!r} exists, so {_short(ref)!r} cannot", name=_short(other)
                 )
@@ -373,22 +381,6 @@ class History:
             path = path.parent
 
 
-@contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Turn libgit2's refusals into ours: full disks, missing permissions, a damaged repository."""
-    try:
-        yield
-    except TreeringError:
-        raise
-    except (pygit2.GitError, OSError, ValueError) as error:  # the last, for some kinds of damage
-        text = str(error)
-        if "No space left" in text or "quota exceeded" in text:
-            raise NoSpace(f"the history cannot be written: {text}") from error
-        if "Permission denied" in text or "Read-only file system" in text:  # libgit2 gives no errno
-            raise Denied(f"the history cannot be used: {text}") from error
-        raise Corrupt(f"the history cannot be used: {text}") from error
-
-
 def _prune(path: Path, top: Path) -> None:
     """Remove the directories that held a file and are empty now; those directly in `top` (heads, tags) stay."""
     for directory in path.parents:
@@ -409,8 +401,20 @@ def _clean(text: str) -> str:
     return text.translate(dict.fromkeys(map(ord, "<>\n\0"))).strip() or "unknown"
 
 
-def _zone(minutes: int) -> str:
-    return f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}{abs(minutes) % 60:02}"
+def _stamp(signature: pygit2.Signature) -> bytes:
+    """Who and when, as git writes it."""
+    minutes = signature.offset
+    zone = f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}{abs(minutes) % 60:02}"
+    return b"%s <%s> %d %s" % (signature.raw_name, signature.raw_email, signature.time, zone.encode())
+
+
+def _message(reason: str) -> str:
+    """What a reflog can hold of a reason, so that libgit2 writes it as it is: one line of UTF-8."""
+    return reason.translate(dict.fromkeys(map(ord, "\n\0"), " ")).encode(errors="backslashreplace").decode()
+
+
+def _is_in_the_way(other: str, ref: str) -> bool:
+    return other.startswith(f"{ref}/") or ref.startswith(f"{other}/")
 
 
 def _id(oid: pygit2.Oid) -> CommitId | None:

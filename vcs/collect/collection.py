@@ -19,6 +19,7 @@ from vcs import reflogs
 from vcs.collect.copying import Compaction, Doomed, LayerSink, Strategy
 from vcs.collect.plan import LayerUse, Plan, plan
 from vcs.errors import Conflict, Damaged, NoSpace
+from vcs.gitfiles import drop_overridden
 from vcs.layers.reader import LayerReader
 from vcs.layers.writer import remove_abandoned
 from vcs.leases import Leased, read_leases
@@ -294,6 +295,7 @@ class Collection:
         """Once is enough. Before the layers: a commit that is there has its root."""
         if self._pruned is None:
             self.done.reflog_entries = reflogs.expire(self._git, self._since, self._packing.refs())
+            drop_overridden(self._git)
             self._pruned = self._packing.prune()
             self._store.history.note_pruning()
             self.done.commits = self._pruned.commits
