@@ -273,7 +273,7 @@ class History:
             return [
                 RefChange(
                     index, _id(entry.oid_old), cast(CommitId, _id(entry.oid_new)), entry.committer.name,
-                    entry.committer.time, os.fsdecode(without_seal(os.fsencode(entry.message))),
+                    entry.committer.time, os.fsdecode(without_seal(os.fsencode(entry.message or ""))),
                 )
                 for index, entry in enumerate(self._repo.references[ref].log())
             ]  # fmt: skip

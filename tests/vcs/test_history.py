@@ -10,6 +10,7 @@ import pytest
 from vcs.errors import AlreadyExists, BadInput, Conflict, Corrupt, InvalidName, NotFound
 from vcs.history import BRANCHES, TAGS, Author, History
 from vcs.model import CommitId, RootId
+from vcs.reflogs import without_seal
 
 MAIN = BRANCHES + "main"
 ANA = Author("Ana", "ana@example.org", 1_700_000_000, -330)
