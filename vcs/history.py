@@ -27,24 +27,17 @@ from pygit2.enums import FileMode, ObjectType, ReferenceType, SortMode
 from pygit2.transaction import ReferenceTransaction
 
 from vcs.durable import sync_directory
-from vcs.errors import (
-    AlreadyExists,
-    BadInput,
-    Conflict,
-    Corrupt,
-    InvalidName,
-    Missing,
-    NotFound,
-)
+from vcs.errors import AlreadyExists, BadInput, Conflict, Corrupt, InvalidName, Missing, NotFound
 from vcs.gitfiles import check_pack_indexes, packed_refs
 from vcs.gitobjects import translated
+from vcs.gitwords import BRANCHES as BRANCHES
+from vcs.gitwords import TAGS as TAGS
+from vcs.gitwords import clean, is_in_the_way, kind, moved, one_line, short, stamp
 from vcs.locks import flocked
 from vcs.model import DIGEST_SIZE, CommitId, RootId
 from vcs.reflogs import seal, without_seal
 from vcs.snapshot import CommitInfo
 
-BRANCHES = "refs/heads/"
-TAGS = "refs/tags/"
 _ROOT_FILE = "root"
 _CONFIG_FILE = "config.json"
 _ZERO = "0" * 40
@@ -127,11 +120,11 @@ class History:
         Conflict if it does not. With `force`, wherever it points. `reason` goes into the reflog.
         """
         if not pygit2.reference_is_valid_name(ref):
-            raise InvalidName(f"{_short(ref)!r} cannot be a name: see git-check-ref-format(1)", name=_short(ref))
+            raise InvalidName(f"{short(ref)!r} cannot be a name: see git-check-ref-format(1)", name=short(ref))
         with translated(), self.locked():
             current = self.target(ref)
             if current != expected and not force:
-                raise Conflict(_moved(ref, current, expected), ref=ref, expected=expected, found=current)
+                raise Conflict(moved(ref, current, expected), ref=ref, expected=expected, found=current)
             if new not in self._repo:
                 raise NotFound(f"commit {new[:12]} is not there any more", revision=new)
             if current != new:
@@ -142,7 +135,7 @@ class History:
         with translated(), self.locked():
             current = self.target(ref)
             if current is None:
-                raise NotFound(f"no {_kind(ref)} {_short(ref)!r}", name=_short(ref))
+                raise NotFound(f"no {kind(ref)} {short(ref)!r}", name=short(ref))
             self._retry(lambda: self._repo.references.delete(ref))
             for top in (Path(self._repo.path), Path(self._repo.path, "logs")):
                 _prune(top / ref, top / "refs")
@@ -268,7 +261,7 @@ class History:
     def reflog(self, ref: str) -> list[RefChange]:
         """Where a ref (full name) pointed, newest first. NotFound if there is no such ref."""
         if self.target(ref) is None:
-            raise NotFound(f"no {_kind(ref)} {_short(ref)!r}", name=_short(ref))
+            raise NotFound(f"no {kind(ref)} {short(ref)!r}", name=short(ref))
         with translated():
             return [
                 RefChange(
@@ -320,13 +313,13 @@ class History:
             with self._repo.transaction() as transaction:
                 transaction.lock_ref(ref)
                 if (now := self.target(ref)) != current:  # another program's doing: it does not know our lock
-                    raise Conflict(_moved(ref, now, current), ref=ref, expected=current, found=now)
-                self._set_sealed(transaction, ref, current, new, _message(reason), author)
+                    raise Conflict(moved(ref, now, current), ref=ref, expected=current, found=now)
+                self._set_sealed(transaction, ref, current, new, one_line(reason), author)
 
         if current is not None:
             self._retry(change)
             return
-        if any(_is_in_the_way(other, ref) for other in packed_refs(Path(self._repo.path))):
+        if any(is_in_the_way(other, ref) for other in packed_refs(Path(self._repo.path))):
             self._check_room(ref)  # a transaction does not look there
         try:
             self._retry(change)
@@ -343,21 +336,21 @@ class History:
         libgit2 notes the time when it is told of the move, and writes the line later. So a seal is made for the present
         second, and made again if that has passed meanwhile.
         """
-        name, email = _clean(author.name), _clean(author.email)
+        name, email = clean(author.name), clean(author.email)
         self._repo.set_ident(name, email)
         while True:
-            stamp = _stamp(pygit2.Signature(name, email))
-            line = f"{current or _ZERO} {new} ".encode() + stamp + b"\t" + message.encode()
+            now = _stamp(pygit2.Signature(name, email))
+            line = f"{current or _ZERO} {new} ".encode() + now + b"\t" + message.encode()
             transaction.set_target(ref, new, message=message + seal(line).decode())
-            if _stamp(pygit2.Signature(name, email)) == stamp:
+            if _stamp(pygit2.Signature(name, email)) == now:
                 return
 
     def _check_room(self, ref: str) -> None:
         """A ref is a file or a directory: with `main` there can be no `main/sub`, and the other way round."""
         for other in self._repo.references:
-            if _is_in_the_way(other, ref):
+            if is_in_the_way(other, ref):
                 raise AlreadyExists(
-                    f"{_kind(other)} {_short(other)!r} exists, so {_short(ref)!r} cannot", name=_short(other)
+                    f"{kind(other)} {short(other)!r} exists, so {short(ref)!r} cannot", name=short(other)
                 )
 
     def _retry(self, change: Any) -> None:
@@ -393,45 +386,12 @@ def _prune(path: Path, top: Path) -> None:
 
 
 def _signature(author: Author) -> pygit2.Signature:
-    return pygit2.Signature(_clean(author.name), _clean(author.email), author.time, author.offset)
-
-
-def _clean(text: str) -> str:
-    """Git's header lines cannot hold these; an empty name is not allowed either."""
-    return text.translate(dict.fromkeys(map(ord, "<>\n\0"))).strip() or "unknown"
+    return pygit2.Signature(clean(author.name), clean(author.email), author.time, author.offset)
 
 
 def _stamp(signature: pygit2.Signature) -> bytes:
-    """Who and when, as git writes it."""
-    minutes = signature.offset
-    zone = f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}{abs(minutes) % 60:02}"
-    return b"%s <%s> %d %s" % (signature.raw_name, signature.raw_email, signature.time, zone.encode())
-
-
-def _message(reason: str) -> str:
-    """What a reflog can hold of a reason, so that libgit2 writes it as it is: one line of UTF-8."""
-    return reason.translate(dict.fromkeys(map(ord, "\n\0"), " ")).encode(errors="backslashreplace").decode()
-
-
-def _is_in_the_way(other: str, ref: str) -> bool:
-    return other.startswith(f"{ref}/") or ref.startswith(f"{other}/")
+    return stamp(signature.raw_name, signature.raw_email, signature.time, signature.offset)
 
 
 def _id(oid: pygit2.Oid) -> CommitId | None:
     return None if str(oid) == _ZERO else CommitId(str(oid))
-
-
-def _short(ref: str) -> str:
-    return ref.removeprefix(BRANCHES).removeprefix(TAGS)
-
-
-def _kind(ref: str) -> str:
-    return "branch" if ref.startswith(BRANCHES) else "tag" if ref.startswith(TAGS) else "ref"
-
-
-def _moved(ref: str, current: CommitId | None, expected: CommitId | None) -> str:
-    name = f"{_kind(ref)} {_short(ref)!r}"
-    if expected is None:
-        return f"{name} exists already"
-    now = f"is at {current[:12]} now" if current else "is gone"
-    return f"{name} has moved: expected {expected[:12]}, it {now}"

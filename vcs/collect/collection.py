@@ -20,6 +20,7 @@ from vcs.collect.copying import Compaction, Doomed, LayerSink, Strategy
 from vcs.collect.plan import LayerUse, Plan, plan
 from vcs.errors import Conflict, Damaged, NoSpace
 from vcs.gitfiles import drop_overridden
+from vcs.importcache import is_abandoned
 from vcs.layers.reader import LayerReader
 from vcs.layers.writer import remove_abandoned
 from vcs.leases import Leased, read_leases
@@ -259,8 +260,12 @@ class Collection:
             self.reach.add_root(self._store.commit(commit).root)
 
     def _stale_caches(self) -> Iterator[Path]:
-        """The caches of imports whose root may go. Their first line names it."""
+        """The caches of imports whose root may go (their first line names it), and what killed imports left of some."""
         for path in (self._store.path / "caches").glob("import-*"):
+            if path.suffix:
+                if is_abandoned(path):
+                    yield path
+                continue
             with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
                 try:
                     root = bytes.fromhex(file.readline(80).decode("ascii"))
