@@ -8,7 +8,8 @@
                  objects    reading them, verified               scratch    a sink that keeps nothing
     the store    store      all of it, opened                    history    commits, branches, tags; with
                  packing    which of git's objects are needed     reflogs    their files: both for gc
-                 gitobjects any git object by its id              gitfiles   checksums: both for checks and repairs
+                 gitobjects any git object by its id              gitfiles   its checksums, and packed-refs
+                 gitwords   how it writes names and people
                  snapshot   the read interface, the only one that fusefs sees
     in and out   importer   a directory -> a root                exporter   a root -> a directory
                  importframe   one directory of an import        importcache   what the last import saw
