@@ -160,7 +160,7 @@ class Store:
     def commit_ids(self) -> list[CommitId]:
         return self.history.commit_ids()
 
-    @cached_property
+    @property
     def names(self) -> dict[str, Names]:
         """Branches and tags, as `snapshot.Source` has them."""
         return {
