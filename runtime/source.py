@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from runtime.records import ContainerPaths, Record, load
+from runtime.records import ContainerPaths, load
 from vcs.errors import TreeringError
 from vcs.model import CommitId
 from vcs.snapshot import Names
@@ -42,7 +42,7 @@ class _Seen:
 
     stamp: tuple[int, ...]
     name: bytes
-    base: CommitId | None
+    base: CommitId
 
 
 class ContainerNames:
@@ -86,12 +86,8 @@ class ContainerNames:
             seen = self._seen.get(identity)
             if seen is None or seen.stamp != stamp:
                 record = load(paths)
-                seen = self._seen[identity] = _Seen(stamp, record.name.encode(), _base(record))
-        except (TreeringError, OSError):
+                seen = self._seen[identity] = _Seen(stamp, record.name.encode(), record.generation.base)
+        except (TreeringError, OSError, StopIteration):  # the last: it has not the generation that is current
             return None
         return seen
 
-
-def _base(record: Record) -> CommitId | None:
-    """The commit below the current upper; None in a record that contradicts itself."""
-    return next((one.base for one in record.generations if one.number == record.current), None)
