@@ -90,4 +90,3 @@ class ContainerNames:
         except (TreeringError, OSError, StopIteration):  # the last: it has not the generation that is current
             return None
         return seen
-

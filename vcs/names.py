@@ -11,6 +11,7 @@ Names are bytes here, as they are on the disk: git does not ask for UTF-8.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from bisect import bisect_left
@@ -26,6 +27,8 @@ TAGS = b"refs/tags/"
 _SYMBOLIC_MOST = 5
 """As many symbolic refs in a row are followed as git follows."""
 _REF_BYTES = 4096
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO})
+"""What system calls say where there is no file of git's. ENXIO: a socket."""
 _ID = re.compile(rb"[0-9a-f]{40}")
 _REFUSED = re.compile(rb"[\0-\x20\x7f~^:?*\[\\]|\.\.|@\{|(?:^|/)[./]|\.lock(?:/|$)|[./]$|^$")
 """What git-check-ref-format(1) forbids in a ref."""
@@ -89,12 +92,12 @@ class RefFiles:
         try:
             # Never waits, and follows no link: whatever lies there, it is a file of git's or no ref.
             file = os.open(self._top + ref, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return None
+        except OSError as error:
+            return _unless_absent(error)
         try:
             return os.read(file, _REF_BYTES)
-        except OSError:  # a directory
-            return None
+        except OSError as error:
+            return _unless_absent(error)
         finally:
             os.close(file)
 
@@ -179,8 +182,14 @@ def _entries(directory: bytes) -> Iterator[os.DirEntry[bytes]]:
             for entry in found:
                 if not _REFUSED.search(entry.name):
                     yield entry
-    except (FileNotFoundError, NotADirectoryError, OSError):
-        return
+    except OSError as error:
+        _unless_absent(error)
+
+
+def _unless_absent(error: OSError) -> None:
+    """Raise what does not mean that there is no such ref: a line for it may be older than the file."""
+    if error.errno not in _ABSENT:
+        raise error
 
 
 def _parsed(lines: Iterator[bytes]) -> Iterator[tuple[bytes, str]]:

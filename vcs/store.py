@@ -175,9 +175,11 @@ class Store:
         return self._ancestry.reachable(self._refs.ids().values())
 
     def about(self) -> dict[str, str]:
-        counts = (len(found) for found in (self.reachable(), self._refs.ids(BRANCHES), self._refs.ids(TAGS)))
-        kinds = ("commits", "branches", "tags")
-        return {"store": str(self.path), **{kind: str(count) for kind, count in zip(kinds, counts, strict=True)}}
+        ids = self._refs.ids()
+        commits = self._ancestry.reachable(ids.values())
+        branches, tags = (sum(ref.startswith(kind) for ref in ids) for kind in (BRANCHES, TAGS))
+        counts = {"commits": len(commits), "branches": branches, "tags": tags}
+        return {"store": str(self.path), **{kind: str(count) for kind, count in counts.items()}}
 
     def layer_path(self, layer: LayerId) -> Path:
         """The file of a layer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
@@ -163,6 +164,18 @@ def test_a_name_for_what_is_not_there_is_damage(store: Store, commit: Callable[.
         store.names["branches"].find(b"lost")
     with pytest.raises(Missing):
         store.reachable()
+
+
+def test_a_file_that_cannot_be_read_is_no_missing_one(
+    store: Store, commit: Callable[..., CommitId], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line in packed-refs is older."""
+    branch(store, "main", commit("1"))
+    git(store, "pack-refs", "--all", "--no-prune")
+    branch(store, "main", commit("2"))
+    monkeypatch.setattr(os, "open", lambda *_: (_ for _ in ()).throw(OSError(errno.EMFILE, "too many")))
+    with pytest.raises(OSError, match="too many"):
+        store.names["branches"].find(b"main")
 
 
 def test_a_lookup_reads_one_ref_and_a_listing_none(
