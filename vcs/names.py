@@ -93,11 +93,13 @@ class RefFiles:
             # Never waits, and follows no link: whatever lies there, it is a file of git's or no ref.
             file = os.open(self._top + ref, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            return _unless_absent(error)
+            _unless_absent(error)
+            return None
         try:
             return os.read(file, _REF_BYTES)
         except OSError as error:
-            return _unless_absent(error)
+            _unless_absent(error)
+            return None
         finally:
             os.close(file)
 
