@@ -1,10 +1,13 @@
 """Snapshots as a file system, served to the kernel.
 
     what it looks like
-        filesystem   what a store looks like as a file system, here and only here; knows no protocol
+        filesystem   the files of roots, here and only here; knows no protocol
+        view         what is above the roots, here and only here
+        facts        what the files below `.treering` say
+        moments      times as names
         inodes       node numbers: which names are the same file
         listing      directories, opened, and their names counted
-        references   commits and their roots
+        references   what names lead to: commits and their roots
         recent       what was used last
     the native driver
         wire/        the kernel's FUSE protocol: bytes <-> values, without I/O

@@ -1,13 +1,7 @@
-"""What a store looks like as a file system: decided here and only here, for every driver.
-
-    trees/<root>/...       the file system of any root in the store: overlays' lower; those of commits are listed
-    commits/<id>           -> ../trees/<root>
-    branches/<name>        -> ../trees/<root>; a name with slashes lies in as many directories
-    tags/<name>            the same
+"""What a root looks like as a file system: decided here and only here, for every driver.
 
 Below `trees/<root>` nothing ever changes, not even what is missing, and a driver may let the kernel keep it for ever
-(`Node.name_endless`, `Node.missing_endless`). Above, names are looked at anew each time; a branch that moves is a new
-link.
+(`Node.name_endless`, `Node.missing_endless`). What is above the roots is view.py's.
 
 Methods raise OSError with the errno that the caller should see, and vcs.errors for a damaged store.
 """
@@ -16,30 +10,23 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from typing import TypeAlias
 
 from fusefs.inodes import FIRST_NUMBER, Folder, Node, Table
 from fusefs.listing import AnyListing, Listings, Run, unnamed
 from fusefs.recent import Recent
-from fusefs.references import References
+from fusefs.view import TREES, Changing, Text, View
 from vcs.errors import Missing
 from vcs.model import Chunked, Data, Device, Entry, RootId, Symlink, Tree
 from vcs.snapshot import BlobReader, Snapshot, Source
 
-ROOT = 1
 NODES_LISTED = 131_072
 """While the kernel knows so many nodes, listings give names without theirs. It keeps what it knows until memory runs
 short, and each takes 600 bytes here: a listing of a million names would take 600 MB."""
 BLOCK_SIZE = 4096
 NAME_MAX = 255
 
-_TREES, _COMMITS, _BRANCHES, _TAGS = 2, 3, 4, 5
-_FIXED = {b"trees": _TREES, b"commits": _COMMITS, b"branches": _BRANCHES, b"tags": _TAGS}
-_DIRECTORY = stat.S_IFDIR | 0o555
-_LINK = stat.S_IFLNK | 0o777
-_EMPTY_TREE = Tree(b"", 0, 0, 0)
 _NO_XATTRS: dict[bytes, bytes] = {}
 _OVERLAY_NAMES = (b"trusted.overlay.", b"user.overlay.")
 _BILLION = 1_000_000_000
@@ -52,63 +39,16 @@ Attributes: TypeAlias = tuple[int, int, int, int, int, int, int, int, int, int, 
 st_gid, st_rdev, st_blksize. Seconds before 1970 are in 64-bit two's complement."""
 
 
-class Changing(Node):
-    """A directory above the roots, made by a slash in a branch's or tag's name."""
-
-    __slots__ = ("listed", "parent", "prefix", "where")
-
-    name_endless = False
-    missing_endless = False
-
-    def __init__(self, number: int, entry: Entry, key: Hashable, where: int, prefix: str, parent: int) -> None:
-        super().__init__(number, entry, key)
-        self.where = where
-        """The fixed directory that it is or lies in."""
-        self.prefix = prefix
-        """What the names in it begin with: empty, or ending in a slash."""
-        self.parent = parent
-        self.listed: list[tuple[bytes, int]] = []
-
-
-class Fixed(Changing):
-    """One of the four directories at the top: it stays, what is in it changes."""
-
-    __slots__ = ()
-
-    name_endless = True
-
-
-class Top(Fixed):
-    """The directory of those four."""
-
-    __slots__ = ()
-
-    missing_endless = True
-
-
-class RootLink(Node):
-    """A symbolic link to a root. A moved branch is another node: the kernel keeps what a link says (CACHE_SYMLINKS)."""
-
-    __slots__ = ()
-
-    name_endless = False
-
-
 class FileSystem:
     """One store, as files. Nodes are handed out with a reference that the driver gives back through forget()."""
 
     def __init__(self, source: Source, uid: int = 0, gid: int = 0, time: int = 0) -> None:
         """`uid` and `gid` own what lies above the roots; `time` is their mtime, in nanoseconds since 1970."""
         self._source = source
-        self._references = References(source)
         self._listings = Listings(source)
         self._readers: Recent[bytes, BlobReader] = Recent(_READERS_KEPT)
-        self._owner = uid, gid
-        self._time = time
         self.table = Table(FIRST_NUMBER)
-        self.table.add(Top(ROOT, self._synthetic(b""), None, ROOT, "", ROOT))
-        for name, number in _FIXED.items():
-            self.table.add(Fixed(number, self._synthetic(name), None, number, "", ROOT))
+        self.view = View(source, self.table, self._root_folder, (uid, gid), time)
 
     # -- names
 
@@ -120,7 +60,9 @@ class FileSystem:
         return node
 
     def lookup(self, parent: Node, name: bytes) -> Node | None:
-        """The node of a name, or None if there is none. OSError ENOTDIR."""
+        """The node of a name, or None if there is none. OSError ENOTDIR, ENAMETOOLONG."""
+        if len(name) > NAME_MAX:
+            raise OSError(errno.ENAMETOOLONG, "a name has at most 255 bytes")
         if isinstance(parent, Folder):
             listing = self._listings.open(_tree(parent))
             found = listing.find(name)
@@ -130,7 +72,7 @@ class FileSystem:
             return self.children(parent, listing, run, place, place + 1)[0]
         if not isinstance(parent, Changing):
             raise OSError(errno.ENOTDIR, "not a directory")
-        node = self._lookup_changing(parent, name)
+        node = self.view.lookup(parent, name)
         if node is not None:
             node.references += 1
         return node
@@ -170,12 +112,9 @@ class FileSystem:
             found.append(node)
         return found
 
-    def names(self, directory: Changing, again: bool = False) -> Sequence[tuple[bytes, int]]:
-        """The names in a directory above the roots, with their types (S_IFDIR, S_IFLNK); `again`: those of last time,
-        for a reader in the middle."""
-        if not again:
-            directory.listed = self._list(directory)
-        return directory.listed
+    def names(self, directory: Changing, offset: int) -> list[tuple[int, bytes, int]]:
+        """The names in a directory above the roots, from an offset on: see View.names()."""
+        return self.view.names(directory, offset)
 
     # -- files
 
@@ -185,7 +124,7 @@ class FileSystem:
         if type(content) is Data:
             if offset >= content.size:
                 return b""
-            data = self._source.get(content.chunk)
+            data = node.text if type(node) is Text else self._source.get(content.chunk)
             return data if not offset and size >= len(data) else memoryview(data)[offset : offset + size]
         return self._reader(node).read(offset, size)
 
@@ -217,29 +156,10 @@ class FileSystem:
         found = node.entry.xattrs
         return {escaped(name): value for name, value in found} if found else _NO_XATTRS
 
-    # -- above the roots
+    # -- details
 
-    def _lookup_changing(self, parent: Changing, name: bytes) -> Node | None:
-        if parent.where == ROOT:
-            number = _FIXED.get(name)
-            return self.table.nodes[number] if number else None
-        if parent.where == _TREES:
-            return self._root_folder(name)
-        full = parent.prefix + os.fsdecode(name)
-        if parent.where == _COMMITS:
-            found = self._references.commit(full)
-        else:
-            names = self._named(parent.where)
-            if any(other.startswith(full + "/") for other in names):
-                return self._subdirectory(parent, name, full + "/")
-            found = self._references.commit(names[full]) if full in names else None
-        return None if found is None else self._link(parent, name, found.root, found.time)
-
-    def _root_folder(self, name: bytes) -> Node | None:
-        """The directory of any root that the store holds."""
-        if len(name) != 64 or name.strip(b"0123456789abcdef"):
-            return None
-        root = RootId(bytes.fromhex(name.decode()))
+    def _root_folder(self, root: RootId) -> Node | None:
+        """The directory of any root that the store holds, None if it holds no such root."""
         number = self.table.ranges.get(root)
         node = self.table.nodes.get(number) if number else None
         if node is None:
@@ -250,49 +170,9 @@ class FileSystem:
             tree = entry.content
             assert isinstance(tree, Tree)  # a root's promise
             self._listings.open(tree)  # before it gets numbers: whether its sum is right
-            node = Folder(self.table.first_number(root, tree.entries), entry, root, b"", _TREES)
+            node = Folder(self.table.first_number(root, tree.entries), entry, root, b"", TREES)
             self.table.add(node)
         return node
-
-    def _subdirectory(self, parent: Changing, name: bytes, prefix: str) -> Node:
-        key = parent.where, prefix
-        node = self.table.files.get(key)
-        if node is None:
-            entry = self._synthetic(name)
-            node = Changing(self.table.take(), entry, key, parent.where, prefix, parent.number)
-            self.table.add(node)
-        return node
-
-    def _link(self, parent: Changing, name: bytes, root: RootId, seconds: int) -> Node:
-        key = parent.number, name, root
-        node = self.table.files.get(key)
-        if node is None:
-            depth = 1 + parent.prefix.count("/")
-            target = b"../" * depth + b"trees/" + root.hex().encode()
-            entry = Entry(name, _LINK, *self._owner, seconds * _BILLION, Symlink(target))
-            node = RootLink(self.table.take(), entry, key)
-            self.table.add(node)
-        return node
-
-    def _list(self, directory: Changing) -> list[tuple[bytes, int]]:
-        if directory.where == ROOT:
-            return [(name, stat.S_IFDIR) for name in sorted(_FIXED)]
-        if directory.where == _TREES:
-            return [(root.hex().encode(), stat.S_IFDIR) for root in self._references.roots()]
-        if directory.where == _COMMITS:
-            return [(commit.encode(), stat.S_IFLNK) for commit in self._references.commits()]
-        kinds: dict[bytes, int] = {}
-        for full in self._named(directory.where):
-            if full.startswith(directory.prefix):
-                name, slash, _ = full[len(directory.prefix) :].partition("/")
-                kinds[os.fsencode(name)] = stat.S_IFDIR if slash else stat.S_IFLNK
-        return sorted(kinds.items())
-
-    def _named(self, where: int) -> Mapping[str, str]:
-        return self._source.branches() if where == _BRANCHES else self._source.tags()
-
-    def _synthetic(self, name: bytes) -> Entry:
-        return Entry(name, _DIRECTORY, *self._owner, self._time, _EMPTY_TREE)
 
     def _reader(self, node: Node) -> BlobReader:
         content = node.entry.content

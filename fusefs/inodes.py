@@ -67,11 +67,19 @@ class Table:
         self.ranges: dict[RootId, int] = {}
         """The first number of each root's range, in the order given out."""
         self._next = first
+        self._numbers: dict[bytes, int] = {}
 
     def take(self, count: int = 1) -> int:
         """The first of `count` numbers that nothing else ever gets."""
         number = self._next
         self._next += count
+        return number
+
+    def number_of(self, key: bytes) -> int:
+        """The number of what a key stands for, above the roots (view.py): the same key, the same number for ever."""
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._numbers[key] = self.take()
         return number
 
     def first_number(self, root: RootId, names: int) -> int:

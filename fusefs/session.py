@@ -21,12 +21,13 @@ import stat
 from collections.abc import Callable
 from typing import TypeAlias
 
-from fusefs.filesystem import BLOCK_SIZE, NAME_MAX, Changing, FileSystem, attributes
+from fusefs.filesystem import BLOCK_SIZE, NAME_MAX, FileSystem, attributes
 from fusefs.inodes import Folder, Node
 from fusefs.listing import fitting
 from fusefs.negotiation import MAX_WRITE, Capabilities, negotiate
 from fusefs.readahead import ReadAhead
 from fusefs.trace import Reply, name_of, trace_line
+from fusefs.view import Changing
 from fusefs.wakefulness import BURST, Wakefulness
 from fusefs.wire import replies, requests
 from fusefs.wire.protocol import (
@@ -286,6 +287,7 @@ class Session:
         return None
 
     # -- directories: position 0 is `.`, 1 is `..`, then the names; an offset is the position to go on with
+    # (above the roots, where positions move, what View.names() says)
 
     def _readdirplus(self, nodeid: int, body: bytes) -> Reply:
         offset, size = requests.read(body)
@@ -343,19 +345,18 @@ class Session:
     ) -> Reply:
         if not isinstance(node, Changing):
             return errno.ENOTDIR
-        names = self._fs.names(node, again=offset > 0)
-        if offset - 2 >= len(names) and not node.missing_endless:
+        names = self._fs.names(node, offset)
+        if offset > 1 and not names and not node.missing_endless:
             # With this answer the kernel believes that it has the whole listing, and would never ask again. What it
             # has collected so far is dropped before the answer, so nobody is ever shown it.
             self._tell(replies.drop_pages(nodeid))
         parts = _dots(node, offset, size, encode)
         room = size - sum(map(len, parts))
-        for position in range(max(offset - 2, 0), len(names)):
-            name, kind = names[position]
+        for following, name, kind in names:
             room -= size_of(name)
             if room < 0:
                 break
-            parts.append(encode(UNKNOWN_INO, position + 3, kind >> 12, name))
+            parts.append(encode(UNKNOWN_INO, following, kind >> 12, name))
         return b"".join(parts)
 
 

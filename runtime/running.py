@@ -17,6 +17,7 @@ from runtime.bundle import LaunchSpec
 from runtime.containers import Container, Containers
 from runtime.launch import launch, sweep
 from runtime.records import Settings
+from runtime.source import OPENER
 from runtime.state import Exited, Running, RunPaths, is_running, send_signal, state_of
 from vcs.errors import Conflict, EngineError
 
@@ -31,7 +32,7 @@ def start(containers: Containers, container: Container, *, detach: bool = False)
     `exit_code`, if it cannot be started.
     """
     store = containers.store
-    with Service.ensure(store.path) as lease, ExitStack() as changing:
+    with Service.ensure(store.path, opener=OPENER) as lease, ExitStack() as changing:
         # Nobody may replace the upper between our look at the record and the overlay's mount.
         now = changing.enter_context(containers.changing(container))
         if is_running(now.paths.directory):

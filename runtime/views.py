@@ -8,6 +8,7 @@ from pathlib import Path
 from fusefs import mounting
 from fusefs.client import Service
 from runtime import mounts
+from runtime.source import OPENER
 from vcs.errors import AlreadyExists, BadInput, Conflict, Denied, NotFound, StoreError
 
 
@@ -20,7 +21,7 @@ def show(store: Path, target: Path) -> Path:
     target = _directory(target)
     if _ours(target):
         raise AlreadyExists(f"{target} shows a store's commits already", mountpoint=str(target))
-    with Service.ensure(store) as lease:
+    with Service.ensure(store, opener=OPENER) as lease:
         try:
             mounts.mount(os.fsencode(lease.mountpoint), os.fsencode(target), None, mounts.MS_BIND)
         except OSError as error:

@@ -215,11 +215,19 @@ class History:
         if len(root) != DIGEST_SIZE:
             raise Corrupt(f"commit {commit} has no valid root", commit=commit)
         parents = tuple(CommitId(str(parent)) for parent in found.parent_ids)
-        author = found.author
+        author, encoding = found.author, found.message_encoding
         return CommitInfo(
-            CommitId(str(found.id)), RootId(root), parents, found.message,
-            author.name, author.email, author.time, author.offset,
+            CommitId(str(found.id)), RootId(root), parents, _text(found.raw_message, encoding),
+            _text(author.raw_name, encoding), _text(author.raw_email, encoding), author.time, author.offset,
         )  # fmt: skip
+
+    def raw(self, name: str) -> bytes:
+        """The bytes of a commit or a tag object, by its full id: header lines, an empty line, the message. NotFound."""
+        with translated():
+            try:
+                return self._repo.read(name)[1]
+            except KeyError:
+                raise NotFound(f"no object {name}", revision=name) from None
 
     def config(self, commit: str) -> dict[str, Any]:
         """A commit's OCI image config."""
@@ -383,6 +391,14 @@ def _prune(path: Path, top: Path) -> None:
             directory.rmdir()
         except OSError:
             return
+
+
+def _text(data: bytes, encoding: str | None) -> str:
+    """Words of a commit's, which others may have written: in any encoding, or in none."""
+    try:
+        return data.decode(encoding or "utf-8")
+    except (LookupError, ValueError):
+        return data.decode("utf-8", "replace")
 
 
 def _signature(author: Author) -> pygit2.Signature:

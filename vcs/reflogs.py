@@ -11,6 +11,7 @@ of those: it is one byte away from the seal that the line should have.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Container, Iterator, Mapping
 from operator import ne
@@ -83,6 +84,20 @@ def young_ids_by_ref(repository: Path, since: float, refs: Container[str]) -> di
                 found.update(match.group(1, 2))
         by_ref[name] = {raw.decode() for raw in found - {_ZERO}}
     return by_ref
+
+
+def id_at(repository: Path, ref: bytes, time: int) -> tuple[str | None, str | None]:
+    """The id that a ref named at a time (seconds since 1970). If its reflog begins later: None, and the id that it
+    begins with, None again without one."""
+    lines = _lines(Path(os.fsdecode(os.fsencode(repository) + b"/logs/" + ref)))
+    first = None
+    for line in reversed(lines):
+        match = _LINE.match(line)
+        if match:
+            if int(match[3]) <= time:
+                return match[2].decode(), None
+            first = match[2] if match[1] == _ZERO else match[1]
+    return None, first.decode() if first else None
 
 
 def count_old(repository: Path, since: float, refs: Mapping[str, str]) -> int:

@@ -6,7 +6,7 @@ symbolic links except where a method says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -35,27 +35,49 @@ class CommitInfo:
     offset: int
 
 
+class Names(Protocol):
+    """Names for commits, which may change at any time: branches, say. Slashes make directories of them; where there is
+    `a/b` there is no `a`. A directory's name ends in a slash, that of all is empty."""
+
+    def find(self, name: bytes) -> CommitId | None:
+        """The commit that a name names, None if there is no such name."""
+        ...
+
+    def below(self, directory: bytes) -> Mapping[bytes, bool]:
+        """What is in a directory, in no order, and whether each is a directory itself."""
+        ...
+
+    def is_directory(self, directory: bytes) -> bool:
+        """Whether there are names in a directory."""
+        ...
+
+
 class Source(Protocol):
     """What a service needs of a store: names of commits, and their objects. `vcs.store.Store` is one."""
+
+    @property
+    def names(self) -> Mapping[str, Names]:
+        """The kinds of names that there are: `branches`, `tags`, and whatever else names commits, as `containers`."""
+        ...
 
     def get(self, digest: bytes) -> bytes:
         """An object's bytes, verified against its digest. Missing or Corrupt if it cannot be had."""
         ...
 
-    def branches(self) -> dict[str, CommitId]:
-        """Branch names and the commits they name, sorted by name."""
-        ...
-
-    def tags(self) -> dict[str, CommitId]:
-        """Tag names and the commits they name (annotated ones peeled), sorted by name."""
+    def branch_at(self, name: bytes, time: int) -> CommitId | None:
+        """The commit that a branch named at a time (seconds since 1970), None if there was none."""
         ...
 
     def commit(self, commit: str) -> CommitInfo:
         """A commit by its full id. NotFound if there is none."""
         ...
 
-    def commit_ids(self) -> list[CommitId]:
-        """Every commit reachable from a ref, newest first."""
+    def reachable(self) -> Collection[CommitId]:
+        """Every commit reachable from a ref, in no order."""
+        ...
+
+    def about(self) -> Mapping[str, str]:
+        """What there is to say of the store itself: a few words for each of a few things."""
         ...
 
 
@@ -149,4 +171,4 @@ def split_path(path: bytes, keep_dots: bool = False) -> list[bytes]:
     return names
 
 
-__all__ = ["BlobReader", "CommitInfo", "Directory", "Snapshot", "Source", "split_path"]
+__all__ = ["BlobReader", "CommitInfo", "Directory", "Names", "Snapshot", "Source", "split_path"]

@@ -32,6 +32,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vcs.ancestry import Ancestry
 from vcs.durable import replace_file, sync_directory
 from vcs.encoding import digest as digest_of
 from vcs.errors import AlreadyExists, Conflict, Corrupt, Denied, NoSpace, NotAStore, UnknownFormat
@@ -41,8 +42,9 @@ from vcs.layers.format import KIND_CHUNKS, KIND_TREES, SUFFIX, Place
 from vcs.layers.writer import LayerWriter, remove_abandoned
 from vcs.leases import Lease
 from vcs.model import CommitId, LayerId, RootId
+from vcs.names import BRANCHES, TAGS, RefFiles, RefNames, branch_at
 from vcs.objects import Objects
-from vcs.snapshot import CommitInfo, Snapshot
+from vcs.snapshot import CommitInfo, Names, Snapshot
 
 if TYPE_CHECKING:
     from vcs.history import Author, History
@@ -116,6 +118,14 @@ class Store:
 
         return History(self.path / "history.git", self.path / "locks" / "refs")
 
+    @cached_property
+    def _refs(self) -> RefFiles:
+        return RefFiles(self.path / "history.git")
+
+    @cached_property
+    def _ancestry(self) -> Ancestry:
+        return Ancestry(self.history.raw)
+
     @property
     def index(self) -> Index:
         """Where the objects lie."""
@@ -149,6 +159,27 @@ class Store:
 
     def commit_ids(self) -> list[CommitId]:
         return self.history.commit_ids()
+
+    @property
+    def names(self) -> dict[str, Names]:
+        """Branches and tags, as `snapshot.Source` has them."""
+        return {
+            "branches": RefNames(self._refs, BRANCHES, lambda: self._ancestry),
+            "tags": RefNames(self._refs, TAGS, lambda: self._ancestry),
+        }
+
+    def branch_at(self, name: bytes, time: int) -> CommitId | None:
+        return branch_at(self._refs, self.path / "history.git", self._ancestry, name, time)
+
+    def reachable(self) -> list[CommitId]:
+        return self._ancestry.reachable(self._refs.ids().values())
+
+    def about(self) -> dict[str, str]:
+        ids = self._refs.ids()
+        commits = self._ancestry.reachable(ids.values())
+        branches, tags = (sum(ref.startswith(kind) for ref in ids) for kind in (BRANCHES, TAGS))
+        counts = {"commits": len(commits), "branches": branches, "tags": tags}
+        return {"store": str(self.path), **{kind: str(count) for kind, count in counts.items()}}
 
     def layer_path(self, layer: LayerId) -> Path:
         """The file of a layer."""

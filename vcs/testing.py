@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+
 from vcs.encoding import digest
 from vcs.errors import Missing, NotFound
 from vcs.model import CommitId, RootId
-from vcs.snapshot import CommitInfo
+from vcs.snapshot import CommitInfo, Names
 
 
 class MemoryStore:
@@ -40,11 +43,19 @@ class MemoryStore:
         self.branch_map[branch] = made
         return made
 
-    def branches(self) -> dict[str, CommitId]:
-        return dict(sorted(self.branch_map.items()))
+    @property
+    def names(self) -> dict[str, Names]:
+        return {"branches": MemoryNames(self.branch_map), "tags": MemoryNames(self.tag_map)}
 
-    def tags(self) -> dict[str, CommitId]:
-        return dict(sorted(self.tag_map.items()))
+    def branch_at(self, name: bytes, time: int) -> CommitId | None:
+        """There are no reflogs: what the times of commits say."""
+        commit = self.branch_map.get(os.fsdecode(name))
+        while commit is not None and self.commits[commit].time > time:
+            commit = next(iter(self.commits[commit].parents), None)
+        return commit
+
+    def about(self) -> dict[str, str]:
+        return {"store": "in memory"}
 
     def commit(self, commit: str) -> CommitInfo:
         try:
@@ -52,5 +63,26 @@ class MemoryStore:
         except KeyError:
             raise NotFound(f"no commit {commit}", revision=commit) from None
 
-    def commit_ids(self) -> list[CommitId]:
-        return list(reversed(self.commits))
+    def reachable(self) -> list[CommitId]:
+        """All of them: nothing is ever removed."""
+        return list(self.commits)
+
+
+class MemoryNames:
+    """Names in a dict. Satisfies `snapshot.Names`."""
+
+    def __init__(self, names: dict[str, CommitId]) -> None:
+        self._names = names
+
+    def find(self, name: bytes) -> CommitId | None:
+        return self._names.get(os.fsdecode(name))
+
+    def below(self, directory: bytes) -> dict[bytes, bool]:
+        parts = [name.removeprefix(directory).partition(b"/") for name in self._in(directory)]
+        return {name: bool(slash) for name, slash, _ in parts}
+
+    def is_directory(self, directory: bytes) -> bool:
+        return any(self._in(directory))
+
+    def _in(self, directory: bytes) -> Iterator[bytes]:
+        return (name for name in map(os.fsencode, self._names) if name.startswith(directory))

@@ -19,13 +19,17 @@ _DIRECTORY = click.Path(path_type=Path, file_okay=False)
 def mount(invocation: Invocation, directory: Path) -> None:
     """Show all commits as directories.
 
-    DIRECTORY then has commits/, branches/, tags/ and trees/, read-only, for any tool to look at and compare. It is
-    made if it is missing.
+    DIRECTORY then has branches/, tags/, commits/ and containers/ (what is below what a container wrote), read-only,
+    for any tool to look at and compare. In at/TIME/ branches are as they were at a time, such as 2026-11-01T12:30, in
+    UTC unless it says otherwise. The same path below .treering/ is a file that tells which commit it is, its root,
+    author, date and message. What is made later is there too. DIRECTORY is made if it is missing.
 
     \b
     Example:
       treering mount /mnt/t
       diff -r /mnt/t/branches/main/etc /mnt/t/branches/nginx/etc
+      ls /mnt/t/at/2026-11-01/main/etc
+      cat /mnt/t/.treering/branches/main
       treering umount /mnt/t
     """
     from runtime.views import show

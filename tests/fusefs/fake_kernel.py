@@ -170,22 +170,26 @@ class FakeKernel:
     def readdirplus(self, nodeid: int, size: int = 4096) -> list[Found]:
         """A whole directory, in as many messages as it takes."""
         found: list[Found] = []
-        offset = 0
-        while True:
-            body = self.get(Opcode.READDIRPLUS, nodeid, struct.pack("<QQIIQII", 0, offset, size, 0, 0, 0, 0))
-            assert len(body) <= size
-            if not body:
-                return found
-            at = 0
-            while at < len(body):
-                node, _, name_lifetime, lifetime, _, _ = ENTRY_OUT.unpack_from(body, at)
-                attr = attr_of(body, at + ENTRY_OUT.size)
-                ino, offset, length, kind = DIRENT.unpack_from(body, at + 128)
-                name = body[at + 152 : at + 152 + length]
-                if node:
-                    assert (ino, kind) == (attr.ino, attr.mode >> 12)
-                found.append(Found(node, name_lifetime, lifetime, attr, name, offset))
-                at += (152 + length + 7) & ~7
+        while part := self.readdirplus_once(nodeid, found[-1].offset if found else 0, size):
+            found += part
+        return found
+
+    def readdirplus_once(self, nodeid: int, offset: int, size: int = 4096) -> list[Found]:
+        """The names that one message brings."""
+        body = self.get(Opcode.READDIRPLUS, nodeid, struct.pack("<QQIIQII", 0, offset, size, 0, 0, 0, 0))
+        assert len(body) <= size
+        found = []
+        at = 0
+        while at < len(body):
+            node, _, name_lifetime, lifetime, _, _ = ENTRY_OUT.unpack_from(body, at)
+            attr = attr_of(body, at + ENTRY_OUT.size)
+            ino, offset, length, kind = DIRENT.unpack_from(body, at + 128)
+            name = body[at + 152 : at + 152 + length]
+            if node:
+                assert (ino, kind) == (attr.ino, attr.mode >> 12)
+            found.append(Found(node, name_lifetime, lifetime, attr, name, offset))
+            at += (152 + length + 7) & ~7
+        return found
 
     def readdir(self, nodeid: int, size: int = 4096) -> list[tuple[bytes, int, int]]:
         """Names, numbers and types."""

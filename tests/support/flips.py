@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fusefs.filesystem import ROOT, FileSystem, attributes
+from fusefs.filesystem import FileSystem, attributes
 from fusefs.inodes import Folder, Node
+from fusefs.view import ROOT
 from runtime.check import check_containers
 from runtime.containers import Containers
 from runtime.records import Settings
