@@ -40,6 +40,10 @@ class Peer(ABC):
     def save(self, place: Path, source: Path, label: str) -> Run:
         """Keep the state that `source` has now."""
 
+    def reads(self, place: Path, source: Path) -> Path:
+        """What save() is going to read: the source, or what a container has written."""
+        return source
+
     @contextlib.contextmanager
     def opened(self, place: Path, source: Path, label: str) -> Iterator[Path]:
         """Where changes are made that the next save() keeps: the source, or a container's root on the state `label`."""

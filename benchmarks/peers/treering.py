@@ -79,6 +79,11 @@ class TreeringContainer(Treering):
         treering(place, "tag", label, "main")
         return done
 
+    def reads(self, place: Path, source: Path) -> Path:
+        with Store.open(place) as store:
+            known = Containers(store).all()
+            return known[0].upper if known else source
+
     @contextlib.contextmanager
     def opened(self, place: Path, source: Path, label: str) -> Iterator[Path]:
         """The container's merged root. Not timed, so it is made without starting a process in it: a corpus has none."""

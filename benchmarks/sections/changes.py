@@ -122,7 +122,7 @@ class _Scene:
 
     def _saved(self, label: str) -> dict[str, Run]:
         def save(peer: Peer, _: int) -> Run:
-            settle(self.live)
+            settle(peer.reads(self._places[peer.name], self.live))
             return peer.save(self._places[peer.name], self.live, label)
 
         return {name: runs[0] for name, runs in self._setting.trials(self._section, self._peers, 1, save).items()}
