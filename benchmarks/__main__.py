@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks import report
 from benchmarks.corpora.million import ENTRIES
+from benchmarks.measure import warm_memory
 from benchmarks.sections.changes import changes
 from benchmarks.sections.collection import collection
 from benchmarks.sections.commits import commits
@@ -49,6 +50,8 @@ def main() -> None:
     setting = Setting(options.cache, work, options.rounds, options.quick, options.entries, options.root, only)
     found: list[report.Section] = []
     try:
+        if not options.quick:
+            print(f"{warm_memory() / 1e9:.0f} GB of memory taken once, and given back.", file=sys.stderr, flush=True)
         for name in options.sections or SECTIONS:
             started = time.monotonic()
             print(f"{name} ...", file=sys.stderr, flush=True)

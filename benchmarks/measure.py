@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import statistics
 import subprocess
@@ -16,6 +17,8 @@ from typing import TypeVar
 
 _LAUNCH = str(Path(__file__).with_name("launch.py"))
 _SAMPLE_SECONDS = 0.05
+_MEMORY_MAX = 12 << 30
+"""More than the source, the repositories of a round and the tools take together."""
 
 T = TypeVar("T")
 
@@ -121,14 +124,33 @@ def median(values: Iterable[float]) -> float:
     return statistics.median(values)
 
 
-def settle() -> None:
-    """Write everything dirty to the disk, so that the next measurement does not pay for the last one's."""
+def settle(source: Path | None = None) -> None:
+    """Make the machine the same for whoever is measured next, who will read `source`.
+
+    Everything dirty is written to the disk, so that nobody pays for what was done before. Then every byte and attribute
+    of the source is read, and nothing else, so that it is in the page cache: borg has the kernel forget each file that
+    it has read (posix_fadvise(2), POSIX_FADV_DONTNEED), and whoever came next would read from the disk.
+    """
     os.sync()
+    if source is not None:
+        run(["sh", "-c", 'tar --xattrs -C "$1" -cf - . | cat >/dev/null', "sh", source])
 
 
-def warm(source: Path) -> None:
-    """Read every byte and attribute of a tree, so that it is in the caches."""
-    run(["sh", "-c", 'tar --xattrs -C "$1" -cf - . | cat >/dev/null', "sh", source])
+def warm_memory() -> int:
+    """Take much memory once and give it back; returns how many bytes.
+
+    A virtual machine's memory is its host's until it is first touched, at some 10 us a page. Whoever fills the page
+    cache first would pay that for all.
+    """
+    size = min(_MEMORY_MAX, _available_memory() // 2) // mmap.PAGESIZE * mmap.PAGESIZE
+    mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
+    return size
+
+
+def _available_memory() -> int:
+    """Bytes that programs can have without others being swapped out (proc(5), MemAvailable)."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
 
 
 def drop_caches() -> None:

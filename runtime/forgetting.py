@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -25,6 +25,7 @@ from runtime.containers import REMOVED, Container, Containers
 from vcs import reflogs
 from vcs.durable import replace_file, sync_directory
 from vcs.errors import BadInput, Corrupt, NotFound, UnknownFormat
+from vcs.gitobjects import GitObjects
 from vcs.history import BRANCHES, TAGS, Author, History
 from vcs.model import CommitId
 from vcs.retention import Candidate, Rules, Verdict, judge
@@ -160,11 +161,12 @@ class _Plan:
             return Forgotten(now, held=())
         kept = {fate.commit.id for fates in self._fates.values() for fate in fates if fate.kept}
         standing = list(self._standing)
-        stands = rewrite(self._history, list(self._tips.values()), kept | {*standing}, self._forgotten, standing)
+        tips, kept_or_standing = list(self._tips.values()), kept | {*standing}
+        with closing(GitObjects(self._containers.store.path / "history.git")) as objects:
+            stands = rewrite(self._history, objects, tips, kept_or_standing, self._forgotten, standing)
+            moved = self._moves(stands, objects)
         total = sum(len(fates) for fates in self._fates.values())
-        moves = _Moves(
-            self._moves(stands), self._rebases(stands), f"forget: {len(self._forgotten)} of {total} commits", author
-        )
+        moves = _Moves(moved, self._rebases(stands), f"forget: {len(self._forgotten)} of {total} commits", author)
         _write_down(self._containers, moves)
         _finish(self._containers)
         fates = {
@@ -235,7 +237,7 @@ class _Plan:
 
     # -- what moves
 
-    def _moves(self, stands: Mapping[CommitId, CommitId | None]) -> list[Move]:
+    def _moves(self, stands: Mapping[CommitId, CommitId | None], objects: GitObjects) -> list[Move]:
         """Branches first: then all that was written is kept by something, whatever else is still to be moved."""
         followers = {BRANCHES + branch: tip for branch, tip in self._tips.items()}
         for prefix in (_CONTAINERS, REMOVED):
@@ -244,17 +246,17 @@ class _Plan:
         for tag, commit in self._history.refs(TAGS).items():
             now = stands.get(commit)
             if now and now != commit and commit not in self._forgotten:
-                moves += self._move_tag(TAGS + tag, commit, now)
+                moves += self._move_tag(TAGS + tag, commit, now, objects)
         return moves
 
-    def _move_tag(self, ref: str, commit: CommitId, now: CommitId) -> list[Move]:
+    def _move_tag(self, ref: str, commit: CommitId, now: CommitId, objects: GitObjects) -> list[Move]:
         old = self._history.target(ref)
         if old is None or old == commit:
             return [Move(ref, commit, now)]
-        data = self._history.raw(old)
+        kind, data = objects.read(old)
         if not data.startswith(b"object " + commit.encode()):
             return []  # a tag of a tag: it stays where it is
-        return [Move(ref, old, self._history.write_raw(with_target(data, now)))]
+        return [Move(ref, old, CommitId(objects.write(kind, with_target(data, now))))]
 
     def _rebases(self, stands: Mapping[CommitId, CommitId | None]) -> list[Rebase]:
         return [

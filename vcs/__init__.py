@@ -9,7 +9,8 @@
     the store    store      all of it, opened                    history    commits, branches, tags; with
                  names      branches and tags, one at a time     ancestry   which commits are whose ancestors
                  packing    which of git's objects are needed     reflogs    their files: both for gc
-                 gitobjects any git object by its id              gitfiles   checksums: both for checks and repairs
+                 gitobjects any git object by its id              gitfiles   its checksums, and packed-refs
+                 gitwords   how it writes names and people
                  snapshot   the read interface, the only one that fusefs sees
     in and out   importer   a directory -> a root                exporter   a root -> a directory
                  importframe   one directory of an import        importcache   what the last import saw

@@ -75,7 +75,7 @@ class BlobWriter:
         self._flush_hole()
         self._parts.append(data)
         self._waiting += len(data)
-        if self._waiting >= _WINDOW + CHUNK_MAX:
+        if self._waiting >= _WINDOW + CHUNK_MAX or self._offset + self._waiting in self._before:
             self._cut(final=False)
 
     def hole(self, length: int) -> None:
@@ -115,9 +115,11 @@ class BlobWriter:
         chunks: list[_Cut] = []
         done = 0
         least = 1 if final else CHUNK_MAX
-        while len(data) - done >= least:
-            known = self._still_there(view, done) if self._before else []
-            found = known or list(self._searched(view, done, final))
+        while done < len(data):
+            found = self._still_there(view, done) if self._before else []
+            if not found and len(data) - done < least:
+                break
+            found = found or list(self._searched(view, done, final))
             chunks += found
             done += sum(len(chunk) for chunk, _ in found)
         self._parts = [data[done:]] if done < len(data) else []
@@ -204,7 +206,7 @@ def write_file(
                 return put_data(sink, data)
             os.lseek(fd, 0, os.SEEK_SET)
         writer = BlobWriter(sink, before)
-        for data in _windows(fd, size):
+        for data in _windows(fd, size, before or {}):
             writer.feed(data)
         return writer.finish()
     writer = BlobWriter(sink, before)
@@ -214,17 +216,29 @@ def write_file(
     return writer.finish()
 
 
-def _windows(fd: int, size: int) -> Iterator[bytes]:
+def _windows(fd: int, size: int, before: Mapping[int, ListItem]) -> Iterator[bytes]:
     """A file's bytes in order; of a large one, the next are read while the last are worked on."""
     if size < LARGE:
         while data := os.read(fd, _WINDOW):
             yield data
         return
+    lengths = _lengths(list(before))
     with _thread() as reader:
-        coming = reader.submit(os.read, fd, _WINDOW)
+        coming = reader.submit(os.read, fd, next(lengths))
         while data := coming.result():
-            coming = reader.submit(os.read, fd, _WINDOW)
+            coming = reader.submit(os.read, fd, next(lengths))
             yield data
+
+
+def _lengths(cuts: list[int]) -> Iterator[int]:
+    """How much to read at once. Up to where the earlier version was cut, if it was: where nothing has changed, no bytes
+    are left over then that would have to be joined with the next ones."""
+    position = 0
+    while True:
+        nearest = bisect_right(cuts, position + _WINDOW) - 1
+        end = cuts[nearest] if nearest >= 0 and cuts[nearest] > position else position + _WINDOW
+        yield end - position
+        position = end
 
 
 def _digests(chunks: list[_Cut]) -> list[bytes]:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
+import re
 from pathlib import Path
 
+from vcs.durable import sync_directory
 from vcs.errors import Corrupt
+
+_PACKED_REF = re.compile(r"([0-9a-f]{40}) (refs/\S+)\n")
 
 
 def is_summed(data: bytes) -> bool:
@@ -21,3 +26,55 @@ def check_pack_indexes(packs: Path) -> None:
         with contextlib.suppress(FileNotFoundError):  # removed by gc just now
             if not is_summed(path.read_bytes()):
                 raise Corrupt(f"the history's pack index {path.name} is damaged", path=str(path))
+
+
+def packed_refs(repository: Path) -> list[str]:
+    """The refs that packed-refs names, whether or not a file of their own overrides it."""
+    return [found[2] for line in _packed_lines(repository) if (found := _PACKED_REF.fullmatch(line))]
+
+
+def drop_overridden(repository: Path) -> int:
+    """Remove from packed-refs what refs' own files say otherwise, durably; returns how many lines. The caller holds the
+    lock on refs, and removes what only these lines name.
+
+    Git forgets them when it packs refs again. Until then they may name what is gone, and a check could not tell that
+    from damage. A line that says the same as the file stays: git may be about to remove the file.
+    """
+    kept: list[str] = []
+    dropped, is_kept = 0, True
+    for line in _packed_lines(repository):
+        if not line.startswith("^"):  # else it is about the line before
+            found = _PACKED_REF.fullmatch(line)
+            is_kept = found is None or not _is_overridden(repository / found[2], found[1])
+            dropped += not is_kept
+        if is_kept:
+            kept.append(line)
+    if dropped:
+        _replace_packed(repository, "".join(kept))
+    return dropped
+
+
+def _is_overridden(file: Path, oid: str) -> bool:
+    try:
+        return file.read_text(errors="replace").strip() not in ("", oid)
+    except OSError:
+        return False
+
+
+def _packed_lines(repository: Path) -> list[str]:
+    try:
+        return (repository / "packed-refs").read_text(errors="surrogateescape").splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+
+
+def _replace_packed(repository: Path, text: str) -> None:
+    """As git does it: what is written is the lock at the same time."""
+    lock = repository / "packed-refs.lock"
+    lock.unlink(missing_ok=True)  # a killed process left it
+    with lock.open("x", errors="surrogateescape") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    lock.replace(repository / "packed-refs")
+    sync_directory(repository)

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
 import pygit2
 from pygit2.enums import ObjectType
 
-from vcs.errors import NotFound, TreeringError
+from vcs.errors import Corrupt, Denied, NoSpace, NotFound, TreeringError
 from vcs.gitfiles import check_pack_indexes
-from vcs.history import translated
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn libgit2's refusals into ours: full disks, missing permissions, a damaged repository."""
+    try:
+        yield
+    except TreeringError:
+        raise
+    except (pygit2.GitError, OSError, ValueError) as error:  # the last, for some kinds of damage
+        text = str(error)
+        if "No space left" in text or "quota exceeded" in text:
+            raise NoSpace(f"the history cannot be written: {text}") from error
+        if "Permission denied" in text or "Read-only file system" in text:  # libgit2 gives no errno
+            raise Denied(f"the history cannot be used: {text}") from error
+        raise Corrupt(f"the history cannot be used: {text}") from error
 
 
 class GitObjects:

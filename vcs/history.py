@@ -24,27 +24,20 @@ from typing import Any, cast
 
 import pygit2
 from pygit2.enums import FileMode, ObjectType, ReferenceType, SortMode
+from pygit2.transaction import ReferenceTransaction
 
 from vcs.durable import sync_directory
-from vcs.errors import (
-    AlreadyExists,
-    BadInput,
-    Conflict,
-    Corrupt,
-    Denied,
-    InvalidName,
-    Missing,
-    NoSpace,
-    NotFound,
-    TreeringError,
-)
-from vcs.gitfiles import check_pack_indexes
+from vcs.errors import AlreadyExists, BadInput, Conflict, Corrupt, InvalidName, Missing, NotFound
+from vcs.gitfiles import check_pack_indexes, packed_refs
+from vcs.gitobjects import translated
+from vcs.gitwords import BRANCHES as BRANCHES
+from vcs.gitwords import TAGS as TAGS
+from vcs.gitwords import clean, is_in_the_way, kind, moved, one_line, short, stamp
 from vcs.locks import flocked
 from vcs.model import DIGEST_SIZE, CommitId, RootId
+from vcs.reflogs import seal, without_seal
 from vcs.snapshot import CommitInfo
 
-BRANCHES = "refs/heads/"
-TAGS = "refs/tags/"
 _ROOT_FILE = "root"
 _CONFIG_FILE = "config.json"
 _ZERO = "0" * 40
@@ -127,22 +120,22 @@ class History:
         Conflict if it does not. With `force`, wherever it points. `reason` goes into the reflog.
         """
         if not pygit2.reference_is_valid_name(ref):
-            raise InvalidName(f"{_short(ref)!r} cannot be a name: see git-check-ref-format(1)", name=_short(ref))
+            raise InvalidName(f"{short(ref)!r} cannot be a name: see git-check-ref-format(1)", name=short(ref))
         with translated(), self.locked():
             current = self.target(ref)
             if current != expected and not force:
-                raise Conflict(_moved(ref, current, expected), ref=ref, expected=expected, found=current)
+                raise Conflict(moved(ref, current, expected), ref=ref, expected=expected, found=current)
             if new not in self._repo:
                 raise NotFound(f"commit {new[:12]} is not there any more", revision=new)
-            self._repo.set_ident(_clean(author.name), _clean(author.email))
-            self._set(ref, current, new, reason)
+            if current != new:
+                self._set(ref, current, new, reason, author)
 
     def delete(self, ref: str) -> CommitId:
         """Remove a ref; returns the commit it named. NotFound if there is none."""
         with translated(), self.locked():
             current = self.target(ref)
             if current is None:
-                raise NotFound(f"no {_kind(ref)} {_short(ref)!r}", name=_short(ref))
+                raise NotFound(f"no {kind(ref)} {short(ref)!r}", name=short(ref))
             self._retry(lambda: self._repo.references.delete(ref))
             for top in (Path(self._repo.path), Path(self._repo.path, "logs")):
                 _prune(top / ref, top / "refs")
@@ -159,18 +152,9 @@ class History:
             return
         with translated(), self.locked():
             tagger = _signature(author)
-            lines = f"object {commit}\ntype commit\ntag {name}\n".encode()
-            stamp = (
-                f"tagger {tagger.name} <{tagger.email}> {author.time} {_zone(author.offset)}\n\n{message.rstrip()}\n"
-            )
-            oid = str(self._repo.write(ObjectType.TAG, lines + stamp.encode()))
+            lines = f"object {commit}\ntype commit\ntag {name}\ntagger ".encode()
+            oid = str(self._repo.write(ObjectType.TAG, lines + _stamp(tagger) + f"\n\n{message.rstrip()}\n".encode()))
             self.move(ref, CommitId(oid), None, f"tag {name}", author, force=force)
-
-    def write_raw(self, data: bytes) -> CommitId:
-        """Write the bytes of a commit or a tag object, durably; nothing refers to it yet."""
-        kind = ObjectType.TAG if data.startswith(b"object ") else ObjectType.COMMIT
-        with translated(), self.locked():
-            return CommitId(str(self._repo.write(kind, data)))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -285,12 +269,12 @@ class History:
     def reflog(self, ref: str) -> list[RefChange]:
         """Where a ref (full name) pointed, newest first. NotFound if there is no such ref."""
         if self.target(ref) is None:
-            raise NotFound(f"no {_kind(ref)} {_short(ref)!r}", name=_short(ref))
+            raise NotFound(f"no {kind(ref)} {short(ref)!r}", name=short(ref))
         with translated():
             return [
                 RefChange(
                     index, _id(entry.oid_old), cast(CommitId, _id(entry.oid_new)), entry.committer.name,
-                    entry.committer.time, entry.message,
+                    entry.committer.time, os.fsdecode(without_seal(os.fsencode(entry.message or ""))),
                 )
                 for index, entry in enumerate(self._repo.references[ref].log())
             ]  # fmt: skip
@@ -332,25 +316,49 @@ class History:
         except KeyError:
             raise Missing(f"commit {commit.id} has no {name}", commit=str(commit.id)) from None
 
-    def _set(self, ref: str, current: str | None, new: str, reason: str) -> None:
-        if current == new:
+    def _set(self, ref: str, current: CommitId | None, new: CommitId, reason: str, author: Author) -> None:
+        def change() -> None:
+            with self._repo.transaction() as transaction:
+                transaction.lock_ref(ref)
+                if (now := self.target(ref)) != current:  # another program's doing: it does not know our lock
+                    raise Conflict(moved(ref, now, current), ref=ref, expected=current, found=now)
+                self._set_sealed(transaction, ref, current, new, one_line(reason), author)
+
+        if current is not None:
+            self._retry(change)
             return
-        if current is None:
-            try:
-                self._retry(lambda: self._repo.create_reference_direct(ref, new, False, reason))
-            except (pygit2.GitError, OSError):
-                self._check_room(ref)
-                raise
-            self._sync_refs(ref)
-        else:
-            self._retry(lambda: self._repo.references[ref].set_target(new, reason))
+        if any(is_in_the_way(other, ref) for other in packed_refs(Path(self._repo.path))):
+            self._check_room(ref)  # a transaction does not look there
+        try:
+            self._retry(change)
+        except (pygit2.GitError, OSError):
+            self._check_room(ref)
+            raise
+        self._sync_refs(ref)
+
+    def _set_sealed(
+        self, transaction: ReferenceTransaction, ref: str, current: str | None, new: str, message: str, author: Author
+    ) -> None:
+        """Have a ref moved, with a line in its reflog that carries its seal.
+
+        libgit2 notes the time when it is told of the move, and writes the line later. So a seal is made for the present
+        second, and made again if that has passed meanwhile.
+        """
+        name, email = clean(author.name), clean(author.email)
+        self._repo.set_ident(name, email)
+        while True:
+            now = _stamp(pygit2.Signature(name, email))
+            line = f"{current or _ZERO} {new} ".encode() + now + b"\t" + message.encode()
+            transaction.set_target(ref, new, message=message + seal(line).decode())
+            if _stamp(pygit2.Signature(name, email)) == now:
+                return
 
     def _check_room(self, ref: str) -> None:
         """A ref is a file or a directory: with `main` there can be no `main/sub`, and the other way round."""
         for other in self._repo.references:
-            if other.startswith(f"{ref}/") or ref.startswith(f"{other}/"):
+            if is_in_the_way(other, ref):
                 raise AlreadyExists(
-                    f"{_kind(other)} {_short(other)!r} exists, so {_short(ref)!r} cannot", name=_short(other)
+                    f"{kind(other)} {short(other)!r} exists, so {short(ref)!r} cannot", name=short(other)
                 )
 
     def _retry(self, change: Any) -> None:
@@ -374,22 +382,6 @@ class History:
             path = path.parent
 
 
-@contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Turn libgit2's refusals into ours: full disks, missing permissions, a damaged repository."""
-    try:
-        yield
-    except TreeringError:
-        raise
-    except (pygit2.GitError, OSError, ValueError) as error:  # the last, for some kinds of damage
-        text = str(error)
-        if "No space left" in text or "quota exceeded" in text:
-            raise NoSpace(f"the history cannot be written: {text}") from error
-        if "Permission denied" in text or "Read-only file system" in text:  # libgit2 gives no errno
-            raise Denied(f"the history cannot be used: {text}") from error
-        raise Corrupt(f"the history cannot be used: {text}") from error
-
-
 def _prune(path: Path, top: Path) -> None:
     """Remove the directories that held a file and are empty now; those directly in `top` (heads, tags) stay."""
     for directory in path.parents:
@@ -410,33 +402,12 @@ def _text(data: bytes, encoding: str | None) -> str:
 
 
 def _signature(author: Author) -> pygit2.Signature:
-    return pygit2.Signature(_clean(author.name), _clean(author.email), author.time, author.offset)
+    return pygit2.Signature(clean(author.name), clean(author.email), author.time, author.offset)
 
 
-def _clean(text: str) -> str:
-    """Git's header lines cannot hold these; an empty name is not allowed either."""
-    return text.translate(dict.fromkeys(map(ord, "<>\n\0"))).strip() or "unknown"
-
-
-def _zone(minutes: int) -> str:
-    return f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}{abs(minutes) % 60:02}"
+def _stamp(signature: pygit2.Signature) -> bytes:
+    return stamp(signature.raw_name, signature.raw_email, signature.time, signature.offset)
 
 
 def _id(oid: pygit2.Oid) -> CommitId | None:
     return None if str(oid) == _ZERO else CommitId(str(oid))
-
-
-def _short(ref: str) -> str:
-    return ref.removeprefix(BRANCHES).removeprefix(TAGS)
-
-
-def _kind(ref: str) -> str:
-    return "branch" if ref.startswith(BRANCHES) else "tag" if ref.startswith(TAGS) else "ref"
-
-
-def _moved(ref: str, current: CommitId | None, expected: CommitId | None) -> str:
-    name = f"{_kind(ref)} {_short(ref)!r}"
-    if expected is None:
-        return f"{name} exists already"
-    now = f"is at {current[:12]} now" if current else "is gone"
-    return f"{name} has moved: expected {expected[:12]}, it {now}"

@@ -25,6 +25,7 @@ one is ever in memory as a whole.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import mmap
 import os
 import struct
@@ -238,6 +239,7 @@ class Recorder:
         if self.position == _ROWS:
             with contextlib.suppress(OSError):
                 self._file = self._aside.open("w+b", buffering=1 << 16)
+                fcntl.flock(self._file, fcntl.LOCK_EX)  # until it is closed: see is_abandoned
                 self._file.write(_NO_ROOT + bytes(_ROWS - _LINE))
         self.position += len(data)
         if self._file is not None:
@@ -306,6 +308,19 @@ def _reliable(store: Store, lease: Lease, path: Path) -> Previous | None:
             return None  # an empty file cannot be mapped
         finally:
             os.close(fd)
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether a cache is one that was being written by a process that has died.
+
+    One that was opened just now and is not locked yet may be taken for that: whoever writes it does without.
+    """
+    if not path.suffix:
+        return False
+    with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return True
+    return False
 
 
 def _root_of(data: mmap.mmap) -> RootId | None:

@@ -24,8 +24,8 @@ import) and the bytewise smallest path among its members: the same input gives t
 depends on the ids in it, a group made later never has the id of one that is already there. A group that takes the place
 of one of the base, of which no name is left, has that one's id (LinkGroups.reuse).
 
-When names are taken out of a base root's tree, the groups they were in have fewer members: `Recount` (and `relink`, its
-short form) counts and rewrites them, opening only subtrees whose `Tree.linked` says that there is something.
+When names are taken out of a base root's tree, the groups they were in have fewer members: `Recount` counts and
+rewrites them, opening only subtrees whose `Tree.linked` says that there is something.
 """
 
 from __future__ import annotations
@@ -283,16 +283,6 @@ class Recount:
         if self._changed is None:
             self._changed = self.changed()
         return rewrite_links(self._objects, sink, entry, self._changed)
-
-
-def relink(objects: Objects, sink: Sink, root: Entry, touched: Collection[bytes]) -> Entry:
-    """The root with the counts of the `touched` groups made to agree with the names it has; one name is no group.
-
-    `objects` must be able to read every tree of the root; directories without hard links are not opened.
-    """
-    recount = Recount(objects, touched)
-    recount.count(root)
-    return recount.apply(sink, root)
 
 
 def rewrite_links(objects: Objects, sink: Sink, top: Entry, changed: dict[bytes, Link | None]) -> Entry:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pygit2
 
 from vcs.errors import Corrupt, Missing
-from vcs.history import translated
+from vcs.gitobjects import translated
 from vcs.model import CommitId
 
 _LOOSE_KEPT = 256

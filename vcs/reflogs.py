@@ -2,6 +2,11 @@
 
 A line is `OLD NEW NAME <EMAIL> SECONDS ZONE<TAB>MESSAGE` (gitrepository-layout(5)). libgit2 can append to a reflog and
 read it, but not shorten it. Whoever shortens holds the lock on refs.
+
+A line of ours ends with a seal, by which a check can tell of any byte of it that has changed: a blank, `#`, and the
+first eight hexadecimal digits of the BLAKE3 of all that is before. To git it is the end of the message. Lines of other
+programs have none, and nobody can tell whether their words are as they were. A flip in a seal does not make a line one
+of those: it is one byte away from the seal that the line should have.
 """
 
 from __future__ import annotations
@@ -9,12 +14,55 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Container, Iterator, Mapping
+from operator import ne
 from pathlib import Path
+
+from blake3 import blake3
 
 from vcs.durable import replace_file
 
 _LINE = re.compile(rb"([0-9a-f]{40}) ([0-9a-f]{40}) .*> (\d+) [-+]\d{4}(?:\t|$)")
 _ZERO = b"0" * 40
+_SEAL = re.compile(rb" #[0-9a-f]{8}")
+_SEAL_SIZE = 10
+
+
+def seal(line: bytes) -> bytes:
+    """What a line, which has no seal yet and no newline, is to end with."""
+    return b" #" + blake3(line).hexdigest()[: _SEAL_SIZE - 2].encode()
+
+
+def is_damaged(line: bytes) -> bool:
+    """Whether a line (without its newline) was sealed, and is not as it was then."""
+    rest, found = line[:-_SEAL_SIZE], line[-_SEAL_SIZE:]
+    right = seal(rest)
+    if found == right:
+        return False
+    return bool(_SEAL.fullmatch(found)) or sum(map(ne, found, right)) == 1
+
+
+def restored(line: bytes) -> bytes | None:
+    """A damaged line as it was, if one byte of it has changed; None if more has."""
+    for position in range(len(line)):
+        for value in range(256):
+            tried = line[:position] + bytes([value]) + line[position + 1 :]
+            if tried.endswith(seal(tried[:-_SEAL_SIZE])):
+                return tried
+    return None
+
+
+def without_seal(text: bytes) -> bytes:
+    """A line, or the message that ends it, less the seal if there is one, right or not."""
+    return text[:-_SEAL_SIZE] if _SEAL.fullmatch(text[-_SEAL_SIZE:]) else text
+
+
+def with_old(line: bytes, old: bytes) -> bytes:
+    """A line that comes from another id. Sealed again, if it was and is as it was then."""
+    rest, found = line[:-_SEAL_SIZE], line[-_SEAL_SIZE:]
+    if found != seal(rest):
+        return old + line[len(old) :]
+    rest = old + rest[len(old) :]
+    return rest + seal(rest)
 
 
 def young_ids(repository: Path, since: float, refs: Container[str]) -> set[str]:
@@ -96,7 +144,7 @@ def _without(lines: list[bytes], gone: Container[str]) -> list[bytes]:
         if match is None:
             kept.append(line)
         elif match[2].decode() not in gone:
-            kept.append(last + line[len(last) :] if match[1].decode() in gone else line)
+            kept.append(with_old(line, last) if match[1].decode() in gone else line)
             last = match[2]
     return kept
 
@@ -121,7 +169,7 @@ def _kept(lines: list[bytes], since: float, target: str) -> list[bytes]:
         if match is None or int(match[3]) >= since:
             kept.append(line)  # who knows what a line says that is none of git's
         elif number == newest:
-            kept.append(_ZERO + line[len(_ZERO) :])
+            kept.append(with_old(line, _ZERO))
     return kept
 
 

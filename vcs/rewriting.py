@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence, Set
 
+from vcs.gitobjects import GitObjects
 from vcs.history import History
 from vcs.model import CommitId
 
@@ -26,14 +27,19 @@ def first_parents(history: History, tip: CommitId) -> list[CommitId]:
 
 
 def rewrite(
-    history: History, tips: Sequence[CommitId], kept: Set[CommitId], forgotten: Set[CommitId], more: Sequence[CommitId]
+    history: History,
+    objects: GitObjects,
+    tips: Sequence[CommitId],
+    kept: Set[CommitId],
+    forgotten: Set[CommitId],
+    more: Sequence[CommitId],
 ) -> dict[CommitId, CommitId | None]:
     """Write what stays of the commits that `tips` and `more` reach; returns what stands for each of them.
 
     `forgotten` commits, which are on the first-parent lines of `tips`, are not written: for one stands the nearest
     below it that is, None if there is none. Where nothing below is forgotten, a commit stands for itself. A merge keeps
     its other parents, unless they are forgotten, or lead to what is and are not in `kept`. What only `more` reaches
-    stays.
+    stays. They are written to `objects`, the same history's, whose lock on refs the caller holds.
     """
     on_branches = {info.id for info in history.log(list(tips))}
     stands: dict[CommitId, CommitId | None] = {}
@@ -49,7 +55,8 @@ def rewrite(
         elif info.id in on_branches and info.id not in kept:
             stands[info.id] = None  # it came in by a merge, and leads to what is forgotten
         else:
-            stands[info.id] = history.write_raw(with_parents(history.raw(info.id), parents))
+            kind, commit = objects.read(info.id)
+            stands[info.id] = CommitId(objects.write(kind, with_parents(commit, parents)))
     return stands
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
@@ -57,9 +57,16 @@ class Bytes:
 class Sharing:
     """Which owners need how much."""
 
-    def __init__(self, store: Store, owners: Sequence[Iterable[Start]]) -> None:
-        """Measure. `owners` are numbered from 0 as they come. Missing or Corrupt if an object cannot be had."""
+    def __init__(
+        self, store: Store, owners: Sequence[Iterable[Start]], progress: Callable[[int], None] = lambda _: None
+    ) -> None:
+        """Measure. `owners` are numbered from 0 as they come. Missing or Corrupt if an object cannot be had.
+
+        `progress` is told how many bytes of directories and chunk lists have been read.
+        """
         self._store = store
+        self._progress = progress
+        self._read = 0
         self._table = _Table(store)
         self._sets: list[int] = [0]
         """Each different set of owners, as an integer that has a bit for each."""
@@ -133,6 +140,8 @@ class Sharing:
 
     def _children(self, kind: Kind, digest: ObjectId) -> Iterator[Start]:
         data = self._store.get(digest)
+        self._read += len(data)
+        self._progress(self._read)
         if kind is Kind.LIST:
             items, leaf = decode_list(data)
             below = Kind.CHUNK if leaf else Kind.LIST

@@ -88,13 +88,15 @@ class Usage:
         self._owners += [{own} if own else set(), others]
         return Claim(len(self._owners) - 2, (len(self._owners) - 1,))
 
-    def measure(self, claims: Sequence[Claim]) -> tuple[list[Sizes], Sizes]:
+    def measure(
+        self, claims: Sequence[Claim], progress: Callable[[int], None] = lambda _: None
+    ) -> tuple[list[Sizes], Sizes]:
         """Each claim's sizes, and all together, where what several claims hold counts once: `stored` is what at least
-        one of them needs, `unique` what is unique to one of them."""
+        one of them needs, `unique` what is unique to one of them. `progress` is what Sharing says."""
         bits = [(1 << claim.own, _bits(claim.others)) for claim in claims]
         stored, unique = [0] * len(claims), [0] * len(claims)
         all_stored = all_unique = 0
-        for owners, size in self.sharing().needed.items():
+        for owners, size in self.sharing(progress).needed.items():
             holders = [number for number, (own, _) in enumerate(bits) if owners & own]
             sole = [number for number in holders if not owners & bits[number][1]]
             for number in holders:
@@ -105,9 +107,9 @@ class Usage:
             all_unique += size.stored if sole else 0
         return [Sizes(*sizes) for sizes in zip(stored, unique, strict=True)], Sizes(all_stored, all_unique)
 
-    def sharing(self) -> Sharing:
+    def sharing(self, progress: Callable[[int], None] = lambda _: None) -> Sharing:
         """Everything that is kept, as objects."""
-        return Sharing(self._store, self._owners)
+        return Sharing(self._store, self._owners, progress)
 
     def _own(self, roots: Iterable[RootId]) -> int:
         self._owners.append({Start(Kind.ROOT, root) for root in roots})
@@ -172,10 +174,10 @@ class Statistics:
         return self.logical / chunks if chunks else 1.0
 
 
-def statistics(store: Store, since: float = 0) -> Statistics:
-    """Measure a store. Reflog entries count that are not older than `since`."""
+def statistics(store: Store, since: float = 0, progress: Callable[[int], None] = lambda _: None) -> Statistics:
+    """Measure a store. Reflog entries count that are not older than `since`. `progress` is what Sharing says."""
     usage = Usage(store, since)
-    sharing = usage.sharing()
+    sharing = usage.sharing(progress)
     layers = store.index.layers()
     commits = len(store.commit_ids())
     return Statistics(

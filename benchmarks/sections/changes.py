@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.corpora.big import NAME, PAGE, Pages
 from benchmarks.corpora.history import copy
-from benchmarks.measure import Run, median, settle, warm
+from benchmarks.measure import Run, median, settle
 from benchmarks.peers.peer import Peer
 from benchmarks.report import Section, least
 from benchmarks.setting import BIG, DEBIAN, OURS, SMALL, Setting, with_containers
@@ -83,7 +83,6 @@ class _Scene:
         self._places: dict[str, Path] = {}
         self.live = setting.place(f"live-{name}")
         copy(source, self.live)
-        warm(self.live)
         self._peers = setting.there(section, with_containers())
         self._label = "base"
         setting.trials(section, self._peers, 1, self._first)
@@ -91,6 +90,7 @@ class _Scene:
     def _first(self, peer: Peer, _: int) -> Run:
         place = self._setting.repository(peer, self._name)
         self._places[peer.name] = place
+        settle(self.live)
         return peer.save(place, self.live, "base")
 
     def change(self, title: str, label: str, edit: Edit) -> tuple[dict[str, float], dict[str, float]]:
@@ -105,7 +105,6 @@ class _Scene:
                 if peer.in_a_container:
                     with peer.opened(self._places[peer.name], self.live, self._label) as top:
                         edit(top, number)
-            settle()
             first = number % max(1, len(self._peers))  # the order turns from round to round
             self._peers = self._peers[first:] + self._peers[:first]
             for name, done in self._saved(new).items():
@@ -123,6 +122,7 @@ class _Scene:
 
     def _saved(self, label: str) -> dict[str, Run]:
         def save(peer: Peer, _: int) -> Run:
+            settle(self.live)
             return peer.save(self._places[peer.name], self.live, label)
 
         return {name: runs[0] for name, runs in self._setting.trials(self._section, self._peers, 1, save).items()}

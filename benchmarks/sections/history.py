@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from benchmarks.corpora.history import copy, play
-from benchmarks.measure import Run, Size, count, median, settle, warm
+from benchmarks.measure import Run, Size, count, median, settle
 from benchmarks.peers.backup import Borg, Restic
 from benchmarks.peers.peer import Peer
 from benchmarks.peers.treering import Treering
@@ -34,16 +34,14 @@ def history(setting: Setting) -> list[Section]:
         return keep(peer, "step-0")
 
     def keep(peer: Peer, label: str) -> Run:
+        settle(live)
         done = peer.save(places[peer.name], live, label)
         sizes.setdefault(peer.name, []).append(peer.size(places[peer.name]))
         return done
 
-    warm(live)
     setting.trials(section, peers, 1, first)
     shutil.rmtree(live)
     for number, _ in enumerate(play(source, live, steps), 1):
-        settle()
-        warm(live)
         turned = peers[number % len(peers) :] + peers[: number % len(peers)]
         found = setting.trials(section, turned, 1, lambda peer, _, n=number: keep(peer, f"step-{n}"))  # type: ignore[misc]
         peers = [peer for peer in peers if peer in turned]

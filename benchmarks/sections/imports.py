@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.measure import Run, count, median, settle, warm
+from benchmarks.measure import Run, count, median, settle
 from benchmarks.peers.peer import Peer
 from benchmarks.report import Section, least
 from benchmarks.setting import BIG, DEBIAN, OURS, RIVALS, SMALL, Setting, everybody
@@ -39,14 +39,13 @@ def _on(setting: Setting, corpus: str, source: Path) -> Section:
         "all on the disk when the clock stops. *Again* is the same tree once more; memory is the larger of both runs'."
     )
     peers = setting.there(section, everybody())
-    warm(source)
 
     def take(peer: Peer, number: int) -> _Taken:
         place = setting.repository(peer, f"{corpus}-{number}".replace(" ", "-"))
-        settle()
+        settle(source)
         first = peer.save(place, source, "first")
         before = peer.size(place).apparent
-        settle()
+        settle(source)
         again = peer.save(place, source, "again")
         return _Taken(first, again, peer.size(place).apparent - before)
 

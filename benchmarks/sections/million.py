@@ -6,7 +6,7 @@ import os
 import time
 
 from benchmarks.corpora.million import LONG
-from benchmarks.measure import drop_caches, median, settle, warm
+from benchmarks.measure import drop_caches, median, settle
 from benchmarks.peers.backup import Borg, Restic
 from benchmarks.peers.peer import Peer
 from benchmarks.peers.treering import Treering
@@ -26,12 +26,11 @@ def million(setting: Setting) -> list[Section]:
     imports = Section(f"Import: {entries:,} entries")
     imports.note("Files are empty or tiny, and a tenth of them is in one directory. One round.")
     peers = setting.there(imports, [Treering(), Restic(), Borg()])
-    warm(source)
 
     def keep(peer: Peer, _: int) -> bool:
         place = setting.repository(peer, "million")
         for label in ("first", "again"):
-            settle()
+            settle(source)
             done = peer.save(place, source, label)
             imports.put(peer.name, "seconds" if label == "first" else label, done.seconds, "s")
             imports.put(peer.name, "CPU" if label == "first" else "again, CPU", done.cpu_seconds, "s")

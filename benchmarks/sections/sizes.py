@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.measure import Run, Size, count
+from benchmarks.measure import Run, Size, count, settle
 from benchmarks.peers.peer import Peer
 from benchmarks.report import Section, least
 from benchmarks.setting import BEST, OURS, RIVALS, Setting, best, everybody
@@ -35,6 +35,7 @@ def _of(setting: Setting, corpus: str, source: Path) -> Section:
 
     def keep(peer: Peer, _: int) -> _Stored:
         place = setting.repository(peer, f"size-{corpus}".replace(" ", "-"))
+        settle(source)
         saved = peer.save(place, source, "first")
         before = peer.size(place)
         packing = peer.repack(place)

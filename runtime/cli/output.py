@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, BinaryIO, Literal, TypeVar
 
 Format = Literal["table", "json", "jsonl"]
@@ -59,12 +59,13 @@ class Output:
         else:
             self.raw(_json([fields(row) for row in rows], indent=2))
 
-    def columns(self, titles: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
-        """A table with a line of titles; the last column is not padded."""
+    def columns(self, titles: Sequence[str], lines: Iterable[Sequence[str]], numbers: Collection[str] = ()) -> None:
+        """A table with a line of titles; `numbers` are those of columns that end flush. The last one is not padded."""
         every = [titles, *lines]
         widths = [max(len(line[column]) for line in every) for column in range(len(titles) - 1)]
+        pads = [str.rjust if title in numbers else str.ljust for title in titles]
         for line in every:
-            cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
+            cells = [pad(cell, width) for cell, width, pad in zip(line, widths, pads, strict=False)]
             self.line("   ".join([*cells, line[-1]]).rstrip())
 
     def flush(self) -> None:

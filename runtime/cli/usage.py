@@ -69,11 +69,13 @@ def du(invocation: Invocation, names: tuple[str, ...], sort: str | None) -> None
       treering du main web main~3 main:/usr
     """
     from runtime.cli.collect import default_expiry
+    from runtime.cli.progress import Progress
     from vcs.usage import Usage
 
     usage = Usage(invocation.store, default_expiry(), _group)
     rows = [_named(invocation, usage, name) for name in names] if names else _all(invocation, usage)
-    measured, total = usage.measure([row.claim for row in rows])
+    with Progress("Measuring") as progress:
+        measured, total = usage.measure([row.claim for row in rows], progress.update)
     lines = list(zip(rows, measured, strict=True))
     if sort:
         lines.sort(key=lambda line: _fields(*line)[sort], reverse=sort != "name")
@@ -197,7 +199,8 @@ def _write(invocation: Invocation, lines: Sequence[tuple[Row, Sizes]], total: Si
     def table(lines: Iterable[tuple[Row, Sizes]]) -> None:
         titles = ["KIND", "LOGICAL", "ENTRIES", "STORED", "UNIQUE", "SHARED", *(["UPPER"] if uppers else []), "NAME"]
         found = [_cells(_fields(*line), bool(uppers)) for line in lines]
-        output.columns(titles, [*found, _cells({"kind": "total", "name": "", **summary}, bool(uppers))])
+        total = _cells({"kind": "total", "name": "", **summary}, bool(uppers))
+        output.columns(titles, [*found, total], numbers=titles[1:-1])
 
     output.rows(lines, lambda line: _fields(*line), table)
 
@@ -231,13 +234,15 @@ def stats(invocation: Invocation, place: str | None) -> None:
       treering stats --store /srv/roots --format json
     """
     from runtime.cli.collect import default_expiry
+    from runtime.cli.progress import Progress
     from vcs.usage import statistics
 
     if place is None:
         raise click.UsageError("say --store to measure the store; containers cannot be measured yet")
     if place:
         invocation.store_option = Path(place)
-    found = statistics(invocation.store, default_expiry())
+    with Progress("Measuring") as progress:
+        found = statistics(invocation.store, default_expiry(), progress.update)
     containers = len(invocation.containers.all())
     if not invocation.output.is_table:
         invocation.output.value(_statistics_fields(found, containers))

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.support.collecting import NOW, git_fsck, noise, write
 from vcs.check import check
 from vcs.collect import collect
 from vcs.errors import BadInput, Conflict, Corrupt, NotFound, UnknownFormat
+from vcs.gitobjects import GitObjects
 from vcs.history import BRANCHES, Author
 from vcs.model import CommitId
 from vcs.retention import Rules
@@ -215,7 +217,9 @@ def test_tags_follow_with_their_messages(store: Store) -> None:
     assert store.tags() == {"plain": tip, "annotated": below}
     new = store.history.target("refs/tags/annotated")
     assert new is not None
-    assert store.history.raw(new) == store.history.raw(old).replace(commits[1].encode(), below.encode())
+    with closing(GitObjects(store.path / "history.git")) as objects:
+        kind, data = objects.read(old)
+        assert objects.read(new) == (kind, data.replace(commits[1].encode(), below.encode()))
 
 
 def test_a_container_follows_and_can_be_committed_to_the_branch(store: Store) -> None:
@@ -356,7 +360,7 @@ def _die_before(at: int) -> None:
         return call
 
     for owner, name in (
-        (History, "write_raw"), (History, "move"), (runtime.forgetting, "replace_file"),
+        (GitObjects, "write"), (History, "move"), (runtime.forgetting, "replace_file"),
         (runtime.containers, "save"), (pathlib.Path, "unlink"),
     ):  # fmt: skip
         setattr(owner, name, dying(getattr(owner, name)))

@@ -242,14 +242,6 @@ def _write(path: Path, data: bytes) -> None:
 def is_silent(flipper: Flipper, flip: Flip) -> bool:
     """Whether nobody can notice a flip: docs/durability.md lists what there is of this kind."""
     name = flip.file.relative_to(flipper.store).as_posix()
-    if name.startswith(f"{_GIT}logs/"):  # who, when and why, after two ids
-        data = flipper.content(flip.file)
-        return flip.position - (data.rfind(b"\n", 0, flip.position) + 1) > 81
-    if name == f"{_GIT}packed-refs":  # the id in a line that a newer file overrides
-        line = flipper.content(flip.file)[: flip.position].count(b"\n")
-        id_, _, ref = flipper.content(flip.file).decode().split("\n")[line].partition(" ")
-        start = flipper.content(flip.file).decode().index(f"{id_} {ref}") if ref else 0
-        return (flipper.store / _GIT / ref).is_file() and flip.position - start < 40
     return name in (f"{_GIT}description", f"{_GIT}info/exclude") or name.startswith("leases/")
 
 

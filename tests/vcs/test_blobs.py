@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from vcs.blobs import (
     CHUNK_MAX,
     CHUNK_MIN,
+    LARGE,
     BlobReader,
     BlobWriter,
     cuts_of,
@@ -278,3 +279,33 @@ def test_what_a_file_was_before_does_not_matter_to_the_result(data: st.DataObjec
     before = cuts_of(store, written(old, store, None, holes))
     hole = data.draw(st.booleans())
     assert written(bytes(new), store, before, hole) == written(bytes(new), MemoryStore(), None, hole)
+
+
+@pytest.mark.parametrize("change", ["nothing", "overwrite", "insert", "delete", "cut", "append"])
+def test_a_large_file_read_by_its_earlier_cuts_is_cut_as_without_them(tmp_path: Path, change: str) -> None:
+    seeded = random.Random(change)
+    old = seeded.randbytes(LARGE + 3_000_000)
+    new, at = bytearray(old), 5_000_000
+    match change:
+        case "overwrite":
+            new[at : at + 8192] = seeded.randbytes(8192)
+        case "insert":
+            new[at:at] = seeded.randbytes(777)
+        case "delete":
+            del new[at : at + 777]
+        case "cut":
+            del new[LARGE + 100_000 :]
+        case "append":
+            new += seeded.randbytes(100_000)
+    file = tmp_path / "file"
+
+    def written(content: bytes, before: dict[int, ListItem] | None) -> tuple[MemoryStore, Data | Chunked]:
+        file.write_bytes(content)
+        store = MemoryStore()
+        with file.open("rb") as opened:
+            return store, write_file(store, opened.fileno(), os.fstat(opened.fileno()), before)
+
+    store, content = written(old, None)
+    before = cuts_of(store, content)
+    assert before
+    assert written(bytes(new), before)[1] == written(bytes(new), None)[1]

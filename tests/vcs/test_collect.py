@@ -17,6 +17,8 @@ from vcs.collect import Collected, Collection, collect
 from vcs.collect.collection import TRASH
 from vcs.collect.plan import MERGED_AT_ONCE, SMALL, LayerUse, plan
 from vcs.errors import Conflict, Corrupt, NotFound
+from vcs.importcache import import_cache
+from vcs.importer import import_directory
 from vcs.layers.reader import LayerReader
 from vcs.leases import Lease
 from vcs.model import Entry, LayerId, RootId
@@ -232,6 +234,25 @@ def test_the_cache_of_an_import_goes_with_its_root_and_not_before(store: Store) 
     collect(store, since=NOW)
     assert [name for name, path in caches.items() if path.exists()] == ["kept"]
     caches["kept"].unlink()  # it is none but for its first line
+
+
+def test_what_a_killed_import_left_of_its_cache_goes_and_what_a_living_one_writes_stays(
+    store: Store, tmp_path: Path
+) -> None:
+    dead = store.caches / "import-0123.89abcdef"
+    dead.write_bytes(b"0" * 64 + b"\n")
+    source = tmp_path / "source"
+    source.mkdir()
+    with store.writing() as lease, import_cache(store, lease, source) as cache:
+        with store.batch() as batch:
+            root = import_directory(batch, source, cache=cache).root
+        collect(store, since=NOW)
+        (living,) = store.caches.iterdir()
+        assert living.suffix
+        store.history.move("refs/heads/main", store.add_commit(root, {}, "x\n", author()), None, "x", author())
+        cache.save(root)
+    collect(store, since=NOW)
+    assert [path.suffix for path in store.caches.iterdir()] == [""]
 
 
 # -- which layers

@@ -10,6 +10,7 @@ import pytest
 from vcs.errors import AlreadyExists, BadInput, Conflict, Corrupt, InvalidName, NotFound
 from vcs.history import BRANCHES, TAGS, Author, History
 from vcs.model import CommitId, RootId
+from vcs.reflogs import without_seal
 
 MAIN = BRANCHES + "main"
 ANA = Author("Ana", "ana@example.org", 1_700_000_000, -330)
@@ -70,8 +71,8 @@ def test_git_reads_it(history: History, tmp_path: Path) -> None:
     assert "A=ü" in git(tmp_path, "show", "main:config.json")
     assert git(tmp_path, "rev-parse", "v1^{commit}").strip() == made[1]
     assert git(tmp_path, "symbolic-ref", "HEAD").strip() == MAIN
-    assert [line.split(" ", 2)[2] for line in git(tmp_path, "reflog", "main").splitlines()] == [
-        "step 2", "step 1", "step 0"
+    assert [without_seal(line) for line in git(tmp_path, "reflog", "--format=%gs", "main").encode().splitlines()] == [
+        b"step 2", b"step 1", b"step 0"
     ]  # fmt: skip
 
 

@@ -7,12 +7,14 @@ needs and no more, and forgives where this must not. What commits say is for the
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vcs.check.report import Report
+from vcs.reflogs import is_damaged
 
 _LOOSE_MAX = 256 << 20
 _ID = "[0-9a-f]{40}"
@@ -23,7 +25,7 @@ _PEELED = re.compile(rf"\^({_ID})")
 _PACKED_FIRST = [
     f"# pack-refs with: {traits} " for traits in ("peeled", "peeled fully-peeled", "peeled fully-peeled sorted")
 ]
-_LINE = re.compile(rf"({_ID}) ({_ID}) [^<>\n\0]+ <[^<>\n\0]*> \d+ [+-]\d{{4}}\t[^\n\0]*")
+_LINE = re.compile(rf"({_ID}) ({_ID}) [^<>\n\0]+ <[^<>\n\0]*> \d+ [+-]\d{{4}}(\t[^\n\0]*)?")
 _HEAD = re.compile(r"ref: (refs/heads/\S+)\n")
 _ZERO = "0" * 40
 _ZLIB_HEADERS = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
@@ -38,7 +40,7 @@ class Refs:
     targets: dict[str, str] = field(default_factory=dict)
     """Refs by full name, and the ids that they name."""
     others: set[str] = field(default_factory=set)
-    """The ids that reflogs name, and those that packed-refs says tags lead to."""
+    """The ids that reflogs name, and those in packed-refs that newer files override or that tags lead to."""
 
 
 def check_history(path: Path, report: Report) -> Refs:
@@ -138,31 +140,39 @@ def _read_packed_refs(text: str, refs: Refs, report: Report) -> None:
     first, *lines = text.split("\n")
     if first not in _PACKED_FIRST or lines[-1:] != [""]:
         report.add("ref", "packed-refs is damaged: it does not begin or end as it should")
+    names = []
     for line in lines[:-1]:
         if found := _PACKED.fullmatch(line):
             refs.targets[found[2]] = found[1]
+            refs.others.add(found[1])  # whether or not a newer file overrides it: gc removes the line before the commit
+            names.append(found[2])
         elif found := _PEELED.fullmatch(line):
             refs.others.add(found[1])
         else:
             report.add("ref", f"packed-refs is damaged: {line!r} makes no sense")
+    if "sorted" in first and names != sorted(set(names), key=os.fsencode):
+        report.add("ref", "packed-refs is damaged: it is not sorted, and says that it is")
 
 
 def _check_log(file: Path, name: str, refs: Refs, report: Report) -> None:
-    """A reflog: each line whole, and the ref where the last one says. A process that is killed may have written the
-    line and not moved the ref."""
+    """A reflog: each line whole, as it was sealed if it was, and the ref where the last one says. A process that is
+    killed may have written the line and not moved the ref."""
     *lines, end = _text(file).split("\n")
     matches = [_LINE.fullmatch(line) for line in lines]
     if end or not all(matches):
         report.add("ref", f"the reflog of {name} is damaged: a line of it makes no sense")
+    for number, line in enumerate(lines, 1):
+        if is_damaged(os.fsencode(line)):
+            report.add("ref", f"the reflog of {name} is damaged: line {number} is not as it was written")
     found = [match for match in matches if match]
-    refs.others.update(oid for match in found for oid in match.groups() if oid != _ZERO)
+    refs.others.update(oid for match in found for oid in match.group(1, 2) if oid != _ZERO)
     if name == "HEAD" or not found:
         return
     target = refs.targets.get(name)
     if target is None and name not in report.refs:
         report.add("ref", f"{name} is gone, but has a reflog", object=found[-1][2])
         report.refs.add(name)
-    elif target not in (None, *found[-1].groups()):
+    elif target not in (None, *found[-1].group(1, 2)):
         report.add("ref", f"{name} is not where its reflog says", object=str(target))
 
 

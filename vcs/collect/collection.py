@@ -19,6 +19,8 @@ from vcs import reflogs
 from vcs.collect.copying import Compaction, Doomed, LayerSink, Strategy
 from vcs.collect.plan import LayerUse, Plan, plan
 from vcs.errors import Conflict, Damaged, NoSpace
+from vcs.gitfiles import drop_overridden
+from vcs.importcache import is_abandoned
 from vcs.layers.reader import LayerReader
 from vcs.layers.writer import remove_abandoned
 from vcs.leases import Leased, read_leases
@@ -258,8 +260,12 @@ class Collection:
             self.reach.add_root(self._store.commit(commit).root)
 
     def _stale_caches(self) -> Iterator[Path]:
-        """The caches of imports whose root may go. Their first line names it."""
+        """The caches of imports whose root may go (their first line names it), and what killed imports left of some."""
         for path in (self._store.path / "caches").glob("import-*"):
+            if path.suffix:
+                if is_abandoned(path):
+                    yield path
+                continue
             with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
                 try:
                     root = bytes.fromhex(file.readline(80).decode("ascii"))
@@ -294,6 +300,7 @@ class Collection:
         """Once is enough. Before the layers: a commit that is there has its root."""
         if self._pruned is None:
             self.done.reflog_entries = reflogs.expire(self._git, self._since, self._packing.refs())
+            drop_overridden(self._git)
             self._pruned = self._packing.prune()
             self._store.history.note_pruning()
             self.done.commits = self._pruned.commits

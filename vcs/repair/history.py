@@ -17,13 +17,14 @@ from pathlib import Path
 from vcs.check.history import SETTINGS, inflated, loose_object
 from vcs.durable import replace_file, sync_directory
 from vcs.errors import TreeringError
-from vcs.gitfiles import is_summed
+from vcs.gitfiles import drop_overridden, is_summed
 from vcs.gitobjects import GitObjects
 from vcs.history import History
 from vcs.locks import flocked
+from vcs.reflogs import is_damaged, restored, without_seal
 from vcs.repair.sources import StoreSource
 
-_LINE = re.compile(rb"([0-9a-f]{40}) ([0-9a-f]{40}) [^<>\n\0]+ <[^<>\n\0]*> \d+ [+-]\d{4}\t[^\n\0]*")
+_LINE = re.compile(rb"([0-9a-f]{40}) ([0-9a-f]{40}) [^<>\n\0]+ <[^<>\n\0]*> \d+ [+-]\d{4}(\t[^\n\0]*)?")
 _ZERO = b"0" * 40
 _KINDS = {b"commit": 1, b"tree": 2, b"blob": 3, b"tag": 4}
 
@@ -99,10 +100,14 @@ class HistoryRepair:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 replace_file(path, f"{target}\n".encode())
                 self.done.append(f"{name} is at {target} again, as its reflog says")
+        with flocked(self._lock, fcntl.LOCK_EX):
+            if dropped := drop_overridden(self._path):
+                self.done.append(f"what was out of date in packed-refs was removed: {dropped} lines")
 
     def reflogs(self) -> None:
-        """Put the ids in reflogs right by the lines beside them and by their refs. Only if nothing is lost: an id that
-        is not there is then one that was damaged. What makes no sense in any other way goes."""
+        """Put reflogs right: one byte of a sealed line by its seal, else ids by the lines beside them and by their
+        refs. Only if nothing is lost: an id that is not there is then one that was damaged. What makes no sense in any
+        other way goes, and a line whose words cannot be had back loses its seal."""
         top = self._path / "logs"
         for path in sorted(top.rglob("*")):
             if path.is_file():
@@ -116,7 +121,8 @@ class HistoryRepair:
     # -- details
 
     def _mended(self, lines: list[bytes], target: bytes | None) -> bytes:
-        found = [match for line in lines if (match := _LINE.fullmatch(line))]
+        whole = (restored(line) or line if is_damaged(line) else line for line in lines)
+        found = [match for line in whole if (match := _LINE.fullmatch(line))]
         kept: list[bytes] = []
         last: bytes = _ZERO
         for number, match in enumerate(found):
@@ -124,7 +130,8 @@ class HistoryRepair:
             old: bytes = match[1] if self._is_good(match[1]) else last
             new: bytes | None = match[2] if self._is_good(match[2]) else following
             if new is not None and self._is_good(old) and self._is_good(new):
-                kept.append(old + b" " + new + match[0][81:])
+                line = old + b" " + new + match[0][81:]
+                kept.append(without_seal(line) if is_damaged(line) else line)
                 last = new
         if target is not None and (not kept or target not in kept[-1][:81].split()):
             kept.append(last + b" " + target + b" fsck <> 0 +0000\tfsck: what was here was damaged")

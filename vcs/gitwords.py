@@ -1,0 +1,50 @@
+"""How git writes names, people and reasons, and how we speak of refs."""
+
+from __future__ import annotations
+
+BRANCHES = "refs/heads/"
+TAGS = "refs/tags/"
+
+
+def clean(text: str) -> str:
+    """A name or an address as a header line can hold it; an empty one is not allowed either."""
+    return text.translate(dict.fromkeys(map(ord, "<>\n\0"))).strip() or "unknown"
+
+
+def one_line(reason: str) -> str:
+    """What a reflog can hold of a reason, so that it is written as it is: one line of UTF-8."""
+    return reason.translate(dict.fromkeys(map(ord, "\n\0"), " ")).encode(errors="backslashreplace").decode()
+
+
+def stamp(name: bytes, email: bytes, time: int, offset: int) -> bytes:
+    """Who and when: seconds since 1970, and minutes east of UTC.
+
+    >>> stamp(b"Ada", b"ada@example.org", 1_700_000_000, -90)
+    b'Ada <ada@example.org> 1700000000 -0130'
+    """
+    zone = f"{'-' if offset < 0 else '+'}{abs(offset) // 60:02}{abs(offset) % 60:02}"
+    return b"%s <%s> %d %s" % (name, email, time, zone.encode())
+
+
+def short(ref: str) -> str:
+    """The name that people know a ref by."""
+    return ref.removeprefix(BRANCHES).removeprefix(TAGS)
+
+
+def kind(ref: str) -> str:
+    """What sort of ref it is, for people."""
+    return "branch" if ref.startswith(BRANCHES) else "tag" if ref.startswith(TAGS) else "ref"
+
+
+def is_in_the_way(other: str, ref: str) -> bool:
+    """Whether two refs cannot both be: a ref is a file or a directory."""
+    return other.startswith(f"{ref}/") or ref.startswith(f"{other}/")
+
+
+def moved(ref: str, current: str | None, expected: str | None) -> str:
+    """That a ref is not where it was expected; None stands for "there is none"."""
+    name = f"{kind(ref)} {short(ref)!r}"
+    if expected is None:
+        return f"{name} exists already"
+    now = f"is at {current[:12]} now" if current else "is gone"
+    return f"{name} has moved: expected {expected[:12]}, it {now}"
