@@ -25,6 +25,7 @@ process too, unless the commit is gone. Names are looked at anew each time.
 from __future__ import annotations
 
 import hashlib
+import math
 import stat
 import time
 from bisect import bisect_right
@@ -78,7 +79,7 @@ class Changing(Node):
         self.parent = parent
         self.place = place
         """What leads to commits from here, if that is what it is for."""
-        self.listed: tuple[float, list[tuple[int, bytes, int]]] = 0.0, []
+        self.listed: tuple[float, list[tuple[int, bytes, int]]] = -math.inf, []
         """When it was last listed, and what was in it: see View.names()."""
 
 

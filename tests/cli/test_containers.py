@@ -212,7 +212,8 @@ def test_mount(box: Cli, tmp_path: Path) -> None:
     where = tmp_path / "all"
     box("mount", str(where))
     try:
-        assert sorted(entry.name for entry in where.iterdir()) == ["branches", "commits", "tags", "trees"]
+        names = [".treering", "at", "branches", "commits", "containers", "tags", "trees"]
+        assert sorted(entry.name for entry in where.iterdir()) == names
         assert (where / "branches/main/etc/motd").read_text() == "one\n2\nthree\nfour\n"
         assert (where / "tags/v1/etc/motd").read_text() == "one\n2\nthree\nfour\n"
         with pytest.raises(OSError, match="Read-only"):
