@@ -85,7 +85,7 @@ def test_the_first_client_starts_it_and_the_others_find_it(store: Path) -> None:
             assert second.pid == first.pid
             status = Service.status(store)
             assert status is not None
-            assert (status["pid"], status["leases"], status["device"]) == (first.pid, 2, first.device)
+            assert (status["holder"], status["leases"], status["device"]) == (first.pid, 2, first.device)
             assert status["messages"] > 3
     assert stat.S_IMODE((store / "run/service.sock").stat().st_mode) == 0o600
     assert stat.S_IMODE((store / "run").stat().st_mode) == 0o700
