@@ -23,7 +23,6 @@ import os
 from bisect import bisect_right
 from collections.abc import Iterator
 from enum import IntEnum
-from hashlib import blake2b
 from struct import Struct
 from typing import NamedTuple
 
@@ -36,7 +35,8 @@ _RECORD = Struct("<Q16s32sQ")
 """Kind and number, a short digest, a digest or bytes, a count."""
 _KIND_SHIFT = 56
 _NUMBER_MASK = (1 << _KIND_SHIFT) - 1
-_PART = 32
+KEY_PART = 32
+"""Bytes of a key in one record."""
 _PIECE = 1 << 20
 
 
@@ -61,23 +61,9 @@ class Record(NamedTuple):
     amount: int
 
 
-def short_digest(data: bytes) -> bytes:
-    """What paths and links are known by: 16 bytes."""
-    return blake2b(data, digest_size=16).digest()
-
-
 def record(kind: Kind, number: int, short: bytes = b"", digest: bytes = b"", count: int = 0) -> bytes:
     """A record's bytes."""
     return _RECORD.pack(kind << _KIND_SHIFT | number, short, digest, count)
-
-
-def key_records(key: bytes) -> bytes:
-    """The parts of a key, as many records."""
-    name = short_digest(key)
-    return b"".join(
-        record(Kind.KEY, place, name, key[start : start + _PART], len(key))
-        for place, start in enumerate(range(0, len(key), _PART))
-    )
 
 
 class Journal:
@@ -169,7 +155,7 @@ class Ranges:
         if parts is _COMPLETE:
             return
         parts[found.number] = found.digest
-        if len(parts) * _PART >= found.amount:
+        if len(parts) * KEY_PART >= found.amount:
             key = b"".join(parts[place] for place in range(len(parts)))[: found.amount]
             self._parts[found.short] = _COMPLETE
             self.keys[key] = self._next

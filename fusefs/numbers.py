@@ -24,11 +24,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Hashable
+from hashlib import blake2b
 from typing import NamedTuple
 
 import msgspec
 
-from fusefs.journal import Journal, Kind, Ranges, Record, key_records, record, short_digest
+from fusefs.journal import KEY_PART, Journal, Kind, Ranges, Record, record
 from fusefs.listing import AnyListing, Listing, Listings, Run, unnamed
 from fusefs.recent import Recent
 from vcs.errors import Damaged
@@ -249,4 +250,18 @@ def _first_equal(listing: AnyListing, entry: Entry) -> int:
         start
         for other, start in zip(run.entries, run.starts, strict=True)
         if other.link == entry.link and unnamed(other) == same
+    )
+
+
+def short_digest(data: bytes) -> bytes:
+    """What paths and links are known by: 16 bytes."""
+    return blake2b(data, digest_size=16).digest()
+
+
+def key_records(key: bytes) -> bytes:
+    """The parts of a key, as many records."""
+    name = short_digest(key)
+    return b"".join(
+        record(Kind.KEY, place, name, key[start : start + KEY_PART], len(key))
+        for place, start in enumerate(range(0, len(key), KEY_PART))
     )

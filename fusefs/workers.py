@@ -315,8 +315,11 @@ class Workers:
     # -- beginnings
 
     def _fill(self) -> None:
-        """Start what is missing, and have spares serve where somebody is missing."""
+        """Start what is missing, and have spares serve where somebody is missing; end them when all is over."""
         if self.is_over:
+            for worker in self._live:
+                if worker.stage is not Stage.SERVING:
+                    worker.process.kill()
             return
         current = [worker for worker in self._live if not worker.is_outdated]
         if self._begun:
