@@ -1,7 +1,7 @@
 """A worker: the process that answers the kernel. The holder (service.py) starts it, and another when it dies.
 
 It inherits the descriptor of /dev/fuse itself, not a clone: the requests of a clone are aborted with its process. It
-opens the store, says so, and waits until it is told to serve; a spare one waits there. From then on nobody talks to it:
+opens the store, says so, and waits until it is told to serve; a spare one waits there, with all libraries loaded. From then on nobody talks to it:
 what it does is seen in the request memory, and SIGTERM makes it leave once it has answered what it has in hand.
 
     holder -> worker   {"slot": 3}        serve, in this slot
@@ -77,12 +77,15 @@ def main(arguments: Sequence[str]) -> int:
         kind, facts = (error.kind, error.facts) if isinstance(error, TreeringError) else ("StoreError", {})
         _say(channel, {"failed": {"kind": kind, "message": str(error), "facts": facts}})
         return FAILED
+    _say(channel, {"opened": True})
+    if given["spare"]:
+        with suppress(TreeringError, OSError):
+            source.branches()  # brings git's library in, which takes longer than all else
     # What is there now stays, and requests make no cycles: the collector would look through all nodes for nothing. It is
     # not turned off, since what a failed request leaves behind may be one.
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 1000)
-    _say(channel, {"opened": True})
     line = channel.makefile("rb").readline()
     if not line:
         return LEFT  # the holder is gone, and nobody needs a spare any more

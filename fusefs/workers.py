@@ -348,6 +348,7 @@ class Workers:
             "gid": launch.gid,
             "time": launch.time,
             "trace": launch.trace,
+            "spare": self._begun,
         }
         package = str(Path(__file__).resolve().parent.parent)
         process = subprocess.Popen(
