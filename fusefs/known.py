@@ -23,7 +23,7 @@ class Known:
 
     def __init__(self, device: int, journal: Journal) -> None:
         self._device = device
-        self._journal = Journal(journal.descriptor)
+        self._journal = journal.reader()
         self._ranges = Ranges()
 
     def roots(self) -> list[bytes]:

@@ -68,7 +68,7 @@ class Numbers:
     """The journal, understood. For the thread of the loop alone."""
 
     def __init__(self, journal: Journal, listings: Listings) -> None:
-        self._journal = journal
+        self._journal = journal.reader()
         self._listings = listings
         self._ranges = Ranges()
         self._directories: dict[bytes, int | list[int]] = {}
@@ -109,7 +109,7 @@ class Numbers:
         if number is None:
             if not self._ranges.fits(names):
                 raise OSError(errno.EOVERFLOW, "more names than there are numbers")
-            self._append(record(Kind.ROOT, 0, digest=root, count=names))
+            self._append(record(Kind.ROOT, 0, digest=root, amount=names))
             number = self._ranges.first[root]
         return number
 
@@ -238,7 +238,7 @@ class Numbers:
         if not low <= number < high:
             pair = low, self._start_of(number)
             if pair not in self._ranges.leans:
-                self._append(record(Kind.LEAN, pair[0], count=pair[1]))
+                self._append(record(Kind.LEAN, pair[0], amount=pair[1]))
 
 
 def _first_equal(listing: AnyListing, entry: Entry) -> int:

@@ -89,9 +89,7 @@ class Holder:
         places.mountpoint.mkdir(mode=0o700, exist_ok=True)
         device = mounting.open_device()
         memory, journal = RequestMemory.create(), Journal.create()
-        launch = Launch(
-            places.store, options.opener, device, os.geteuid(), os.getegid(), time.time_ns(), options.trace
-        )
+        launch = Launch(places.store, options.opener, device, os.geteuid(), os.getegid(), time.time_ns(), options.trace)
         self._workers = workers = Workers(
             launch, memory, journal, options.workers, options.hung_seconds, self._selector, self._failed
         )
@@ -107,9 +105,7 @@ class Holder:
             workers.end()
             raise
         known = Known(device, journal)
-        self._control = Control(
-            places, mounted, lock, options.idle_seconds, workers, known.roots, self._selector
-        )
+        self._control = Control(places, mounted, lock, options.idle_seconds, workers, known.roots, self._selector)
         _tell(options, {"ok": True})
         _log.info("serving %s at %s as process %d", places.store, places.mountpoint, os.getpid())
         self._run_until(lambda: workers.are_gone)
