@@ -154,7 +154,6 @@ class Ranges:
             self.leans.add((found.number, found.amount))
         elif found.kind == Kind.DROP and found.number not in self.dropped:
             self.dropped.add(found.number)
-            self.leans = {pair for pair in self.leans if pair[0] != found.number}
             root = self.roots[bisect_right(self.starts, found.number) - 1]
             if self.first.get(root) == found.number:
                 del self.first[root]

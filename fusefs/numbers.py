@@ -143,6 +143,11 @@ class Numbers:
 
     def numbering(self, number: int, path: bytes, tree: Tree, listing: AnyListing) -> Numbering:
         """How the files of a directory of a root are numbered, which is opened at this moment."""
+        own = self._ranges.range_of(number)
+        assert own is not None  # a directory's number comes from its root's range
+        low, high, _ = own
+        if low in self._ranges.dropped:  # just when it was looked up
+            return Numbering(number, number, low, high, None, self.generation)
         digest = short_digest(path)
         found = self._recorded(digest, tree)
         if found is None:
@@ -150,9 +155,6 @@ class Numbers:
             found = self._recorded(digest, tree)
             assert found is not None  # it was just written
         base, has_earlier = found
-        own = self._ranges.range_of(number)
-        assert own is not None  # a directory's number comes from its root's range
-        low, high, _ = own
         self._lean(low, high, base)
         is_shared = has_earlier and isinstance(listing, Listing)
         return Numbering(number, base, low, high, digest if is_shared else None, self.generation)

@@ -193,9 +193,9 @@ def _remove_stale(places: RunDirectory) -> None:
 
 
 def _come_first() -> None:
-    """When memory runs short, others are to go first: the mount cannot be had back. And when processors are busy, others
-    are to wait: whoever reads waits for us, and on a busy machine a new worker would take seconds to begin. Workers
-    inherit this rank. Where it is not allowed, all goes on without."""
+    """When memory runs short, others are to go first: the mount cannot be had back. And when processors are busy,
+    others are to wait: whoever reads waits for us, and on a busy machine a new worker would take seconds to begin.
+    Workers inherit this rank. Where it is not allowed, all goes on without."""
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, _NICE)
         Path("/proc/self/autogroup").write_text(str(_NICE))

@@ -1,8 +1,9 @@
 """A worker: the process that answers the kernel. The holder (service.py) starts it, and another when it dies.
 
 It inherits the descriptor of /dev/fuse itself, not a clone: the requests of a clone are aborted with its process. It
-opens the store, says so, and waits until it is told to serve; a spare one waits there, with all libraries loaded. From then on nobody talks to it:
-what it does is seen in the request memory, and SIGTERM makes it leave once it has answered what it has in hand.
+opens the store, says so, and waits until it is told to serve; a spare one waits there, with all libraries loaded. From
+then on nobody talks to it: what it does is seen in the request memory, and SIGTERM makes it leave once it has answered
+what it has in hand.
 
     holder -> worker   {"slot": 3}        serve, in this slot
     worker -> holder   {"opened": true}   or {"failed": {"kind", "message", "facts"}}
@@ -81,8 +82,8 @@ def main(arguments: Sequence[str]) -> int:
     if given["spare"]:
         with suppress(TreeringError, OSError):
             source.branches()  # brings git's library in, which takes longer than all else
-    # What is there now stays, and requests make no cycles: the collector would look through all nodes for nothing. It is
-    # not turned off, since what a failed request leaves behind may be one.
+    # What is there now stays, and requests make no cycles: the collector would look through all nodes for nothing. It
+    # is not turned off, since what a failed request leaves behind may be one.
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 1000)

@@ -218,10 +218,13 @@ def test_a_root_that_is_dropped_gives_no_numbers_any_more(journal: Journal) -> N
     before = dict(reader.visit(reader.top(old)))
     shared = dict(reader.visit(reader.top(new)))
     assert shared[b"/d/kept"].number == before[b"/d/kept"].number
-    first = reader.top(old).number
+    before_top = reader.top(old)
+    first = before_top.number
     journal.append(record(Kind.DROP, first))
     for each in (reader, other):
         own = dict(each.visit(each.top(new)))
         assert own[b"/d/kept"].number > max(node.number for node in before.values())
         assert each.top(old).number != first
+    stale = dict(reader.visit(before_top))
+    assert {path: node.number for path, node in stale.items()} == {path: node.number for path, node in before.items()}
     assert reader.fs.node(own[b"/d/kept"].number).entry == own[b"/d/kept"].entry

@@ -54,9 +54,8 @@ REPLIES = {
     "struct {struct fuse_out_header h; struct fuse_notify_inval_inode_out n;} x={{.len=40,.error=2},{.ino=13}}": (
         replies.drop_pages(13)
     ),
-    "struct {struct fuse_out_header h; struct fuse_notify_inval_inode_out n;} x={{.len=40,.error=2},{.ino=13,.off=-1}}": (
-        replies.still_known(13)
-    ),
+    "struct {struct fuse_out_header h; struct fuse_notify_inval_inode_out n;}"
+    " x={{.len=40,.error=2},{.ino=13,.off=-1}}": replies.still_known(13),
     "struct fuse_out_header x={.len=16,.error=7}": replies.resend(),
 }
 """A struct as C writes it, and what we send for it."""
