@@ -5,7 +5,9 @@
         view         what is above the roots, here and only here
         facts        what the files below `.treering` say
         moments      times as names
-        inodes       node numbers: which names are the same file
+        numbers      node numbers: which names are the same file
+        journal      what numbers mean, written down for all workers
+        inodes       the nodes that one worker has in memory
         listing      directories, opened, and their names counted
         references   what names lead to: commits and their roots
         recent       what was used last
@@ -13,13 +15,17 @@
         wire/        the kernel's FUSE protocol: bytes <-> values, without I/O
         negotiation  what is agreed on with the kernel, and why
         session      one FUSE connection, a message at a time
+        memory       the requests in hand, where a worker's death does not reach them
         trace        a line for each message
         readahead    the next small files, given before they are asked for
         wakefulness  processors that stay awake while messages come fast
         mounting     mount(2), umount2(2), mountinfo, readahead
-    the process
-        service      one process and one mount a store, for all commits
+    the processes
+        service      the holder: one mount a store, for all commits
+        workers      the holder's workers: started, watched, replaced
+        worker       the process that answers the kernel
         control      who uses it, and when it leaves
+        known        which roots the kernel may still read from
         rundir       where service and clients meet
         client       finding the service, starting it, holding it
 

@@ -10,20 +10,22 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import TypeAlias
 
-from fusefs.inodes import FIRST_NUMBER, Folder, Node, Table
-from fusefs.listing import AnyListing, Listings, Run, unnamed
+from fusefs.inodes import Folder, Node, Table
+from fusefs.journal import Journal
+from fusefs.listing import AnyListing, Listings, Run
+from fusefs.numbers import Numbers
 from fusefs.recent import Recent
 from fusefs.view import TREES, Changing, Text, View
 from vcs.errors import Missing
-from vcs.model import Chunked, Data, Device, Entry, RootId, Symlink, Tree
-from vcs.snapshot import BlobReader, Snapshot, Source
+from vcs.model import Chunked, Data, Device, RootId, Symlink, Tree
+from vcs.snapshot import BlobReader, Source
 
 NODES_LISTED = 131_072
-"""While the kernel knows so many nodes, listings give names without theirs. It keeps what it knows until memory runs
-short, and each takes 600 bytes here: a listing of a million names would take 600 MB."""
+"""Directories of more names are listed without their nodes: the kernel would have to keep a million files of which
+nobody may want to know more than the name."""
 BLOCK_SIZE = 4096
 NAME_MAX = 255
 
@@ -40,23 +42,31 @@ st_gid, st_rdev, st_blksize. Seconds before 1970 are in 64-bit two's complement.
 
 
 class FileSystem:
-    """One store, as files. Nodes are handed out with a reference that the driver gives back through forget()."""
+    """One store, as files."""
 
-    def __init__(self, source: Source, uid: int = 0, gid: int = 0, time: int = 0) -> None:
-        """`uid` and `gid` own what lies above the roots; `time` is their mtime, in nanoseconds since 1970."""
+    def __init__(
+        self, source: Source, uid: int = 0, gid: int = 0, time: int = 0, journal: Journal | None = None
+    ) -> None:
+        """`uid` and `gid` own what lies above the roots; `time` is their mtime, in nanoseconds since 1970. `journal` is
+        what several of these share that serve one mount; numbers mean the same to all of them."""
         self._source = source
         self._listings = Listings(source)
         self._readers: Recent[bytes, BlobReader] = Recent(_READERS_KEPT)
-        self.table = Table(FIRST_NUMBER)
+        self.numbers = Numbers(journal or Journal.create(), self._listings)
+        self.table = Table(source, self._listings, self.numbers)
         self.view = View(source, self.table, self._root_folder, (uid, gid), time)
 
     # -- names
 
     def node(self, number: int) -> Node:
-        """A node by its number. OSError ESTALE if it was never handed out or has been given back."""
+        """A node by its number. OSError ESTALE if it was never handed out."""
         node = self.table.nodes.get(number)
         if node is None:
-            raise OSError(errno.ESTALE, "no such node")
+            key = self.numbers.key_of(number)
+            node = self.view.again(key) if key is not None else self.table.found_again(number, TREES)
+            if node is None:
+                raise OSError(errno.ESTALE, "no such node")
+            self.table.add(node)
         return node
 
     def lookup(self, parent: Node, name: bytes) -> Node | None:
@@ -72,27 +82,28 @@ class FileSystem:
             return self.children(parent, listing, run, place, place + 1)[0]
         if not isinstance(parent, Changing):
             raise OSError(errno.ENOTDIR, "not a directory")
-        node = self.view.lookup(parent, name)
-        if node is not None:
-            node.references += 1
-        return node
+        return self.view.lookup(parent, name)
 
-    def forget(self, number: int, count: int) -> None:
-        """Give back references."""
-        self.table.forget(number, count)
+    def forget(self, number: int) -> None:
+        """The kernel has given a node back."""
+        self.table.forget(number)
 
     def listing(self, folder: Folder) -> AnyListing:
         """The entries of a directory in a root."""
         return self._listings.open(_tree(folder))
 
-    def lists_nodes(self) -> bool:
+    def lists_nodes(self, listing: AnyListing) -> bool:
         """Whether a listing is to hand out nodes, though nobody asked for them by name."""
-        return len(self.table.nodes) < NODES_LISTED
+        return len(listing) <= NODES_LISTED
 
     def children(self, folder: Folder, listing: AnyListing, run: Run, start: int, stop: int) -> list[Node]:
         """The nodes of some entries, from one place in a run to another. In bulk: a cold `find` is mostly this."""
-        nodes, files = self.table.nodes, self.table.files
+        nodes = self.table.nodes
         first, path = folder.number, folder.path
+        numbering = folder.numbering
+        if numbering is None or numbering.generation != self.numbers.generation:
+            numbering = folder.numbering = self.numbers.numbering(first, path, _tree(folder), listing)
+        base, is_counted = numbering.base, numbering.path is None
         entries, starts = run.entries, run.starts
         found = []
         for place in range(start, stop):
@@ -103,13 +114,15 @@ class FileSystem:
                 if node is None:
                     node = nodes[number] = Folder(number, entry, folder.root, b"%b/%b" % (path, entry.name), first)
             else:
-                key = (path, entry) if entry.link is None else _link_key(folder, listing, entry)
-                node = files.get(key)
+                if is_counted and entry.link is None:
+                    number = base + starts[place]
+                else:
+                    number = self.numbers.of_file(numbering, listing, run, place)
+                node = nodes.get(number)
                 if node is None:
-                    number = first + starts[place]
-                    node = nodes[number] = files[key] = Node(number, entry, key)
-            node.references += 1
+                    node = nodes[number] = Node(number, entry)
             found.append(node)
+        self.table.trim()
         return found
 
     def names(self, directory: Changing, offset: int) -> list[tuple[int, bytes, int]]:
@@ -160,19 +173,10 @@ class FileSystem:
 
     def _root_folder(self, root: RootId) -> Node | None:
         """The directory of any root that the store holds, None if it holds no such root."""
-        number = self.table.ranges.get(root)
-        node = self.table.nodes.get(number) if number else None
-        if node is None:
-            try:
-                entry = Snapshot(self._source, root).root
-            except Missing:
-                return None
-            tree = entry.content
-            assert isinstance(tree, Tree)  # a root's promise
-            self._listings.open(tree)  # before it gets numbers: whether its sum is right
-            node = Folder(self.table.first_number(root, tree.entries), entry, root, b"", TREES)
-            self.table.add(node)
-        return node
+        try:
+            return self.table.add(self.table.root_folder(root, TREES))
+        except Missing:
+            return None
 
     def _reader(self, node: Node) -> BlobReader:
         content = node.entry.content
@@ -243,12 +247,3 @@ def _tree(folder: Folder) -> Tree:
     content = folder.entry.content
     assert isinstance(content, Tree)  # what makes a Folder
     return content
-
-
-def _link_key(folder: Folder, listing: AnyListing, entry: Entry) -> Hashable:
-    """What makes a hard-linked file the same as another name's: see inodes.py. Names of one group that nevertheless
-    differ in owner or content (a store made by somebody else) are files of their own."""
-    assert entry.link is not None
-    members = listing.complete_group(entry.link.group)
-    where = folder.root if members is None else (folder.path, members)
-    return where, unnamed(entry)

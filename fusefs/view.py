@@ -70,10 +70,8 @@ class Changing(Node):
     name_endless = False
     missing_endless = False
 
-    def __init__(
-        self, number: int, entry: Entry, key: bytes | None, path: bytes, parent: int, place: Place | None
-    ) -> None:
-        super().__init__(number, entry, key)
+    def __init__(self, number: int, entry: Entry, path: bytes, parent: int, place: Place | None) -> None:
+        super().__init__(number, entry)
         self.path = path
         """From the top, which is empty; every other ends in a slash."""
         self.parent = parent
@@ -114,8 +112,8 @@ class Text(Node):
 
     name_endless = False
 
-    def __init__(self, number: int, entry: Entry, key: bytes, text: bytes) -> None:
-        super().__init__(number, entry, key)
+    def __init__(self, number: int, entry: Entry, text: bytes) -> None:
+        super().__init__(number, entry)
         self.text = text
 
 
@@ -162,12 +160,8 @@ class View:
         key = self._text_key(name) if parent.path == _ABOUT else self._key(parent, name, path)
         if key is None:
             return None
-        node = self._table.files.get(key)
-        if node is None:
-            node = self.again(key)
-            if node is not None:
-                self._table.add(node)
-        return node
+        node = self._table.nodes.get(self._table.number_of(key)) or self.again(key)
+        return None if node is None else self._table.add(node)
 
     def again(self, key: bytes) -> Node | None:
         """The node of a key, made anew; None if there cannot be one any more. It is not entered into the table."""
@@ -229,12 +223,12 @@ class View:
         above, name = _split(path)
         fixed = self._fixed.get(above)
         parent = self._table.number_of(b"dir\0" + above) if fixed is None else fixed.number
-        return Changing(self._table.number_of(key), self._entry(name), key, path, parent, place)
+        return Changing(self._table.number_of(key), self._entry(name), path, parent, place)
 
     def _link(self, key: bytes, path: bytes, root: bytes, seconds: bytes) -> Node:
         target = Symlink(b"../" * path.count(b"/") + b"trees/" + root)
         entry = Entry(path.rpartition(b"/")[2], _LINK, *self._owner, int(seconds) * _BILLION, target)
-        return RootLink(self._table.number_of(key), entry, key)
+        return RootLink(self._table.number_of(key), entry)
 
     def _facts(self, key: bytes, path: bytes, commit: bytes, edition: bytes) -> Node | None:
         if edition != facts.EDITION:
@@ -248,12 +242,12 @@ class View:
 
     def _text(self, key: bytes, path: bytes, text: bytes, mtime: int) -> Node:
         entry = Entry(path.rpartition(b"/")[2], _FILE, *self._owner, mtime, Data(len(text), b""))
-        return Text(self._table.number_of(key), entry, key, text)
+        return Text(self._table.number_of(key), entry, text)
 
     def _fixed_directory(self, path: bytes, number: int) -> Fixed:
         above, name = _split(path)
         kind = Shelf if path in (b"", _ABOUT) else Fixed
-        return kind(number, self._entry(name), None, path, _NUMBERS[above], self._place(path))
+        return kind(number, self._entry(name), path, _NUMBERS[above], self._place(path))
 
     def _entry(self, name: bytes) -> Entry:
         return Entry(name, _DIRECTORY, *self._owner, self._mtime, _EMPTY_TREE)

@@ -206,22 +206,20 @@ def test_every_node_is_made_again_from_its_key(kernel: FakeKernel, store: WithCo
         (b".treering", b"commits", one.encode()), (b".treering", b"README"), (b".treering", b"store"),
     ):  # fmt: skip
         kernel.walk(*path)
-    known = [node for node in kernel.filesystem.table.nodes.values() if node.key is not None]
-    assert {type(node) for node in known} == {Changing, RootLink, Text}
+    view, numbers = kernel.filesystem.view, kernel.filesystem.numbers
+    known = {key: node for number, node in kernel.filesystem.table.nodes.items() if (key := numbers.key_of(number))}
+    assert {type(node) for node in known.values()} == {Changing, RootLink, Text}
     assert len(known) == 17
-    view = kernel.filesystem.view
-    for node in known:
-        assert isinstance(node.key, bytes)
-        again = view.again(node.key)
+    for key, node in known.items():
+        again = view.again(key)
         assert again is not node
         assert type(again) is type(node)
-        for slot in ("number", "entry", "key", *{"path", "parent", "text"}.intersection(dir(node))):
-            assert getattr(again, slot) == getattr(node, slot), (node.key, slot)
+        for slot in ("number", "entry", *{"path", "parent", "text"}.intersection(dir(node))):
+            assert getattr(again, slot) == getattr(node, slot), (key, slot)
         if isinstance(again, Changing) and isinstance(node, Changing):
             assert view.names(again, 0) == view.names(node, 0)
-    keys = [node.key for node in known if isinstance(node.key, bytes)]
     del store.commits[one]
-    gone = [key for key in keys if view.again(key) is None]
+    gone = [key for key in known if view.again(key) is None]
     assert {key.split(b"\0")[0] for key in gone} == {b"facts"}, "only words need the commit"
     assert len(gone) == 2
     assert view.again(b"facts\0.treering/commits/x\0" + one.encode() + b"\0other edition") is None

@@ -1,0 +1,85 @@
+"""Stores that go wrong, for workers to open: named to the service by `--opener`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+from fusefs import negotiation
+from fusefs.session import Session
+from fusefs.trace import Reply
+from fusefs.wire import replies
+from fusefs.wire.protocol import Init
+from vcs.store import Store
+
+POISON = b"poison"
+SNARE = b"snare"
+
+
+class Poisoned(Store):
+    """Whoever reads what begins with POISON crashes."""
+
+    def get(self, digest: bytes) -> bytes:
+        data = super().get(digest)
+        if data.startswith(POISON):
+            os._exit(77)
+        return data
+
+
+class Snared(Store):
+    """Who first reads what begins with SNARE does not come back."""
+
+    def get(self, digest: bytes) -> bytes:
+        data = super().get(digest)
+        if data.startswith(SNARE):
+            try:
+                (self.path / "caches/snared").mkdir()
+            except FileExistsError:
+                return data
+            while True:
+                signal.pause()
+        return data
+
+
+def poisoned(path: Path, read_ahead: bool = False) -> Store:
+    return Poisoned(path, read_ahead=read_ahead)
+
+
+def snared(path: Path, read_ahead: bool = False) -> Store:
+    return Snared(path, read_ahead=read_ahead)
+
+
+def stuck(path: Path, read_ahead: bool = False) -> Store:
+    """Who first reads what begins with SNARE gives it to the kernel unasked, from another thread, and does not answer.
+    The page is locked until it is answered, so the thread cannot be killed before."""
+    store = Store.open(path, read_ahead=read_ahead)
+    read = Session._read
+
+    def snaring(session: Session, nodeid: int, body: bytes) -> Reply:
+        data = read(session, nodeid, body)
+        if isinstance(data, (bytes, memoryview)) and bytes(data).startswith(SNARE):
+            try:
+                (path / "caches/snared").mkdir()
+            except FileExistsError:
+                return data
+            message = replies.store(nodeid, len(data)), data
+            threading.Thread(target=os.writev, args=(session._device, message), daemon=True).start()
+            while True:
+                signal.pause()
+        return data
+
+    Session._read = snaring  # type: ignore[method-assign]
+    return store
+
+
+def on_an_older_kernel(path: Path, read_ahead: bool = False) -> Store:
+    """As on a kernel that sends nothing again."""
+    negotiation._WANTED.pop(Init.HAS_RESEND, None)
+    return Store.open(path, read_ahead=read_ahead)
+
+
+def on_an_older_kernel_poisoned(path: Path, read_ahead: bool = False) -> Store:
+    negotiation._WANTED.pop(Init.HAS_RESEND, None)
+    return poisoned(path, read_ahead)
