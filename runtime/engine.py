@@ -19,6 +19,7 @@ from pathlib import Path
 
 from runtime import mounts
 from runtime.command import CANNOT_INVOKE, NOT_FOUND
+from runtime.namespace import in_user_namespace
 from runtime.state import CGROUP_PREFIX
 from vcs.errors import EngineError
 
@@ -39,6 +40,8 @@ class Engine:
     name: str
     path: Path
     state: Path
+    cgroups: bool = True
+    """Whether it may make cgroups; in a user namespace it may not."""
 
     def run(self, container: str, bundle: Path, pid_file: Path, log: Path, console: str | None = None) -> list[str]:
         """Arguments that create and start a container and return; its init is then a child of the caller, who must be
@@ -56,7 +59,9 @@ class Engine:
         # crun writes what goes wrong at the very end, in the container's process, to the container's stderr, in the
         # log's format: so its log is text.
         form = "json" if self.name == "runc" else "text"
-        return [str(self.path), "--root", str(self.state), "--log", str(log), "--log-format", form, *args]
+        # runc finds out by itself.
+        cgroups = ["--cgroup-manager=disabled"] if self.name == "crun" and not self.cgroups else []
+        return [str(self.path), "--root", str(self.state), "--log", str(log), "--log-format", form, *cgroups, *args]
 
     def knows(self, container: str) -> bool:
         """Whether the engine has state of this container, perhaps left by a crash."""
@@ -66,7 +71,8 @@ class Engine:
         """Kill and remove whatever an earlier run of this container left behind: processes, state, cgroups."""
         if self.knows(container):
             wait(spawn(self.delete(container, log), (None, None, None)))
-        remove_cgroups(container)
+        if self.cgroups:
+            remove_cgroups(container)
 
     def version(self) -> str:
         """Such as `1.8.1`. EngineError if it does not say."""
@@ -82,7 +88,7 @@ def find_engine(state: Path, name: str | None = None) -> Engine:
             path = Path(folder, candidate)
             if os.access(path, os.X_OK) and path.is_file():
                 kind = "runc" if "runc" in path.name else "crun"
-                return Engine(kind, path.absolute(), state)
+                return Engine(kind, path.absolute(), state, cgroups=not in_user_namespace())
     if name:
         raise EngineError(f"there is no OCI runtime {name}", engine=name)
     raise EngineError("there is no OCI runtime; install crun (or runc)", engine=None)

@@ -17,6 +17,7 @@ from runtime.cli.output import count_text, message, size_text
 from runtime.cli.progress import Progress, seconds_text
 from runtime.cli.quoting import path_fields, quoted
 from runtime.cli.render_commits import SHORT
+from runtime.namespace import in_user_namespace
 
 if TYPE_CHECKING:
     from vcs.ignore import Patterns
@@ -94,6 +95,8 @@ def import_verb(
     from vcs.history import BRANCHES
 
     patterns = _patterns(context.meta["patterns"], exclude, include, exclude_from)
+    if _is_directory(source):  # an archive's owners are written in it
+        invocation.enter_namespaces()
     store, history = invocation.store, invocation.store.history
     invocation.author(author)  # a mistake in it is told before the work
     with store.writing() as lease, _remembered(store, lease, source, rescan) as cache:
@@ -223,6 +226,7 @@ def _default_config() -> dict[str, Any]:
 def _tell(
     invocation: Invocation, result: ImportResult, commit: str, branch: str, added: int, seconds: float, *, made: bool
 ) -> None:
+    nobody = result.nobody if in_user_namespace() else 0
     for paths, what in (
         (result.skipped, "is of another file system, or the store: its content was left out"),
         (result.vanished, "was deleted while it was read"),
@@ -232,6 +236,11 @@ def _tell(
             message(f"warning: {quoted(path)} {what}")
         if len(paths) > _SHOWN:
             message(f"warning: and {len(paths) - _SHOWN:,} more")
+    if nobody:
+        message(
+            f"warning: {count_text(nobody, 'file belongs', 'files belong')} to users or groups outside of your range "
+            "(/etc/subuid, /etc/subgid): recorded as those of nobody (65534)"
+        )
     if result.left_out:
         message(f"{count_text(result.left_out, 'path')} left out by patterns")
     output = invocation.output
@@ -257,6 +266,7 @@ def _tell(
             "skipped": [path_fields(path) for path in result.skipped],
             "vanished": [path_fields(path) for path in result.vanished],
             "left_out": result.left_out,
+            "nobody": nobody,
             "whiteouts": [path_fields(path) for path in result.whiteouts],
         }
     )

@@ -10,11 +10,12 @@ from runtime.cli.invocation import Invocation
 from runtime.cli.options import verb
 from runtime.cli.output import count_text, message
 from runtime.cli.progress import duration_text
+from runtime.namespace import in_user_namespace
 
 _DIRECTORY = click.Path(path_type=Path, file_okay=False)
 
 
-@verb("mount")
+@verb("mount", namespaces="mount")
 @click.argument("directory", metavar="DIRECTORY", type=_DIRECTORY)
 def mount(invocation: Invocation, directory: Path) -> None:
     """Show all commits as directories.
@@ -37,9 +38,11 @@ def mount(invocation: Invocation, directory: Path) -> None:
     invocation.store.close()
     where = show(invocation.store_path, directory)
     message(f"All commits are below {where}; away: treering umount {where}")
+    if in_user_namespace():
+        message("It is there in the store's namespaces only: look at it with `treering unshare`")
 
 
-@verb("umount")
+@verb("umount", namespaces="enter")
 @click.argument("directory", metavar="DIRECTORY", type=_DIRECTORY)
 def umount(invocation: Invocation, directory: Path) -> None:
     """Take such a mount away.
@@ -68,12 +71,15 @@ def service(invocation: Invocation, what: str, force: bool) -> None:
       treering service stop
     """
     from fusefs.client import Service
+    from runtime.namespace.door import leave_soon
 
     output = invocation.output
     store = invocation.store_path
     invocation.store.close()
     if what == "stop":
-        if not Service.stop(store, force):
+        gone = Service.stop(store, force)
+        leave_soon(store)
+        if not gone:
             message("The service has left its place; it serves those who are inside until they are gone")
         return
     status = Service.status(store)
