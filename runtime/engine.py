@@ -1,8 +1,8 @@
 """The OCI runtime that starts containers: crun or runc, whichever is there. Their differences end in this module.
 
 crun    refuses a hybrid cgroup hierarchy (cgroup v1 with an empty v2 at /sys/fs/cgroup/unified) unless that mount is
-        out of its sight; writes `TIME: message` to its log
-runc    takes it as it is; its log is asked for as JSON
+        out of its sight; writes `TIME: message` to its log; leaves cgroups alone if told to
+runc    takes it as it is; its log is asked for as JSON; in a user namespace it does without cgroups if refused
 """
 
 from __future__ import annotations
@@ -151,6 +151,14 @@ def hide_hybrid_cgroup() -> None:
             return
         if mounts.file_system_type(os.fsencode(_HYBRID)) == mounts.CGROUP2_MAGIC:
             mounts.mount(b"tmpfs", os.fsencode(_HYBRID), b"tmpfs", 0, b"size=1m,mode=0700")
+
+
+def hide_cgroups() -> None:
+    """Cover cgroup hierarchies of which nothing is ours, in the caller's mount namespace: crun looks at how they are
+    laid out even if it is to leave them alone. Pure v2 it takes as it is."""
+    with suppress(OSError):
+        if mounts.file_system_type(os.fsencode(_CGROUP_ROOT)) != mounts.CGROUP2_MAGIC:
+            mounts.mount(b"tmpfs", os.fsencode(_CGROUP_ROOT), b"tmpfs", 0, b"size=1m,mode=0755")
 
 
 def remove_cgroups(container: str) -> None:

@@ -158,8 +158,8 @@ class _Supervisor:
         for leftover in (paths.pid_file, paths.engine_log):
             leftover.unlink(missing_ok=True)
         mounts.private_mount_namespace()
-        if self._job.engine.name == "crun" and self._job.engine.cgroups:
-            engine.hide_hybrid_cgroup()
+        if self._job.engine.name == "crun":
+            (engine.hide_hybrid_cgroup if self._job.engine.cgroups else engine.hide_cgroups)()
         self._set_up()
         init = self._start()
         self._init_fd = os.pidfd_open(init)

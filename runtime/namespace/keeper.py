@@ -39,7 +39,6 @@ GRACE = 10.0
 """Seconds: the next command of a script comes sooner, and making namespaces takes 40 ms."""
 _BUSY = 0.05
 """Seconds until a lock that is held is tried again."""
-_CGROUPS = b"/sys/fs/cgroup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,8 @@ def main(arguments: Sequence[str]) -> int:
             if not os.read(go, 1):
                 return 1  # the ids could not be mapped: whoever started us says so
             os.close(go)
-            _prepare_mounts()
+            # What the machine mounts and unmounts happens here too.
+            mounts.mount(None, b"/", None, mounts.MS_REC | mounts.MS_SLAVE)
         keeper = Process.of(os.getpid())
         assert keeper is not None
         Record(keeper, boot_id(), *(os.stat(f"/proc/self/ns/{kind}").st_ino for kind in ("user", "mnt"))).save(
@@ -111,15 +111,6 @@ def main(arguments: Sequence[str]) -> int:
 def _tell(pipe: int, message: dict[str, object]) -> None:
     with suppress(BrokenPipeError):
         os.write(pipe, json.dumps(message).encode() + b"\n")
-
-
-def _prepare_mounts() -> None:
-    """What the machine mounts and unmounts happens here too. What is left of its cgroups cannot be used by us, and
-    crun refuses some of the ways in which they can be laid out: an empty directory it takes."""
-    mounts.mount(None, b"/", None, mounts.MS_REC | mounts.MS_SLAVE)
-    with suppress(OSError):
-        if mounts.file_system_type(_CGROUPS) != mounts.CGROUP2_MAGIC:
-            mounts.mount(b"tmpfs", _CGROUPS, b"tmpfs", 0, b"size=1m,mode=0755")
 
 
 class _Waiter:
