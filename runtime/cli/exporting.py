@@ -28,7 +28,7 @@ def _is_archive(target: Path) -> bool:
 
 @verb("export")
 @file_argument("place")
-@click.argument("directory", metavar="[TARGET]", required=False, type=click.Path(path_type=Path))
+@click.argument("directory", metavar="[TARGET]", required=False, type=click.Path(path_type=Path, readable=False))
 @click.option("-o", "--output", "archive", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True),
               help="Write an archive: .tar, .tar.gz, .tar.xz or .tar.zst; - is standard output.")  # fmt: skip
 @click.option("--no-owners", is_flag=True, help="In a directory, let all files be yours; devices are left out.")

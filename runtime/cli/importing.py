@@ -44,7 +44,7 @@ class _ImportCommand(click.Command):
 
 
 @verb("import", data=True, cls=_ImportCommand)
-@click.argument("source", metavar="SOURCE", type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("source", metavar="SOURCE", type=click.Path(path_type=Path, allow_dash=True, readable=False))
 @click.option("-b", "--branch", default="main", show_default=True, metavar="BRANCH", help="Where the commit goes.",
               shell_complete=branch_completion)  # fmt: skip
 @click.option("-m", "--message", "text", metavar="MESSAGE", help="The commit's message.")
@@ -95,7 +95,7 @@ def import_verb(
     from vcs.history import BRANCHES
 
     patterns = _patterns(context.meta["patterns"], exclude, include, exclude_from)
-    if _is_directory(source):  # an archive's owners are written in it
+    if _has_owners_here(source):
         invocation.enter_namespaces()
     store, history = invocation.store, invocation.store.history
     invocation.author(author)  # a mistake in it is told before the work
@@ -123,6 +123,15 @@ def import_verb(
 
 def _is_directory(source: Path) -> bool:
     return str(source) != "-" and source.is_dir()
+
+
+def _has_owners_here(source: Path) -> bool:
+    """Whether files' owners are the machine's, and not those that are written in an archive. Where an ordinary user
+    cannot even look, he may from his namespaces."""
+    try:
+        return _is_directory(source)
+    except PermissionError:
+        return True
 
 
 def _patterns(

@@ -12,7 +12,7 @@ from runtime.cli.output import count_text, message
 from runtime.cli.progress import duration_text
 from runtime.namespace import in_user_namespace
 
-_DIRECTORY = click.Path(path_type=Path, file_okay=False)
+_DIRECTORY = click.Path(path_type=Path, file_okay=False, readable=False)
 
 
 @verb("mount", namespaces="mount")
