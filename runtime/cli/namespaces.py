@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import click
 
@@ -33,17 +32,23 @@ def unshare(invocation: Invocation, command: tuple[str, ...]) -> int:
       treering unshare rm -rf ./exported
     """
     from fusefs.client import Service
-    from runtime.namespace import in_user_namespace
+    from runtime.namespace import in_user_namespace, needs
+    from vcs.errors import Denied
 
     if os.geteuid() == 0 and not in_user_namespace():
         raise click.UsageError("root needs no namespaces of his own: everything is in the machine's")
     store = invocation.store_path
     invocation.store.close()
-    invocation.enter_namespaces(to_mount=True)
-    lease = Service.ensure(store)
-    os.set_inheritable(lease.fileno(), True)  # the service stays for as long as the command does
+    invocation.enter_namespaces()
     os.environ["TREERING_STORE"] = str(store)
-    os.environ["TREERING_MOUNT"] = str(Path(lease.mountpoint))
+    try:
+        needs.check_device()
+    except Denied as error:
+        message(f"warning: {error}")
+    else:
+        lease = Service.ensure(store)
+        os.set_inheritable(lease.fileno(), True)  # the service stays for as long as the command does
+        os.environ["TREERING_MOUNT"] = str(lease.mountpoint)
     words = command[1:] if command[:1] == ("--",) else command
     words = words or (os.environ.get("SHELL") or "/bin/sh",)
     try:

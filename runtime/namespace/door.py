@@ -18,9 +18,9 @@ from typing import Any
 from fusefs.rundir import RunDirectory
 from runtime import mounts
 from runtime.namespace.keeper import LOCK, Record, members
-from runtime.namespace.mapping import arguments
+from runtime.namespace.mapping import arguments, in_user_namespace
 from runtime.namespace.needs import Means, User, find_means, refusal
-from vcs.errors import Denied, StoreError
+from vcs.errors import Denied, NotFound, StoreError
 
 _NAMESPACES = mounts.CLONE_NEWUSER | mounts.CLONE_NEWNS
 _LOCK_SECONDS = 60.0
@@ -43,23 +43,30 @@ def enter(store: Path, user: User) -> None:
     """Move this process, which must have one thread only, into the namespaces of `store`; they are made if there are
     none. Inside, `user` is 0. The current directory stays, by its path.
 
-    NotAStore; Denied if the machine lacks something (runtime.namespace.needs); StoreError.
+    NotAStore; Denied if the machine lacks something (runtime.namespace.needs), or the current directory cannot be
+    entered; NotFound if that is gone; StoreError.
     """
     places = RunDirectory(store)
-    cwd = _current_directory()
+    here = _current_directory()
     with _locked(places, fcntl.LOCK_SH):
         joined = _join_keeper(places.path)
     if not joined:
         with _locked(places, fcntl.LOCK_EX):
             if not _join_keeper(places.path):
                 _make_or_adopt(places, user)
-    if cwd is not None:
-        with contextlib.suppress(OSError):  # then it is the root directory, where setns(2) has put us
-            os.chdir(cwd)
+    try:
+        os.chdir(here)
+    except OSError as error:  # setns(2) has put us into the root directory: a relative path would be of another file
+        raise Denied(f"{here} cannot be entered from the store's namespaces: {error.strerror}", path=here) from error
 
 
 def leave_soon(store: Path) -> None:
-    """Tell the keeper that nobody will come: it ends, unless somebody is inside, without waiting for more commands."""
+    """Tell the keeper that nobody will come: once nobody is inside it ends without waiting for more commands.
+
+    Root of the machine has no keeper, and would signal whatever process the owner of the store has written there.
+    """
+    if os.geteuid() == 0 and not in_user_namespace():
+        return
     record = Record.load(store / "run")
     if record is None:
         return
@@ -74,11 +81,11 @@ def leave_soon(store: Path) -> None:
         os.close(keeper)
 
 
-def _current_directory() -> str | None:
+def _current_directory() -> str:
     try:
         return os.getcwd()
-    except OSError:
-        return None
+    except OSError as error:
+        raise NotFound("the current directory does not exist any more: go to another") from error
 
 
 @contextlib.contextmanager
