@@ -9,6 +9,6 @@ One rule: how namespaces are made and entered is known here alone. Whoever else 
 overlay, the bundle, the engine) asks `in_user_namespace()` and nothing more. docs/rootless.md has the whole picture.
 """
 
-from runtime.namespace.mapping import in_user_namespace
+from fusefs.rights import in_user_namespace
 
 __all__ = ["in_user_namespace"]

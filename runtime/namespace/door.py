@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fusefs.rights import in_user_namespace
 from fusefs.rundir import RunDirectory
 from runtime import mounts
 from runtime.namespace.keeper import LOCK, Record, members
-from runtime.namespace.mapping import arguments, in_user_namespace
+from runtime.namespace.mapping import arguments
 from runtime.namespace.needs import Means, User, find_means, refusal
 from vcs.errors import Denied, NotFound, StoreError
 

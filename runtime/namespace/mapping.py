@@ -8,11 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-EVERY_ID = 4294967295
-"""How many ids the machine's own user namespace has."""
-NOBODY = 65534
-"""What the kernel shows for an owner that a user namespace does not map (/proc/sys/kernel/overflowuid)."""
-
 
 class Span(NamedTuple):
     """Consecutive ids."""
@@ -70,15 +65,6 @@ def free_span(text: str, size: int = 65536) -> Span:
         if first.isdecimal() and length.isdecimal():
             ends.append(int(first) + int(length))
     return Span(max(ends), size)
-
-
-def in_user_namespace() -> bool:
-    """Whether this process is in a user namespace other than the machine's own: ours, or that of a container."""
-    try:
-        lines = parse_map(Path("/proc/self/uid_map").read_text())
-    except FileNotFoundError:  # a kernel without user namespaces
-        return False
-    return lines != [Mapped(0, 0, EVERY_ID)]
 
 
 @lru_cache(1)

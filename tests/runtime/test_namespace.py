@@ -12,8 +12,9 @@ from runtime.bundle import Host, LaunchSpec, config, mount_targets
 from runtime.cli.errors import advice
 from runtime.engine import Engine
 from runtime.identity import Identity
+from runtime.namespace import in_user_namespace
 from runtime.namespace.keeper import Record, members
-from runtime.namespace.mapping import Mapped, Span, arguments, free_span, in_user_namespace, parse_map, subordinate
+from runtime.namespace.mapping import Mapped, Span, arguments, free_span, parse_map, subordinate
 from runtime.namespace.needs import Machine, User, check_device, find_means, refusal
 from runtime.state import Process, boot_id
 from vcs.errors import Denied

@@ -8,6 +8,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,6 +172,37 @@ def test_a_rich_tree_goes_in_and_comes_out_the_same(user: OrdinaryUser) -> None:
     plain = user.treering("import", "--format", "json", "rich", "-b", "plain").json()
     back = user.treering("import", "--format", "json", "out", "-b", "back").json()
     assert plain["root"] == back["root"], user.treering("diff", "plain", "back").stdout
+
+
+def test_what_only_root_may_have_stays_in_the_commit_and_in_nobodys_way(user: OrdinaryUser) -> None:
+    """From an archive come owners outside of the range, devices, trusted attributes, and overlayfs's own names."""
+    with tarfile.open(user.home / "odd.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        archive.add(user.home / "root/bin", "bin", filter=owned_by_root)
+        attributes = {"SCHILY.xattr.trusted.note": "t", "SCHILY.xattr.user.overlay.opaque": "y"}
+        for name, kind, uid in (
+            ("far", tarfile.REGTYPE, 70000),
+            ("null", tarfile.CHRTYPE, 0),
+            ("noted", tarfile.REGTYPE, 0),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.uid, member.devmajor, member.devminor = kind, uid, 1, 3
+            member.pax_headers = attributes if name == "noted" else {}
+            archive.addfile(member)
+    user.treering("import", "odd.tar", "-b", "odd")
+    script = "cat /null; echo more >> /noted && chmod 600 /far"
+    done = user.treering("run", "--name", "odd", "odd", "sh", "-c", script, code=1)
+    assert "cat: can't open '/null'" in done.stderr
+    assert "chmod: /far: Value too large" in done.stderr
+    user.treering("commit", "odd", "-m", "changes", "-b", "odd")
+    found = entries(user, "odd:/")
+    assert (found["far"]["uid"], found["null"]["type"], found["noted"]["size"]) == (70000, "character device", 5)
+    look = "import os; print(os.listxattr(os.environ['TREERING_MOUNT'] + '/branches/odd/noted'))"
+    assert user.treering("unshare", *user.python, "-c", look).stdout == "['user.overlay.overlay.opaque']\n"
+
+
+def owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    return member
 
 
 def test_a_container_that_runs_is_known_to_all_commands(user: OrdinaryUser) -> None:
