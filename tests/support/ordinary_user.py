@@ -149,6 +149,22 @@ class OrdinaryUser:
         table = Path("/proc/self/mountinfo").read_text()
         return str(self.place) not in table and not list((self.store / "run/engine").glob("*"))
 
+    def clear(self) -> None:
+        """Kill whatever a failed test has left, with which its namespaces and mounts end, and empty his home."""
+
+        def ended() -> bool:
+            for pid in self.processes():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return not self.processes()
+
+        eventually(ended)
+        for entry in os.scandir(self.home):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry)
+            else:
+                os.unlink(entry)
+
 
 def _processes(user: OrdinaryUser) -> Iterator[int]:
     first, size = user.span or (0, 0)
@@ -180,22 +196,10 @@ def ordinary_user(*, ids: bool = True) -> Iterator[OrdinaryUser]:
         try:
             yield user
         finally:
-            _end(user)
+            user.clear()
     finally:
         subprocess.run(["userdel", "--force", name], capture_output=True, timeout=SECONDS, check=False)
         shutil.rmtree(place, ignore_errors=True)
-
-
-def _end(user: OrdinaryUser) -> None:
-    """Kill whatever a failed test has left; with the last process its namespaces and mounts end."""
-
-    def ended() -> bool:
-        for pid in user.processes():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        return not user.processes()
-
-    eventually(ended)
 
 
 def _give_ids(name: str) -> Span:

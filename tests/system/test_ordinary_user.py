@@ -33,20 +33,21 @@ def made() -> Iterator[OrdinaryUser]:
 @pytest.fixture
 def user(made: OrdinaryUser) -> Iterator[OrdinaryUser]:
     """The user, with a store that has a small root on `main`. Nothing of his may run or be mounted in the end."""
-    root = make_busybox_root(made.home / "root")
-    (root / "etc/noted").write_text("one\n")
-    os.setxattr(root / "etc/noted", "user.note", b"kept")
-    (root / "etc/old").mkdir()
-    (root / "etc/old/file").write_text("moved along\n")
-    (root / "home/ana/gone").write_text("gone\n")
-    give(made, root)
-    made.treering("init")
-    imported = made.treering("import", "root", "-m", "base")
-    assert "warning" not in imported.stderr
-    yield made
-    assert made.settled()
-    for path in made.home.iterdir():
-        shutil.rmtree(path)
+    try:
+        root = make_busybox_root(made.home / "root")
+        (root / "etc/noted").write_text("one\n")
+        os.setxattr(root / "etc/noted", "user.note", b"kept")
+        (root / "etc/old").mkdir()
+        (root / "etc/old/file").write_text("moved along\n")
+        (root / "home/ana/gone").write_text("gone\n")
+        give(made, root)
+        made.treering("init")
+        imported = made.treering("import", "root", "-m", "base")
+        assert "warning" not in imported.stderr
+        yield made
+        assert made.settled()
+    finally:
+        made.clear()
 
 
 def give(user: OrdinaryUser, top: Path) -> None:
@@ -179,13 +180,10 @@ def test_what_only_root_may_have_stays_in_the_commit_and_in_nobodys_way(user: Or
     with tarfile.open(user.home / "odd.tar", "w", format=tarfile.PAX_FORMAT) as archive:
         archive.add(user.home / "root/bin", "bin", filter=owned_by_root)
         attributes = {"SCHILY.xattr.trusted.note": "t", "SCHILY.xattr.user.overlay.opaque": "y"}
-        for name, kind, uid in (
-            ("far", tarfile.REGTYPE, 70000),
-            ("null", tarfile.CHRTYPE, 0),
-            ("noted", tarfile.REGTYPE, 0),
-        ):
+        for name in ("far", "null", "noted"):
             member = tarfile.TarInfo(name)
-            member.type, member.uid, member.devmajor, member.devminor = kind, uid, 1, 3
+            member.uid = 70000 if name == "far" else 0
+            member.type, member.devmajor, member.devminor = b"3" if name == "null" else b"0", 1, 3
             member.pax_headers = attributes if name == "noted" else {}
             archive.addfile(member)
     user.treering("import", "odd.tar", "-b", "odd")
