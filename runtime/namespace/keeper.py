@@ -36,7 +36,7 @@ from vcs.durable import replace_file
 
 LOCK, RECORD = "namespaces.lock", "namespaces.json"
 GRACE = 10.0
-"""Seconds: the next command of a script comes sooner, and making namespaces takes 40 ms."""
+"""Seconds: the next command of a script comes sooner, and making namespaces takes 140 ms on a busy machine."""
 _BUSY = 0.05
 """Seconds until a lock that is held is tried again."""
 
