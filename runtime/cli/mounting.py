@@ -15,7 +15,7 @@ from runtime.namespace import in_user_namespace
 _DIRECTORY = click.Path(path_type=Path, file_okay=False, readable=False)
 
 
-@verb("mount", namespaces="mount")
+@verb("mount")
 @click.argument("directory", metavar="DIRECTORY", type=_DIRECTORY)
 def mount(invocation: Invocation, directory: Path) -> None:
     """Show all commits as directories.
@@ -36,13 +36,14 @@ def mount(invocation: Invocation, directory: Path) -> None:
     from runtime.views import show
 
     invocation.store.close()
+    invocation.enter_namespaces(to_mount=True)
     where = show(invocation.store_path, directory)
     message(f"All commits are below {where}; away: treering umount {where}")
     if in_user_namespace():
         message("It is there in the store's namespaces only: look at it with `treering unshare`")
 
 
-@verb("umount", namespaces="enter")
+@verb("umount")
 @click.argument("directory", metavar="DIRECTORY", type=_DIRECTORY)
 def umount(invocation: Invocation, directory: Path) -> None:
     """Take such a mount away.
@@ -51,8 +52,11 @@ def umount(invocation: Invocation, directory: Path) -> None:
     Example:
       treering umount /mnt/t
     """
-    from runtime.views import hide
+    from runtime.namespace.door import are_there
+    from runtime.views import hide, is_shown
 
+    if not is_shown(directory) and are_there(invocation.store_path):
+        invocation.enter_namespaces()
     hide(directory)
 
 

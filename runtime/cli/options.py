@@ -70,7 +70,8 @@ def verb(
     """Declare a verb: a click command with --store, unless it has one of its own, and --format if it prints data.
 
     `namespaces`: whether an ordinary user's process enters the store's namespaces before the verb begins ("enter": it
-    reads or removes what containers wrote; "mount": it needs the service's mount too).
+    reads or removes what containers wrote; "mount": it needs the service's mount too). Verbs that only sometimes do
+    call Invocation.enter_namespaces themselves.
     """
 
     def decorate(function: Callable[..., Any]) -> click.Command:

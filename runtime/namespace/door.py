@@ -61,6 +61,11 @@ def enter(store: Path, user: User) -> None:
         raise Denied(f"{here} cannot be entered from the store's namespaces: {error.strerror}", path=here) from error
 
 
+def are_there(store: Path) -> bool:
+    """Whether a store has namespaces, as far as its record says."""
+    return Record.load(store / "run") is not None
+
+
 def leave_soon(store: Path) -> None:
     """Tell the keeper that nobody will come: once nobody is inside it ends without waiting for more commands.
 

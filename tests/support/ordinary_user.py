@@ -89,7 +89,8 @@ class OrdinaryUser:
     ) -> subprocess.Popen[bytes]:
         """Start a command in his home, in a session of its own."""
         own = Path(os.path.realpath(sys.executable))
-        home = {} if _is_open(own) else {"PYTHONHOME": str(self.place / "python"), "BASE": sys.base_prefix}
+        moved = self.place / "python"
+        home = {"PYTHONHOME": str(moved), "LD_LIBRARY_PATH": str(moved / "lib"), "BASE": sys.base_prefix}
         environment = {
             "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
             "HOME": str(self.home),
@@ -101,7 +102,7 @@ class OrdinaryUser:
             "HIDDEN": " ".join(hidden),
             "OWNER": str(self.uid),
             "BASE": "",
-            **home,
+            **({} if _is_open(own) else home),
         }
         return subprocess.Popen(
             ["unshare", "--mount", "--propagation", "private", "sh", "-c", _PRELUDE, "sh", *command],
@@ -186,7 +187,8 @@ def ordinary_user(*, ids: bool = True) -> Iterator[OrdinaryUser]:
     try:
         place.chmod(0o755)
         for part in ("home", "spare", "program", "python"):
-            (place / part).mkdir(mode=0o755)
+            (place / part).mkdir()
+            (place / part).chmod(0o755)
         _admin("useradd", "--no-create-home", "--user-group", "--home-dir", str(place / "home"), name)
         uid = int(_admin("id", "--user", name))
         _admin("groupmod", "--non-unique", "--gid", str(uid), name)
