@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,8 @@ from runtime.namespace import in_user_namespace
 from runtime.namespace.keeper import Record, members
 from runtime.namespace.mapping import Mapped, Span, arguments, free_span, parse_map, subordinate
 from runtime.namespace.needs import Machine, User, check_device, find_means, refusal
-from runtime.state import Process, boot_id
+from runtime.state import Exited, Process, Run, Running, boot_id, save_run, state_of
+from tests.support.containers import eventually
 from vcs.errors import Denied
 
 ANA = User(1000, 1000, "ana")
@@ -180,3 +183,24 @@ class TestBundle:
         ]
         told = ["--cgroup-manager=disabled" in engine.delete("id", Path("/log")) for engine in engines]
         assert told == [False, True, False, False]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a pid namespace")
+@pytest.mark.parametrize("first", [True, False])
+def test_an_init_without_a_cgroup_is_known_by_its_pid_namespace(tmp_path: Path, first: bool) -> None:
+    """A supervisor was killed before it could note the init that the engine had written down."""
+    alone = ["unshare", "--pid", "--fork", "--kill-child"] if first else ["sh", "-c", '"$@" & wait', "sh"]
+    parent = subprocess.Popen([*alone, "sleep", "1000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+    child = 0
+    try:
+        eventually(lambda: children.read_text().split())
+        child = int(children.read_text())
+        eventually(lambda: Path(f"/proc/{child}/comm").read_text() == "sleep\n")
+        (tmp_path / "init.pid").write_text(f"{child}")
+        save_run(tmp_path, Run("run", "container", boot_id(), "/engine", Process(1 << 30, 0)))
+        assert state_of(tmp_path) == (Running(child, supervised=False) if first else Exited(None))
+    finally:
+        for pid in filter(None, (child, parent.pid)):
+            os.kill(pid, signal.SIGKILL)
+        parent.wait(60)

@@ -85,9 +85,15 @@ class OrdinaryUser:
         return self.uid if number == 0 else self.span.first + number - 1
 
     def start(
-        self, *command: str, output: int, errors: int, fuse_mode: str = "666", hidden: Sequence[str] = ()
+        self,
+        *command: str,
+        output: int,
+        errors: int,
+        fuse_mode: str = "666",
+        hidden: Sequence[str] = (),
+        as_root: bool = False,
     ) -> subprocess.Popen[bytes]:
-        """Start a command in his home, in a session of its own."""
+        """Start a command in his home, in a session of its own. `hidden` are programs that are not there for it."""
         own = Path(os.path.realpath(sys.executable))
         moved = self.place / "python"
         home = {"PYTHONHOME": str(moved), "LD_LIBRARY_PATH": str(moved / "lib"), "BASE": sys.base_prefix}
@@ -100,7 +106,7 @@ class OrdinaryUser:
             "SPARE": str(self.place / "spare"),
             "FUSE_MODE": fuse_mode,
             "HIDDEN": " ".join(hidden),
-            "OWNER": str(self.uid),
+            "OWNER": str(0 if as_root else self.uid),
             "BASE": "",
             **({} if _is_open(own) else home),
         }

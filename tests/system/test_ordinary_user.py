@@ -204,7 +204,7 @@ def owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def test_a_container_that_runs_is_known_to_all_commands(user: OrdinaryUser) -> None:
-    user.treering("run", "-d", "--name", "loop", "main", "sh", "-c", "echo $$ > /tmp/pid; sleep 1000")
+    user.treering("run", "-d", "--name", "loop", "-u", "ana", "main", "sh", "-c", "echo $$ > /tmp/pid; sleep 1000")
     assert user.treering("ps", "--format", "json").json()[0]["name"] == "loop"
     assert eventually(lambda: changes(user, "loop")) == {"/tmp/pid": "A"}
     assert "loop" in user.treering("rm", "loop", code=125).stderr
@@ -306,21 +306,19 @@ def test_root_cannot_start_what_an_ordinary_user_started(user: OrdinaryUser) -> 
     """Its upper has overlayfs's notes in other attributes; they would be read as files' own."""
     user.treering("run", "--name", "web", "main", "sh", "-c", "rm -r /home/ana; mkdir /home/ana; echo x > /home/ana/x")
     assert user.settled()
-    environment = {"PATH": os.environ["PATH"], "HOME": str(user.place), "PYTHONPATH": str(user.place / "program")}
-    (user.place / ".gitconfig").write_text("[safe]\n\tdirectory = *\n")
-    command = [*user.command, "--store", str(user.store), "--format", "json"]
-    run = lambda *verb: subprocess.run(  # noqa: E731
-        [*command, *verb], env=environment, cwd="/", capture_output=True, timeout=SECONDS, check=False
-    )
+    (user.home / ".gitconfig").write_text("[safe]\n\tdirectory = *\n")
+    store = ["--store", str(user.store), "--format", "json"]
     try:
-        started = run("start", "web")
-        assert started.returncode == 125
-        assert "ordinary user" in json.loads(started.stderr.splitlines()[-1])["error"]["message"]
-        found = {one["path"]: one["status"] for one in json.loads(run("status", "web").stdout)}
-        assert found.items() >= {"/home/ana/gone": "D", "/home/ana/x": "A"}.items()
-        assert not any(one["what"] == ["xattrs"] for one in json.loads(run("status", "web").stdout))
+        refused = user.treering(*store, "start", "web", code=125, as_root=True)
+        assert "started by an ordinary user" in json.loads(refused.stderr.splitlines()[-1])["error"]["message"]
+        found = user.treering(*store, "status", "web", as_root=True).json()
+        assert {one["path"]: one["status"] for one in found}.items() >= {
+            "/home/ana/gone": "D",
+            "/home/ana/x": "A",
+        }.items()
+        assert not any("xattrs" in one["what"] for one in found)
     finally:
-        run("service", "stop")
+        user.treering(*store, "service", "stop", as_root=True)
         for path in (user.store, *user.store.rglob("*")):
             if path.lstat().st_uid == 0:
                 os.chown(path, user.uid, user.uid, follow_symlinks=False)
