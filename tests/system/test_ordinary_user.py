@@ -26,28 +26,37 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes a u
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[OrdinaryUser]:
+    """The user, and beside his home what it is to hold: a small root, and a store that has it on `main`."""
     with ordinary_user() as user:
-        yield user
-
-
-@pytest.fixture
-def user(made: OrdinaryUser) -> Iterator[OrdinaryUser]:
-    """The user, with a store that has a small root on `main`. Nothing of his may run or be mounted in the end."""
-    try:
-        root = make_busybox_root(made.home / "root")
+        root = make_busybox_root(user.home / "root")
         (root / "etc/noted").write_text("one\n")
         os.setxattr(root / "etc/noted", "user.note", b"kept")
         (root / "etc/old").mkdir()
         (root / "etc/old/file").write_text("moved along\n")
         (root / "home/ana/gone").write_text("gone\n")
-        give(made, root)
-        made.treering("init")
-        imported = made.treering("import", "root", "-m", "base")
+        give(user, root)
+        user.treering("init")
+        imported = user.treering("import", "root", "-m", "base")
         assert "warning" not in imported.stderr
+        assert user.settled()
+        copy(user.home, user.place / "prepared")
+        yield user
+
+
+@pytest.fixture
+def user(made: OrdinaryUser) -> Iterator[OrdinaryUser]:
+    """The user, whose home is as it was prepared. Nothing of his may run or be mounted in the end."""
+    try:
+        made.clear()
+        copy(made.place / "prepared", made.home)
         yield made
         assert made.settled()
     finally:
         made.clear()
+
+
+def copy(source: Path, target: Path) -> None:
+    subprocess.run(["cp", "-a", f"{source}/.", str(target)], check=True, timeout=SECONDS, stdin=subprocess.DEVNULL)
 
 
 def give(user: OrdinaryUser, top: Path) -> None:
@@ -214,13 +223,13 @@ def test_a_container_that_runs_is_known_to_all_commands(user: OrdinaryUser) -> N
 
 
 @pytest.mark.parametrize("engine", ["crun", "runc"])
-@pytest.mark.parametrize("network", ["host", "none"])
-def test_both_engines(user: OrdinaryUser, engine: str, network: str) -> None:
+def test_both_engines(user: OrdinaryUser, engine: str) -> None:
     script = "id -u; id -u ana; ls /sys/fs/cgroup; test -e /sys/class/net/lo && echo lo; cat /dev/null; exit 7"
-    done = user.treering("run", "--rm", "--runtime", engine, "--network", network, "main", "sh", "-c", script, code=7)
-    assert done.stdout == "0\n1000\nlo\n"
-    unprivileged = ["run", "--rm", "--runtime", engine, "--network", network, "-u", "ana", "main", "id", "-u"]
-    assert user.treering(*unprivileged).stdout == "1000\n"
+    run = ["run", "--rm", "--runtime", engine]
+    for network in ("host", "none"):
+        done = user.treering(*run, "--network", network, "main", "sh", "-c", script, code=7)
+        assert done.stdout == "0\n1000\nlo\n"
+    assert user.treering(*run, "-u", "ana", "main", "id", "-u").stdout == "1000\n"
 
 
 def test_the_machine_sees_nothing_of_a_mount_but_unshare_does(user: OrdinaryUser) -> None:
@@ -253,7 +262,6 @@ def test_relative_paths_are_those_of_the_caller(user: OrdinaryUser) -> None:
 
 
 def test_many_first_commands_meet_in_the_same_namespaces(user: OrdinaryUser) -> None:
-    assert user.settled()
     with tempfile.TemporaryFile() as output:
         which = [*user.command, "unshare", "readlink", "/proc/self/ns/user", "/proc/self/ns/mnt"]
         started = [user.start(*which, output=output.fileno(), errors=output.fileno()) for _ in range(6)]
@@ -287,6 +295,7 @@ def test_a_killed_keeper_is_replaced_in_the_same_namespaces(user: OrdinaryUser) 
 
 
 def test_a_stale_record_is_noticed(user: OrdinaryUser) -> None:
+    user.treering("unshare", "true")
     before = record(user)
     assert user.settled()
     ours = subprocess.Popen(["sleep", "1000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -344,7 +353,6 @@ class TestWhatIsMissing:
         return found
 
     def test_newuidmap(self, user: OrdinaryUser) -> None:
-        assert user.settled()
         program = shutil.which("newuidmap")
         assert program
         error = self.error(user, "run", "main", "true", hidden=[program])
@@ -352,7 +360,6 @@ class TestWhatIsMissing:
         assert "apt-get install uidmap" in error["advice"]
 
     def test_dev_fuse(self, user: OrdinaryUser) -> None:
-        assert user.settled()
         error = self.error(user, "run", "main", "true", fuse_mode="600")
         assert "/dev/fuse is not open to you" in error["message"]
         assert "chmod 0666 /dev/fuse" in error["advice"]
@@ -374,7 +381,6 @@ class TestWhatIsMissing:
 
     def test_a_range_that_newuidmap_does_not_allow(self, user: OrdinaryUser) -> None:
         """newuidmap asks the machine, whatever we have read: here, one that has changed since."""
-        assert user.settled()
         done = user.run(*user.python, "-c", ENTER_WITH_OTHER_IDS, str(user.store))
         assert done.code == 1
         assert "vcs.errors.Denied: /usr/bin/newuidmap refused: uid range" in done.stderr
