@@ -96,10 +96,20 @@ def mount_overlay(lower: Path, upper: Path, work: Path, target: Path) -> Overlay
 
 def _note_sort(generation: Path, confined: bool) -> None:
     marker = generation / USERXATTR
-    if confined:
-        marker.touch()
-    else:
+    if not confined:
         marker.unlink(missing_ok=True)
+        return
+    marker.touch()
+    try:
+        os.setxattr(marker, f"{USER}{USERXATTR}", b"y")
+    except OSError as error:  # the kernel would mount it all the same, and fail at the first removed directory
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        raise EngineError(
+            f"{generation} lies on a file system without user.* attributes, which cannot hold what a container writes; "
+            "put the store on ext4, xfs or btrfs (or tmpfs since Linux 6.6)",
+            path=str(generation),
+        ) from error
 
 
 def _make(layers: dict[bytes, int], upper: Path, confined: bool) -> tuple[int, tuple[str, ...]]:

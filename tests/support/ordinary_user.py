@@ -2,8 +2,9 @@
 
 He needs nothing of the checkout's place, which he may not be able to enter: the packages and what they depend on are
 copied to where he can read them. Each command has a mount namespace of its own, in which /dev/fuse is for everybody, as
-distributions have it; the machine's own is left alone. A command writes to files, not pipes, so that nothing which it
-leaves behind can keep a test waiting; what it leaves behind is found by its owner.
+distributions have it (the machine's own is left alone), and a ramfs of his own, which knows no extended attributes. A
+command writes to files, not pipes, so that nothing which it leaves behind can keep a test waiting; what it leaves behind
+is found by its owner.
 """
 
 from __future__ import annotations
@@ -36,10 +37,12 @@ set -e
 mount -t tmpfs -o size=64k,mode=755 tmpfs "$SPARE"
 mknod -m "$FUSE_MODE" "$SPARE/fuse" c 10 229
 mount --bind "$SPARE/fuse" /dev/fuse
+mount -t ramfs ramfs "$RAM"
+chown "$OWNER" "$RAM"
 if [ -n "$BASE" ]; then mount --bind "$BASE" "$PYTHONHOME"; fi
 for program in $HIDDEN; do mount --bind /dev/null "$program"; done
 user=$OWNER
-unset SPARE FUSE_MODE BASE HIDDEN OWNER
+unset SPARE FUSE_MODE BASE HIDDEN OWNER RAM
 exec setpriv --reuid "$user" --regid "$user" --clear-groups -- "$@"
 """
 
@@ -104,6 +107,7 @@ class OrdinaryUser:
             "PYTHONPATH": str(self.place / "program"),
             "PYTHONDONTWRITEBYTECODE": "1",
             "SPARE": str(self.place / "spare"),
+            "RAM": str(self.place / "ram"),
             "FUSE_MODE": fuse_mode,
             "HIDDEN": " ".join(hidden),
             "OWNER": str(0 if as_root else self.uid),
@@ -192,7 +196,7 @@ def ordinary_user(*, ids: bool = True) -> Iterator[OrdinaryUser]:
     place = Path(tempfile.mkdtemp(prefix="treering-user-", dir=_open_directory()))
     try:
         place.chmod(0o755)
-        for part in ("home", "spare", "program", "python"):
+        for part in ("home", "spare", "ram", "program", "python"):
             (place / part).mkdir()
             (place / part).chmod(0o755)
         _admin("useradd", "--no-create-home", "--user-group", "--home-dir", str(place / "home"), name)

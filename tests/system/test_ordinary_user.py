@@ -368,6 +368,15 @@ class TestWhatIsMissing:
         assert without.stdout == "none\n"
         assert "/dev/fuse is not open to you" in without.stderr
 
+    def test_attributes_for_the_upper(self, user: OrdinaryUser) -> None:
+        script = 'cd "$0" && "$@" init && "$@" import "$HOME/root" && "$@" --format json run main true; code=$?'
+        script += '; "$@" service stop; exit $code'
+        done = user.run("sh", "-c", script, str(user.place / "ram"), *user.command, "--store", "store")
+        error = json.loads(done.stderr.splitlines()[-1])["error"]
+        assert (done.code, error["kind"]) == (125, "EngineError")
+        assert "lies on a file system without user.* attributes" in error["message"]
+        eventually(lambda: not user.processes())
+
     def test_a_range_of_ids(self) -> None:
         with ordinary_user(ids=False) as other:
             other.treering("init")
