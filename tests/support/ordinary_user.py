@@ -3,8 +3,8 @@
 He needs nothing of the checkout's place, which he may not be able to enter: the packages and what they depend on are
 copied to where he can read them. Each command has a mount namespace of its own, in which /dev/fuse is for everybody, as
 distributions have it (the machine's own is left alone), and a ramfs of his own, which knows no extended attributes. A
-command writes to files, not pipes, so that nothing which it leaves behind can keep a test waiting; what it leaves behind
-is found by its owner.
+command writes to files, not pipes, so that nothing which it leaves behind can keep a test waiting; what that is, is
+found by its owner.
 """
 
 from __future__ import annotations
