@@ -33,6 +33,7 @@ def unshare(invocation: Invocation, command: tuple[str, ...]) -> int:
     """
     from fusefs.client import Service
     from runtime.namespace import in_user_namespace, needs
+    from runtime.source import OPENER
     from vcs.errors import Denied
 
     if os.geteuid() == 0 and not in_user_namespace():
@@ -46,7 +47,7 @@ def unshare(invocation: Invocation, command: tuple[str, ...]) -> int:
     except Denied as error:
         message(f"warning: {error}")
     else:
-        lease = Service.ensure(store)
+        lease = Service.ensure(store, opener=OPENER)
         os.set_inheritable(lease.fileno(), True)  # the service stays for as long as the command does
         os.environ["TREERING_MOUNT"] = str(lease.mountpoint)
     words = command[1:] if command[:1] == ("--",) else command

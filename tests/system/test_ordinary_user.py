@@ -245,6 +245,7 @@ def test_the_machine_sees_nothing_of_a_mount_but_unshare_does(user: OrdinaryUser
 
 def test_a_command_in_the_namespaces_and_its_exit_code(user: OrdinaryUser) -> None:
     assert user.treering("unshare", "--", "sh", "-c", "id -u; exit 3", code=3).stdout == "0\n"
+    assert "containers\n" in user.treering("unshare", "sh", "-c", "ls $TREERING_MOUNT").stdout
     assert "cannot run /nowhere" in user.treering("unshare", "/nowhere", code=127).stderr
     inner = user.treering("unshare", *user.command, "log", "--format", "json", "main").json()
     assert inner[0]["message"].startswith("base")
