@@ -16,7 +16,7 @@ READY := $(VENV)/.ready
 # What containers need: an OCI runtime and the default seccomp profile.
 RUN_PACKAGES := python3-venv crun golang-github-containers-common git ca-certificates
 DEMO_PACKAGES := $(RUN_PACKAGES) mmdebstrap rsync
-TEST_PACKAGES := $(RUN_PACKAGES) runc fuse3 rsync acl attr libcap2-bin busybox-static zstd xz-utils bzip2 libarchive-tools strace \
+TEST_PACKAGES := $(RUN_PACKAGES) uidmap runc fuse3 rsync acl attr libcap2-bin busybox-static zstd xz-utils bzip2 libarchive-tools strace \
     e2fsprogs gcc libc6-dev
 BENCH_PACKAGES := $(RUN_PACKAGES) mmdebstrap rsync
 # Compared with; one that cannot be installed is left out of the tables.

@@ -11,6 +11,7 @@
         listing      directories, opened, and their names counted
         references   what names lead to: commits and their roots
         recent       what was used last
+        rights       whether this is the machine's root, or that of a user namespace
     the native driver
         wire/        the kernel's FUSE protocol: bytes <-> values, without I/O
         negotiation  what is agreed on with the kernel, and why

@@ -18,6 +18,7 @@ from fusefs.journal import Journal
 from fusefs.listing import AnyListing, Listings, Run
 from fusefs.numbers import Numbers
 from fusefs.recent import Recent
+from fusefs.rights import sees_trusted
 from fusefs.view import TREES, Changing, Text, View
 from vcs.errors import Missing
 from vcs.model import Chunked, Data, Device, RootId, Symlink, Tree
@@ -31,6 +32,7 @@ NAME_MAX = 255
 
 _NO_XATTRS: dict[bytes, bytes] = {}
 _OVERLAY_NAMES = (b"trusted.overlay.", b"user.overlay.")
+_TRUSTED = b"trusted."
 _BILLION = 1_000_000_000
 _U64 = (1 << 64) - 1
 _READERS_KEPT = 65_536
@@ -164,9 +166,11 @@ class FileSystem:
 
         Overlayfs's own names get one level more, as overlayfs does when a container sets one: an overlay that takes
         this file as its lower would obey them, and with metacopy=on read another file instead (overlayfs.rst,
-        "Nested overlayfs").
+        "Nested overlayfs"). Attributes that nobody could read here are not told (rights.py).
         """
         found = node.entry.xattrs
+        if found and not sees_trusted():
+            found = tuple(pair for pair in found if not pair[0].startswith(_TRUSTED))
         return {escaped(name): value for name, value in found} if found else _NO_XATTRS
 
     # -- details

@@ -5,6 +5,7 @@
                  upper/      what was written -> a new root       views        commits shown as directories
                  forgetting  old commits of branches, with all that stands on them
                  source      the store as its service sees it: with names of containers
+    who          namespace/  an ordinary user's own namespaces
     one run      running     from the record to the process       launch       seen from the caller
                  supervisor  the process in between               state        what is on disk about it
                  overlay     the kernel's overlayfs               stubs        mount targets that a root lacks

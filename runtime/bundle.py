@@ -52,6 +52,9 @@ MASKED_PATHS = (
 )
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
+_LAST_GROUP = 2147483647
+"""As high as net.ipv4.ping_group_range goes."""
+
 Network = Literal["host", "none"]
 
 
@@ -93,6 +96,13 @@ class Host:
     """RLIMIT_NOFILE, soft and hard, as inherited. Set so that it is passed on as it is, since runc raises its own."""
     terminal_size: tuple[int, int] | None = None
     """Columns and rows."""
+    last_group: int | None = None
+    """In a user namespace, its highest group id; None on the machine itself. There, cgroups are not ours."""
+
+    @property
+    def confined(self) -> bool:
+        """Whether this is a user namespace, whose root is an ordinary user of the machine."""
+        return self.last_group is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +124,23 @@ _KERNEL_MOUNTS = (
     _Mount("/dev/mqueue", "mqueue", "mqueue", _NO),
     _Mount("/dev/shm", "tmpfs", "shm", (*_NO, "mode=1777", "size=65536k")),
 )
+_CONFINED = {
+    # sysfs shows a network and can only be mounted by who owns it: the machine's is bound here, writable to nobody.
+    "/sys": _Mount("/sys", "bind", "/sys", (*_NO, "ro", "rbind", "rprivate")),
+    # The cgroups of the machine came with it, and some of them may be the user's to change. There are none inside.
+    "/sys/fs/cgroup": _Mount("/sys/fs/cgroup", "tmpfs", "tmpfs", (*_NO, "ro", "size=4k", "mode=755")),
+}
+"""In a user namespace, instead of those above."""
 ETC_FILES = ("resolv.conf", "hostname", "hosts")
+
+
+def _kernel_mounts(spec: LaunchSpec, host: Host) -> list[_Mount]:
+    if not host.confined:
+        return list(_KERNEL_MOUNTS)
+    other = {**_CONFINED}
+    if spec.network == "none":
+        del other["/sys"]  # with a network of its own it may have a sysfs of its own
+    return [other.get(mount.destination, mount) for mount in _KERNEL_MOUNTS]
 
 
 def _etc_mounts(etc: Path) -> list[_Mount]:
@@ -179,7 +205,7 @@ def config(
         "hostname": spec.hostname,
         "mounts": [
             _mount(mount, placed[mount.destination.encode()])
-            for mount in (*_KERNEL_MOUNTS, *_etc_mounts(host.etc))
+            for mount in (*_kernel_mounts(spec, host), *_etc_mounts(host.etc))
             if mount.destination.encode() in placed
         ],
         "linux": _linux(spec, host),
@@ -220,16 +246,18 @@ def _capabilities(who: Identity, granted: list[str]) -> dict[str, list[str]]:
 def _linux(spec: LaunchSpec, host: Host) -> dict[str, Any]:
     namespaces = ["pid", "ipc", "uts", "mount", "cgroup"]
     linux: dict[str, Any] = {
-        "cgroupsPath": f"/{CGROUP_PREFIX}{spec.id}",
-        "resources": {"devices": _device_rules()},
         "maskedPaths": list(MASKED_PATHS),
         "readonlyPaths": list(READONLY_PATHS),
         "seccomp": host.seccomp,
     }
+    if not host.confined:  # devices cannot be used there anyway, but for those that the engine binds
+        linux["cgroupsPath"] = f"/{CGROUP_PREFIX}{spec.id}"
+        linux["resources"] = {"devices": _device_rules()}
     if spec.network == "none":
         namespaces.append("network")
         # In a network of its own a container may listen on any port and ping without privileges, as in Docker.
-        linux["sysctl"] = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+        groups = f"0 {_LAST_GROUP if host.last_group is None else host.last_group}"
+        linux["sysctl"] = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": groups}
     linux["namespaces"] = [{"type": name} for name in namespaces]
     return linux
 

@@ -1,8 +1,8 @@
 """The OCI runtime that starts containers: crun or runc, whichever is there. Their differences end in this module.
 
 crun    refuses a hybrid cgroup hierarchy (cgroup v1 with an empty v2 at /sys/fs/cgroup/unified) unless that mount is
-        out of its sight; writes `TIME: message` to its log
-runc    takes it as it is; its log is asked for as JSON
+        out of its sight; writes `TIME: message` to its log; leaves cgroups alone if told to
+runc    takes it as it is; its log is asked for as JSON; in a user namespace it does without cgroups if refused
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from runtime import mounts
 from runtime.command import CANNOT_INVOKE, NOT_FOUND
+from runtime.namespace import in_user_namespace
 from runtime.state import CGROUP_PREFIX
 from vcs.errors import EngineError
 
@@ -39,6 +40,8 @@ class Engine:
     name: str
     path: Path
     state: Path
+    cgroups: bool = True
+    """Whether it may make cgroups; in a user namespace it may not."""
 
     def run(self, container: str, bundle: Path, pid_file: Path, log: Path, console: str | None = None) -> list[str]:
         """Arguments that create and start a container and return; its init is then a child of the caller, who must be
@@ -56,7 +59,9 @@ class Engine:
         # crun writes what goes wrong at the very end, in the container's process, to the container's stderr, in the
         # log's format: so its log is text.
         form = "json" if self.name == "runc" else "text"
-        return [str(self.path), "--root", str(self.state), "--log", str(log), "--log-format", form, *args]
+        # runc finds out by itself.
+        cgroups = ["--cgroup-manager=disabled"] if self.name == "crun" and not self.cgroups else []
+        return [str(self.path), "--root", str(self.state), "--log", str(log), "--log-format", form, *cgroups, *args]
 
     def knows(self, container: str) -> bool:
         """Whether the engine has state of this container, perhaps left by a crash."""
@@ -66,7 +71,8 @@ class Engine:
         """Kill and remove whatever an earlier run of this container left behind: processes, state, cgroups."""
         if self.knows(container):
             wait(spawn(self.delete(container, log), (None, None, None)))
-        remove_cgroups(container)
+        if self.cgroups:
+            remove_cgroups(container)
 
     def version(self) -> str:
         """Such as `1.8.1`. EngineError if it does not say."""
@@ -82,7 +88,7 @@ def find_engine(state: Path, name: str | None = None) -> Engine:
             path = Path(folder, candidate)
             if os.access(path, os.X_OK) and path.is_file():
                 kind = "runc" if "runc" in path.name else "crun"
-                return Engine(kind, path.absolute(), state)
+                return Engine(kind, path.absolute(), state, cgroups=not in_user_namespace())
     if name:
         raise EngineError(f"there is no OCI runtime {name}", engine=name)
     raise EngineError("there is no OCI runtime; install crun (or runc)", engine=None)
@@ -145,6 +151,14 @@ def hide_hybrid_cgroup() -> None:
             return
         if mounts.file_system_type(os.fsencode(_HYBRID)) == mounts.CGROUP2_MAGIC:
             mounts.mount(b"tmpfs", os.fsencode(_HYBRID), b"tmpfs", 0, b"size=1m,mode=0700")
+
+
+def hide_cgroups() -> None:
+    """Cover cgroup hierarchies of which nothing is ours, in the caller's mount namespace: crun looks at how they are
+    laid out even if it is to leave them alone. Pure v2 it takes as it is."""
+    with suppress(OSError):
+        if mounts.file_system_type(os.fsencode(_CGROUP_ROOT)) != mounts.CGROUP2_MAGIC:
+            mounts.mount(b"tmpfs", os.fsencode(_CGROUP_ROOT), b"tmpfs", 0, b"size=1m,mode=0755")
 
 
 def remove_cgroups(container: str) -> None:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 CLONE_NEWNS = 0x00020000
+CLONE_NEWUSER = 0x10000000
 
 MS_BIND = 0x1000
 MS_REC = 0x4000
@@ -36,7 +37,7 @@ _AT_FDCWD = -100
 _SYS_MOVE_MOUNT, _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT, _SYS_OPENAT2 = 429, 430, 431, 432, 437
 _FSOPEN_CLOEXEC = 1
 _FSMOUNT_CLOEXEC = 1
-_FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 1, 6
+_FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
 _MOVE_MOUNT_F_EMPTY_PATH = 4
 _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36
 
@@ -137,6 +138,10 @@ class FsContext:
     def set(self, key: bytes, value: bytes) -> None:
         """Set an option. OSError (EINVAL) if the file system does not know it; older ones only say so in `mount`."""
         _check(_libc.syscall(_SYS_FSCONFIG, self._fd, _FSCONFIG_SET_STRING, key, value, 0))
+
+    def set_flag(self, key: bytes) -> None:
+        """Set an option that has no value. OSError as of `set`."""
+        _check(_libc.syscall(_SYS_FSCONFIG, self._fd, _FSCONFIG_SET_FLAG, key, None, 0))
 
     def mount(self) -> int:
         """Make the file system; returns a descriptor of its root, mounted nowhere yet."""

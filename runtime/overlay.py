@@ -8,6 +8,10 @@ Options, and why (Documentation/filesystems/overlayfs.rst):
     metacopy=on       chmod, chown and rename of a file copy no data
     xino=off          inode numbers need not be folded; the lower is one file system
 
+In a user namespace `userxattr` stands for metacopy and redirect_dir: only root of the machine may set `trusted.*`
+attributes, so the kernel keeps its own as `user.overlay.*`, and, since a file's owner can change those, follows no
+redirect or metacopy in them. An upper is of one sort for ever; a file beside it, `userxattr`, says so of the second.
+
 A kernel that does not know one of them is asked again without it; `Overlay.dropped` says which.
 """
 
@@ -20,7 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime import mounts
-from vcs.errors import EngineError, NoSpace
+from runtime.namespace import in_user_namespace
+from runtime.upper.conventions import TRUSTED, USER, USERXATTR, prefix_of
+from vcs.errors import Conflict, EngineError, NoSpace
 
 OPTIONS: tuple[tuple[bytes, bytes], ...] = (
     (b"uuid", b"null"),
@@ -30,9 +36,7 @@ OPTIONS: tuple[tuple[bytes, bytes], ...] = (
     (b"redirect_dir", b"on"),
 )
 """Newest first: the order in which a kernel that refuses is asked with one less."""
-
-_OVERLAY_XATTR = "trusted.overlay."
-_ESCAPED_XATTR = "trusted.overlay.overlay."
+_ONLY_TRUSTED = (b"metacopy", b"redirect_dir")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +60,18 @@ def prepare_upper(lower: Path, upper: Path, work: Path) -> None:
     """Make `upper` and `work` if they are missing, and give an upper that was never mounted its attributes.
 
     An overlay's root shows the attributes of its upper, so a new upper starts with the lower's: owner, mode, times and
-    extended attributes. NoSpace if the disk is full.
+    extended attributes. NoSpace if the disk is full; Conflict if the upper is of the other sort (prefix_of).
     """
+    confined = in_user_namespace()
     try:
         work.mkdir(mode=0o700, parents=True, exist_ok=True)
         upper.mkdir(mode=0o700, parents=True, exist_ok=True)
         if never_mounted(work):
-            _copy_attributes(lower, upper)
+            _note_sort(upper.parent, confined)
+            _copy_attributes(lower, upper, confined)
+        elif confined != (prefix_of(upper.parent) == USER):
+            who = "root" if confined else "an ordinary user in his namespaces"
+            raise Conflict(f"the container was started by {who} before, and only so can it be again", path=str(upper))
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpace(f"no space for a container's files at {upper.parent}", path=str(upper)) from error
@@ -76,7 +85,7 @@ def mount_overlay(lower: Path, upper: Path, work: Path, target: Path) -> Overlay
         for key, path in ((b"lowerdir", lower), (b"upperdir", upper), (b"workdir", work)):
             layers[key] = _open_directory(path)
             stack.callback(os.close, layers[key])
-        root, dropped = _make(layers, upper)
+        root, dropped = _make(layers, upper, in_user_namespace())
         try:
             mounts.attach(root, os.fsencode(target))
         except OSError as error:
@@ -85,12 +94,32 @@ def mount_overlay(lower: Path, upper: Path, work: Path, target: Path) -> Overlay
     return Overlay(root, target, dropped)
 
 
-def _make(layers: dict[bytes, int], upper: Path) -> tuple[int, tuple[str, ...]]:
-    options = list(OPTIONS)
+def _note_sort(generation: Path, confined: bool) -> None:
+    marker = generation / USERXATTR
+    if not confined:
+        marker.unlink(missing_ok=True)
+        return
+    marker.touch()
+    try:
+        os.setxattr(marker, f"{USER}{USERXATTR}", b"y")
+    except OSError as error:  # the kernel would mount it all the same, and fail at the first removed directory
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        raise EngineError(
+            f"{generation} lies on a file system without user.* attributes, which cannot hold what a container writes; "
+            "put the store on ext4, xfs or btrfs (or tmpfs since Linux 6.6)",
+            path=str(generation),
+        ) from error
+
+
+def _make(layers: dict[bytes, int], upper: Path, confined: bool) -> tuple[int, tuple[str, ...]]:
+    options = [option for option in OPTIONS if not (confined and option[0] in _ONLY_TRUSTED)]
     unknown: list[str] = []
     while True:
         try:
             with mounts.FsContext(b"overlay") as context:
+                if confined:
+                    context.set_flag(USERXATTR.encode())
                 return _configure(context, layers, options, unknown), tuple(unknown)
         except _RefusedError as refused:
             # Before Linux 6.5 an unknown option is only noticed at the end, unnamed: leave out one more, newest first.
@@ -152,12 +181,14 @@ def _open_directory(path: Path) -> int:
         raise EngineError(f"cannot open {path}: {error.strerror}", path=str(path)) from error
 
 
-def _copy_attributes(source: Path, target: Path) -> None:
+def _copy_attributes(source: Path, target: Path, confined: bool) -> None:
     """Owner, mode, extended attributes and times. Overlayfs's own attributes stay behind, escaped ones are content."""
     status = source.stat()
     os.chown(target, status.st_uid, status.st_gid)
     target.chmod(status.st_mode & 0o7777)
     for name in os.listxattr(source):
-        if not name.startswith(_OVERLAY_XATTR) or name.startswith(_ESCAPED_XATTR):
+        if confined and name.startswith("trusted."):
+            continue  # which may not even be read
+        if not name.startswith((TRUSTED, USER)) or name.startswith((f"{TRUSTED}overlay.", f"{USER}overlay.")):
             os.setxattr(target, name, os.getxattr(source, name))
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))

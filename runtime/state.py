@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from contextlib import suppress
 from dataclasses import dataclass
@@ -248,15 +249,18 @@ def _exit_of(directory: Path, run: Run) -> Exited | None:
 
 def _unrecorded_init(directory: Path, run: Run) -> Process | None:
     """The init of a container whose supervisor was killed just before it could note it: the engine's pid file, if that
-    process began after the supervisor and is in the container's cgroup."""
+    process began after the supervisor and is in the container's cgroup, or, as an ordinary user's containers have none,
+    is the first process of a pid namespace."""
     try:
         process = Process.of(int((directory / PID_FILE).read_text()))
         if process is None or process.start < run.supervisor.start:
             return None
-        groups = Path(f"/proc/{process.pid}/cgroup").read_text()
+        if f"/{CGROUP_PREFIX}{run.container}" in Path(f"/proc/{process.pid}/cgroup").read_text():
+            return process
+        status = Path(f"/proc/{process.pid}/status").read_text()
     except (OSError, ValueError):
         return None
-    return process if f"/{CGROUP_PREFIX}{run.container}" in groups else None
+    return process if re.search(r"^NSpid:(\t\d+)+\t1$", status, re.MULTILINE) else None
 
 
 def write_json(path: Path, value: object, durable: bool = False) -> None:

@@ -18,7 +18,7 @@ from runtime.containers import REMOVED, Container, Containers, make_generation
 from runtime.records import Generation
 from runtime.state import is_running
 from runtime.stubs import read_stubs
-from runtime.upper import UpperResult, scan_upper
+from runtime.upper import UpperResult, prefix_of, scan_upper
 from vcs.diff import Change, diff
 from vcs.errors import Conflict, NotFound
 from vcs.history import BRANCHES, Author
@@ -183,8 +183,9 @@ class States:
         base = self._store.snapshot_of(container.base)
         if not container.upper.is_dir():  # it was never started: the first start makes its upper
             return UpperResult(base.id, base.root, 0, 0, 0, 0, ())
-        stubs = read_stubs(container.paths.generation(container.record.current))
-        return scan_upper(container.upper, base, sink, stubs=stubs, cache=cache)
+        generation = container.paths.generation(container.record.current)
+        stubs, prefix = read_stubs(generation), prefix_of(generation)
+        return scan_upper(container.upper, base, sink, stubs=stubs, prefix=prefix, cache=cache)
 
     def _cache(self, container: Container) -> StatCache:
         """What the last commit of this generation read: its files are in the store, and need not be read again."""

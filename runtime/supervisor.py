@@ -32,6 +32,8 @@ from runtime.console import receive_terminal
 from runtime.descriptors import close_all_but, duplicate, same_file
 from runtime.engine import Engine
 from runtime.identity import resolve_user
+from runtime.namespace import in_user_namespace
+from runtime.namespace.mapping import last_group
 from runtime.pump import Pump
 from runtime.rootaccess import Root
 from runtime.signals import FORWARDED, SignalPipe
@@ -157,7 +159,7 @@ class _Supervisor:
             leftover.unlink(missing_ok=True)
         mounts.private_mount_namespace()
         if self._job.engine.name == "crun":
-            engine.hide_hybrid_cgroup()
+            (engine.hide_hybrid_cgroup if self._job.engine.cgroups else engine.hide_cgroups)()
         self._set_up()
         init = self._start()
         self._init_fd = os.pidfd_open(init)
@@ -201,6 +203,7 @@ class _Supervisor:
             capabilities=granted,
             open_files=resource.getrlimit(resource.RLIMIT_NOFILE),
             terminal_size=job.terminal_size,
+            last_group=last_group() if in_user_namespace() else None,
         )
         _write_config(paths.bundle, bundle.config(job.spec, job.image, who, placed, host))
 
@@ -331,7 +334,8 @@ class _Supervisor:
             save_exit(paths.directory, self._run, code, str(error) if error else None)
         if deleting:
             engine.wait(deleting)
-        engine.remove_cgroups(container)
+        if self._job.engine.cgroups:
+            engine.remove_cgroups(container)
         paths.pid_file.unlink(missing_ok=True)
         # Not left to the end of the namespace, which the kernel would clean up after our caller has gone on.
         with suppress(OSError):

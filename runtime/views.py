@@ -42,6 +42,11 @@ def hide(target: Path) -> Path:
     return target
 
 
+def is_shown(target: Path) -> bool:
+    """Whether something of ours is mounted at a directory, as this process sees it."""
+    return _ours(target.resolve())
+
+
 def _ours(point: Path) -> bool:
     mounted = mounting.mount_at(point)
     return mounted is not None and mounted.filesystem == mounting.FILESYSTEM

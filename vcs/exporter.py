@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from vcs.errors import AlreadyExists, Denied, NoSpace, NotFound, StoreError, TreeringError
 from vcs.model import Chunked, Data, Device, Entry, Symlink, type_name
@@ -50,6 +51,7 @@ def export_directory(
     *,
     progress: Progress | None = None,
     owners: bool = True,
+    devices: bool = True,
 ) -> ExportResult:
     """Write the directory at `path` in the snapshot as `target`, which must not exist or be an empty directory.
 
@@ -57,7 +59,8 @@ def export_directory(
     or Denied, with the path, where the system refuses. After an error nothing of the export is left.
 
     Only root can give files to others. Without `owners`, what only root can do is left out: owners, devices, and
-    extended attributes outside user.* and ACLs; devices are among the result's `skipped`.
+    extended attributes outside user.* and ACLs; devices are among the result's `skipped`. Without `devices`, which is
+    for the root of a user namespace, only devices and trusted.* attributes are left out, and both are in `skipped`.
     """
     top = snapshot.lookup(path)
     snapshot.directory(top)
@@ -65,7 +68,9 @@ def export_directory(
     try:
         mode = stat.S_IMODE(os.fstat(cursor.fd).st_mode)
         try:
-            return _DirectoryExport(snapshot, cursor, progress, owners).run(top, b"/" + b"/".join(split_path(path)))
+            return _DirectoryExport(snapshot, cursor, progress, owners, devices and owners).run(
+                top, b"/" + b"/".join(split_path(path))
+            )
         except BaseException:
             cursor.empty(mode)
             if made:
@@ -207,10 +212,13 @@ def _identity(fd: int) -> tuple[int, int]:
 
 
 class _DirectoryExport:
-    def __init__(self, snapshot: Snapshot, cursor: _Cursor, progress: Progress | None, owners: bool) -> None:
+    def __init__(
+        self, snapshot: Snapshot, cursor: _Cursor, progress: Progress | None, owners: bool, devices: bool
+    ) -> None:
         self._snapshot = snapshot
         self._cursor = cursor
         self._owners = owners
+        self._devices = devices
         self._meter = Meter(progress)
         self._first: dict[bytes, list[bytes]] = {}
         """The first name of each group of hard links."""
@@ -270,8 +278,10 @@ class _DirectoryExport:
                 os.symlink(target, entry.name, dir_fd=self._cursor.fd)
                 self._set_special_attributes(entry)
             case Device(major, minor):
-                if not self._owners:
-                    self._skip(entry)
+                if not self._devices:
+                    self._skip(entry, f"only root can make a {type_name(entry)}")
+                    if entry.link is not None:
+                        del self._first[entry.link.group]
                     return
                 self._make_device(entry, major, minor)
                 self._set_special_attributes(entry)
@@ -281,11 +291,9 @@ class _DirectoryExport:
         self._result.entries += 1
         self._meter.add(1, 0)
 
-    def _skip(self, entry: Entry) -> None:
-        path = b"/".join([self._prefix, *self._names, entry.name])
-        self._result.skipped.append((path, f"only root can make a {type_name(entry)}"))
-        if entry.link is not None:
-            del self._first[entry.link.group]
+    def _skip(self, entry: Entry, why: str) -> None:
+        names = self._names if entry.is_dir else [*self._names, entry.name]
+        self._result.skipped.append((b"/".join([self._prefix, *names]) or b"/", why))
 
     def _make_device(self, entry: Entry, major: int, minor: int) -> None:
         try:
@@ -318,7 +326,7 @@ class _DirectoryExport:
     def _set_attributes(self, fd: int, entry: Entry) -> None:
         """Those of a file or directory that is open."""
         if self._owners:
-            os.fchown(fd, entry.uid, entry.gid)
+            self._chown(fd, entry)
         if entry.xattrs:
             self._set_xattrs(fd, entry)
         os.fchmod(fd, self._mode(entry))
@@ -328,12 +336,21 @@ class _DirectoryExport:
         """Those of what must not be opened: symbolic links, devices, FIFOs and sockets."""
         at = self._cursor.fd
         if self._owners:
-            os.chown(entry.name, entry.uid, entry.gid, dir_fd=at, follow_symlinks=False)
+            self._chown(entry.name, entry, dir_fd=at, follow_symlinks=False)
         if entry.xattrs:
             self._set_xattrs(self._cursor.proc_path(entry.name), entry)
         if not isinstance(entry.content, Symlink):
             os.chmod(entry.name, self._mode(entry), dir_fd=at)
         os.utime(entry.name, ns=(entry.mtime, entry.mtime), dir_fd=at, follow_symlinks=False)
+
+    def _chown(self, file: int | bytes, entry: Entry, **how: Any) -> None:
+        try:
+            os.chown(file, entry.uid, entry.gid, **how)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            text = f"there is no owner {entry.uid}:{entry.gid} in this user namespace"
+            raise OSError(errno.EPERM, text) from error
 
     def _mode(self, entry: Entry) -> int:
         # A set-ID bit would give away whoever exports, where the owner is not the entry's.
@@ -342,6 +359,9 @@ class _DirectoryExport:
     def _set_xattrs(self, file: int | bytes, entry: Entry) -> None:
         for name, value in entry.xattrs:
             if not self._owners and not name.startswith((b"user.", b"system.posix_acl_")):
+                continue
+            if not self._devices and name.startswith(b"trusted."):
+                self._skip(entry, f"only root can set the attribute {os.fsdecode(name)}")
                 continue
             try:
                 if isinstance(file, int):

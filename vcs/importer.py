@@ -34,6 +34,7 @@ from vcs.progress import Meter, Progress
 from vcs.reading import UnreadableError, is_whiteout, read_directory_name, read_name
 from vcs.trees import Sink, write_root, write_tree
 
+_NOBODY = 65534
 _OPEN_DIRECTORIES = 64
 """Deeper than this, the topmost directories' descriptors are given up, and had again by `..` on the way back."""
 
@@ -52,6 +53,9 @@ class ImportResult:
     """Mount points of other filesystems, and what was to be left out: in the root as empty directories."""
     left_out: int = 0
     """How many names patterns left out; a directory with all below it counts as one."""
+    nobody: int = 0
+    """How many of the names that were read belong to the user or group 65534: in a user namespace the kernel shows so
+    whatever has an owner that the namespace does not map."""
     whiteouts: list[bytes] = field(default_factory=list)
     """Character devices 0:0: overlayfs takes them for deleted names, so no container will see them."""
 
@@ -272,6 +276,7 @@ class _Walk:
             record = record_of(status) if self._cache else b""
             old = before.find(name) if before else None
             same = before is not None and old is not None and before.record(old) == record
+            self._result.nobody += not same and _NOBODY in (status.st_uid, status.st_gid)
             if record:
                 frame.records += frame.lasting(status, record)
             if stat.S_ISDIR(status.st_mode):

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 _AUTHOR = re.compile(r"\s*(?P<name>[^<>\n]*[^<>\s])\s*<(?P<email>[^<>\n]*)>\s*")
 
 
-def find_author(store: Store, option: str | None) -> Author:
+def find_author(store: Store, option: str | None, uid: int) -> Author:
     """The first of: `option` ("NAME <EMAIL>"); TREERING_AUTHOR_NAME and _EMAIL; git's GIT_AUTHOR_*; git's user.name and
-    user.email, as set for the store's history or the user; the login name at this host. The time is now, in local time.
+    user.email, as set for the store's history or the user; the login name of `uid` at this host. The time is now, in
+    local time.
     """
     from vcs.history import Author
 
@@ -29,7 +30,7 @@ def find_author(store: Store, option: str | None) -> Author:
         configured = store.history.user()
         name, email = name or configured[0], email or configured[1]
     if not (name and email):
-        login = _login()
+        login = login_name(uid)
         name, email = name or login, email or f"{login}@{socket.gethostname()}"
     now = int(time.time())
     return Author(name, email, now, time.localtime(now).tm_gmtoff // 60)
@@ -46,8 +47,9 @@ def _from_environment(part: str) -> str | None:
     return os.environ.get(f"TREERING_AUTHOR_{part}") or os.environ.get(f"GIT_AUTHOR_{part}")
 
 
-def _login() -> str:
+def login_name(uid: int) -> str:
+    """What the machine calls a user; his number if nothing."""
     try:
-        return pwd.getpwuid(os.getuid()).pw_name
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return str(os.getuid())
+        return str(uid)

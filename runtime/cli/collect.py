@@ -42,7 +42,7 @@ def expiry(text: str) -> float:
         ) from None
 
 
-@verb("gc", data=True)
+@verb("gc", data=True, namespaces="enter")
 @click.option("--expire", callback=lambda _, __, text: expiry(text), metavar="TIME", default=DEFAULT_EXPIRE,
               show_default=True, help="How old reflog entries get: 12h, 30d, 2w, a date, now or never.")  # fmt: skip
 @click.option("--repack", is_flag=True, help="Write everything anew, as small as is reasonable. Takes long.")

@@ -148,6 +148,7 @@ def _comparison(invocation: Invocation, revisions: list[str]) -> Comparison:
         except NotFound:
             info = store.commit(invocation.commit(revision))
         else:
+            invocation.enter_namespaces()
             return Comparison(*invocation.states.compare(container, keep=_KEEP))
     if not info.parents:
         raise NotFound(f"{revision!r} is a first commit: it has no parent to compare it with", commit=info.id)

@@ -121,7 +121,7 @@ def rename(invocation: Invocation, name: str, new_name: str) -> None:
     message(f"{container.name} is called {new_name} now")
 
 
-@verb("rm", data=True)
+@verb("rm", data=True, namespaces="enter")
 @container_argument("names", nargs=-1, required=True)
 @click.option("-f", "--force", is_flag=True, help="Kill a container that runs.")
 @click.option("--discard", is_flag=True, help="Drop what was changed since the last commit.")

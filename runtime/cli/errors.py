@@ -141,7 +141,30 @@ def _not_a_store(facts: Facts) -> str:
     return f"make one with `treering --store {path} init`, or name another with --store or TREERING_STORE"
 
 
+def _missing(facts: Facts) -> str:
+    """What root must do before ordinary users can have namespaces (runtime.namespace.needs)."""
+    match facts["missing"]:
+        case "uidmap":
+            return "install it, as root: apt-get install uidmap (the package shadow-utils or shadow elsewhere)"
+        case "range":
+            span = facts["span"]
+            return f"as root: usermod --add-subuids {span} --add-subgids {span} {facts['user']}"
+        case "map":
+            return (
+                f"/etc/subuid and /etc/subgid must give {facts['user']} ids, and newuidmap and newgidmap be setuid root"
+            )
+        case "fuse":
+            return "as root: modprobe fuse"
+        case "device":
+            return "as root: chmod 0666 /dev/fuse, which is how distributions have it"
+        case "sysctl":
+            return f"as root: sysctl -w {facts['sysctl']}={facts['value']}"
+    return "something on this machine (a security module, a container) forbids user namespaces; run it as root"
+
+
 def _denied(facts: Facts) -> str:
+    if "missing" in facts:
+        return _missing(facts)
     if os.geteuid() != 0:
         return "run it as root, or use a store of your own: --store PATH or TREERING_STORE"
     return "look at the file's permissions, and whether its file system is mounted read-only"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -29,15 +28,19 @@ def _is_archive(target: Path) -> bool:
 
 @verb("export")
 @file_argument("place")
-@click.argument("directory", metavar="[TARGET]", required=False, type=click.Path(path_type=Path))
+@click.argument("directory", metavar="[TARGET]", required=False, type=click.Path(path_type=Path, readable=False))
 @click.option("-o", "--output", "archive", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True),
               help="Write an archive: .tar, .tar.gz, .tar.xz or .tar.zst; - is standard output.")  # fmt: skip
-def export(invocation: Invocation, place: str, directory: Path | None, archive: Path | None) -> None:
+@click.option("--no-owners", is_flag=True, help="In a directory, let all files be yours; devices are left out.")
+def export(invocation: Invocation, place: str, directory: Path | None, archive: Path | None, no_owners: bool) -> None:
     """Write a commit's files to a directory or an archive.
 
     The place is REV or REV:PATH. TARGET is a directory, which must be empty or not be there, or an archive if its name
     ends as one (.tar, .tar.gz, .tar.xz, .tar.zst). Without a target, a tar archive goes to standard output. Everything
     is as it was: owners, modes, times, extended attributes, devices, hard links, holes.
+
+    An ordinary user cannot make devices in a directory, and other owners are ids of his from /etc/subuid there: only
+    `treering unshare` can change or delete such files. An archive has no such limits.
 
     \b
     Example:
@@ -51,6 +54,8 @@ def export(invocation: Invocation, place: str, directory: Path | None, archive: 
         directory, archive = None, directory
     if directory is None and archive is None and sys.stdout.isatty():
         raise click.UsageError("standard output is a terminal; name a directory or an archive (-o FILE)")
+    if directory is not None and not no_owners:
+        invocation.enter_namespaces()
     snapshot, path = invocation.open_place(place)
     path = snapshot.resolve(path)
     top = snapshot.lookup(path)
@@ -59,14 +64,17 @@ def export(invocation: Invocation, place: str, directory: Path | None, archive: 
     total = getattr(top.content, "size", 0)
     with Progress("Exporting", total) as progress:
         if directory is not None:
+            from runtime.namespace import in_user_namespace
             from vcs.exporter import export_directory
 
-            owners = os.geteuid() == 0
             result = export_directory(
-                snapshot, path, directory, progress=lambda files, size: progress.update(size, files), owners=owners
+                snapshot,
+                path,
+                directory,
+                progress=lambda files, size: progress.update(size, files),
+                owners=not no_owners,
+                devices=not in_user_namespace(),
             )
-            if not owners:
-                message("warning: only root can give files to their owners: all of them are yours")
         else:
             from vcs.tar_export import export_tar
 

@@ -17,6 +17,7 @@ from runtime.cli.output import count_text, message, size_text
 from runtime.cli.progress import Progress, seconds_text
 from runtime.cli.quoting import path_fields, quoted
 from runtime.cli.render_commits import SHORT
+from runtime.namespace import in_user_namespace
 
 if TYPE_CHECKING:
     from vcs.ignore import Patterns
@@ -43,7 +44,7 @@ class _ImportCommand(click.Command):
 
 
 @verb("import", data=True, cls=_ImportCommand)
-@click.argument("source", metavar="SOURCE", type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("source", metavar="SOURCE", type=click.Path(path_type=Path, allow_dash=True, readable=False))
 @click.option("-b", "--branch", default="main", show_default=True, metavar="BRANCH", help="Where the commit goes.",
               shell_complete=branch_completion)  # fmt: skip
 @click.option("-m", "--message", "text", metavar="MESSAGE", help="The commit's message.")
@@ -94,6 +95,8 @@ def import_verb(
     from vcs.history import BRANCHES
 
     patterns = _patterns(context.meta["patterns"], exclude, include, exclude_from)
+    if _has_owners_here(source):
+        invocation.enter_namespaces()
     store, history = invocation.store, invocation.store.history
     invocation.author(author)  # a mistake in it is told before the work
     with store.writing() as lease, _remembered(store, lease, source, rescan) as cache:
@@ -120,6 +123,15 @@ def import_verb(
 
 def _is_directory(source: Path) -> bool:
     return str(source) != "-" and source.is_dir()
+
+
+def _has_owners_here(source: Path) -> bool:
+    """Whether files' owners are the machine's, and not those that are written in an archive. Where an ordinary user
+    cannot even look, he may from his namespaces."""
+    try:
+        return _is_directory(source)
+    except PermissionError:
+        return True
 
 
 def _patterns(
@@ -223,6 +235,7 @@ def _default_config() -> dict[str, Any]:
 def _tell(
     invocation: Invocation, result: ImportResult, commit: str, branch: str, added: int, seconds: float, *, made: bool
 ) -> None:
+    nobody = result.nobody if in_user_namespace() else 0
     for paths, what in (
         (result.skipped, "is of another file system, or the store: its content was left out"),
         (result.vanished, "was deleted while it was read"),
@@ -232,6 +245,11 @@ def _tell(
             message(f"warning: {quoted(path)} {what}")
         if len(paths) > _SHOWN:
             message(f"warning: and {len(paths) - _SHOWN:,} more")
+    if nobody:
+        message(
+            f"warning: {count_text(nobody, 'file belongs', 'files belong')} to users or groups outside of your range "
+            "(/etc/subuid, /etc/subgid): recorded as those of nobody (65534)"
+        )
     if result.left_out:
         message(f"{count_text(result.left_out, 'path')} left out by patterns")
     output = invocation.output
@@ -257,6 +275,7 @@ def _tell(
             "skipped": [path_fields(path) for path in result.skipped],
             "vanished": [path_fields(path) for path in result.vanished],
             "left_out": result.left_out,
+            "nobody": nobody,
             "whiteouts": [path_fields(path) for path in result.whiteouts],
         }
     )

@@ -38,6 +38,8 @@ class Invocation:
         self.output = Output()
         self.use_pager = True
         self._stack = ExitStack()
+        self.uid = os.getuid()
+        """The user's, also when he is root of his own namespaces."""
         if "fuse" in os.environ.get("TREERING_TRACE", "").split(","):
             from fusefs.client import Service
 
@@ -49,7 +51,7 @@ class Invocation:
             self.containers.empty_trash()
         self._stack.close()
 
-    @property
+    @cached_property
     def store_path(self) -> Path:
         """--store, else TREERING_STORE, else /var/lib/treering for root and $XDG_DATA_HOME/treering for others."""
         if self.store_option is not None:
@@ -60,6 +62,18 @@ class Invocation:
             return Path("/var/lib/treering")
         data = os.environ.get("XDG_DATA_HOME")
         return (Path(data) if data else Path.home() / ".local/share") / "treering"
+
+    def enter_namespaces(self, *, to_mount: bool = False) -> None:
+        """Go into the store's namespaces, where an ordinary user is root over the ids that are his. Root stays where he
+        is. `to_mount`: the service is wanted. Denied, with the fact `missing`, if the machine does not let him."""
+        if os.geteuid() == 0:
+            return
+        from runtime.cli.author import login_name
+        from runtime.namespace import door, needs
+
+        if to_mount:
+            needs.check_device()
+        door.enter(self.store_path, needs.User(self.uid, os.getgid(), login_name(self.uid)))
 
     @cached_property
     def store(self) -> Store:
@@ -86,7 +100,7 @@ class Invocation:
         """Who makes the commit: `option` (--author), or see runtime.cli.author."""
         from runtime.cli.author import find_author
 
-        return find_author(self.store, option)
+        return find_author(self.store, option, self.uid)
 
     # -- revisions
 

@@ -9,8 +9,9 @@ import click
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import verb
 from runtime.cli.output import message
+from runtime.namespace import in_user_namespace
 
-_DIRECTORY = click.Path(path_type=Path, file_okay=False)
+_DIRECTORY = click.Path(path_type=Path, file_okay=False, readable=False)
 
 
 @verb("mount")
@@ -34,8 +35,11 @@ def mount(invocation: Invocation, directory: Path) -> None:
     from runtime.views import show
 
     invocation.store.close()
+    invocation.enter_namespaces(to_mount=True)
     where = show(invocation.store_path, directory)
     message(f"All commits are below {where}; away: treering umount {where}")
+    if in_user_namespace():
+        message("It is there in the store's namespaces only: look at it with `treering unshare`")
 
 
 @verb("umount")
@@ -47,8 +51,11 @@ def umount(invocation: Invocation, directory: Path) -> None:
     Example:
       treering umount /mnt/t
     """
-    from runtime.views import hide
+    from runtime.namespace.door import are_there
+    from runtime.views import hide, is_shown
 
+    if not is_shown(directory) and are_there(invocation.store_path):
+        invocation.enter_namespaces()
     hide(directory)
 
 

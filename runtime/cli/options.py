@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -61,14 +62,26 @@ def verb(
     name: str,
     *,
     data: bool = False,
+    namespaces: Literal["no", "enter", "mount"] = "no",
     store_option: bool = True,
     cls: type[click.Command] = click.Command,
     **settings: Any,
 ) -> Callable[[Callable[..., Any]], click.Command]:
-    """Declare a verb: a click command with --store, unless it has one of its own, and --format if it prints data."""
+    """Declare a verb: a click command with --store, unless it has one of its own, and --format if it prints data.
+
+    `namespaces`: whether an ordinary user's process enters the store's namespaces before the verb begins ("enter": it
+    reads or removes what containers wrote; "mount": it needs the service's mount too). Verbs that only sometimes do
+    call Invocation.enter_namespaces themselves.
+    """
 
     def decorate(function: Callable[..., Any]) -> click.Command:
-        command = click.command(name, cls=cls, **settings)(pass_invocation(function))
+        @wraps(function)
+        def begin(invocation: Invocation, *args: Any, **kwargs: Any) -> Any:
+            if namespaces != "no":
+                invocation.enter_namespaces(to_mount=namespaces == "mount")
+            return function(invocation, *args, **kwargs)
+
+        command = click.command(name, cls=cls, **settings)(pass_invocation(begin))
         command.params += [*([_FORMAT] if data else []), *([_STORE] if store_option else [])]
         return command
 

@@ -66,6 +66,7 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
         Summary("cat", "files", "Print files of a commit."),
         Summary("mount", "mounting", "Show all commits as directories."),
         Summary("umount", "mounting", "Take such a mount away."),
+        Summary("unshare", "namespaces", "Run a command in an ordinary user's namespaces."),
     ),
     "Store": (
         Summary("fsck", "fsck", "Check that everything in the store is there and undamaged."),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _SIGNALS = {one.name.removeprefix("SIG"): one.value for one in signal.Signals}
 
 
-@verb("run", context_settings={"allow_interspersed_args": False})
+@verb("run", namespaces="mount", context_settings={"allow_interspersed_args": False})
 @revision_argument()
 @click.argument("command", nargs=-1, metavar="[--] [COMMAND [ARG]...]", type=click.UNPROCESSED)
 @click.option("--name", metavar="NAME", help="The container's name; otherwise it is named after REV.")
@@ -102,7 +102,7 @@ def run(
     return code
 
 
-@verb("start")
+@verb("start", namespaces="mount")
 @container_argument()
 @click.option("-d", "--detach", is_flag=True, help="Return as soon as it runs. What it prints is dropped.")
 def start(invocation: Invocation, name: str, detach: bool) -> int:

@@ -111,8 +111,11 @@ def stop(invocation: Invocation, force: bool) -> None:
       treering service stop
     """
     from fusefs.client import Service
+    from runtime.namespace.door import leave_soon
 
-    is_gone = Service.stop(_store(invocation), force)
+    store = _store(invocation)
+    is_gone = Service.stop(store, force)
+    leave_soon(store)
     if not invocation.output.is_table:
         invocation.output.value({"gone": is_gone})
     elif not is_gone:

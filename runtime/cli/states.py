@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from runtime.containers import Container
 
 
-@verb("status", data=True)
+@verb("status", data=True, namespaces="enter")
 @container_argument()
 @click.option("-z", "zero", is_flag=True, help="End each field with a NUL, and quote nothing.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if anything changed.")
@@ -52,7 +52,7 @@ def status(invocation: Invocation, name: str, zero: bool, exit_code: bool) -> in
     return 1 if exit_code and changes else 0
 
 
-@verb("commit", data=True)
+@verb("commit", data=True, namespaces="enter")
 @container_argument()
 @click.option("-m", "--message", "texts", required=True, multiple=True, metavar="MESSAGE",
               help="Why; given again, a further paragraph.")  # fmt: skip
@@ -110,7 +110,7 @@ def commit(
         message(f"warning: {quoted(path)} was written to while it was read; commit again when it rests")
 
 
-@verb("rollback")
+@verb("rollback", namespaces="enter")
 @container_argument()
 @revision_argument(required=False)
 @click.option("--undo", is_flag=True, help="Return to the state before the last rollback.")
@@ -147,7 +147,7 @@ def rollback(invocation: Invocation, name: str, revision: str | None, undo: bool
         message(f"{name} is on {head[:SHORT]} again, as before; back: treering rollback {name} --undo")
 
 
-@verb("fork", data=True)
+@verb("fork", data=True, namespaces="enter")
 @container_argument()
 @click.option("-n", "--count", type=click.IntRange(min=1), default=1, show_default=True, help="How many.")
 @click.option("--name", "stem", metavar="STEM", help="They are called STEM-1, STEM-2...; otherwise NAME-1, NAME-2...")

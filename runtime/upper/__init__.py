@@ -8,7 +8,7 @@
 docs/upper.md has the rules, each with what the kernel does.
 """
 
-from runtime.upper.conventions import TRUSTED, USER
+from runtime.upper.conventions import TRUSTED, USER, prefix_of
 from runtime.upper.scan import UpperResult, scan_upper
 
-__all__ = ["TRUSTED", "USER", "UpperResult", "scan_upper"]
+__all__ = ["TRUSTED", "USER", "UpperResult", "prefix_of", "scan_upper"]

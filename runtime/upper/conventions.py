@@ -9,12 +9,15 @@ container's `trusted.overlay.X`. The FUSE service serves a commit's attributes o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from vcs.errors import BadInput
 from vcs.model import Xattrs
 
 TRUSTED = "trusted.overlay."
 USER = "user.overlay."
+USERXATTR = "userxattr"
+"""The mount option that makes it USER, and the name of an empty file beside an upper of that sort."""
 
 _ESCAPE = b"overlay."
 _METACOPY_HEADER = 4
@@ -36,6 +39,11 @@ class Marks:
 
 
 NO_MARKS = Marks()
+
+
+def prefix_of(generation: Path) -> str:
+    """By which attributes overlayfs speaks in the upper of a generation's directory: TRUSTED or USER."""
+    return USER if (generation / USERXATTR).exists() else TRUSTED
 
 
 def separate(xattrs: Xattrs, prefix: str) -> tuple[Marks, Xattrs]:

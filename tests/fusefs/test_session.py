@@ -401,7 +401,11 @@ def test_a_successor_opens_as_was_agreed(store: MemoryStore) -> None:
 def test_the_slot_tells_what_is_done(kernel: FakeKernel) -> None:
     kernel.walk(b"trees")
     counts = kernel.slot.counts
-    assert (counts.messages, counts.nodes, counts.given) == (kernel.session.served, len(kernel.filesystem.table.nodes), 0)
+    assert (counts.messages, counts.nodes, counts.given) == (
+        kernel.session.served,
+        len(kernel.filesystem.table.nodes),
+        0,
+    )
     assert kernel.slot.length == 0
 
 

@@ -1,0 +1,407 @@
+"""An ordinary user's own store, service, mounts and containers: as a created user, for real."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.busybox_root import make_busybox_root
+from tests.support.containers import eventually
+from tests.support.ordinary_user import SECONDS, OrdinaryUser, ordinary_user
+from tests.support.rich_tree import CAPABILITY, acl, make
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes a user")
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[OrdinaryUser]:
+    """The user, and beside his home what it is to hold: a small root, and a store that has it on `main`."""
+    with ordinary_user() as user:
+        root = make_busybox_root(user.home / "root")
+        (root / "etc/noted").write_text("one\n")
+        os.setxattr(root / "etc/noted", "user.note", b"kept")
+        (root / "etc/old").mkdir()
+        (root / "etc/old/file").write_text("moved along\n")
+        (root / "home/ana/gone").write_text("gone\n")
+        give(user, root)
+        user.treering("init")
+        imported = user.treering("import", "root", "-m", "base")
+        assert "warning" not in imported.stderr
+        assert user.settled()
+        copy(user.home, user.place / "prepared")
+        yield user
+
+
+@pytest.fixture
+def user(made: OrdinaryUser) -> Iterator[OrdinaryUser]:
+    """The user, whose home is as it was prepared. Nothing of his may run or be mounted in the end."""
+    try:
+        made.clear()
+        copy(made.place / "prepared", made.home)
+        yield made
+        assert made.settled()
+    finally:
+        made.clear()
+
+
+def copy(source: Path, target: Path) -> None:
+    subprocess.run(["cp", "-a", f"{source}/.", str(target)], check=True, timeout=SECONDS, stdin=subprocess.DEVNULL)
+
+
+def give(user: OrdinaryUser, top: Path) -> None:
+    """Make what has an id of a root file system belong to that id of the user's; what is beyond stays."""
+    below = [Path(place, name) for place, *names in os.walk(top) for name in (*names[0], *names[1])]
+    for path in (top, *below):
+        status = path.lstat()
+        owner, group = (number if number > 65536 else user.outside(number) for number in (status.st_uid, status.st_gid))
+        os.chown(path, owner, group, follow_symlinks=False)
+        if not path.is_symlink():
+            path.chmod(stat.S_IMODE(status.st_mode))
+
+
+def entries(user: OrdinaryUser, place: str) -> dict[str, dict[str, Any]]:
+    found = user.treering("ls", "--format", "json", place).json()
+    return {entry["path"].rpartition("/")[2]: entry for entry in found}
+
+
+def changes(user: OrdinaryUser, container: str) -> dict[str, str]:
+    found = user.treering("status", "--format", "json", container).json()
+    return {change["path"]: change["status"] for change in found}
+
+
+def record(user: OrdinaryUser) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((user.store / "run/namespaces.json").read_text())
+    return found
+
+
+CHANGES = """
+set -e
+test "$(id -u)" = 0
+echo two >> /etc/noted
+echo new > /tmp/new; chown 1000:1000 /tmp/new; chmod 6755 /tmp/new
+rm /etc/group
+rm -r /home/ana; mkdir /home/ana; chown 1000:1000 /home/ana; echo fresh > /home/ana/fresh
+mv /etc/old /etc/renamed
+chmod 600 /etc/passwd
+ln /tmp/new /tmp/also
+ln -s /tmp/new /tmp/link
+"""
+
+
+def test_from_the_first_store_to_a_rollback(user: OrdinaryUser) -> None:
+    user.treering("run", "--name", "web", "main", "sh", "-c", CHANGES)
+    letters = changes(user, "web")
+    assert (
+        letters.items()
+        >= {
+            "/etc/noted": "M",
+            "/etc/passwd": "M",
+            "/etc/group": "D",
+            "/home/ana/gone": "D",
+            "/home/ana/fresh": "A",
+            "/tmp/new": "A",
+        }.items()
+    )
+    user.treering("commit", "web", "-m", "changes", "-b", "changed")
+
+    tmp = entries(user, "changed:/tmp")
+    assert (tmp["new"]["uid"], tmp["new"]["gid"]) == (1000, 1000)
+    assert tmp["new"]["mode"].endswith("6755")
+    assert (entries(user, "changed:/home")["ana"]["uid"], set(entries(user, "changed:/home/ana"))) == (1000, {"fresh"})
+    assert "group" not in entries(user, "changed:/etc")
+    assert user.treering("cat", "changed:/etc/noted").stdout == "one\ntwo\n"
+
+    look = "import os; print(os.getxattr(os.environ['TREERING_MOUNT'] + '/branches/changed/etc/noted', 'user.note'))"
+    assert user.treering("unshare", *user.python, "-c", look).stdout == "b'kept'\n"
+
+    script = "ls /etc/renamed /home/ana; ls -ln /tmp/new; test ! -e /etc/group"
+    after = user.treering("run", "--rm", "changed", "sh", "-c", script).stdout.split()
+    assert after[:4] == ["/etc/renamed:", "file", "/home/ana:", "fresh"]
+    assert after[4:8] == ["-rwsr-sr-x", "2", "1000", "1000"]
+
+    user.treering("rollback", "web", "main")
+    assert changes(user, "web") == {}
+    assert "M\t/etc/noted\n" in user.treering("diff", "main", "changed", "--name-status").stdout
+    user.treering("rm", "web")
+    user.treering("gc")
+    user.treering("fsck", "--read-data")
+
+
+def test_what_is_exported_is_what_was_committed(user: OrdinaryUser) -> None:
+    user.treering("run", "--name", "web", "main", "sh", "-c", CHANGES)
+    user.treering("commit", "web", "-m", "changes", "-b", "changed")
+    user.treering("export", "changed", "out")
+    assert (user.home / "out/tmp/new").stat().st_uid == user.outside(1000)
+    look = "import os; from compare import differences; from pathlib import Path\n"
+    look += "served = Path(os.environ['TREERING_MOUNT'], 'branches/changed').resolve()\n"
+    look += "print(differences(served, Path('out'), ignore=frozenset({'extents'})))"
+    assert user.treering("unshare", *user.python, "-c", look).stdout == "[]\n"
+    mine = user.treering("export", "--no-owners", "changed", "mine")
+    assert "warning" not in mine.stderr
+    assert {path.lstat().st_uid for path in (user.home / "mine").rglob("*")} == {user.uid}
+
+
+def test_a_rich_tree_goes_in_and_comes_out_the_same(user: OrdinaryUser) -> None:
+    """But for devices, which are told, and for an owner outside of the range, who is told when he is first seen."""
+    source = make(user.home / "rich")
+    give(user, source)
+    os.setxattr(source / "capable", "security.capability", CAPABILITY)
+    own = acl(
+        (1, 6, 0xFFFFFFFF), (2, 7, user.outside(4242)), (4, 4, 0xFFFFFFFF), (16, 7, 0xFFFFFFFF), (32, 4, 0xFFFFFFFF)
+    )
+    os.setxattr(source / "acl", "system.posix_acl_access", own)
+    os.removexattr(source / "defaults", "system.posix_acl_default")
+
+    first = user.treering("import", "--format", "json", "rich", "-b", "rich")
+    assert first.json()["nobody"] == 1
+    assert "1 file belongs to users or groups outside of your range" in first.stderr
+    again = user.treering("import", "--format", "json", "rich", "-b", "rich")
+    assert (again.json()["made"], again.json()["nobody"]) == (False, 0)
+
+    out = user.treering("export", "rich", "out")
+    devices = ("null", "null-link", "disk", "whiteout")
+    for name in devices:
+        assert f"/{name} was left out: only root can make a" in out.stderr
+        (source / name).unlink()
+    (source / "nobody").unlink()
+    times = source.stat()
+    user.treering("unshare", "rm", "out/nobody")
+    os.utime(source, ns=(times.st_atime_ns, times.st_mtime_ns))
+    os.utime(user.home / "out", ns=(times.st_atime_ns, times.st_mtime_ns))
+    plain = user.treering("import", "--format", "json", "rich", "-b", "plain").json()
+    back = user.treering("import", "--format", "json", "out", "-b", "back").json()
+    assert plain["root"] == back["root"], user.treering("diff", "plain", "back").stdout
+
+
+def test_what_only_root_may_have_stays_in_the_commit_and_in_nobodys_way(user: OrdinaryUser) -> None:
+    """From an archive come owners outside of the range, devices, trusted attributes, and overlayfs's own names."""
+    with tarfile.open(user.home / "odd.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        archive.add(user.home / "root/bin", "bin", filter=owned_by_root)
+        attributes = {"SCHILY.xattr.trusted.note": "t", "SCHILY.xattr.user.overlay.opaque": "y"}
+        for name in ("far", "null", "noted"):
+            member = tarfile.TarInfo(name)
+            member.uid = 70000 if name == "far" else 0
+            member.type, member.devmajor, member.devminor = b"3" if name == "null" else b"0", 1, 3
+            member.pax_headers = attributes if name == "noted" else {}
+            archive.addfile(member)
+    user.treering("import", "odd.tar", "-b", "odd")
+    script = "cat /null; echo more >> /noted && chmod 600 /far"
+    done = user.treering("run", "--name", "odd", "odd", "sh", "-c", script, code=1)
+    assert "cat: can't open '/null'" in done.stderr
+    assert "chmod: /far: Value too large" in done.stderr
+    user.treering("commit", "odd", "-m", "changes", "-b", "odd")
+    found = entries(user, "odd:/")
+    assert (found["far"]["uid"], found["null"]["type"], found["noted"]["size"]) == (70000, "character device", 5)
+    look = "import os; print(os.listxattr(os.environ['TREERING_MOUNT'] + '/branches/odd/noted'))"
+    assert user.treering("unshare", *user.python, "-c", look).stdout == "['user.overlay.overlay.opaque']\n"
+
+
+def owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    return member
+
+
+def test_a_container_that_runs_is_known_to_all_commands(user: OrdinaryUser) -> None:
+    user.treering("run", "-d", "--name", "loop", "-u", "ana", "main", "sh", "-c", "echo $$ > /tmp/pid; sleep 1000")
+    assert user.treering("ps", "--format", "json").json()[0]["name"] == "loop"
+    assert eventually(lambda: changes(user, "loop")) == {"/tmp/pid": "A"}
+    assert "loop" in user.treering("rm", "loop", code=125).stderr
+    user.treering("kill", "loop")
+    assert user.treering("ps", "--format", "json", "-a").json()[0]["state"] == "exited"
+    assert user.treering("service", "--format", "json").json()["running"]
+
+
+@pytest.mark.parametrize("engine", ["crun", "runc"])
+def test_both_engines(user: OrdinaryUser, engine: str) -> None:
+    script = "id -u; id -u ana; ls /sys/fs/cgroup; test -e /sys/class/net/lo && echo lo; cat /dev/null; exit 7"
+    run = ["run", "--rm", "--runtime", engine]
+    for network in ("host", "none"):
+        done = user.treering(*run, "--network", network, "main", "sh", "-c", script, code=7)
+        assert done.stdout == "0\n1000\nlo\n"
+    assert user.treering(*run, "-u", "ana", "main", "id", "-u").stdout == "1000\n"
+
+
+def test_the_machine_sees_nothing_of_a_mount_but_unshare_does(user: OrdinaryUser) -> None:
+    told = user.treering("mount", "seen").stderr
+    assert "treering unshare" in told
+    assert list((user.home / "seen").iterdir()) == []
+    names = user.treering("unshare", "ls", "seen/branches/main/etc").stdout.split()
+    assert "passwd" in names
+    assert str(user.place) not in Path("/proc/self/mountinfo").read_text()
+    assert user.run("ls", str(user.store / "run/mnt")).stdout == ""
+    user.treering("umount", "seen")
+
+
+def test_a_command_in_the_namespaces_and_its_exit_code(user: OrdinaryUser) -> None:
+    assert user.treering("unshare", "--", "sh", "-c", "id -u; exit 3", code=3).stdout == "0\n"
+    assert "containers\n" in user.treering("unshare", "sh", "-c", "ls $TREERING_MOUNT").stdout
+    assert "cannot run /nowhere" in user.treering("unshare", "/nowhere", code=127).stderr
+    inner = user.treering("unshare", *user.command, "log", "--format", "json", "main").json()
+    assert inner[0]["message"].startswith("base")
+    assert inner[0]["author"]["name"] == user.name, "root inside, but himself as an author"
+
+
+def test_relative_paths_are_those_of_the_caller(user: OrdinaryUser) -> None:
+    (user.home / "root/etc/only").touch()
+    script = 'cd root/etc && exec "$@"'
+    user.run("sh", "-c", script, "sh", *user.command, "import", ".", "-b", "here")
+    assert "only" in entries(user, "here:/")
+    script = 'mkdir gone && cd gone && rmdir ../gone && exec "$@"'
+    done = user.run("sh", "-c", script, "sh", *user.command, "import", ".", "-b", "here")
+    assert (done.code, "the current directory does not exist" in done.stderr) == (125, True)
+
+
+def test_many_first_commands_meet_in_the_same_namespaces(user: OrdinaryUser) -> None:
+    with tempfile.TemporaryFile() as output:
+        which = [*user.command, "unshare", "readlink", "/proc/self/ns/user", "/proc/self/ns/mnt"]
+        started = [user.start(*which, output=output.fileno(), errors=output.fileno()) for _ in range(6)]
+        codes = [process.wait(SECONDS) for process in started]
+        output.seek(0)
+        lines = output.read().decode().splitlines()
+    assert codes == [0] * 6, lines
+    assert len(set(lines)) == 2
+
+
+def test_a_command_that_comes_while_the_keeper_leaves(user: OrdinaryUser) -> None:
+    for _ in range(4):
+        user.treering("service", "stop")
+        assert user.treering("unshare", "cat", "/proc/self/uid_map").stdout.split()[:3] == ["0", str(user.uid), "1"]
+        user.treering("run", "--rm", "main", "true")
+
+
+def test_a_killed_keeper_is_replaced_in_the_same_namespaces(user: OrdinaryUser) -> None:
+    user.treering("run", "-d", "--name", "loop", "main", "sleep", "1000")
+    before = record(user)
+    os.kill(before["keeper"][0], signal.SIGKILL)
+    eventually(lambda: before["keeper"][0] not in user.processes())
+    found = user.treering("unshare", "sh", "-c", "readlink /proc/self/ns/user; ls $TREERING_MOUNT/branches").stdout
+    assert found == f"user:[{before['user']}]\nmain\n"
+    after = record(user)
+    assert (after["user"], after["mount"]) == (before["user"], before["mount"])
+    assert after["keeper"] != before["keeper"]
+    user.treering("stop", "-t", "0", "loop")
+    assert user.treering("start", "-d", "loop").stdout == "loop\n"
+    user.treering("kill", "loop")
+
+
+def test_a_stale_record_is_noticed(user: OrdinaryUser) -> None:
+    user.treering("unshare", "true")
+    before = record(user)
+    assert user.settled()
+    ours = subprocess.Popen(["sleep", "1000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        stat_fields = Path(f"/proc/{ours.pid}/stat").read_text().rpartition(")")[2].split()
+        stale = {**before, "keeper": [ours.pid, int(stat_fields[19])]}
+        (user.store / "run/namespaces.json").write_text(json.dumps(stale))
+        os.chown(user.store / "run/namespaces.json", user.uid, user.uid)
+        user.treering("run", "--rm", "main", "true")
+        assert record(user)["keeper"][0] != ours.pid
+    finally:
+        ours.kill()
+        ours.wait(SECONDS)
+
+
+def test_root_cannot_start_what_an_ordinary_user_started(user: OrdinaryUser) -> None:
+    """Its upper has overlayfs's notes in other attributes; they would be read as files' own."""
+    user.treering("run", "--name", "web", "main", "sh", "-c", "rm -r /home/ana; mkdir /home/ana; echo x > /home/ana/x")
+    assert user.settled()
+    (user.home / ".gitconfig").write_text("[safe]\n\tdirectory = *\n")
+    store = ["--store", str(user.store), "--format", "json"]
+    try:
+        refused = user.treering(*store, "start", "web", code=125, as_root=True)
+        assert "started by an ordinary user" in json.loads(refused.stderr.splitlines()[-1])["error"]["message"]
+        found = user.treering(*store, "status", "web", as_root=True).json()
+        assert {one["path"]: one["status"] for one in found}.items() >= {
+            "/home/ana/gone": "D",
+            "/home/ana/x": "A",
+        }.items()
+        assert not any("xattrs" in one["what"] for one in found)
+    finally:
+        user.treering(*store, "service", "stop", as_root=True)
+        for path in (user.store, *user.store.rglob("*")):
+            if path.lstat().st_uid == 0:
+                os.chown(path, user.uid, user.uid, follow_symlinks=False)
+
+
+ENTER_WITH_OTHER_IDS = """
+import os, sys
+from pathlib import Path
+from runtime.namespace import door, needs
+from runtime.namespace.mapping import Span
+spans = (Span(1, 5),)
+door.find_means = lambda user: needs.Means(Path("/usr/bin/newuidmap"), Path("/usr/bin/newgidmap"), spans, spans)
+door.enter(Path(sys.argv[1]), needs.User(os.getuid(), os.getgid(), "me"))
+"""
+
+
+class TestWhatIsMissing:
+    """Each says what it is and what root must do, and leaves nothing behind."""
+
+    def error(self, user: OrdinaryUser, *arguments: str, **settings: Any) -> dict[str, Any]:
+        done = user.treering("--format", "json", *arguments, code=125, **settings)
+        found: dict[str, Any] = json.loads(done.stderr.splitlines()[-1])["error"]
+        return found
+
+    def test_newuidmap(self, user: OrdinaryUser) -> None:
+        program = shutil.which("newuidmap")
+        assert program
+        error = self.error(user, "run", "main", "true", hidden=[program])
+        assert (error["kind"], error["facts"]["missing"]) == ("Denied", "uidmap")
+        assert "apt-get install uidmap" in error["advice"]
+
+    def test_dev_fuse(self, user: OrdinaryUser) -> None:
+        error = self.error(user, "run", "main", "true", fuse_mode="600")
+        assert "/dev/fuse is not open to you" in error["message"]
+        assert "chmod 0666 /dev/fuse" in error["advice"]
+        assert user.treering("ps", "--format", "json", "-a").json() == []
+        without = user.treering("unshare", "sh", "-c", "echo ${TREERING_MOUNT-none}", fuse_mode="600")
+        assert without.stdout == "none\n"
+        assert "/dev/fuse is not open to you" in without.stderr
+
+    def test_attributes_for_the_upper(self, user: OrdinaryUser) -> None:
+        script = 'cd "$0" && "$@" init && "$@" import "$HOME/root" && "$@" --format json run main true; code=$?'
+        script += '; "$@" service stop; exit $code'
+        done = user.run("sh", "-c", script, str(user.place / "ram"), *user.command, "--store", "store")
+        error = json.loads(done.stderr.splitlines()[-1])["error"]
+        assert (done.code, error["kind"]) == (125, "EngineError")
+        assert "lies on a file system without user.* attributes" in error["message"]
+        eventually(lambda: not user.processes())
+
+    def test_a_range_of_ids(self) -> None:
+        with ordinary_user(ids=False) as other:
+            other.treering("init")
+            (other.home / "root").mkdir()
+            os.chown(other.home / "root", other.uid, other.uid)
+            error = self.error(other, "import", "root")
+            assert "/etc/subuid gives" in error["message"]
+            assert "usermod --add-subuids" in error["advice"]
+            assert error["advice"].endswith(other.name)
+            assert other.treering("log", "--format", "json").json() == []
+
+    def test_a_range_that_newuidmap_does_not_allow(self, user: OrdinaryUser) -> None:
+        """newuidmap asks the machine, whatever we have read: here, one that has changed since."""
+        done = user.run(*user.python, "-c", ENTER_WITH_OTHER_IDS, str(user.store))
+        assert done.code == 1
+        assert "vcs.errors.Denied: /usr/bin/newuidmap refused: uid range" in done.stderr
+        eventually(lambda: not user.processes())
+
+
+def test_root_is_told_that_he_needs_no_namespaces(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from runtime.cli.program import program
+
+    result = CliRunner(env={"TREERING_STORE": str(tmp_path)}).invoke(program, ["unshare", "true"])
+    assert result.exit_code == 2
+    assert "root needs no namespaces" in result.stderr
