@@ -12,6 +12,7 @@
         session      one FUSE connection, a message at a time
         trace        a line for each message
         readahead    the next small files, given before they are asked for
+        starts       what containers read first, noted and had ready the next time
         wakefulness  processors that stay awake while messages come fast
         mounting     mount(2), umount2(2), mountinfo, readahead
     the process

@@ -57,6 +57,18 @@ class Lease:
         """The connection's descriptor: a process that inherits it holds the lease too."""
         return self._connection.fileno()
 
+    def starting(self, root: RootId, profile: Path | None) -> None:
+        """Say that a container is about to start on a root, for which there may be a profile. StoreError."""
+        _ask(self._connection, {"do": "starting", "root": root.hex(), "profile": str(profile) if profile else None})
+
+    def started(self) -> tuple[list[bytes], int, int]:
+        """What was read since `starting`: the objects' digests, their bytes, and how many of these the profile did not
+        have. StoreError."""
+        reply = _ask(self._connection, {"do": "started"})
+        if reply is None:
+            return [], 0, 0
+        return [bytes.fromhex(digest) for digest in reply["objects"]], reply["size"], reply["new"]
+
     def close(self) -> None:
         """Give the lease back; doing so twice is no error."""
         self._connection.close()

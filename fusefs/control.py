@@ -6,6 +6,11 @@ Clients write a JSON object a line and are answered by one:
                                      in use for as long as this connection is open
     {"do": "status"}                 {"ok": true, ...}: see Status
     {"do": "roots"}                  {"ok": true, "roots": [...]}: those of which the kernel knows any file, hexadecimal
+    {"do": "starting", "root": ..., "profile": ...}
+                                     {"ok": true}: a container is about to start on a root (hexadecimal), for which
+                                     there may be a profile (a path, or null): see starts.py
+    {"do": "started"}                {"ok": true, "objects": [...], "size": ..., "new": ...}: what was read since,
+                                     digests in hexadecimal and bytes; `new` of them were not in the profile
     {"do": "stop", "force": false}   {"ok": true, "pid": ...} once unmounted; the connection closes with the process
                                      {"ok": false, "kind": "Conflict", "message": ...} if it is in use
 
@@ -27,11 +32,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from fusefs import mounting
 from fusefs.mounting import Mount
 from fusefs.rundir import RunDirectory
+from fusefs.starts import Reads, Start, StartSource
 from vcs.errors import TreeringError
 from vcs.model import RootId
 
@@ -53,6 +60,8 @@ class Counters:
     """How many files the kernel knows."""
     given: int
     """How many files were given ahead (readahead.py)."""
+    profiled: int
+    """How many objects came from a start profile (starts.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +76,7 @@ class Status:
     messages: int
     nodes: int
     given: int
+    profiled: int
     """See Counters."""
     idle: float
     """Seconds since the kernel was last seen to have asked for something; looked at when a client asks, and when it
@@ -84,6 +94,7 @@ class Control:
         idle_seconds: float,
         counters: Callable[[], Counters],
         roots: Callable[[], Sequence[RootId]],
+        starts: StartSource,
     ) -> None:
         """`lock` is the descriptor of service.lock, flocked; it is closed when the mount is gone. `counters` and
         `roots` are called from the control's thread."""
@@ -93,6 +104,8 @@ class Control:
         self._idle_seconds = idle_seconds
         self._counters = counters
         self._roots = roots
+        self._starts = starts
+        self._starting: dict[socket.socket, Start] = {}
         self._seen = 0
         self._active = time.monotonic()
         self._leases: set[socket.socket] = set()
@@ -229,6 +242,7 @@ class Control:
     def _drop(self, connection: socket.socket) -> None:
         self._look()
         self._leases.discard(connection)
+        self._started(connection)
         del self._pending[connection]
         self._selector.unregister(connection)
         connection.close()
@@ -245,6 +259,12 @@ class Control:
             return {"ok": True, **asdict(self._status())}
         if what == "roots":
             return {"ok": True, "roots": [root.hex() for root in self._roots()]}
+        if what == "starting":
+            return self._begin(connection, request)
+        if what == "started":
+            reads = self._started(connection)
+            objects = [digest.hex() for digest in reads.objects]
+            return {"ok": True, "objects": objects, "size": reads.size, "new": reads.new}
         if what == "stop":
             return self._stop(bool(request.get("force")))
         return _refusal("BadInput", f"unknown request {what!r}")
@@ -262,6 +282,23 @@ class Control:
             "pid": os.getpid(),
         }
 
+    def _begin(self, connection: socket.socket, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            root = RootId(bytes.fromhex(request["root"]))
+            profile = Path(request["profile"]) if request["profile"] else None
+        except (ValueError, TypeError, KeyError):
+            return _refusal("BadInput", "not a root and a profile")
+        self._started(connection)
+        start = self._starts.starting(root, profile)
+        if start is not None:
+            self._starting[connection] = start
+        return {"ok": True}
+
+    def _started(self, connection: socket.socket) -> Reads:
+        """End the start that a connection has begun."""
+        start = self._starting.pop(connection, None)
+        return start.finish() if start else Reads()
+
     def _status(self) -> Status:
         counters = self._look()
         return Status(
@@ -272,6 +309,7 @@ class Control:
             messages=counters.messages,
             nodes=counters.nodes,
             given=counters.given,
+            profiled=counters.profiled,
             idle=round(time.monotonic() - self._active, 3),
         )
 

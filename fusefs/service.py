@@ -30,6 +30,7 @@ from fusefs.filesystem import FileSystem
 from fusefs.readahead import ReadAhead
 from fusefs.rundir import RunDirectory
 from fusefs.session import Session
+from fusefs.starts import StartSource
 from fusefs.wakefulness import Wakefulness, is_of_use
 from vcs.errors import Conflict, StoreError, TreeringError
 from vcs.snapshot import Source
@@ -73,14 +74,15 @@ def serve(options: Options) -> None:
     device = mounting.open_device()
     mounted = mounting.mount(device, places.mountpoint, f"treering:{places.store}")
     mounting.set_readahead(mounted)
-    filesystem = FileSystem(source, os.geteuid(), os.getegid(), time.time_ns())
+    starts = StartSource(source)
+    filesystem = FileSystem(starts, os.geteuid(), os.getegid(), time.time_ns())
     ahead = ReadAhead(device, filesystem)
     awake = Wakefulness(lambda: session.served) if is_of_use() else None
     session = Session(device, filesystem, ahead, awake)
     session.negotiate()
     nodes = filesystem.table.nodes
-    counters = lambda: Counters(session.served, len(nodes), ahead.given)  # noqa: E731
-    control = Control(places, mounted, lock, options.idle_seconds, counters, filesystem.table.roots)
+    counters = lambda: Counters(session.served, len(nodes), ahead.given, starts.profiled)  # noqa: E731
+    control = Control(places, mounted, lock, options.idle_seconds, counters, filesystem.table.roots, starts)
     # A handler in Python would not run before the next message, if the signal came just before the loop waits for it.
     signal.set_wakeup_fd(control.signals_to())
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -98,6 +100,7 @@ def serve(options: Options) -> None:
     if awake is not None:
         awake.close()
     control.finish()
+    starts.close()
     os.close(device)
     close = getattr(source, "close", None)
     if close is not None:

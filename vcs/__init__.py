@@ -9,6 +9,7 @@
     the store    store      all of it, opened                    history    commits, branches, tags; with
                  packing    which of git's objects are needed     reflogs    their files: both for gc
                  gitobjects any git object by its id              gitfiles   checksums: both for checks and repairs
+                 profiles   what containers read when they start
                  snapshot   the read interface, the only one that fusefs sees
     in and out   importer   a directory -> a root                exporter   a root -> a directory
                  importframe   one directory of an import        importcache   what the last import saw

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from vcs.blobs import BlobReader, file_pieces
 from vcs.errors import BadInput, NotFound
 from vcs.model import Chunked, CommitId, Data, Entry, RootId, Symlink, Tree
+from vcs.profiles import Profile, load_profile
 from vcs.trees import Directory, read_root
 
 if TYPE_CHECKING:
@@ -149,4 +150,13 @@ def split_path(path: bytes, keep_dots: bool = False) -> list[bytes]:
     return names
 
 
-__all__ = ["BlobReader", "CommitInfo", "Directory", "Snapshot", "Source", "split_path"]
+__all__ = [
+    "BlobReader",
+    "CommitInfo",
+    "Directory",
+    "Profile",
+    "Snapshot",
+    "Source",
+    "load_profile",
+    "split_path",
+]

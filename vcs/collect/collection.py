@@ -258,8 +258,9 @@ class Collection:
             self.reach.add_root(self._store.commit(commit).root)
 
     def _stale_caches(self) -> Iterator[Path]:
-        """The caches of imports whose root may go. Their first line names it."""
-        for path in (self._store.path / "caches").glob("import-*"):
+        """The caches of imports, and the start profiles, whose root may go. Their first line names it."""
+        caches = self._store.path / "caches"
+        for path in (*caches.glob("import-*"), *caches.glob("start-*")):
             with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
                 try:
                     root = bytes.fromhex(file.readline(80).decode("ascii"))

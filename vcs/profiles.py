@@ -1,0 +1,175 @@
+"""Start profiles: what containers on a root have read in their first seconds, for the next cold start.
+
+STORE/caches/start-<root, hexadecimal>, which may be deleted at any time:
+
+    first line     the root, hexadecimal
+    32 bytes       BLAKE3 of the rest
+    header         the version, how many objects
+    table          each object's digest and length, in the order in which they were first read
+    objects        their bytes, one after the other, uncompressed
+
+A cold start waits for one block after the other, out of all corners of the layers: each is found in the index, read and
+decompressed before the next is known. From here the same objects come in the right order, in one sweep and ready for
+use. They are verified one by one like those of layers, so the digest of the whole is for fsck alone.
+
+Every object in a profile belongs to its root. Where gc keeps the root, it keeps all of them; where not, it deletes the
+profile, and with it the last copy of what somebody wanted to be gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blake3 import blake3
+
+from vcs.encoding import digest as digest_of
+from vcs.errors import Damaged
+from vcs.model import DIGEST_SIZE, RootId
+
+if TYPE_CHECKING:
+    from vcs.trees import Objects
+
+PREFIX = "start-"
+BYTES_MAX = 64 << 20
+"""Bytes of objects in one profile."""
+TOTAL_MAX = 512 << 20
+"""Bytes of all profiles of a store; those that were used longest ago go first."""
+
+_MAGIC = b"treering start 1\n"
+_LINE = 2 * DIGEST_SIZE + 1
+_NO_ROOT = b"0" * (_LINE - 1) + b"\n"
+"""The first line of a profile that is being written, and of one whose writer was killed: gc removes it."""
+_COUNT = struct.Struct("<I")
+_ROW = struct.Struct(f"<{DIGEST_SIZE}sI")
+_START = _LINE + DIGEST_SIZE
+_TABLE = _START + len(_MAGIC) + _COUNT.size
+_ITEMS_MAX = 65_536
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One object of a profile: its digest, and its length in bytes."""
+
+    digest: bytes
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A profile's table. What it says is not verified: the objects are, when they are read."""
+
+    path: Path
+    items: tuple[Item, ...]
+
+    def objects(self) -> Iterator[tuple[bytes, memoryview]]:
+        """Digest and bytes of each object, in order, as far as they can be read; a damaged one is left out."""
+        with contextlib.suppress(OSError), self.path.open("rb", buffering=0) as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+            file.seek(_TABLE + len(self.items) * _ROW.size)
+            for group in _groups(self.items):
+                data = bytearray(sum(item.length for item in group))
+                if file.readinto(data) != len(data):
+                    return
+                view, start = memoryview(data).toreadonly(), 0
+                for item in group:
+                    found = view[start : start + item.length]
+                    start += item.length
+                    if digest_of(found) == item.digest:
+                        yield item.digest, found
+
+
+def profile_path(caches: Path, root: RootId) -> Path:
+    """Where a root's profile is, if there is one."""
+    return caches / f"{PREFIX}{root.hex()}"
+
+
+def load_profile(path: Path) -> Profile | None:
+    """The profile at a path; None if there is none, or it is none of ours."""
+    with contextlib.suppress(OSError, struct.error), path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if file.seek(_START) != _START or file.read(len(_MAGIC)) != _MAGIC:
+            return None
+        (count,) = _COUNT.unpack(file.read(_COUNT.size))
+        if count > _ITEMS_MAX:
+            return None
+        items = tuple(Item(*row) for row in _ROW.iter_unpack(file.read(count * _ROW.size)))
+        if len(items) == count and size == _TABLE + count * _ROW.size + sum(item.length for item in items):
+            return Profile(path, items)
+    return None
+
+
+def save_profile(caches: Path, root: RootId, digests: Iterable[bytes], objects: Objects) -> int:
+    """Write a root's profile: these objects, in this order, up to BYTES_MAX. All of them must belong to the root.
+
+    Those that cannot be had are left out. Returns the bytes of objects in it. OSError.
+    """
+    path = profile_path(caches, root)
+    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        with aside.open("wb") as file:
+            items = _sizes(digests, objects)
+            file.write(_NO_ROOT + bytes(DIGEST_SIZE))
+            hasher = blake3()
+            for data in _body(items, objects):
+                hasher.update(data)
+                file.write(data)
+            file.seek(0)
+            file.write(root.hex().encode() + b"\n" + hasher.digest())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    _make_room(caches, path)
+    return sum(item.length for item in items)
+
+
+def _sizes(digests: Iterable[bytes], objects: Objects) -> list[Item]:
+    items: list[Item] = []
+    room = BYTES_MAX
+    for digest in dict.fromkeys(digests):
+        with contextlib.suppress(Damaged):
+            length = len(objects.get(digest))
+            if length <= room and len(items) < _ITEMS_MAX:
+                room -= length
+                items.append(Item(digest, length))
+    return items
+
+
+def _body(items: list[Item], objects: Objects) -> Iterator[bytes]:
+    yield _MAGIC + _COUNT.pack(len(items)) + b"".join(_ROW.pack(item.digest, item.length) for item in items)
+    for item in items:
+        yield objects.get(item.digest)
+
+
+def _groups(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """The items that are read at once."""
+    group: list[Item] = []
+    size = 0
+    for item in items:
+        group.append(item)
+        size += item.length
+        if size >= _PIECE:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _make_room(caches: Path, kept: Path) -> None:
+    """Delete the profiles that were used longest ago, but one, until they fit TOTAL_MAX."""
+    found = []
+    for path in caches.glob(f"{PREFIX}*"):
+        with contextlib.suppress(FileNotFoundError):
+            status = path.stat()
+            found.append((status.st_mtime, status.st_size, path))
+    total = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found):
+        if total > TOTAL_MAX and path != kept:
+            total -= size
+            path.unlink(missing_ok=True)
