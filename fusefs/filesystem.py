@@ -189,6 +189,11 @@ class FileSystem:
             return data if not offset and size >= len(data) else memoryview(data)[offset : offset + size]
         return self._reader(node).read(offset, size)
 
+    def parts(self, node: Node, offset: int, size: int) -> Sequence[bytes | memoryview]:
+        """The same in pieces, without a copy."""
+        content = node.entry.content
+        return [self.read(node, offset, size)] if type(content) is Data else self._reader(node).parts(offset, size)
+
     def seek(self, node: Node, offset: int, whence: int) -> int:
         """lseek(2) with SEEK_DATA or SEEK_HOLE. OSError ENXIO past the end or where no data follows, EINVAL."""
         if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
@@ -300,7 +305,7 @@ class FileSystem:
             raise OSError(errno.EISDIR if isinstance(content, Tree) else errno.EINVAL, "not a regular file")
         reader = self._readers.get(content.list)
         if reader is None:
-            reader = BlobReader(self._source, content)
+            reader = BlobReader(self._source, content, self._source.expect)
             self._readers.put(content.list, reader, len(reader.items()) + 1)
         return reader
 

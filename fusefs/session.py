@@ -18,7 +18,7 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from fusefs.filesystem import BLOCK_SIZE, NAME_MAX, Changing, FileSystem, attributes
@@ -53,6 +53,8 @@ _BUFFER_SIZE = 128 << 10
 _ENDED = frozenset({errno.ENODEV, errno.ECONNABORTED})
 _PASSING = frozenset({errno.ENOENT, errno.EAGAIN, errno.EINTR})
 _LOGGED_MOST = 1000
+_PARTS_MOST = 64
+"""The most parts of a reply; writev(2) takes 1,024, and the kernel takes many small ones no faster than one."""
 
 _WRITING = (
     *(Opcode.SETATTR, Opcode.SYMLINK, Opcode.MKNOD, Opcode.MKDIR, Opcode.UNLINK, Opcode.RMDIR, Opcode.RENAME),
@@ -129,8 +131,8 @@ class Session:
             self._wakefulness.noticed()
         return True
 
-    def answer(self, message: memoryview) -> tuple[bytes, bytes | memoryview] | tuple[bytes] | None:
-        """The reply to a message, header and body, or None if there is none. Raises nothing."""
+    def answer(self, message: memoryview) -> Sequence[bytes | memoryview] | None:
+        """The reply to a message, header and body in parts, or None if there is none. Raises nothing."""
         self.served += 1
         try:
             length, opcode, unique, nodeid, *_ = requests.HEADER.unpack_from(message)
@@ -153,6 +155,8 @@ class Session:
             return None
         if type(result) is int:
             return (replies.error(unique, result),)
+        if type(result) is list:
+            return [replies.header(replies.HEADER_SIZE + sum(map(len, result)), 0, unique), *result]
         return replies.header(replies.HEADER_SIZE + len(result), 0, unique), result  # type: ignore[arg-type, return-value]
 
     def _tell(self, message: bytes) -> None:
@@ -253,10 +257,10 @@ class Session:
     def _read(self, nodeid: int, body: bytes) -> Reply:
         offset, size = requests.read(body)
         node = self._fs.node(nodeid)
-        data = self._fs.read(node, offset, size)
+        data = self._fs.parts(node, offset, size)
         if not offset and self._ahead is not None:
             self._begun = node
-        return data
+        return list(data) if len(data) <= _PARTS_MOST else b"".join(data)
 
     def _lseek(self, nodeid: int, body: bytes) -> Reply:
         offset, whence = requests.lseek(body)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -98,6 +98,9 @@ class StartSource:
             if now < start.until:
                 start.note(digest, len(data))
         return cast(bytes, data)  # a part of what was read at once does as well, and copying it is dear
+
+    def expect(self, digests: Iterable[bytes]) -> None:
+        self._source.expect([digest for digest in digests if digest not in self._ready])
 
     def branches(self) -> dict[str, CommitId]:
         return self._source.branches()

@@ -5,7 +5,8 @@
     objects      trees      directories as objects               blobs      file contents as objects
                  tree_edit  a tree with names changed, at the cost of the change
                  layers/    the files that hold objects          index      where each object lies
-                 objects    reading them, verified               scratch    a sink that keeps nothing
+                 objects    reading them, verified               ahead      blocks decompressed before they are needed
+                 scratch    a sink that keeps nothing
     the store    store      all of it, opened                    history    commits, branches, tags; with
                  packing    which of git's objects are needed     reflogs    their files: both for gc
                  gitobjects any git object by its id              gitfiles   checksums: both for checks and repairs

@@ -6,7 +6,7 @@ symbolic links except where a method says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -41,6 +41,10 @@ class Source(Protocol):
 
     def get(self, digest: bytes) -> bytes:
         """An object's bytes, verified against its digest. Missing or Corrupt if it cannot be had."""
+        ...
+
+    def expect(self, digests: Iterable[bytes]) -> None:
+        """These objects will be asked for soon, in this order."""
         ...
 
     def branches(self) -> dict[str, CommitId]:

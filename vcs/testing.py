@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from vcs.encoding import digest
 from vcs.errors import Missing, NotFound
 from vcs.model import CommitId, RootId
@@ -22,6 +24,9 @@ class MemoryStore:
             return self.objects[digest]
         except KeyError:
             raise Missing(f"no object {digest.hex()}", digest=digest.hex()) from None
+
+    def expect(self, digests: Iterable[bytes]) -> None:
+        """They are in memory already."""
 
     def put_tree(self, data: bytes) -> bytes:
         name = digest(data)
