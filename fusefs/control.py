@@ -38,7 +38,7 @@ from typing import Any
 from fusefs import mounting
 from fusefs.mounting import Mount
 from fusefs.rundir import RunDirectory
-from fusefs.starts import Reads, Start, StartSource
+from fusefs.starts import Reads, Start, Starts
 from vcs.errors import TreeringError
 from vcs.model import RootId
 
@@ -94,7 +94,7 @@ class Control:
         idle_seconds: float,
         counters: Callable[[], Counters],
         roots: Callable[[], Sequence[RootId]],
-        starts: StartSource,
+        starts: Starts,
     ) -> None:
         """`lock` is the descriptor of service.lock, flocked; it is closed when the mount is gone. `counters` and
         `roots` are called from the control's thread."""
@@ -297,7 +297,7 @@ class Control:
     def _started(self, connection: socket.socket) -> Reads:
         """End the start that a connection has begun."""
         start = self._starting.pop(connection, None)
-        return start.finish() if start else Reads()
+        return self._starts.finish(start) if start else Reads()
 
     def _status(self) -> Status:
         counters = self._look()

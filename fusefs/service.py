@@ -30,7 +30,7 @@ from fusefs.filesystem import FileSystem
 from fusefs.readahead import ReadAhead
 from fusefs.rundir import RunDirectory
 from fusefs.session import Session
-from fusefs.starts import StartSource
+from fusefs.starts import Starts
 from fusefs.wakefulness import Wakefulness, is_of_use
 from vcs.errors import Conflict, StoreError, TreeringError
 from vcs.snapshot import Source
@@ -74,7 +74,7 @@ def serve(options: Options) -> None:
     device = mounting.open_device()
     mounted = mounting.mount(device, places.mountpoint, f"treering:{places.store}")
     mounting.set_readahead(mounted)
-    starts = StartSource(source)
+    starts = Starts(source)
     filesystem = FileSystem(starts, os.geteuid(), os.getegid(), time.time_ns())
     ahead = ReadAhead(device, filesystem)
     awake = Wakefulness(lambda: session.served) if is_of_use() else None
@@ -100,7 +100,6 @@ def serve(options: Options) -> None:
     if awake is not None:
         awake.close()
     control.finish()
-    starts.close()
     os.close(device)
     close = getattr(source, "close", None)
     if close is not None:

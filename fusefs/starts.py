@@ -1,11 +1,11 @@
-"""What containers read in their first seconds: noted, and the next time had in memory before it is asked for.
+"""What containers read in their first seconds: noted, and taken from a start profile the next time.
 
 Whoever starts a container says so (`starting`), names the profile that there may be (vcs.profiles), and later asks what
-was read (`Start.finish`). In between, objects that the profile holds come from it: a thread reads it from end to end,
-which takes a few milliseconds, while the container's first steps wait for one file after the other.
+was read (`Start.finish`). In between, objects that the profile holds come from it, and the kernel reads it from end to
+end: that takes a few milliseconds, while the container's first steps wait for one file after the other.
 
-A container whose files the kernel has in its caches asks for none of them, and must not pay for the reading. So
-if its root was started a short while ago, the profile is only read once something in it is asked for.
+A container whose files are in the page cache asks for none of them, and must not pay for the reading. So if its root
+was started a short while ago, the profile is only read once something in it is asked for.
 
 The loop's thread asks for objects; others may call everything else.
 """
@@ -17,21 +17,18 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from vcs.model import CommitId, RootId
-from vcs.snapshot import CommitInfo, Profile, Source, load_profile
+from vcs.snapshot import CommitInfo, Profile, Source, open_profile
 
 SECONDS = 10.0
 """How long a start takes, for us."""
-_KEPT_SECONDS = 30.0
-"""How long what was read from a profile waits to be asked for."""
 _AGAIN_SECONDS = 600.0
 """A root that was started within so long is not read ahead unasked."""
 _BYTES_MAX = 64 << 20
-"""What a start notes, and what waits to be asked for, each."""
+"""What a start notes."""
 _STARTS_MAX = 16
-"""So many starts are noted at once; further ones come to their profile another time."""
+"""So many starts are followed at once; further ones do without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,62 +42,79 @@ class Reads:
 
 
 class Start:
-    """One container's start, being noted until `until`."""
+    """One container's start. Its objects come from its profile, and are noted until `until`."""
 
-    def __init__(self, profile: Profile | None, until: float, end: Callable[[Start], None]) -> None:
-        self.until = until
-        self.noted: dict[bytes, int] = {}
-        """The objects that were asked for, and their lengths, in the order in which they were."""
+    def __init__(self, profile: Profile | None, until: float, is_warm: bool) -> None:
+        self._profile = profile
+        self._noted: dict[bytes, int] = {}
         self._room = _BYTES_MAX
-        self._known = {item.digest for item in profile.items} if profile else set()
-        self._end = end
+        self._is_warm = is_warm
+        self._until = until
+        self._lock = threading.Lock()
+        """The profile must not be closed while it is read."""
 
-    def note(self, digest: bytes, length: int) -> None:
+    def __contains__(self, digest: bytes) -> bool:
+        profile = self._profile
+        return profile is not None and digest in profile
+
+    def get(self, digest: bytes) -> bytes | None:
+        """An object out of the profile, if it is there."""
+        if digest not in self:
+            return None
+        with self._lock:
+            if self._profile is None:
+                return None
+            if not self._is_warm:
+                self._is_warm = True
+                self._profile.warm()
+            return self._profile.get(digest)
+
+    def note(self, digest: bytes, length: int, now: float) -> None:
         """An object was asked for."""
-        if digest not in self.noted and length <= self._room:
+        if now < self._until and length <= self._room and digest not in self._noted:
             self._room -= length
-            self.noted[digest] = length
+            self._noted[digest] = length
 
     def finish(self) -> Reads:
         """End it: what was read."""
-        self._end(self)
-        new = sum(size for digest, size in self.noted.items() if digest not in self._known)
-        return Reads(tuple(self.noted), sum(self.noted.values()), new)
+        noted = dict(self._noted)
+        known = self._profile
+        new = sum(size for digest, size in noted.items() if known is None or digest not in known)
+        with self._lock:
+            self._profile = None
+        if known is not None:
+            known.close()
+        return Reads(tuple(noted), sum(noted.values()), new)
 
 
-class StartSource:
-    """A store, seen through what starts have to do with it. Satisfies `Source`."""
+class Starts:
+    """A store, seen through the starts of containers. Satisfies `Source`."""
 
     def __init__(self, source: Source, clock: Callable[[], float] = time.monotonic) -> None:
         self._source = source
         self._clock = clock
         self._starts: tuple[Start, ...] = ()
-        self._ready: dict[bytes, memoryview] = {}
-        self._armed: dict[bytes, Profile] = {}
-        """Objects of profiles that are read once one of these is asked for."""
-        self._started: dict[RootId, float] = {}
-        self._closed = threading.Event()
+        self._last: dict[RootId, float] = {}
         self.profiled = 0
         """How many times an object came from a profile."""
 
     def get(self, digest: bytes) -> bytes:
-        if not (self._starts or self._ready or self._armed):
+        starts = self._starts
+        if not starts:
             return self._source.get(digest)
-        data: bytes | memoryview | None = self._ready.get(digest)
+        data = next((data for start in starts if (data := start.get(digest)) is not None), None)
         if data is None:
-            if digest in self._armed:
-                self._read_ahead(self._armed[digest])
             data = self._source.get(digest)
         else:
             self.profiled += 1
         now = self._clock()
-        for start in self._starts:
-            if now < start.until:
-                start.note(digest, len(data))
-        return cast(bytes, data)  # a part of what was read at once does as well, and copying it is dear
+        for start in starts:
+            start.note(digest, len(data), now)
+        return data
 
     def expect(self, digests: Iterable[bytes]) -> None:
-        self._source.expect([digest for digest in digests if digest not in self._ready])
+        starts = self._starts
+        self._source.expect(digest for digest in digests if not any(digest in start for start in starts))
 
     def branches(self) -> dict[str, CommitId]:
         return self._source.branches()
@@ -115,38 +129,20 @@ class StartSource:
         return self._source.commit_ids()
 
     def starting(self, root: RootId, path: Path | None) -> Start | None:
-        """A container is about to start on a root, for which there may be a profile. None if it is not noted."""
-        now = self._clock()
-        profile = load_profile(path) if path else None
-        if profile is not None:
-            if now - self._started.get(root, -_AGAIN_SECONDS) < _AGAIN_SECONDS:
-                self._armed = dict.fromkeys((item.digest for item in profile.items), profile)
-            else:
-                self._read_ahead(profile)
-        self._started[root] = now
+        """A container is about to start on a root, for which there may be a profile. None if it is not followed."""
         if len(self._starts) >= _STARTS_MAX:
             return None
-        start = Start(profile, now + SECONDS, self._end)
+        now = self._clock()
+        profile = open_profile(path) if path else None
+        is_cold = now - self._last.get(root, -_AGAIN_SECONDS) >= _AGAIN_SECONDS
+        self._last[root] = now
+        if profile is not None and is_cold:
+            profile.warm()
+        start = Start(profile, now + SECONDS, is_cold)
         self._starts = (*self._starts, start)
         return start
 
-    def close(self) -> None:
-        """Forget what was read from profiles."""
-        self._closed.set()
-
-    def _end(self, ended: Start) -> None:
-        self._starts = tuple(start for start in self._starts if start is not ended)
-
-    def _read_ahead(self, profile: Profile) -> None:
-        self._armed = {}
-        threading.Thread(target=self._read, args=(profile,), name="start", daemon=True).start()
-
-    def _read(self, profile: Profile) -> None:
-        """The thread: have a profile's objects ready, for a while."""
-        for digest, data in profile.objects():
-            if self._closed.is_set() or sum(map(len, self._ready.values())) > _BYTES_MAX:
-                break
-            self._ready[digest] = data
-        self._closed.wait(_KEPT_SECONDS)
-        for item in profile.items:
-            self._ready.pop(item.digest, None)
+    def finish(self, start: Start) -> Reads:
+        """End a start: what was read."""
+        self._starts = tuple(each for each in self._starts if each is not start)
+        return start.finish()

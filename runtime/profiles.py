@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from vcs.errors import TreeringError
 from vcs.model import CommitId, RootId
-from vcs.profiles import load_profile, profile_path, save_profile
+from vcs.profiles import open_profile, profile_path, save_profile
 
 if TYPE_CHECKING:
     from fusefs.client import Lease
@@ -108,8 +108,10 @@ def keep_profile(store: Store, root: RootId, objects: Sequence[bytes], before: P
 
     reach = Reach(store)
     reach.add_root(root)
-    profile = load_profile(before) if before else None
-    known = [item.digest for item in profile.items] if profile else []
+    known: list[bytes] = []
+    if before and (profile := open_profile(before)):
+        known = [item.digest for item in profile.items]
+        profile.close()
     return save_profile(store.caches, root, (digest for digest in (*objects, *known) if digest in reach), store)
 
 

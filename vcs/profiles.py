@@ -9,8 +9,9 @@ STORE/caches/start-<root, hexadecimal>, which may be deleted at any time:
     objects        their bytes, one after the other, uncompressed
 
 A cold start waits for one block after the other, out of all corners of the layers: each is found in the index, read and
-decompressed before the next is known. From here the same objects come in the right order, in one sweep and ready for
-use. They are verified one by one like those of layers, so the digest of the whole is for fsck alone.
+decompressed before the next is known. Here the same objects lie in the right order and ready for use, and the kernel
+reads all of them in one sweep. They are verified one by one like those of layers, so the digest of the whole is for
+fsck alone.
 
 Every object in a profile belongs to its root. Where gc keeps the root, it keeps all of them; where not, it deletes the
 profile, and with it the last copy of what somebody wanted to be gone.
@@ -23,6 +24,7 @@ import os
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,28 +63,44 @@ class Item:
     length: int
 
 
-@dataclass(frozen=True, slots=True)
 class Profile:
-    """A profile's table. What it says is not verified: the objects are, when they are read."""
+    """A profile, opened."""
 
-    path: Path
-    items: tuple[Item, ...]
+    def __init__(self, fd: int, items: tuple[Item, ...]) -> None:
+        """`fd` becomes the profile's."""
+        self._fd = fd
+        self.items = items
+        """What it holds, in order. What this says is not verified: the objects are, when they are read."""
+        offsets = accumulate((item.length for item in items), initial=_TABLE + len(items) * _ROW.size)
+        self._places = {item.digest: (offset, item.length) for offset, item in zip(offsets, items, strict=False)}
 
-    def objects(self) -> Iterator[tuple[bytes, memoryview]]:
-        """Digest and bytes of each object, in order, as far as they can be read; a damaged one is left out."""
-        with contextlib.suppress(OSError), self.path.open("rb", buffering=0) as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
-            file.seek(_TABLE + len(self.items) * _ROW.size)
-            for group in _groups(self.items):
-                data = bytearray(sum(item.length for item in group))
-                if file.readinto(data) != len(data):
-                    return
-                view, start = memoryview(data).toreadonly(), 0
-                for item in group:
-                    found = view[start : start + item.length]
-                    start += item.length
-                    if digest_of(found) == item.digest:
-                        yield item.digest, found
+    def __contains__(self, digest: bytes) -> bool:
+        return digest in self._places
+
+    def get(self, digest: bytes) -> bytes | None:
+        """An object's bytes, verified; None if it cannot be had from here."""
+        found = self._places.get(digest)
+        if found is None:
+            return None
+        with contextlib.suppress(OSError):
+            data = os.pread(self._fd, found[1], found[0])
+            if digest_of(data) == digest:
+                return data
+        return None
+
+    def warm(self) -> None:
+        """Have the kernel read all of it; does not wait for that."""
+        with contextlib.suppress(OSError):
+            for start in range(0, os.fstat(self._fd).st_size, _PIECE):
+                os.posix_fadvise(self._fd, start, _PIECE, os.POSIX_FADV_WILLNEED)
+
+    def close(self) -> None:
+        """Give the file back, and the kernel's copy of it: what was read of it is in the page cache as files."""
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(self._fd)
+            self._fd = -1
 
 
 def profile_path(caches: Path, root: RootId) -> Path:
@@ -90,18 +108,28 @@ def profile_path(caches: Path, root: RootId) -> Path:
     return caches / f"{PREFIX}{root.hex()}"
 
 
-def load_profile(path: Path) -> Profile | None:
+def open_profile(path: Path) -> Profile | None:
     """The profile at a path; None if there is none, or it is none of ours."""
-    with contextlib.suppress(OSError, struct.error), path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if file.seek(_START) != _START or file.read(len(_MAGIC)) != _MAGIC:
-            return None
-        (count,) = _COUNT.unpack(file.read(_COUNT.size))
-        if count > _ITEMS_MAX:
-            return None
-        items = tuple(Item(*row) for row in _ROW.iter_unpack(file.read(count * _ROW.size)))
-        if len(items) == count and size == _TABLE + count * _ROW.size + sum(item.length for item in items):
-            return Profile(path, items)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    items = _items(fd)
+    if items is None:
+        os.close(fd)
+        return None
+    return Profile(fd, items)
+
+
+def _items(fd: int) -> tuple[Item, ...] | None:
+    with contextlib.suppress(OSError, struct.error):
+        size = os.fstat(fd).st_size
+        head = os.pread(fd, _TABLE - _START, _START)
+        (count,) = _COUNT.unpack(head[len(_MAGIC) :])
+        if head.startswith(_MAGIC) and count <= _ITEMS_MAX:
+            items = tuple(Item(*row) for row in _ROW.iter_unpack(os.pread(fd, count * _ROW.size, _TABLE)))
+            if len(items) == count and size == _TABLE + count * _ROW.size + sum(item.length for item in items):
+                return items
     return None
 
 
@@ -145,20 +173,6 @@ def _body(items: list[Item], objects: Objects) -> Iterator[bytes]:
     yield _MAGIC + _COUNT.pack(len(items)) + b"".join(_ROW.pack(item.digest, item.length) for item in items)
     for item in items:
         yield objects.get(item.digest)
-
-
-def _groups(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """The items that are read at once."""
-    group: list[Item] = []
-    size = 0
-    for item in items:
-        group.append(item)
-        size += item.length
-        if size >= _PIECE:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
 
 
 def _make_room(caches: Path, kept: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from vcs.blobs import BlobReader, file_pieces
 from vcs.errors import BadInput, NotFound
 from vcs.model import Chunked, CommitId, Data, Entry, RootId, Symlink, Tree
-from vcs.profiles import Profile, load_profile
+from vcs.profiles import Profile, open_profile
 from vcs.trees import Directory, read_root
 
 if TYPE_CHECKING:
@@ -161,6 +161,6 @@ __all__ = [
     "Profile",
     "Snapshot",
     "Source",
-    "load_profile",
+    "open_profile",
     "split_path",
 ]
