@@ -29,6 +29,7 @@ _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _DEFAULT_OPENER = "vcs.store:Store.open"
 _DEFAULT_IDLE_SECONDS = 60.0
+_DEFAULT_HUNG_SECONDS = 30.0
 
 _PROGRAM = """
 import os, sys
@@ -51,7 +52,7 @@ class Lease:
         self.device = device
         """The superblock's major and minor number, as in mountinfo."""
         self.pid = pid
-        """The service's."""
+        """The holder's: the process that the mount depends on."""
 
     def fileno(self) -> int:
         """The connection's descriptor: a process that inherits it holds the lease too."""
@@ -83,13 +84,25 @@ class Lease:
 class Service:
     """The one service of a store, from outside."""
 
-    @staticmethod
-    def ensure(store: Path, idle_seconds: float = _DEFAULT_IDLE_SECONDS, opener: str = _DEFAULT_OPENER) -> Lease:
+    trace = False
+    """Whether services that this process starts log every message."""
+
+    @classmethod
+    def ensure(
+        cls,
+        store: Path,
+        idle_seconds: float = _DEFAULT_IDLE_SECONDS,
+        opener: str = _DEFAULT_OPENER,
+        workers: int = 1,
+        hung_seconds: float = _DEFAULT_HUNG_SECONDS,
+    ) -> Lease:
         """A lease on the store's mount; the service is started if there is none.
 
-        `idle_seconds` and `opener` are used by a service that is started now (fusefs.service.Options). Whoever else
-        calls this at the same time gets a lease on the same service. NotAStore, Denied, StoreError, Conflict.
+        What else is given is used by a service that is started now (fusefs.service.Options). Whoever else calls this at
+        the same time gets a lease on the same service. NotAStore, Denied, StoreError, Conflict.
         """
+        options = ["--idle", str(idle_seconds), "--opener", opener]
+        options += ["--workers", str(workers), "--hung", str(hung_seconds), *(["--trace"] if cls.trace else [])]
         places = RunDirectory(store)
         for _ in range(_ATTEMPTS):
             lease = _lease(places)
@@ -99,7 +112,7 @@ class Service:
                 lease = _lease(places)
                 if lease is not None:
                     return lease
-                _start(places, lock, idle_seconds, opener)
+                _start(places, lock, options)
         raise StoreError(f"the service of {store} does not stay: see {places.log}", log=str(places.log))
 
     @staticmethod
@@ -130,6 +143,17 @@ class Service:
 
                 return {RootId(bytes.fromhex(root)) for root in reply["roots"]}
         raise StoreError(f"the service of {store} does not say what is read through it", log=str(places.log))
+
+    @staticmethod
+    def restart(store: Path) -> list[int]:
+        """Replace the service's workers by new ones, with the code that is installed now; nobody who reads notices.
+        Returns their process ids; none if no service runs. The holder stays. NotAStore, StoreError."""
+        connection = RunDirectory(store).connect()
+        if connection is None:
+            return []
+        with connection:
+            reply = _ask(connection, {"do": "restart"})
+        return [] if reply is None else list(reply["workers"])
 
     @staticmethod
     def stop(store: Path, force: bool = False) -> bool:
@@ -201,7 +225,7 @@ def _checked(line: bytes) -> dict[str, Any]:
     raise kind(reply["message"], **reply.get("facts", {}))
 
 
-def _start(places: RunDirectory, lock: int, idle_seconds: float, opener: str) -> None:
+def _start(places: RunDirectory, lock: int, options: list[str]) -> None:
     """Start a service and wait until it serves. What it failed with is raised."""
     import subprocess  # 8 ms, and mostly the service runs already
 
@@ -210,7 +234,6 @@ def _start(places: RunDirectory, lock: int, idle_seconds: float, opener: str) ->
         log = places.open_log()
         try:
             package = str(Path(__file__).resolve().parent.parent)
-            options = ["--store", str(places.store), "--idle", str(idle_seconds), "--opener", opener]
             subprocess.run(
                 [
                     sys.executable,
@@ -218,6 +241,8 @@ def _start(places: RunDirectory, lock: int, idle_seconds: float, opener: str) ->
                     "-c",
                     _PROGRAM,
                     package,
+                    "--store",
+                    str(places.store),
                     *options,
                     "--ready",
                     str(told),

@@ -1,23 +1,27 @@
-"""A service's other half: who uses it, and when it may go. A thread beside the loop that serves the kernel.
+"""A service's clients: who uses it, and when it may go. Called from the holder's loop.
 
 Clients write a JSON object a line and are answered by one:
 
     {"do": "lease"}                  {"ok": true, "mountpoint": ..., "device": ..., "pid": ...}
                                      in use for as long as this connection is open
     {"do": "status"}                 {"ok": true, ...}: see Status
-    {"do": "roots"}                  {"ok": true, "roots": [...]}: those of which the kernel knows any file, hexadecimal
+    {"do": "roots"}                  {"ok": true, "roots": [...]}: those that may be read from, hexadecimal (known.py)
     {"do": "starting", "root": ..., "profile": ...}
                                      {"ok": true}: a container is about to start on a root (hexadecimal), for which
                                      there may be a profile (a path, or null): see starts.py
     {"do": "started"}                {"ok": true, "objects": [...], "size": ..., "new": ...}: what was read since,
                                      digests in hexadecimal and bytes; `new` of them were not in the profile
+    {"do": "restart"}                {"ok": true, "workers": [...]} once all workers are new ones
     {"do": "stop", "force": false}   {"ok": true, "pid": ...} once unmounted; the connection closes with the process
                                      {"ok": false, "kind": "Conflict", "message": ...} if it is in use
 
 The service leaves when nobody has a lease, the mount is bound nowhere else, nothing was asked for a while, and
 umount2(2) agrees. Overlays in containers' mount namespaces do not count: each holds a mount of its own of the same file
 system, so unmounting ours takes nothing from them. The socket and the lock are given up then, so that a new service may
-start, and the loop serves on until the kernel says that the last user is gone.
+start, and the workers serve on until the kernel says that the last user is gone.
+
+Unmounting may have to wait for an answer of a worker, and a worker that has died must be replaced for it. So a thread
+unmounts, and meanwhile no client is heard.
 """
 
 from __future__ import annotations
@@ -25,62 +29,58 @@ from __future__ import annotations
 import json
 import logging
 import os
-import selectors
+import re
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from selectors import EVENT_READ, BaseSelector
 from typing import Any
 
 from fusefs import mounting
 from fusefs.mounting import Mount
 from fusefs.rundir import RunDirectory
-from fusefs.starts import Reads, Start, Starts
+from fusefs.startings import Startings
+from fusefs.workers import Workers
 from vcs.errors import TreeringError
-from vcs.model import RootId
 
 _log = logging.getLogger(__name__)
 
-_LINE_LIMIT = 4096
+_LINE_LIMIT = 8192
+_ROOT = re.compile("[0-9a-f]{64}")
 _SEND_SECONDS = 5.0
-_FINISH = b"\xff"
-"""No signal has this number."""
 
-
-@dataclass(frozen=True, slots=True)
-class Counters:
-    """What the loop has done."""
-
-    messages: int
-    """How many the kernel has sent."""
-    nodes: int
-    """How many files the kernel knows."""
-    given: int
-    """How many files were given ahead (readahead.py)."""
-    profiled: int
-    """How many objects came from a start profile (starts.py)."""
+Unmounted = Callable[["bool | TreeringError"], None]
+"""Told whether nobody was inside, or what went wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
     """What a service says of itself."""
 
-    pid: int
-    mountpoint: str
-    device: str
-    """The superblock's major and minor number, as in mountinfo."""
-    leases: int
+    holder: int
+    """The process that holds the mount."""
+    workers: list[int]
+    """The processes that serve it."""
+    replaced: int
+    """How many workers have died or were replaced."""
     messages: int
+    """How many the kernel has sent."""
     nodes: int
+    """How many files workers have in memory."""
     given: int
+    """How many files were given ahead (readahead.py)."""
     profiled: int
-    """See Counters."""
+    """How many objects came from a start profile (starts.py)."""
+    leases: int
     idle: float
     """Seconds since the kernel was last seen to have asked for something; looked at when a client asks, and when it
     might be time to go."""
+    mountpoint: str
+    device: str
+    """The superblock's major and minor number, as in mountinfo."""
 
 
 class Control:
@@ -92,93 +92,78 @@ class Control:
         mounted: Mount,
         lock: int,
         idle_seconds: float,
-        counters: Callable[[], Counters],
-        roots: Callable[[], Sequence[RootId]],
-        starts: Starts,
+        workers: Workers,
+        roots: Callable[[], Sequence[bytes]],
+        selector: BaseSelector,
     ) -> None:
-        """`lock` is the descriptor of service.lock, flocked; it is closed when the mount is gone. `counters` and
-        `roots` are called from the control's thread."""
+        """`lock` is the descriptor of service.lock, flocked; it is closed when the mount is gone. From now on clients
+        are answered."""
         self._places = places
         self._mounted = mounted
         self._lock = lock
         self._idle_seconds = idle_seconds
-        self._counters = counters
+        self._workers = workers
         self._roots = roots
-        self._starts = starts
-        self._starting: dict[socket.socket, Start] = {}
+        self._startings = Startings(workers)
         self._seen = 0
         self._active = time.monotonic()
         self._leases: set[socket.socket] = set()
         self._pending: dict[socket.socket, bytes] = {}
         self._released = False
-        self._selector = selectors.DefaultSelector()
+        self._then: Unmounted | None = None
+        """What is called when the thread has unmounted."""
+        self._unheard: list[socket.socket] = []
+        self._selector = selector
+        self._done, self._tell_done = socket.socketpair()
+        self._selector.register(self._done, EVENT_READ, self._unmounted)
+        self._result: bool | TreeringError = False
         self._listener = places.listen()
-        self._selector.register(self._listener, selectors.EVENT_READ)
-        self._wakeup, self._waker = socket.socketpair()
-        self._selector.register(self._wakeup, selectors.EVENT_READ)
-        self._waker.setblocking(False)
-        self._thread = threading.Thread(target=self._run, name="control", daemon=True)
+        self._selector.register(self._listener, EVENT_READ, self._accept)
 
-    def start(self) -> None:
-        """From now on clients are answered."""
-        self._thread.start()
-
-    def signals_to(self) -> int:
-        """A descriptor that takes the numbers of signals (signal.set_wakeup_fd): on any of them the service leaves
-        soon, whoever is inside; they are served to the end."""
-        return self._waker.fileno()
-
-    def finish(self) -> None:
-        """The kernel is done with us: give everything up, and wait for the thread."""
-        self._waker.send(_FINISH)
-        self._thread.join()
-
-    # -- the thread
-
-    def _run(self) -> None:
-        try:
-            while self._turn():
-                pass
-        except Exception:
-            _log.exception("the control thread failed; the file system is served on")
-        finally:
-            self._release()
-
-    def _turn(self) -> bool:
-        for key, _ in self._selector.select(None if self._released else self._until_idle()):
-            if key.fileobj is self._wakeup:
-                if _FINISH in self._wakeup.recv(64):
-                    return False
-                self._detach()
-            elif key.fileobj is self._listener:
-                self._accept()
-            else:
-                assert isinstance(key.fileobj, socket.socket)
-                self._receive(key.fileobj)
-        if not self._released and self._until_idle() <= 0:
+    def tick(self) -> None:
+        """Look whether it is time to go; called a few times a second."""
+        self._startings.tick()
+        if not self._released and self._then is None and self._until_idle() <= 0:
             self._maybe_leave()
-        return True
+
+    def leave(self) -> None:
+        """Leave at once, whoever is inside; they are served to the end."""
+        if self._released:
+            return
+        if not self._in_place():
+            self._release()
+        elif self._then is None:
+            self._unmount(lambda _: self._release(), detach=True)
+
+    # -- leaving
 
     def _until_idle(self) -> float:
         return max(0.0, self._active + self._idle_seconds - time.monotonic())
 
-    def _look(self) -> Counters:
+    def _look(self) -> None:
         """Note whether anything was asked since the last look."""
-        counters = self._counters()
-        if counters.messages != self._seen or self._leases:
-            self._seen = counters.messages
+        messages = self._workers.counts().messages
+        if messages != self._seen or self._leases:
+            self._seen = messages
             self._active = time.monotonic()
-        return counters
 
     def _maybe_leave(self) -> None:
         self._look()
         if self._until_idle() > 0:
             return
-        if self._bound_elsewhere() or not mounting.unmount(self._places.mountpoint):
+        if self._bound_elsewhere():
             self._active = time.monotonic()
-            return
-        _log.info("idle for %g seconds, unmounted", self._idle_seconds)
-        self._release()
+        else:
+            self._unmount(self._left)
+
+    def _left(self, result: bool | TreeringError) -> None:
+        if result is True:
+            _log.info("idle for %g seconds, unmounted", self._idle_seconds)
+            self._release()
+        elif not self._in_place():
+            self._release()
+        else:
+            self._active = time.monotonic()
 
     def _bound_elsewhere(self) -> bool:
         point = os.fsencode(self._places.mountpoint)
@@ -189,11 +174,31 @@ class Control:
         mount = mounting.mount_at(self._places.mountpoint)
         return mount is not None and mount.device == self._mounted.device
 
-    def _detach(self) -> None:
-        if not self._released and self._in_place():
-            mounting.detach(self._places.mountpoint)
-            _log.info("told to leave: detached")
-        self._release()
+    def _unmount(self, then: Unmounted, detach: bool = False) -> None:
+        self._then = then
+
+        def work() -> None:
+            try:
+                if detach:
+                    mounting.detach(self._places.mountpoint)
+                    self._result = True
+                else:
+                    self._result = mounting.unmount(self._places.mountpoint)
+            except TreeringError as error:
+                self._result = error
+            self._tell_done.send(b"+")
+
+        threading.Thread(target=work, name="unmount", daemon=True).start()
+
+    def _unmounted(self) -> None:
+        self._done.recv(1)
+        then, self._then = self._then, None
+        assert then is not None
+        then(self._result)
+        unheard, self._unheard = self._unheard, []
+        for connection in unheard:
+            if connection in self._pending:
+                self._listen_to(connection)
 
     def _release(self) -> None:
         """Let another service start. Its clients are the new one's business; ours keep their connection."""
@@ -219,9 +224,16 @@ class Control:
             return
         connection.setblocking(False)
         self._pending[connection] = b""
-        self._selector.register(connection, selectors.EVENT_READ)
+        self._listen_to(connection)
+
+    def _listen_to(self, connection: socket.socket) -> None:
+        self._selector.register(connection, EVENT_READ, lambda: self._receive(connection))
 
     def _receive(self, connection: socket.socket) -> None:
+        if self._then is not None:
+            self._selector.unregister(connection)
+            self._unheard.append(connection)
+            return
         try:
             data = connection.recv(_LINE_LIMIT)
         except BlockingIOError:
@@ -234,40 +246,48 @@ class Control:
             self._drop(connection)
             return
         for line in lines:
-            reply = self._reply(connection, line)
-            if reply is None or not _sent(connection, reply):
-                self._drop(connection)
-                return
+            if connection in self._pending:
+                self._answer(connection, line)
+
+    def _send(self, connection: socket.socket, reply: dict[str, Any] | None) -> None:
+        """Answer, or hang up on who gets no answer or does not take it."""
+        if connection in self._pending and (reply is None or not _sent(connection, reply)):
+            self._drop(connection)
 
     def _drop(self, connection: socket.socket) -> None:
         self._look()
         self._leases.discard(connection)
-        self._started(connection)
+        self._startings.end(connection)
         del self._pending[connection]
-        self._selector.unregister(connection)
+        if connection in self._unheard:
+            self._unheard.remove(connection)
+        else:
+            self._selector.unregister(connection)
         connection.close()
 
-    def _reply(self, connection: socket.socket, line: bytes) -> dict[str, Any] | None:
+    def _answer(self, connection: socket.socket, line: bytes) -> None:
         try:
             request = json.loads(line)
             what = request["do"]
         except (ValueError, TypeError, KeyError):
-            return _refusal("BadInput", "not a request")
+            self._send(connection, _refusal("BadInput", "not a request"))
+            return
         if what == "lease":
-            return self._lease(connection)
-        if what == "status":
-            return {"ok": True, **asdict(self._status())}
-        if what == "roots":
-            return {"ok": True, "roots": [root.hex() for root in self._roots()]}
-        if what == "starting":
-            return self._begin(connection, request)
-        if what == "started":
-            reads = self._started(connection)
-            objects = [digest.hex() for digest in reads.objects]
-            return {"ok": True, "objects": objects, "size": reads.size, "new": reads.new}
-        if what == "stop":
-            return self._stop(bool(request.get("force")))
-        return _refusal("BadInput", f"unknown request {what!r}")
+            self._send(connection, self._lease(connection))
+        elif what == "status":
+            self._send(connection, {"ok": True, **asdict(self._status())})
+        elif what == "roots":
+            self._send(connection, {"ok": True, "roots": [root.hex() for root in self._roots()]})
+        elif what == "starting":
+            self._send(connection, self._starting(connection, request.get("root"), request.get("profile")))
+        elif what == "started":
+            self._startings.finish(connection, lambda reply: self._send(connection, reply))
+        elif what == "restart":
+            self._workers.restart(lambda: self._send(connection, {"ok": True, "workers": self._workers.pids()}))
+        elif what == "stop":
+            self._stop(connection, bool(request.get("force")))
+        else:
+            self._send(connection, _refusal("BadInput", f"unknown request {what!r}"))
 
     def _lease(self, connection: socket.socket) -> dict[str, Any] | None:
         if self._released or not self._in_place():
@@ -282,50 +302,46 @@ class Control:
             "pid": os.getpid(),
         }
 
-    def _begin(self, connection: socket.socket, request: dict[str, Any]) -> dict[str, Any]:
-        try:
-            root = RootId(bytes.fromhex(request["root"]))
-            profile = Path(request["profile"]) if request["profile"] else None
-        except (ValueError, TypeError, KeyError):
+    def _starting(self, connection: socket.socket, root: object, profile: object) -> dict[str, Any]:
+        if not isinstance(root, str) or not _ROOT.fullmatch(root) or not isinstance(profile, str | None):
             return _refusal("BadInput", "not a root and a profile")
-        self._started(connection)
-        start = self._starts.starting(root, profile)
-        if start is not None:
-            self._starting[connection] = start
+        self._startings.begin(connection, root, profile)
         return {"ok": True}
 
-    def _started(self, connection: socket.socket) -> Reads:
-        """End the start that a connection has begun."""
-        start = self._starting.pop(connection, None)
-        return self._starts.finish(start) if start else Reads()
-
     def _status(self) -> Status:
-        counters = self._look()
+        self._look()
+        counts = self._workers.counts()
         return Status(
-            pid=os.getpid(),
+            holder=os.getpid(),
+            workers=self._workers.pids(),
+            replaced=self._workers.replaced,
+            messages=counts.messages,
+            nodes=counts.nodes,
+            given=counts.given,
+            profiled=counts.profiled,
+            leases=len(self._leases),
+            idle=round(time.monotonic() - self._active, 3),
             mountpoint=str(self._places.mountpoint),
             device=self._mounted.device,
-            leases=len(self._leases),
-            messages=counters.messages,
-            nodes=counters.nodes,
-            given=counters.given,
-            profiled=counters.profiled,
-            idle=round(time.monotonic() - self._active, 3),
         )
 
-    def _stop(self, force: bool) -> dict[str, Any]:
-        try:
-            if force:
-                self._detach()
-            elif self._leases:
-                return _refusal("Conflict", f"the service has {len(self._leases)} users")
-            elif not self._released and self._in_place() and not mounting.unmount(self._places.mountpoint):
-                return _refusal("Conflict", "somebody is inside the mount")
-        except TreeringError as error:
-            return _refusal(error.kind, str(error))
-        _log.info("told to stop")
-        self._release()
-        return {"ok": True, "pid": os.getpid()}
+    def _stop(self, connection: socket.socket, force: bool) -> None:
+        def stopped(result: bool | TreeringError) -> None:
+            if isinstance(result, TreeringError):
+                self._send(connection, _refusal(result.kind, str(result)))
+            elif not result:
+                self._send(connection, _refusal("Conflict", "somebody is inside the mount"))
+            else:
+                _log.info("told to stop")
+                self._release()
+                self._send(connection, {"ok": True, "pid": os.getpid()})
+
+        if self._leases and not force:
+            self._send(connection, _refusal("Conflict", f"the service has {len(self._leases)} users"))
+        elif self._released or not self._in_place():
+            stopped(True)
+        else:
+            self._unmount(stopped, detach=force)
 
 
 def _refusal(kind: str, message: str) -> dict[str, Any]:

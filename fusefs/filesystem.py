@@ -17,21 +17,23 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from fusefs.inodes import FIRST_NUMBER, Folder, Node, Table
-from fusefs.listing import AnyListing, Listings, Run, unnamed
+from fusefs.inodes import Folder, Node, Table
+from fusefs.journal import Journal
+from fusefs.listing import AnyListing, Listings, Run
+from fusefs.numbers import Numbers
 from fusefs.recent import Recent
 from fusefs.references import References
 from vcs.errors import Missing
 from vcs.model import Chunked, Data, Device, Entry, RootId, Symlink, Tree
-from vcs.snapshot import BlobReader, Snapshot, Source
+from vcs.snapshot import BlobReader, Source
 
 ROOT = 1
 NODES_LISTED = 131_072
-"""While the kernel knows so many nodes, listings give names without theirs. It keeps what it knows until memory runs
-short, and each takes 600 bytes here: a listing of a million names would take 600 MB."""
+"""Directories of more names are listed without their nodes: the kernel would have to keep a million files of which
+nobody may want to know more than the name."""
 BLOCK_SIZE = 4096
 NAME_MAX = 255
 
@@ -60,8 +62,8 @@ class Changing(Node):
     name_endless = False
     missing_endless = False
 
-    def __init__(self, number: int, entry: Entry, key: Hashable, where: int, prefix: str, parent: int) -> None:
-        super().__init__(number, entry, key)
+    def __init__(self, number: int, entry: Entry, where: int, prefix: str, parent: int) -> None:
+        super().__init__(number, entry)
         self.where = where
         """The fixed directory that it is or lies in."""
         self.prefix = prefix
@@ -95,28 +97,36 @@ class RootLink(Node):
 
 
 class FileSystem:
-    """One store, as files. Nodes are handed out with a reference that the driver gives back through forget()."""
+    """One store, as files."""
 
-    def __init__(self, source: Source, uid: int = 0, gid: int = 0, time: int = 0) -> None:
-        """`uid` and `gid` own what lies above the roots; `time` is their mtime, in nanoseconds since 1970."""
+    def __init__(
+        self, source: Source, uid: int = 0, gid: int = 0, time: int = 0, journal: Journal | None = None
+    ) -> None:
+        """`uid` and `gid` own what lies above the roots; `time` is their mtime, in nanoseconds since 1970. `journal` is
+        what several of these share that serve one mount; numbers mean the same to all of them."""
         self._source = source
         self._references = References(source)
         self._listings = Listings(source)
         self._readers: Recent[bytes, BlobReader] = Recent(_READERS_KEPT)
         self._owner = uid, gid
         self._time = time
-        self.table = Table(FIRST_NUMBER)
-        self.table.add(Top(ROOT, self._synthetic(b""), None, ROOT, "", ROOT))
+        self.numbers = Numbers(journal or Journal.create(), self._listings)
+        self.table = Table(source, self._listings, self.numbers)
+        self.table.add(Top(ROOT, self._synthetic(b""), ROOT, "", ROOT))
         for name, number in _FIXED.items():
-            self.table.add(Fixed(number, self._synthetic(name), None, number, "", ROOT))
+            self.table.add(Fixed(number, self._synthetic(name), number, "", ROOT))
 
     # -- names
 
     def node(self, number: int) -> Node:
-        """A node by its number. OSError ESTALE if it was never handed out or has been given back."""
+        """A node by its number. OSError ESTALE if it was never handed out."""
         node = self.table.nodes.get(number)
         if node is None:
-            raise OSError(errno.ESTALE, "no such node")
+            key = self.numbers.key_of(number)
+            node = self.again(key) if key is not None else self.table.found_again(number, _TREES)
+            if node is None:
+                raise OSError(errno.ESTALE, "no such node")
+            self.table.add(node)
         return node
 
     def lookup(self, parent: Node, name: bytes) -> Node | None:
@@ -130,27 +140,28 @@ class FileSystem:
             return self.children(parent, listing, run, place, place + 1)[0]
         if not isinstance(parent, Changing):
             raise OSError(errno.ENOTDIR, "not a directory")
-        node = self._lookup_changing(parent, name)
-        if node is not None:
-            node.references += 1
-        return node
+        return self._lookup_changing(parent, name)
 
-    def forget(self, number: int, count: int) -> None:
-        """Give back references."""
-        self.table.forget(number, count)
+    def forget(self, number: int) -> None:
+        """The kernel has given a node back."""
+        self.table.forget(number)
 
     def listing(self, folder: Folder) -> AnyListing:
         """The entries of a directory in a root."""
         return self._listings.open(_tree(folder))
 
-    def lists_nodes(self) -> bool:
+    def lists_nodes(self, listing: AnyListing) -> bool:
         """Whether a listing is to hand out nodes, though nobody asked for them by name."""
-        return len(self.table.nodes) < NODES_LISTED
+        return len(listing) <= NODES_LISTED
 
     def children(self, folder: Folder, listing: AnyListing, run: Run, start: int, stop: int) -> list[Node]:
         """The nodes of some entries, from one place in a run to another. In bulk: a cold `find` is mostly this."""
-        nodes, files = self.table.nodes, self.table.files
+        nodes = self.table.nodes
         first, path = folder.number, folder.path
+        numbering = folder.numbering
+        if numbering is None or numbering.generation != self.numbers.generation:
+            numbering = folder.numbering = self.numbers.numbering(first, path, _tree(folder), listing)
+        base, is_counted = numbering.base, numbering.path is None
         entries, starts = run.entries, run.starts
         found = []
         for place in range(start, stop):
@@ -161,13 +172,15 @@ class FileSystem:
                 if node is None:
                     node = nodes[number] = Folder(number, entry, folder.root, b"%b/%b" % (path, entry.name), first)
             else:
-                key = (path, entry) if entry.link is None else _link_key(folder, listing, entry)
-                node = files.get(key)
+                if is_counted and entry.link is None:
+                    number = base + starts[place]
+                else:
+                    number = self.numbers.of_file(numbering, listing, run, place)
+                node = nodes.get(number)
                 if node is None:
-                    number = first + starts[place]
-                    node = nodes[number] = files[key] = Node(number, entry, key)
-            node.references += 1
+                    node = nodes[number] = Node(number, entry)
             found.append(node)
+        self.table.trim()
         return found
 
     def names(self, directory: Changing, again: bool = False) -> Sequence[tuple[bytes, int]]:
@@ -236,7 +249,7 @@ class FileSystem:
         else:
             names = self._named(parent.where)
             if any(other.startswith(full + "/") for other in names):
-                return self._subdirectory(parent, name, full + "/")
+                return self._subdirectory(parent, full + "/")
             found = self._references.commit(names[full]) if full in names else None
         return None if found is None else self._link(parent, name, found.root, found.time)
 
@@ -244,39 +257,44 @@ class FileSystem:
         """The directory of any root that the store holds."""
         if len(name) != 64 or name.strip(b"0123456789abcdef"):
             return None
-        root = RootId(bytes.fromhex(name.decode()))
-        number = self.table.ranges.get(root)
-        node = self.table.nodes.get(number) if number else None
-        if node is None:
-            try:
-                entry = Snapshot(self._source, root).root
-            except Missing:
-                return None
-            tree = entry.content
-            assert isinstance(tree, Tree)  # a root's promise
-            self._listings.open(tree)  # before it gets numbers: whether its sum is right
-            node = Folder(self.table.first_number(root, tree.entries), entry, root, b"", _TREES)
-            self.table.add(node)
-        return node
+        try:
+            return self.table.add(self.table.root_folder(RootId(bytes.fromhex(name.decode())), _TREES))
+        except Missing:
+            return None
 
-    def _subdirectory(self, parent: Changing, name: bytes, prefix: str) -> Node:
-        key = parent.where, prefix
-        node = self.table.files.get(key)
-        if node is None:
-            entry = self._synthetic(name)
-            node = Changing(self.table.take(), entry, key, parent.where, prefix, parent.number)
-            self.table.add(node)
-        return node
+    def again(self, key: bytes) -> Node | None:
+        """The node of a key, made anew: what it was when it got its number."""
+        kind, where, full, *rest = key.split(b"\0")
+        fixed = self.table.nodes[int(where)]
+        assert isinstance(fixed, Changing)  # one of the four
+        above, _, name = full.rpartition(b"/")
+        parent = self._subdirectory(fixed, os.fsdecode(above) + "/") if above else fixed
+        if kind == b"directory":
+            return self._subdirectory(parent, os.fsdecode(full) + "/")
+        return self._link(parent, name, RootId(bytes.fromhex(rest[0].decode())), int(rest[1]))
+
+    def _subdirectory(self, parent: Changing, prefix: str) -> Changing:
+        full = os.fsencode(prefix[:-1])
+        number = self.table.number_of(b"directory\0%d\0%b" % (parent.where, full))
+        node = self.table.nodes.get(number)
+        if isinstance(node, Changing):
+            return node
+        entry = self._synthetic(full.rpartition(b"/")[2])
+        above = prefix[:-1].rpartition("/")[0]
+        over = self._subdirectory(parent, above + "/").number if above else parent.where
+        made = Changing(number, entry, parent.where, prefix, over)
+        self.table.add(made)
+        return made
 
     def _link(self, parent: Changing, name: bytes, root: RootId, seconds: int) -> Node:
-        key = parent.number, name, root
-        node = self.table.files.get(key)
+        full = os.fsencode(parent.prefix) + name
+        digest = root.hex().encode()
+        number = self.table.number_of(b"link\0%d\0%b\0%b\0%d" % (parent.where, full, digest, seconds))
+        node = self.table.nodes.get(number)
         if node is None:
-            depth = 1 + parent.prefix.count("/")
-            target = b"../" * depth + b"trees/" + root.hex().encode()
+            target = b"../" * (1 + full.count(b"/")) + b"trees/" + digest
             entry = Entry(name, _LINK, *self._owner, seconds * _BILLION, Symlink(target))
-            node = RootLink(self.table.take(), entry, key)
-            self.table.add(node)
+            node = self.table.add(RootLink(number, entry))
         return node
 
     def _list(self, directory: Changing) -> list[tuple[bytes, int]]:
@@ -368,12 +386,3 @@ def _tree(folder: Folder) -> Tree:
     content = folder.entry.content
     assert isinstance(content, Tree)  # what makes a Folder
     return content
-
-
-def _link_key(folder: Folder, listing: AnyListing, entry: Entry) -> Hashable:
-    """What makes a hard-linked file the same as another name's: see inodes.py. Names of one group that nevertheless
-    differ in owner or content (a store made by somebody else) are files of their own."""
-    assert entry.link is not None
-    members = listing.complete_group(entry.link.group)
-    where = folder.root if members is None else (folder.path, members)
-    return where, unnamed(entry)

@@ -1,108 +1,116 @@
-"""Node numbers: which names are the same file, and which number it has.
+"""The nodes that one worker has in memory: a cache over the numbers (numbers.py), bounded, and never the only place.
 
-The kernel knows a file by its node's number; two names with one number are one file to it and to overlayfs, with one
-page cache. So:
-
-    directory   a node of its own in every root: the kernel allows a directory one place
-    file        one node for every root in which the same path holds the same entry: a thousand containers on fifty
-                commits share one page cache
-    hard links  one node for the names of a group in one root. Roots share it if all names of the group lie in one
-                directory, and that path has the same of them: only then does one directory prove that they are the same
-                (one that is held whole: see listing.py)
-    otherwise   two paths never share a node, however equal their content
-
-Numbers are st_ino too. Each root gets a range as long as its number of names, when it is first looked up, and a name's
-number is its count in the root (see listing.py) from there. So a number is small, stands for one name of one root as
-long as the mount lives, whatever the kernel forgets in between, and could be found again from the list of roots alone.
-A file shared by several roots has the number of the root through which the kernel first came to know it.
-
-A node lives from the first time that the kernel is told of it until the kernel has given back (FORGET) all references.
+A node is made when the kernel is told of a file, and dropped when the kernel forgets the file, or when there are too
+many. References are not counted: several workers read from one descriptor, so another one may be told what the kernel
+has given back, and a worker that dies takes its count with it. What the kernel still knows and the cache has dropped is
+found again from its number, by whichever worker is asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from bisect import bisect_right
+from itertools import islice
 
-from vcs.model import Entry, RootId
+from fusefs.journal import FIRST_NUMBER
+from fusefs.listing import Listings
+from fusefs.numbers import Numbering, Numbers
+from vcs.model import Entry, RootId, Tree
+from vcs.snapshot import Snapshot, Source
+
+NODES_MOST = 131_072
+"""So many nodes are kept; each takes 600 bytes."""
 
 
 class Node:
-    """One file that the kernel knows."""
+    """One file."""
 
-    __slots__ = ("entry", "key", "number", "references")
+    __slots__ = ("entry", "number")
 
     name_endless = True
     """Whether its name stays this file's for ever."""
     missing_endless = True
     """Of a directory: whether a name that is missing stays missing for ever, and so whether its listing stays."""
 
-    def __init__(self, number: int, entry: Entry, key: Hashable) -> None:
+    def __init__(self, number: int, entry: Entry) -> None:
         self.number = number
         self.entry = entry
-        self.key = key
-        """What makes it the same file as another name's."""
-        self.references = 0
 
 
 class Folder(Node):
     """A directory of a root."""
 
-    __slots__ = ("parent", "path", "root")
+    __slots__ = ("numbering", "parent", "path", "root")
 
     def __init__(self, number: int, entry: Entry, root: RootId, path: bytes, parent: int) -> None:
-        super().__init__(number, entry, None)
+        super().__init__(number, entry)
         self.root = root
         self.path = path
         """From the root, which is empty; every name begins with a slash."""
         self.parent = parent
+        self.numbering: Numbering | None = None
+        """How its files are numbered, once it was opened."""
 
 
 class Table:
-    """The nodes that the kernel knows, and the numbers that are given out."""
+    """Nodes by number."""
 
-    def __init__(self, first: int) -> None:
+    def __init__(self, source: Source, listings: Listings, numbers: Numbers, most: int = NODES_MOST) -> None:
+        self._source = source
+        self._listings = listings
+        self.numbers = numbers
+        self._most = most
         self.nodes: dict[int, Node] = {}
-        self.files: dict[Hashable, Node] = {}
-        """All but directories of roots, by key."""
-        self.ranges: dict[RootId, int] = {}
-        """The first number of each root's range, in the order given out."""
-        self._next = first
 
-    def take(self, count: int = 1) -> int:
-        """The first of `count` numbers that nothing else ever gets."""
-        number = self._next
-        self._next += count
-        return number
+    def number_of(self, key: bytes) -> int:
+        """The number of something above the roots: the same key has the same number for ever."""
+        return self.numbers.number_of(key)
 
-    def first_number(self, root: RootId, names: int) -> int:
-        """Where a root's range begins; it holds the root directory and the `names` below it."""
-        number = self.ranges.get(root)
-        if number is None:
-            number = self.ranges[root] = self.take(names + 1)
-        return number
-
-    def roots(self) -> list[RootId]:
-        """The roots of which the kernel knows any file: it keeps the directories above one that it knows, up to the
-        root's. May be called from another thread."""
-        return [root for root, number in list(self.ranges.items()) if number in self.nodes]
-
-    def add(self, node: Node) -> None:
-        """Enter a node, without references yet."""
+    def add(self, node: Node) -> Node:
+        """Keep a node."""
         self.nodes[node.number] = node
-        if node.key is not None:
-            self.files[node.key] = node
+        return node
 
-    def forget(self, number: int, count: int) -> None:
-        """The kernel gives back `count` references; a node without any is dropped."""
-        node = self.nodes.get(number)
-        if node is None or number < FIRST_NUMBER:
-            return
-        node.references -= count
-        if node.references <= 0:
-            del self.nodes[number]
-            if node.key is not None:
-                del self.files[node.key]
+    def trim(self) -> None:
+        """Drop the older half if there are too many."""
+        if len(self.nodes) > self._most:
+            for number in list(islice(self.nodes, len(self.nodes) // 2)):
+                if number >= FIRST_NUMBER:
+                    del self.nodes[number]
 
+    def forget(self, number: int) -> None:
+        """The kernel knows a node no more, as far as can be seen from here."""
+        if number >= FIRST_NUMBER:
+            self.nodes.pop(number, None)
 
-FIRST_NUMBER = 16
-"""Numbers below are the fixed directories', which are never forgotten."""
+    def root_folder(self, root: RootId, parent: int) -> Folder:
+        """The directory of a root. Missing if there is none in the store."""
+        entry = Snapshot(self._source, root).root
+        tree = entry.content
+        assert isinstance(tree, Tree)  # a root's promise
+        self._listings.open(tree)  # before it gets numbers: whether its sum is right
+        number = self.numbers.first_number(root, tree.entries)
+        found = self.nodes.get(number)
+        if isinstance(found, Folder):
+            return found
+        return Folder(number, entry, root, b"", parent)
+
+    def found_again(self, number: int, parent: int) -> Node | None:
+        """The node of a number in a root's range, found by walking down; None if it is in none. `parent` is that of
+        roots. Missing or Corrupt if the way cannot be had."""
+        where = self.numbers.root_of(number)
+        if where is None:
+            return None
+        root, first = where
+        folder = Folder(first, Snapshot(self._source, root).root, root, b"", parent)
+        while folder.number != number:
+            tree = folder.entry.content
+            assert isinstance(tree, Tree)  # what is gone into below
+            count = number - folder.number
+            run = self._listings.open(tree).run_counted(count)
+            place = bisect_right(run.starts, count) - 1
+            entry = run.entries[place]
+            child = folder.number + run.starts[place]
+            if not isinstance(entry.content, Tree):
+                return Node(child, entry) if child == number else None
+            folder = Folder(child, entry, root, b"%b/%b" % (folder.path, entry.name), folder.number)
+        return folder

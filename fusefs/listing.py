@@ -88,6 +88,10 @@ class Listing:
         """Entries of which one has this position."""
         return self._run
 
+    def run_counted(self, count: int) -> Run:
+        """Entries of which one has this count, or the name with it below it."""
+        return self._run
+
     def find(self, name: bytes) -> tuple[Run, int] | None:
         """Where a name is: a run, and its place in there."""
         if self._positions is None:
@@ -125,6 +129,12 @@ class LargeListing:
         if last is not None and last.first <= position < last.end:
             return last
         return self._opened(*self._directory.node_at(position))
+
+    def run_counted(self, count: int) -> Run:
+        """Entries of which one has this count, or the name with it below it."""
+        if not self._firsts:
+            return self.run_at(count - 1)
+        return self.run_at(self._firsts[bisect_right(self._counts, count) - 1])
 
     def find(self, name: bytes) -> tuple[Run, int] | None:
         run = self._opened(*self._directory.node_of(name))

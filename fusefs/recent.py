@@ -26,7 +26,9 @@ class Recent(Generic[Key, Value]):
         return found[0]
 
     def put(self, key: Key, value: Value, weight: int) -> None:
-        """Remember a value that is not there yet."""
+        """Remember a value, or that it has grown."""
+        _, before = self._values.pop(key, (None, 0))
+        self._weight -= before
         self._values[key] = value, weight
         self._weight += weight
         while self._weight > self._limit and len(self._values) > 1:

@@ -1,9 +1,12 @@
-"""The process that serves a store: one mount for all its commits.
+"""The holder: the process that a store's mount depends on, and that does next to nothing.
 
     python -P -m fusefs.service --store PATH
 
-It is started by `fusefs.client` when somebody wants the mount, and leaves when nobody does (control.py). The store is
-opened by what `--opener` names, so this package needs to know no store.
+It opens /dev/fuse, mounts, keeps the descriptor, and has workers serve it (workers.py, worker.py): they may die, it
+starts others. So it imports no store and no library that could fail. Clients ask it for leases (control.py), and when
+nobody needs the mount any more it unmounts and ends. It is started by `fusefs.client` when somebody wants the mount.
+
+All of it is one thread and one selector, whose keys carry what is to be called.
 """
 
 from __future__ import annotations
@@ -11,42 +14,37 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import gc
 import json
 import logging
 import os
+import selectors
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any
 
 from fusefs import mounting
-from fusefs.control import Control, Counters
-from fusefs.filesystem import FileSystem
-from fusefs.readahead import ReadAhead
+from fusefs.control import Control
+from fusefs.journal import Journal
+from fusefs.known import Known
+from fusefs.memory import RequestMemory
 from fusefs.rundir import RunDirectory
-from fusefs.session import Session
-from fusefs.starts import Starts
-from fusefs.wakefulness import Wakefulness, is_of_use
+from fusefs.workers import TICK, Launch, Workers
+from vcs import errors
 from vcs.errors import Conflict, StoreError, TreeringError
-from vcs.snapshot import Source
 
 _log = logging.getLogger(__name__)
 
 DEFAULT_OPENER = "vcs.store:Store.open"
 DEFAULT_IDLE_SECONDS = 60.0
+DEFAULT_HUNG_SECONDS = 30.0
 _PREDECESSOR_SECONDS = 10.0
 """How long a service that is unmounting may take to give up its lock."""
-
-
-class Opener(Protocol):
-    """Opens a store for somebody who reads all of it, a file after the other (`read_ahead`)."""
-
-    def __call__(self, path: Path, /, *, read_ahead: bool) -> Source: ...
+_OOM_SCORES = (-1000, -900, -500, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,68 +53,108 @@ class Options:
 
     store: Path
     opener: str = DEFAULT_OPENER
-    """`module:attribute` of an Opener."""
+    """`module:attribute` of a worker.Opener."""
     idle_seconds: float = DEFAULT_IDLE_SECONDS
     """How long without a request before it leaves."""
+    workers: int = 1
+    hung_seconds: float = DEFAULT_HUNG_SECONDS
+    """How long a worker may take for one request before it is replaced."""
+    trace: bool = False
+    """Whether workers log every message."""
     ready: int | None = None
     """A descriptor that gets one line of JSON: that it serves, or why not."""
     starting: int | None = None
     """A descriptor of start.lock, inherited locked, that is closed then."""
 
 
-def serve(options: Options) -> None:
-    """Serve a store until nobody uses it. Conflict if another service does; Denied and StoreError as met."""
-    places = RunDirectory(options.store)
-    lock = _locked(places)
-    source = load_opener(options.opener)(places.store, read_ahead=True)
-    _remove_stale(places)
-    places.mountpoint.mkdir(mode=0o700, exist_ok=True)
-    device = mounting.open_device()
-    mounted = mounting.mount(device, places.mountpoint, f"treering:{places.store}")
-    mounting.set_readahead(mounted)
-    starts = Starts(source)
-    filesystem = FileSystem(starts, os.geteuid(), os.getegid(), time.time_ns())
-    ahead = ReadAhead(device, filesystem)
-    awake = Wakefulness(lambda: session.served) if is_of_use() else None
-    session = Session(device, filesystem, ahead, awake)
-    session.negotiate()
-    nodes = filesystem.table.nodes
-    counters = lambda: Counters(session.served, len(nodes), ahead.given, starts.profiled)  # noqa: E731
-    control = Control(places, mounted, lock, options.idle_seconds, counters, filesystem.table.roots, starts)
-    # A handler in Python would not run before the next message, if the signal came just before the loop waits for it.
-    signal.set_wakeup_fd(control.signals_to())
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    control.start()
-    _tell(options, {"ok": True})
-    _log.info("serving %s at %s as process %d", places.store, places.mountpoint, os.getpid())
-    # What is there now stays, and requests make no cycles: the collector would look through all nodes for nothing.
-    # It is not turned off, since what a failed request leaves behind may be one.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 1000)
-    session.serve()
-    ahead.close()
-    if awake is not None:
-        awake.close()
-    control.finish()
-    os.close(device)
-    close = getattr(source, "close", None)
-    if close is not None:
-        close()
-    _log.info("unmounted everywhere after %d messages, %d files given ahead", session.served, ahead.given)
+class Holder:
+    """One mount and its workers."""
 
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._places = RunDirectory(options.store)
+        self._selector = selectors.DefaultSelector()
+        self._failure: TreeringError | None = None
+        self._control: Control | None = None
+        self._signals, self._signalled = socket.socketpair()
+        for end in (self._signals, self._signalled):
+            end.setblocking(False)
 
-def load_opener(name: str) -> Opener:
-    """The function that `module:attribute` names. StoreError if there is none."""
-    module, _, attribute = name.partition(":")
-    try:
-        found: object = import_module(module)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise StoreError(f"{name!r} opens no store: {error}", opener=name) from error
-    return cast(Opener, found)
+    def serve(self) -> None:
+        """Serve until nobody uses it. Conflict if another service does; Denied and StoreError as met."""
+        options, places = self._options, self._places
+        lock = _locked(places)
+        _remove_stale(places)
+        places.mountpoint.mkdir(mode=0o700, exist_ok=True)
+        device = mounting.open_device()
+        memory, journal = RequestMemory.create(), Journal.create()
+        launch = Launch(
+            places.store, options.opener, device, os.geteuid(), os.getegid(), time.time_ns(), options.trace
+        )
+        self._workers = workers = Workers(
+            launch, memory, journal, options.workers, options.hung_seconds, self._selector, self._failed
+        )
+        self._take_signals()
+        try:
+            workers.start()
+            self._run_until(lambda: workers.are_open)
+            mounted = mounting.mount(device, places.mountpoint, f"treering:{places.store}")
+            mounting.set_readahead(mounted)
+            workers.begin()
+            self._run_until(lambda: workers.are_serving)
+        except BaseException:
+            workers.end()
+            raise
+        known = Known(device, journal)
+        self._control = Control(
+            places, mounted, lock, options.idle_seconds, workers, known.roots, self._selector
+        )
+        _tell(options, {"ok": True})
+        _log.info("serving %s at %s as process %d", places.store, places.mountpoint, os.getpid())
+        self._run_until(lambda: workers.are_gone)
+        counts = workers.counts()
+        _log.info("unmounted everywhere after %d messages, %d files given ahead", counts.messages, counts.given)
+
+    def _failed(self, failure: dict[str, Any]) -> None:
+        """A worker could not open the store. If that is the first, there is no service."""
+        kind = getattr(errors, failure["kind"], StoreError)
+        self._failure = kind(failure["message"], **failure["facts"])
+        if self._control is not None:
+            _log.error("a worker cannot open the store: %s", failure["message"])
+
+    def _run_until(self, condition: Any) -> None:
+        """Turn until something has happened. What the first workers failed with is raised."""
+        last = time.monotonic()
+        while not condition():
+            wait = max(0.0, last + TICK - time.monotonic())
+            for key, _ in self._selector.select(wait):
+                key.data()
+            if time.monotonic() - last >= TICK:
+                last = time.monotonic()
+                self._workers.tick()
+                if self._control is not None:
+                    self._control.tick()
+            if self._control is None:
+                if self._failure is not None:
+                    raise self._failure
+                if self._workers.is_over:
+                    raise StoreError("the workers ended before they began")
+
+    def _take_signals(self) -> None:
+        """On SIGTERM and SIGINT the service leaves soon, whoever is inside; they are served to the end."""
+        signal.set_wakeup_fd(self._signalled.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
+        self._selector.register(self._signals, selectors.EVENT_READ, self._on_signals)
+
+    def _on_signals(self) -> None:
+        numbers = self._signals.recv(4096)
+        if signal.SIGCHLD in numbers:
+            self._workers.reap()
+        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+            if self._control is None:
+                raise StoreError("told to stop before it began")
+            self._control.leave()
 
 
 def _locked(places: RunDirectory) -> int:
@@ -149,11 +187,20 @@ def _deadline(seconds: float) -> Iterator[None]:
 
 
 def _remove_stale(places: RunDirectory) -> None:
-    """Take away what a killed service left: its mount answers ENOTCONN, and what is inside stays broken."""
+    """Take away what a killed service left. If workers of it live, whoever is inside is served on; else the mount
+    answers ENOTCONN, and what is inside stays broken."""
     while mounting.mount_at(places.mountpoint) is not None:
         _log.warning("removing a stale mount at %s", places.mountpoint)
         mounting.detach(places.mountpoint)
     places.remove_socket()
+
+
+def _live_long() -> None:
+    """When memory runs short, others are to go first: the mount cannot be had back."""
+    for score in _OOM_SCORES:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text(str(score))
+            return
 
 
 def _tell(options: Options, message: dict[str, object]) -> None:
@@ -171,16 +218,19 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--opener", default=DEFAULT_OPENER, help="module:function that opens the store")
     parser.add_argument("--idle", type=float, default=DEFAULT_IDLE_SECONDS, help="seconds without use before it leaves")
+    parser.add_argument("--workers", type=int, default=1, help="processes that answer the kernel")
+    parser.add_argument("--hung", type=float, default=DEFAULT_HUNG_SECONDS, help="seconds that a request may take")
     parser.add_argument("--trace", action="store_true", help="log every message")
     parser.add_argument("--ready", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--starting", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
-    if given.trace:
-        logging.getLogger("fusefs.trace").setLevel(logging.DEBUG)
-    options = Options(given.store, given.opener, given.idle, given.ready, given.starting)
+    options = Options(
+        given.store, given.opener, given.idle, given.workers, given.hung, given.trace, given.ready, given.starting
+    )
     try:
-        serve(options)
+        _live_long()
+        Holder(options).serve()
     except (TreeringError, OSError) as error:
         _log.error("%s", error)
         kind = error.kind if isinstance(error, TreeringError) else "StoreError"

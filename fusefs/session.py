@@ -10,6 +10,10 @@ or an errno, or nothing where the protocol has no reply; whatever it raises beco
 
 Requests are served in the order of arrival, so an INTERRUPT finds its request answered or not yet read; the kernel
 drops the latter itself.
+
+Several sessions, each in a process of its own, may serve one connection. A request is read straight into its session's
+slot of the request memory (memory.py), where it outlives the process; nothing that an answer needs is in the process
+alone, so whichever session gets a request can answer it, also a second time.
 """
 
 from __future__ import annotations
@@ -24,8 +28,10 @@ from typing import TypeAlias
 from fusefs.filesystem import BLOCK_SIZE, NAME_MAX, Changing, FileSystem, attributes
 from fusefs.inodes import Folder, Node
 from fusefs.listing import fitting
+from fusefs.memory import REQUEST_SIZE, RequestMemory, Slot
 from fusefs.negotiation import MAX_WRITE, Capabilities, negotiate
 from fusefs.readahead import ReadAhead
+from fusefs.starts import Starts
 from fusefs.trace import Reply, name_of, trace_line
 from fusefs.wakefulness import BURST, Wakefulness
 from fusefs.wire import replies, requests
@@ -48,8 +54,6 @@ _trace = logging.getLogger("fusefs.trace")
 Handler: TypeAlias = Callable[[int, bytes], Reply]
 _Encode: TypeAlias = Callable[[int, int, int, bytes], bytes]
 
-_BUFFER_SIZE = 128 << 10
-"""Bytes of the largest request taken; what is above the required minimum makes BATCH_FORGET large."""
 _ENDED = frozenset({errno.ENODEV, errno.ECONNABORTED})
 _PASSING = frozenset({errno.ENOENT, errno.EAGAIN, errno.EINTR})
 _LOGGED_MOST = 1000
@@ -72,23 +76,36 @@ class Session:
         filesystem: FileSystem,
         read_ahead: ReadAhead | None = None,
         wakefulness: Wakefulness | None = None,
+        slot: Slot | None = None,
+        starts: Starts | None = None,
     ) -> None:
-        """`device` is a descriptor of /dev/fuse, or anything that keeps messages apart; it stays the caller's."""
-        assert max(MIN_READ_BUFFER, MAX_WRITE + 4096) <= _BUFFER_SIZE
+        """`device` is a descriptor of /dev/fuse, or anything that keeps messages apart; it stays the caller's.
+
+        If `slot` is of a memory in which another session has left what was negotiated, this one goes on from there.
+        `starts` is what the file system reads through.
+        """
+        assert max(MIN_READ_BUFFER, MAX_WRITE + 4096) <= REQUEST_SIZE
         self._device = device
         self._fs = filesystem
+        self._nodes = filesystem.table.nodes
         self._ahead = read_ahead
         self._wakefulness = wakefulness
+        self._starts = starts
         self._begun: Node | None = None
         """The file whose beginning the present message reads."""
-        self._buffer = bytearray(_BUFFER_SIZE)
+        self._slot = slot or RequestMemory(-1).slot(0)
+        self._slot.touch()
         self._logged: set[str] = set()
         self._tracing = _trace.isEnabledFor(logging.DEBUG)
         self.capabilities: Capabilities | None = None
         """What INIT agreed on; None before."""
         self.served = 0
         """How many messages were taken."""
+        self.leaving = False
+        """Set to have the session end when it has answered what it has in hand."""
         self._handlers = self._table()
+        if self._slot.memory.negotiated is not None:
+            self._agreed(Capabilities(*self._slot.memory.negotiated))
 
     def negotiate(self) -> None:
         """Serve until the kernel and we have agreed on a protocol. StoreError if the connection ends before."""
@@ -97,28 +114,36 @@ class Session:
                 raise StoreError("the FUSE connection ended before it began")
 
     def serve(self) -> None:
-        """Serve until the file system is unmounted everywhere."""
-        while self.step():
+        """Serve until the file system is unmounted everywhere, or the session is told to leave."""
+        while not self.leaving and self.step():
             pass
+
+    def replay(self) -> bool:
+        """Answer what a predecessor has left in the slot. False at the connection's end."""
+        length = self._slot.length
+        return not length or self._serve(length)
 
     def step(self) -> bool:
         """Take one message and answer it; waits for it. False at the connection's end."""
         try:
-            length = os.readv(self._device, (self._buffer,))
+            length = os.readv(self._device, (self._slot.buffer,))
         except OSError as error:
             if error.errno in _ENDED:
                 return False
             if error.errno in _PASSING:
                 return True
             raise
-        if not length:
-            return False
-        reply = self.answer(memoryview(self._buffer)[:length])
+        return bool(length) and self._serve(length)
+
+    def _serve(self, length: int) -> bool:
+        """Answer the message in the slot."""
+        reply = self.answer(self._slot.buffer[:length])
         if reply:
             try:
                 os.writev(self._device, reply)
             except OSError as error:
-                # ENOENT: nobody waits for it any more. What else the kernel refuses, it fails by itself.
+                # ENOENT: nobody waits for it any more, or another session was asked the same and was faster. What else
+                # the kernel refuses, it fails by itself.
                 if error.errno in _ENDED:
                     return False
                 if error.errno != errno.ENOENT:
@@ -127,6 +152,9 @@ class Session:
             assert self._ahead is not None
             self._ahead.was_read(self._begun)
             self._begun = None
+        given = 0 if self._ahead is None else self._ahead.given
+        profiled = 0 if self._starts is None else self._starts.profiled
+        self._slot.done(self.served, len(self._nodes), given, profiled)
         if self._wakefulness is not None and not self.served % BURST:
             self._wakefulness.noticed()
         return True
@@ -216,13 +244,18 @@ class Session:
         if request.major < KERNEL_VERSION or request.minor < OLDEST_MINOR_VERSION:
             _log.error("the kernel's protocol %d.%d is too old", request.major, request.minor)
             return errno.EPROTO
-        self.capabilities, reply = negotiate(request)
+        agreed, reply = negotiate(request)
+        self._slot.memory.negotiated = agreed.flags, agreed.minor  # before the kernel knows: no later session is asked
+        self._agreed(agreed)
+        return reply
+
+    def _agreed(self, capabilities: Capabilities) -> None:
+        self.capabilities = capabilities
         # Answered with ENOSYS once, OPEN and OPENDIR are never asked again. A kernel that would fail then gets a reply.
         if not self.capabilities.has(Init.NO_OPEN_SUPPORT):
             self._handlers[Opcode.OPEN] = self._open
         if not self.capabilities.has(Init.NO_OPENDIR_SUPPORT):
             self._handlers[Opcode.OPENDIR] = self._opendir
-        return reply
 
     def _open(self, _nodeid: int, _body: bytes) -> Reply:
         return replies.opened(OpenFlag.KEEP_CACHE)
@@ -280,13 +313,13 @@ class Session:
         return _fitting(names, requests.listxattr(body))
 
     def _forget(self, nodeid: int, body: bytes) -> Reply:
-        self._fs.forget(nodeid, requests.forget(body))
+        self._fs.forget(nodeid)
         return None
 
     def _batch_forget(self, _nodeid: int, body: bytes) -> Reply:
         forget = self._fs.forget
-        for nodeid, count in requests.batch_forget(body):
-            forget(nodeid, count)
+        for nodeid, _ in requests.batch_forget(body):
+            forget(nodeid)
         return None
 
     # -- directories: position 0 is `.`, 1 is `..`, then the names; an offset is the position to go on with
@@ -299,9 +332,9 @@ class Session:
                 nodeid, node, offset, size, replies.dirent_plus_bare, replies.dirent_plus_size
             )
         parts = _dots(node, offset, size, replies.dirent_plus_bare)
-        if not self._fs.lists_nodes():
-            return self._names(node, parts, offset, size, replies.dirent_plus_bare, replies.dirent_plus_size)
         listing = self._fs.listing(node)
+        if not self._fs.lists_nodes(listing):
+            return self._names(node, parts, offset, size, replies.dirent_plus_bare, replies.dirent_plus_size)
         room = size - sum(map(len, parts))
         for run, start, stop in fitting(listing, max(offset - 2, 0), room, replies.dirent_plus_size):
             entries, following = run.entries, run.first + 3

@@ -1,8 +1,9 @@
 """What containers read in their first seconds: noted, and taken from a start profile the next time.
 
-Whoever starts a container says so (`starting`), names the profile that there may be (vcs.profiles), and later asks what
-was read (`Start.finish`). In between, objects that the profile holds come from it, and the kernel reads it from end to
-end: that takes a few milliseconds, while the container's first steps wait for one file after the other.
+Whoever starts a container says so, names the profile that there may be (vcs.profiles), and later asks what was read;
+the holder passes that on to each worker (startings.py). In between, objects that the profile holds come from it. The
+kernel reads it from end to end, which takes a few milliseconds, while the container waits for one file after the
+other.
 
 A container whose files are in the page cache asks for none of them, and must not pay for the reading. So if its root
 was started a short while ago, the profile is only read once something in it is asked for.
@@ -12,11 +13,13 @@ The loop's thread asks for objects; others may call everything else.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vcs.model import CommitId, RootId
 from vcs.snapshot import CommitInfo, Profile, Source, open_profile
@@ -94,6 +97,7 @@ class Starts:
         self._source = source
         self._clock = clock
         self._starts: tuple[Start, ...] = ()
+        self._numbered: dict[int, Start] = {}
         self._last: dict[RootId, float] = {}
         self.profiled = 0
         """How many times an object came from a profile."""
@@ -128,21 +132,33 @@ class Starts:
     def commit_ids(self) -> list[CommitId]:
         return self._source.commit_ids()
 
-    def starting(self, root: RootId, path: Path | None) -> Start | None:
-        """A container is about to start on a root, for which there may be a profile. None if it is not followed."""
-        if len(self._starts) >= _STARTS_MAX:
+    def told(self, message: dict[str, Any]) -> dict[str, Any] | None:
+        """A message of the holder (startings.py), and what it is answered."""
+        if "starting" in message:
+            path = Path(message["profile"]) if message["profile"] else None
+            self.begin(message["starting"], RootId(bytes.fromhex(message["root"])), path)
             return None
+        reads = self.finish(message["started"])
+        objects = [digest.hex() for digest in reads.objects]
+        return {"reads": message["started"], "objects": objects, "size": reads.size, "new": reads.new}
+
+    def begin(self, number: int, root: RootId, path: Path | None) -> None:
+        """A container is about to start on a root, for which there may be a profile."""
+        if len(self._starts) >= _STARTS_MAX:
+            return
         now = self._clock()
         profile = open_profile(path) if path else None
-        is_cold = now - self._last.get(root, -_AGAIN_SECONDS) >= _AGAIN_SECONDS
+        is_cold = now - self._last.get(root, -math.inf) >= _AGAIN_SECONDS
         self._last[root] = now
         if profile is not None and is_cold:
             profile.warm()
-        start = Start(profile, now + SECONDS, is_cold)
+        start = self._numbered[number] = Start(profile, now + SECONDS, is_cold)
         self._starts = (*self._starts, start)
-        return start
 
-    def finish(self, start: Start) -> Reads:
+    def finish(self, number: int) -> Reads:
         """End a start: what was read."""
+        start = self._numbered.pop(number, None)
+        if start is None:
+            return Reads()
         self._starts = tuple(each for each in self._starts if each is not start)
         return start.finish()

@@ -6,7 +6,7 @@ import errno
 from typing import TypeAlias
 
 from fusefs.wire import requests
-from fusefs.wire.protocol import Opcode
+from fusefs.wire.protocol import UNIQUE_RESEND, Opcode
 from fusefs.wire.requests import Malformed
 
 Reply: TypeAlias = "bytes | memoryview | list[bytes | memoryview] | int | None"
@@ -32,7 +32,9 @@ def trace_line(opcode: int, unique: int, nodeid: int, message: memoryview, resul
         outcome = f"{sum(map(len, result))} bytes"
     else:
         outcome = f"{len(result)} bytes"  # type: ignore[arg-type]
-    return f"{unique} {name_of(opcode)} node {nodeid}{_details(opcode, body)}: {outcome}"
+    again = " again" if unique & UNIQUE_RESEND else ""
+    unique &= ~UNIQUE_RESEND
+    return f"{unique}{again} {name_of(opcode)} node {nodeid}{_details(opcode, body)}: {outcome}"
 
 
 def _details(opcode: int, body: bytes) -> str:

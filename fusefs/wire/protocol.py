@@ -15,6 +15,8 @@ ROOT_ID = 1
 UNKNOWN_INO = 0xFFFFFFFF
 """For a directory's name whose file has no number yet (libfuse's FUSE_UNKNOWN_INO); 0 would hide the name."""
 MIN_READ_BUFFER = 8192
+UNIQUE_RESEND = 1 << 63
+"""Set in the `unique` of a request that is sent again."""
 
 
 class Opcode(IntEnum):
@@ -77,6 +79,7 @@ class Notify(IntEnum):
 
     INVAL_INODE = 2
     STORE = 4
+    RESEND = 7
 
 
 class Init(IntFlag):
@@ -94,6 +97,7 @@ class Init(IntFlag):
     CACHE_SYMLINKS = 1 << 23
     NO_OPENDIR_SUPPORT = 1 << 24
     INIT_EXT = 1 << 30
+    HAS_RESEND = 1 << 39
 
 
 class OpenFlag(IntFlag):

@@ -59,6 +59,17 @@ def drop_pages(nodeid: int) -> bytes:
     return header(HEADER_SIZE + _INVAL_INODE_OUT.size, Notify.INVAL_INODE, 0) + _INVAL_INODE_OUT.pack(nodeid, 0, 0)
 
 
+def still_known(nodeid: int) -> bytes:
+    """NOTIFY_INVAL_INODE, a whole message: the kernel is to ask for a node's attributes once more, and to keep the rest.
+    It refuses (ENOENT) if it does not know the node."""
+    return header(HEADER_SIZE + _INVAL_INODE_OUT.size, Notify.INVAL_INODE, 0) + _INVAL_INODE_OUT.pack(nodeid, -1, 0)
+
+
+def resend() -> bytes:
+    """NOTIFY_RESEND, a whole message: the kernel is to send again what it has sent and was not answered."""
+    return header(HEADER_SIZE, Notify.RESEND, 0)
+
+
 def store(nodeid: int, length: int) -> bytes:
     """NOTIFY_STORE: what precedes a file's first `length` bytes, for the kernel to keep."""
     head = _NOTIFY_STORE_OUT.pack(nodeid, 0, length, 0)

@@ -69,6 +69,11 @@ def ended(pid: int, seconds: float = 20.0) -> bool:
         os.close(descriptor)
 
 
+def reply_of(line: str) -> str:
+    """What a line of shell prints, in a process that can be killed if nobody answers it."""
+    return subprocess.run(["sh", "-c", line], stdout=subprocess.PIPE, text=True, timeout=30, check=False).stdout
+
+
 def mounted(store: Path) -> bool:
     return mounting.mount_at(store / "run/mnt") is not None
 
@@ -85,7 +90,7 @@ def test_the_first_client_starts_it_and_the_others_find_it(store: Path) -> None:
             assert second.pid == first.pid
             status = Service.status(store)
             assert status is not None
-            assert (status["pid"], status["leases"], status["device"]) == (first.pid, 2, first.device)
+            assert (status["holder"], status["leases"], status["device"]) == (first.pid, 2, first.device)
             assert status["messages"] > 3
     assert stat.S_IMODE((store / "run/service.sock").stat().st_mode) == 0o600
     assert stat.S_IMODE((store / "run").stat().st_mode) == 0o700
@@ -326,16 +331,34 @@ def test_a_container_is_served_after_the_unmount_until_it_ends(store: Path, tmp_
 # -- death
 
 
-def test_killed_it_is_replaced_by_the_next_client(store: Path) -> None:
+def test_its_holder_killed_it_is_replaced_by_the_next_client(store: Path) -> None:
+    """Workers serve who is inside, until they are gone."""
     with Service.ensure(store) as lease:
+        (worker,) = Service.status(store)["workers"]  # type: ignore[index]
+        inside = os.open(lease.mountpoint / "branches/main/", os.O_PATH)
         os.kill(lease.pid, signal.SIGKILL)
         assert ended(lease.pid)
-        with pytest.raises(OSError, match="not connected"):
-            os.listdir(lease.mountpoint)
+        assert reply_of(f"cat /proc/{os.getpid()}/fd/{inside}/etc/hostname") == "ring\n"
         assert (store / "run/service.sock").exists()
         with Service.ensure(store) as again:
             assert again.pid != lease.pid
-            assert os.listdir(again.mountpoint / "branches") == ["main"]
+            assert reply_of(f"ls {again.mountpoint}/branches") == "main\n"
+            assert reply_of(f"cat /proc/{os.getpid()}/fd/{inside}/dir/f") == "f"
+            assert len([mount for mount in mounting.mounts() if mount.point == os.fsencode(store / "run/mnt")]) == 1
+            assert not ended(worker, 0)
+            os.close(inside)
+            assert ended(worker)
+
+
+def test_all_of_it_killed_it_is_replaced_by_the_next_client(store: Path) -> None:
+    with Service.ensure(store) as lease:
+        workers = Service.status(store)["workers"]  # type: ignore[index]
+        for pid in (lease.pid, *workers):
+            os.kill(pid, signal.SIGKILL)
+            assert ended(pid)
+        assert "not connected" in reply_of(f"ls {lease.mountpoint} 2>&1")
+        with Service.ensure(store) as again:
+            assert reply_of(f"ls {again.mountpoint}/branches") == "main\n"
     assert len([mount for mount in mounting.mounts() if mount.point == os.fsencode(store / "run/mnt")]) == 1
 
 

@@ -1,0 +1,178 @@
+"""The journal: what node numbers mean, written down where every worker and every successor can read it.
+
+A memfd that is only appended to, one record of 64 bytes after the other. There is no lock, so nobody can die with one:
+an O_APPEND write of whole records is put behind all others by the kernel, whoever writes at the same time, and a worker
+that is killed meanwhile has written it or not. Everything else follows from the order of the records alone, so it is
+the same for whoever reads them:
+
+    root        a root and how many names it has: it gets the next so many numbers, and one for itself
+    key         a part of the name of something above the roots; once all parts are there, it gets the next number
+    directory   at this path, this tree was opened as the directory with this number
+    link        a hard-linked file whose names lie in several directories of a root has this number
+    lean        files of one root have numbers in the range of another
+    drop        the kernel knows no file of a root any more: what it has said of paths counts no more
+
+What is written twice counts once: two workers may have the same thing to say at the same time. A worker appends, then
+reads on to the end, and then goes by what is there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from bisect import bisect_right
+from collections.abc import Iterator
+from enum import IntEnum
+from struct import Struct
+from typing import NamedTuple
+
+FIRST_NUMBER = 16
+"""Numbers below are those of fixed directories (filesystem.py)."""
+LAST_NUMBER = (1 << 48) - 1
+"""A root that says it has more names gets none."""
+
+_RECORD = Struct("<Q16s32sQ")
+"""Kind and number, a short digest, a digest or bytes, a count."""
+_KIND_SHIFT = 56
+_NUMBER_MASK = (1 << _KIND_SHIFT) - 1
+KEY_PART = 32
+"""Bytes of a key in one record."""
+_PIECE = 1 << 20
+
+
+class Kind(IntEnum):
+    """What a record says."""
+
+    ROOT = 1
+    KEY = 2
+    DIRECTORY = 3
+    LINK = 4
+    LEAN = 5
+    DROP = 6
+
+
+class Record(NamedTuple):
+    """A line of the journal."""
+
+    kind: int
+    number: int
+    short: bytes
+    digest: bytes
+    amount: int
+
+
+def record(kind: Kind, number: int, short: bytes = b"", digest: bytes = b"", count: int = 0) -> bytes:
+    """A record's bytes."""
+    return _RECORD.pack(kind << _KIND_SHIFT | number, short, digest, count)
+
+
+class Journal:
+    """The records. Each reader has a position of its own; any number of processes may append."""
+
+    def __init__(self, descriptor: int) -> None:
+        """`descriptor` is one that create() has made, here or in the process that handed it on."""
+        self.descriptor = descriptor
+        self._read = 0
+
+    @classmethod
+    def create(cls) -> Journal:
+        """An empty one."""
+        descriptor = os.memfd_create("treering-journal")
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
+        return cls(descriptor)
+
+    def append(self, records: bytes) -> None:
+        """Write records behind all others. OSError if memory runs out."""
+        while records:
+            records = records[os.write(self.descriptor, records) :]
+
+    def news(self) -> Iterator[tuple[int, Record]]:
+        """The records since the last call, with their positions."""
+        while data := os.pread(self.descriptor, _PIECE, self._read * _RECORD.size):
+            first = self._read
+            data = data[: len(data) - len(data) % _RECORD.size]
+            if not data:
+                return
+            self._read += len(data) // _RECORD.size
+            for place, (head, short, digest, count) in enumerate(_RECORD.iter_unpack(data), first):
+                yield place, Record(head >> _KIND_SHIFT, head & _NUMBER_MASK, short, digest, count)
+
+    def at(self, position: int) -> Record:
+        """One record."""
+        head, short, digest, count = _RECORD.unpack(
+            os.pread(self.descriptor, _RECORD.size, position * _RECORD.size)
+        )
+        return Record(head >> _KIND_SHIFT, head & _NUMBER_MASK, short, digest, count)
+
+    def close(self) -> None:
+        """Give up this process's hold on it."""
+        os.close(self.descriptor)
+
+
+class Ranges:
+    """Which numbers are whose: the part of the journal that is about roots and keys."""
+
+    def __init__(self) -> None:
+        self.starts: list[int] = []
+        """Where each root's range begins, ascending."""
+        self.roots: list[bytes] = []
+        """The root of each."""
+        self.first: dict[bytes, int] = {}
+        """Where the range of a root begins, unless it was dropped."""
+        self.keys: dict[bytes, int] = {}
+        self.named: dict[int, bytes] = {}
+        """Keys by number."""
+        self.leans: set[tuple[int, int]] = set()
+        """Pairs of ranges, by where they begin: files of the first have numbers of the second."""
+        self.dropped: set[int] = set()
+        """Ranges of roots of which the kernel has forgotten all."""
+        self._ends: list[int] = []
+        self._next = FIRST_NUMBER
+        self._parts: dict[bytes, dict[int, bytes]] = {}
+
+    def take(self, found: Record) -> None:
+        """What a record says; those of other kinds are passed over."""
+        if found.kind == Kind.ROOT:
+            if found.digest not in self.first:
+                self.first[found.digest] = self._next
+                self.starts.append(self._next)
+                self.roots.append(found.digest)
+                self._next += found.amount + 1
+                self._ends.append(self._next)
+        elif found.kind == Kind.KEY:
+            self._take_part(found)
+        elif found.kind == Kind.LEAN:
+            self.leans.add((found.number, found.amount))
+        elif found.kind == Kind.DROP and found.number not in self.dropped:
+            self.dropped.add(found.number)
+            self.leans = {pair for pair in self.leans if pair[0] != found.number}
+            root = self.roots[bisect_right(self.starts, found.number) - 1]
+            if self.first.get(root) == found.number:
+                del self.first[root]
+
+    def _take_part(self, found: Record) -> None:
+        parts = self._parts.setdefault(found.short, {})
+        if parts is _COMPLETE:
+            return
+        parts[found.number] = found.digest
+        if len(parts) * KEY_PART >= found.amount:
+            key = b"".join(parts[place] for place in range(len(parts)))[: found.amount]
+            self._parts[found.short] = _COMPLETE
+            self.keys[key] = self._next
+            self.named[self._next] = key
+            self._next += 1
+
+    def fits(self, names: int) -> bool:
+        """Whether a root with so many names can get numbers."""
+        return self._next + names < LAST_NUMBER
+
+    def range_of(self, number: int) -> tuple[int, int, bytes] | None:
+        """The root's range in which a number lies: its first number, the one after its last, the root."""
+        place = bisect_right(self.starts, number) - 1
+        if place < 0 or number >= self._ends[place]:
+            return None
+        return self.starts[place], self._ends[place], self.roots[place]
+
+
+_COMPLETE: dict[int, bytes] = {}
+"""Stands for the parts of a key that has its number."""

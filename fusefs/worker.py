@@ -1,0 +1,136 @@
+"""A worker: the process that answers the kernel. The holder (service.py) starts it, and another when it dies.
+
+It inherits the descriptor of /dev/fuse itself, not a clone: the requests of a clone are aborted with its process. It
+opens the store, says so, and waits until it is told to serve; a spare one waits there. From then on it is only told of
+containers that start (startings.py). What it does is seen in the request memory, and SIGTERM makes it leave once it has
+answered what it has in hand.
+
+    holder -> worker   {"slot": 3}        serve, in this slot
+    worker -> holder   {"opened": true}   or {"failed": {"kind", "message", "facts"}}
+                       {"serving": true}  what INIT agrees on is known
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+from typing import Any, BinaryIO, Protocol, cast
+
+from fusefs.filesystem import FileSystem
+from fusefs.journal import Journal
+from fusefs.memory import RequestMemory, Slot
+from fusefs.readahead import ReadAhead
+from fusefs.session import Session
+from fusefs.starts import Starts
+from fusefs.wakefulness import Wakefulness, is_of_use
+from vcs.errors import StoreError, TreeringError
+from vcs.snapshot import Source
+
+_log = logging.getLogger(__name__)
+
+ENDED = 0
+"""Exit code: the file system is unmounted everywhere."""
+LEFT = 64
+"""Exit code: told to leave."""
+FAILED = 1
+
+
+class Opener(Protocol):
+    """Opens a store for somebody who reads all of it, a file after the other (`read_ahead`)."""
+
+    def __call__(self, path: Path, /, *, read_ahead: bool) -> Source: ...
+
+
+def load_opener(name: str) -> Opener:
+    """The function that `module:attribute` names. StoreError if there is none."""
+    module, _, attribute = name.partition(":")
+    try:
+        found: object = import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise StoreError(f"{name!r} opens no store: {error}", opener=name) from error
+    return cast(Opener, found)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run as a program; the argument is what workers.py has written."""
+    given: dict[str, Any] = json.loads(arguments[0])
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
+    if given["trace"]:
+        logging.getLogger("fusefs.trace").setLevel(logging.DEBUG)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("0")  # not the holder's, which is to live longest
+    channel = socket.socket(fileno=given["channel"])
+    try:
+        source = load_opener(given["opener"])(Path(given["store"]), read_ahead=True)
+        journal = Journal(given["journal"])
+        starts = Starts(source)
+        filesystem = FileSystem(starts, given["uid"], given["gid"], given["time"], journal)
+    except (TreeringError, OSError) as error:
+        kind, facts = (error.kind, error.facts) if isinstance(error, TreeringError) else ("StoreError", {})
+        _say(channel, {"failed": {"kind": kind, "message": str(error), "facts": facts}})
+        return FAILED
+    # What is there now stays, and requests make no cycles: the collector would look through all nodes for nothing. It is
+    # not turned off, since what a failed request leaves behind may be one.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 1000)
+    _say(channel, {"opened": True})
+    lines = channel.makefile("rb")
+    line = lines.readline()
+    if not line:
+        return LEFT  # the holder is gone, and nobody needs a spare any more
+    slot = RequestMemory(given["memory"]).slot(json.loads(line)["slot"])
+    threading.Thread(target=_listen, args=(lines, channel, starts), name="starts", daemon=True).start()
+    return _serve(given["device"], filesystem, slot, channel, starts)
+
+
+def _listen(lines: BinaryIO, channel: socket.socket, starts: Starts) -> None:
+    """The thread: follow the starts that the holder tells of."""
+    for line in lines:
+        message: dict[str, Any] = json.loads(line)
+        try:
+            reply = starts.told(message)
+        except Exception:
+            _log.exception("%s", message)
+            continue
+        if reply is not None:
+            _say(channel, reply)
+
+
+def _serve(device: int, filesystem: FileSystem, slot: Slot, channel: socket.socket, starts: Starts) -> int:
+    ahead = ReadAhead(device, filesystem)
+    awake = Wakefulness(lambda: session.served) if is_of_use() else None
+    session = Session(device, filesystem, ahead, awake, slot, starts)
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        # With nothing in hand we wait for a request. The kernel puts the next one where this looks, and gives it to
+        # another worker if we go before.
+        session.leaving = True
+        if not slot.length:
+            os._exit(LEFT)
+
+    signal.signal(signal.SIGTERM, leave)
+    filesystem.numbers.catch_up()
+    if session.replay():
+        session.negotiate()
+        _say(channel, {"serving": True})
+        session.serve()
+    # Without waiting for threads: one may wait for a page that a successor brings.
+    os._exit(LEFT if session.leaving else ENDED)
+
+
+def _say(channel: socket.socket, message: dict[str, Any]) -> None:
+    with suppress(OSError):  # the holder is gone: whoever is inside is served on
+        channel.sendall(json.dumps(message, default=str).encode() + b"\n")
