@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 5
 _START_SECONDS = 60.0
+_READS_SECONDS = 5.0
 _STOP_SECONDS = 10.0
 _DEFAULT_OPENER = "vcs.store:Store.open"
 _DEFAULT_IDLE_SECONDS = 60.0
@@ -65,7 +66,7 @@ class Lease:
     def started(self) -> tuple[list[bytes], int, int]:
         """What was read since `starting`: the objects' digests, their bytes, and how many of these the profile did not
         have. StoreError."""
-        reply = _ask(self._connection, {"do": "started"})
+        reply = _ask(self._connection, {"do": "started"}, _READS_SECONDS)
         if reply is None:
             return [], 0, 0
         return [bytes.fromhex(digest) for digest in reply["objects"]], reply["size"], reply["new"]
@@ -199,9 +200,11 @@ def _lease(places: RunDirectory) -> Lease | None:
     return lease
 
 
-def _ask(connection: socket.socket, request: dict[str, Any]) -> dict[str, Any] | None:
+def _ask(
+    connection: socket.socket, request: dict[str, Any], seconds: float = _START_SECONDS
+) -> dict[str, Any] | None:
     """The reply to a request, None if the service hangs up. Its refusals are raised."""
-    connection.settimeout(_START_SECONDS)
+    connection.settimeout(seconds)
     try:
         connection.sendall(json.dumps(request).encode() + b"\n")
         with connection.makefile("rb") as lines:

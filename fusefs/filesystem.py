@@ -207,6 +207,13 @@ class FileSystem:
         content = node.entry.content
         return [self.read(node, offset, size)] if type(content) is Data else self._reader(node).parts(offset, size)
 
+    def around(self, node: Node, offset: int) -> tuple[int, memoryview]:
+        """The chunk in which an offset lies, and where it begins in the file; empty for a hole, or past the end."""
+        content = node.entry.content
+        if type(content) is Data:
+            return 0, memoryview(self._source.get(content.chunk))
+        return self._reader(node).around(offset)
+
     def seek(self, node: Node, offset: int, whence: int) -> int:
         """lseek(2) with SEEK_DATA or SEEK_HOLE. OSError ENXIO past the end or where no data follows, EINVAL."""
         if whence not in (os.SEEK_DATA, os.SEEK_HOLE):

@@ -93,6 +93,8 @@ class Session:
         self._starts = starts
         self._begun: Node | None = None
         """The file whose beginning the present message reads."""
+        self._within: tuple[Node, int, int] | None = None
+        """The file of which it reads something else, where and how much."""
         self._slot = slot or RequestMemory(-1).slot(0)
         self._slot.touch()
         self._logged: set[str] = set()
@@ -152,6 +154,10 @@ class Session:
             assert self._ahead is not None
             self._ahead.was_read(self._begun)
             self._begun = None
+        elif self._within is not None:
+            assert self._ahead is not None
+            self._ahead.was_read_within(*self._within)
+            self._within = None
         given = 0 if self._ahead is None else self._ahead.given
         profiled = 0 if self._starts is None else self._starts.profiled
         self._slot.done(self.served, len(self._nodes), given, profiled)
@@ -291,8 +297,11 @@ class Session:
         offset, size = requests.read(body)
         node = self._fs.node(nodeid)
         data = self._fs.parts(node, offset, size)
-        if not offset and self._ahead is not None:
-            self._begun = node
+        if self._ahead is not None:
+            if offset:
+                self._within = node, offset, size
+            else:
+                self._begun = node
         return list(data) if len(data) <= _PARTS_MOST else b"".join(data)
 
     def _lseek(self, nodeid: int, body: bytes) -> Reply:

@@ -31,7 +31,7 @@ from selectors import EVENT_READ, BaseSelector
 from typing import Any
 
 from fusefs.journal import Journal
-from fusefs.memory import SLOTS, Counts, RequestMemory, Slot
+from fusefs.memory import SLOTS, Counts, RequestMemory
 from fusefs.wire import replies, requests
 from fusefs.wire.protocol import UNIQUE_RESEND, Init
 

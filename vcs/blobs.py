@@ -337,6 +337,15 @@ class BlobReader:
         self._end = end
         return parts
 
+    def around(self, offset: int) -> tuple[int, memoryview]:
+        """The chunk in which an offset lies, and where it begins in the file; empty for a hole, or past the end."""
+        if not 0 <= offset < self.size:
+            return offset, memoryview(b"")
+        position = bisect_right(self._ends, offset)
+        item = self._items[position]
+        chunk = self._objects.get(item.digest) if item.digest else b""
+        return self._ends[position] - item.length, memoryview(chunk)
+
     def _look_ahead(self, expect: Callable[[Iterable[bytes]], None], position: int, end: int, more: int) -> None:
         """Tell which chunks a range has after its first, and of one that goes on from the last, what follows it."""
         last = position

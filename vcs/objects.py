@@ -131,14 +131,15 @@ class Objects:
 
     def _loaded(self, key: Key, digest: bytes) -> _Block:
         try:
-            return self._load(key)
+            return self._load(key, digest)
         except Corrupt as error:
             raise Corrupt(f"object {digest.hex()}: {error}", digest=digest.hex(), **error.facts) from error
 
-    def _load(self, key: Key) -> _Block:
+    def _load(self, key: Key, digest: bytes) -> _Block:
         reader = self._reader(key[0])
         data = (self._ahead.take(key) if self._ahead else None) or reader.block(key[1])
-        objects = reader.objects(key[1])
+        is_alone = reader.blocks[key[1]].objects == 1  # a large chunk: then its name is known
+        objects = [(digest, 0, len(data))] if is_alone else reader.objects(key[1])
         block = self._blocks[key] = _Block(data, [name for name, _, _ in objects])
         view = memoryview(data)
         for name, start, length in objects:
