@@ -61,25 +61,40 @@ class Record(NamedTuple):
     amount: int
 
 
-def record(kind: Kind, number: int, short: bytes = b"", digest: bytes = b"", count: int = 0) -> bytes:
+def record(kind: Kind, number: int, short: bytes = b"", digest: bytes = b"", amount: int = 0) -> bytes:
     """A record's bytes."""
-    return _RECORD.pack(kind << _KIND_SHIFT | number, short, digest, count)
+    return _RECORD.pack(kind << _KIND_SHIFT | number, short, digest, amount)
+
+
+class _File:
+    """Closes a descriptor when nobody uses it any more."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
 
 
 class Journal:
-    """The records. Each reader has a position of its own; any number of processes may append."""
+    """The records, as one reader reads them: each has a position of its own. Any number may append."""
 
-    def __init__(self, descriptor: int) -> None:
-        """`descriptor` is one that create() has made, here or in the process that handed it on."""
+    def __init__(self, descriptor: int, file: _File | None = None) -> None:
+        """`descriptor` is one that create() has made, in the process that handed it on; it stays open."""
         self.descriptor = descriptor
+        self._file = file
         self._read = 0
 
     @classmethod
     def create(cls) -> Journal:
-        """An empty one."""
+        """An empty one, which lives until it and all its readers are gone."""
         descriptor = os.memfd_create("treering-journal")
         fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
-        return cls(descriptor)
+        return cls(descriptor, _File(descriptor))
+
+    def reader(self) -> Journal:
+        """The same records, from the first on."""
+        return Journal(self.descriptor, self._file)
 
     def append(self, records: bytes) -> None:
         """Write records behind all others. OSError if memory runs out."""
@@ -99,14 +114,8 @@ class Journal:
 
     def at(self, position: int) -> Record:
         """One record."""
-        head, short, digest, count = _RECORD.unpack(
-            os.pread(self.descriptor, _RECORD.size, position * _RECORD.size)
-        )
+        head, short, digest, count = _RECORD.unpack(os.pread(self.descriptor, _RECORD.size, position * _RECORD.size))
         return Record(head >> _KIND_SHIFT, head & _NUMBER_MASK, short, digest, count)
-
-    def close(self) -> None:
-        """Give up this process's hold on it."""
-        os.close(self.descriptor)
 
 
 class Ranges:
@@ -145,7 +154,6 @@ class Ranges:
             self.leans.add((found.number, found.amount))
         elif found.kind == Kind.DROP and found.number not in self.dropped:
             self.dropped.add(found.number)
-            self.leans = {pair for pair in self.leans if pair[0] != found.number}
             root = self.roots[bisect_right(self.starts, found.number) - 1]
             if self.first.get(root) == found.number:
                 del self.first[root]

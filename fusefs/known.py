@@ -1,12 +1,12 @@
 """Which roots the kernel may still read from: what gc must leave alone.
 
-References cannot be counted over several workers that die, but the kernel can be asked: a notification about a node that
-it does not know is refused. It keeps the directories above a file that it knows, so it knows a root's directory for as
+References cannot be counted over several workers that die, but the kernel can be asked: a notification about a node
+that it does not know is refused. It keeps the directories above a file that it knows, so it knows a root's directory for as
 long as it knows any file of that root. A file may have its number from another root (numbers.py), and is found again
 through that one, so such roots are needed too.
 
-What is not needed is dropped in the journal: from then on no worker gives a file a number of that root. When the root is
-looked up again, it gets new numbers.
+What is not needed is dropped in the journal: from then on no worker gives another root's file a number of that one.
+When the root is looked up again, it gets new numbers.
 """
 
 from __future__ import annotations
@@ -23,20 +23,19 @@ class Known:
 
     def __init__(self, device: int, journal: Journal) -> None:
         self._device = device
-        self._journal = Journal(journal.descriptor)
+        self._journal = journal.reader()
         self._ranges = Ranges()
 
     def roots(self) -> list[bytes]:
         """Those that are needed; all others are dropped."""
         self._catch_up()
         ranges = self._ranges
-        living = [start for start in ranges.starts if start not in ranges.dropped]
-        known = {start for start in living if self._knows(start)}
+        known = set(filter(self._knows, ranges.starts))
         needed = known | {to for start, to in ranges.leans if start in known}
-        gone = [start for start in living if start not in needed]
+        gone = [start for start in ranges.starts if start not in needed and start not in ranges.dropped]
         self._journal.append(b"".join(record(Kind.DROP, start) for start in gone))
-        # One may have been looked up just before it was dropped.
-        again = {start for start in gone if self._knows(start)}
+        # One may have been looked up just before it was dropped: it stays as it is, and is asked for each time.
+        again = set(filter(self._knows, gone))
         needed |= again | {to for start, to in ranges.leans if start in again}
         self._catch_up()
         places = {start: place for place, start in enumerate(ranges.starts)}

@@ -68,7 +68,7 @@ class Numbers:
     """The journal, understood. For the thread of the loop alone."""
 
     def __init__(self, journal: Journal, listings: Listings) -> None:
-        self._journal = journal
+        self._journal = journal.reader()
         self._listings = listings
         self._ranges = Ranges()
         self._directories: dict[bytes, int | list[int]] = {}
@@ -109,7 +109,7 @@ class Numbers:
         if number is None:
             if not self._ranges.fits(names):
                 raise OSError(errno.EOVERFLOW, "more names than there are numbers")
-            self._append(record(Kind.ROOT, 0, digest=root, count=names))
+            self._append(record(Kind.ROOT, 0, digest=root, amount=names))
             number = self._ranges.first[root]
         return number
 
@@ -143,6 +143,11 @@ class Numbers:
 
     def numbering(self, number: int, path: bytes, tree: Tree, listing: AnyListing) -> Numbering:
         """How the files of a directory of a root are numbered, which is opened at this moment."""
+        own = self._ranges.range_of(number)
+        assert own is not None  # a directory's number comes from its root's range
+        low, high, _ = own
+        if low in self._ranges.dropped:  # just when it was looked up
+            return Numbering(number, number, low, high, None, self.generation)
         digest = short_digest(path)
         found = self._recorded(digest, tree)
         if found is None:
@@ -150,9 +155,6 @@ class Numbers:
             found = self._recorded(digest, tree)
             assert found is not None  # it was just written
         base, has_earlier = found
-        own = self._ranges.range_of(number)
-        assert own is not None  # a directory's number comes from its root's range
-        low, high, _ = own
         self._lean(low, high, base)
         is_shared = has_earlier and isinstance(listing, Listing)
         return Numbering(number, base, low, high, digest if is_shared else None, self.generation)
@@ -238,7 +240,7 @@ class Numbers:
         if not low <= number < high:
             pair = low, self._start_of(number)
             if pair not in self._ranges.leans:
-                self._append(record(Kind.LEAN, pair[0], count=pair[1]))
+                self._append(record(Kind.LEAN, pair[0], amount=pair[1]))
 
 
 def _first_equal(listing: AnyListing, entry: Entry) -> int:

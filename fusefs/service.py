@@ -45,6 +45,7 @@ DEFAULT_HUNG_SECONDS = 30.0
 _PREDECESSOR_SECONDS = 10.0
 """How long a service that is unmounting may take to give up its lock."""
 _OOM_SCORES = (-1000, -900, -500, 0)
+_NICE = -10
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +89,7 @@ class Holder:
         places.mountpoint.mkdir(mode=0o700, exist_ok=True)
         device = mounting.open_device()
         memory, journal = RequestMemory.create(), Journal.create()
-        launch = Launch(
-            places.store, options.opener, device, os.geteuid(), os.getegid(), time.time_ns(), options.trace
-        )
+        launch = Launch(places.store, options.opener, device, os.geteuid(), os.getegid(), time.time_ns(), options.trace)
         self._workers = workers = Workers(
             launch, memory, journal, options.workers, options.hung_seconds, self._selector, self._failed
         )
@@ -106,9 +105,7 @@ class Holder:
             workers.end()
             raise
         known = Known(device, journal)
-        self._control = Control(
-            places, mounted, lock, options.idle_seconds, workers, known.roots, self._selector
-        )
+        self._control = Control(places, mounted, lock, options.idle_seconds, workers, known.roots, self._selector)
         _tell(options, {"ok": True})
         _log.info("serving %s at %s as process %d", places.store, places.mountpoint, os.getpid())
         self._run_until(lambda: workers.are_gone)
@@ -195,8 +192,13 @@ def _remove_stale(places: RunDirectory) -> None:
     places.remove_socket()
 
 
-def _live_long() -> None:
-    """When memory runs short, others are to go first: the mount cannot be had back."""
+def _come_first() -> None:
+    """When memory runs short, others are to go first: the mount cannot be had back. And when processors are busy,
+    others are to wait: whoever reads waits for us, and on a busy machine a new worker would take seconds to begin.
+    Workers inherit this rank. Where it is not allowed, all goes on without."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, _NICE)
+        Path("/proc/self/autogroup").write_text(str(_NICE))
     for score in _OOM_SCORES:
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text(str(score))
@@ -229,7 +231,7 @@ def main(arguments: Sequence[str]) -> int:
         given.store, given.opener, given.idle, given.workers, given.hung, given.trace, given.ready, given.starting
     )
     try:
-        _live_long()
+        _come_first()
         Holder(options).serve()
     except (TreeringError, OSError) as error:
         _log.error("%s", error)

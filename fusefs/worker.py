@@ -1,9 +1,9 @@
 """A worker: the process that answers the kernel. The holder (service.py) starts it, and another when it dies.
 
 It inherits the descriptor of /dev/fuse itself, not a clone: the requests of a clone are aborted with its process. It
-opens the store, says so, and waits until it is told to serve; a spare one waits there. From then on it is only told of
-containers that start (startings.py). What it does is seen in the request memory, and SIGTERM makes it leave once it has
-answered what it has in hand.
+opens the store, says so, and waits until it is told to serve; a spare one waits there, with all libraries loaded. From
+then on it is only told of containers that start (startings.py). What it does is seen in the request memory, and SIGTERM
+makes it leave once it has answered what it has in hand.
 
     holder -> worker   {"slot": 3}        serve, in this slot
     worker -> holder   {"opened": true}   or {"failed": {"kind", "message", "facts"}}
@@ -81,12 +81,15 @@ def main(arguments: Sequence[str]) -> int:
         kind, facts = (error.kind, error.facts) if isinstance(error, TreeringError) else ("StoreError", {})
         _say(channel, {"failed": {"kind": kind, "message": str(error), "facts": facts}})
         return FAILED
-    # What is there now stays, and requests make no cycles: the collector would look through all nodes for nothing. It is
-    # not turned off, since what a failed request leaves behind may be one.
+    _say(channel, {"opened": True})
+    if given["spare"]:
+        with suppress(TreeringError, OSError):
+            source.branches()  # brings git's library in, which takes longer than all else
+    # What is there now stays, and requests make no cycles: the collector would look through all nodes for nothing. It
+    # is not turned off, since what a failed request leaves behind may be one.
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 1000)
-    _say(channel, {"opened": True})
     lines = channel.makefile("rb")
     line = lines.readline()
     if not line:

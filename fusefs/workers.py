@@ -3,12 +3,13 @@
     opening   it imports and opens the store
     spare     it waits to be told to serve; one is kept, so that a successor serves within milliseconds
     serving   it has a slot of the request memory
-    gone      dead, or as good as that: a process that was killed lives on while a thread of it waits for a page that only
-              a successor can bring, and so may one that waits for a disk
+    gone      dead, or as good as that: a process that was killed lives on while a thread of it waits for a page that
+              only a successor can bring, and so may one that waits for a disk
 
 What a dead worker had in hand is sent again (FUSE_NOTIFY_RESEND, Linux 6.9), or its successor finds it in the request
-memory. A request in whose midst three workers crashed is answered with EIO. That somebody else sends SIGKILL says little
-about the request in hand, but the kernel does so too, to a process that takes too much memory: it counts a little.
+memory. A request in whose midst three workers crashed is answered with EIO. That somebody else sends SIGKILL says
+little about the request in hand, but the kernel does so too, to a process that takes too much memory: it counts a
+little.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ class Workers:
     _live: list[Worker] = field(default_factory=list)
     _remains: list[Worker] = field(default_factory=list)
     """Gone, but their processes have not ended."""
-    _past: Counts = Counts()
+    _past: Counts = field(default_factory=Counts)
     _blame: dict[int, float] = field(default_factory=dict)
     _left: list[bytes] = field(default_factory=list)
     """Requests that dead workers had in hand, for their successors; on kernels that do not send them again."""
@@ -361,6 +362,7 @@ class Workers:
             "gid": launch.gid,
             "time": launch.time,
             "trace": launch.trace,
+            "spare": self._begun,
         }
         package = str(Path(__file__).resolve().parent.parent)
         process = subprocess.Popen(

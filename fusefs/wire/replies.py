@@ -60,8 +60,8 @@ def drop_pages(nodeid: int) -> bytes:
 
 
 def still_known(nodeid: int) -> bytes:
-    """NOTIFY_INVAL_INODE, a whole message: the kernel is to ask for a node's attributes once more, and to keep the rest.
-    It refuses (ENOENT) if it does not know the node."""
+    """NOTIFY_INVAL_INODE, a whole message: the kernel is to ask for a node's attributes once more, and to keep the
+    rest. It refuses (ENOENT) if it does not know the node."""
     return header(HEADER_SIZE + _INVAL_INODE_OUT.size, Notify.INVAL_INODE, 0) + _INVAL_INODE_OUT.pack(nodeid, -1, 0)
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from fusefs.filesystem import FileSystem
+from fusefs.journal import Journal
+from fusefs.memory import RequestMemory
 from fusefs.session import Session
 from fusefs.wire.protocol import Init, Opcode
 from vcs.snapshot import Source
@@ -69,8 +71,10 @@ class FakeKernel:
         self.mine, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
         self.mine.setblocking(False)
-        self.filesystem = FileSystem(source, uid=7, gid=8, time=1_500_000_000)
-        self.session = Session(self.theirs.fileno(), self.filesystem)
+        self.journal = Journal.create()
+        self.slot = RequestMemory(-1).slot(0)
+        self.filesystem = FileSystem(source, uid=7, gid=8, time=1_500_000_000, journal=self.journal)
+        self.session = Session(self.theirs.fileno(), self.filesystem, slot=self.slot)
         self.notices: list[bytes] = []
         """Whole messages that the session sent unasked."""
         self._unique = 0

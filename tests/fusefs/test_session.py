@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from fusefs.filesystem import FileSystem
 from fusefs.session import Session
-from fusefs.wire.protocol import Init, Opcode
+from fusefs.wire.protocol import UNIQUE_RESEND, Init, Opcode
 from fusefs.wire.replies import ENDLESS
 from tests.fusefs.fake_kernel import ALL_FLAGS, FakeKernel, Found, Reply
 from tests.support.values import directory, file, link, root
@@ -286,29 +286,41 @@ def test_xattrs_of_overlayfs_are_served_escaped(kernel: FakeKernel, store: Memor
     assert kernel.get(Opcode.LISTXATTR, plain.nodeid, struct.pack("<II", 100, 0)) == b""
 
 
-# -- references
+# -- nodes
 
 
-def test_a_node_lives_until_every_reference_is_back(kernel: FakeKernel, store: MemoryStore) -> None:
+def test_what_the_kernel_forgets_comes_back_with_its_number(kernel: FakeKernel, store: MemoryStore) -> None:
     table = kernel.filesystem.table
     etc = kernel.lookup(top(kernel, store).nodeid, b"etc")
     assert etc is not None
     before = len(table.nodes)
     first = {found.name: found.nodeid for found in kernel.readdirplus(etc.nodeid)[2:]}
-    assert kernel.readdirplus(etc.nodeid)
-    hostname = first[b"hostname"]
     assert len(table.nodes) == before + 3
-    kernel.forget(hostname, 1)
-    assert kernel.read(hostname, 0, 100) == b"ring\n"
-    kernel.forget(hostname, 1)
-    assert kernel.fails(Opcode.GETATTR, hostname, bytes(16)) == errno.ESTALE
-    rest = [(number, 2) for name, number in first.items() if name != b"hostname"]
-    body = struct.pack("<II", 2, 0) + b"".join(struct.pack("<QQ", *pair) for pair in rest)
+    kernel.forget(first[b"hostname"], 2)
+    body = struct.pack("<II", 2, 0) + b"".join(struct.pack("<QQ", first[name], 1) for name in (b"passwd", b"empty"))
     assert kernel.ask(Opcode.BATCH_FORGET, 0, body) is None
     assert len(table.nodes) == before
     again = kernel.lookup(etc.nodeid, b"hostname")
     assert again is not None
-    assert again.nodeid == hostname, "a name has its number as long as the mount lives"
+    assert again.nodeid == first[b"hostname"], "a name has its number as long as the mount lives"
+
+
+def test_what_only_another_session_has_handed_out_is_known(kernel: FakeKernel, store: MemoryStore) -> None:
+    """The kernel has forgotten it, says one of them; but it has given it to another one meanwhile."""
+    etc = kernel.lookup(top(kernel, store).nodeid, b"etc")
+    assert etc is not None
+    passwd = kernel.lookup(etc.nodeid, b"passwd")
+    assert passwd is not None
+    link = kernel.walk(b"branches", b"topic", b"one").nodeid
+    target = kernel.get(Opcode.READLINK, link)
+    kernel.filesystem.table.nodes.clear()
+    kernel.filesystem = FileSystem(store, uid=7, gid=8, time=1_500_000_000, journal=kernel.journal)
+    kernel.session = Session(kernel.theirs.fileno(), kernel.filesystem, slot=kernel.slot)
+    assert kernel.getattr(passwd.nodeid) == passwd.attr
+    assert kernel.read(passwd.nodeid, 0, 100) == b"root:x:0:0\n"
+    assert kernel.lookup(etc.nodeid, b"hostname") is not None
+    assert kernel.get(Opcode.READLINK, link) == target
+    assert kernel.walk(b"branches", b"topic", b"one").nodeid == link
 
 
 def test_the_fixed_directories_are_never_forgotten(kernel: FakeKernel) -> None:
@@ -319,23 +331,69 @@ def test_the_fixed_directories_are_never_forgotten(kernel: FakeKernel) -> None:
     assert kernel.walk(b"trees").nodeid == trees
 
 
-def test_nothing_is_left_when_the_kernel_forgets_everything(kernel: FakeKernel, store: MemoryStore) -> None:
-    known: dict[int, int] = {}
-
-    def visit(node: int) -> None:
-        for found in kernel.readdirplus(node):
-            if found.nodeid:
-                known[found.nodeid] = known.get(found.nodeid, 0) + 1
-                if stat.S_ISDIR(found.attr.mode):
-                    visit(found.nodeid)
-
-    visit(top(kernel, store).nodeid)
-    assert len(known) == 9 + 3 + 500
-    for number, count in known.items():
-        kernel.forget(number, count)
+def test_the_cache_of_nodes_is_bounded(kernel: FakeKernel, store: MemoryStore) -> None:
     table = kernel.filesystem.table
-    assert len(table.nodes) == 6, "the five fixed directories, and the root that was looked up"
-    assert table.files == {}
+    table._most = 100
+    many = kernel.lookup(top(kernel, store).nodeid, b"many")
+    assert many is not None
+    found = kernel.readdirplus(many.nodeid, 1024)[2:]
+    assert len(found) == 500
+    assert len(table.nodes) <= 100
+    for entry in found:
+        assert kernel.getattr(entry.nodeid) == entry.attr
+
+
+# -- several sessions, one after the other
+
+
+@pytest.mark.parametrize("again", [0, UNIQUE_RESEND])
+def test_a_request_in_the_hands_of_a_dead_session_is_answered_by_the_next(kernel: FakeKernel, again: int) -> None:
+    """Where the kernel does not send it again, the request memory has it; where it does, the same request has a bit
+    more, and its answer too."""
+    message = struct.pack("<IIQQIIIHH", 47, Opcode.LOOKUP, again | 42, 1, 0, 0, 0, 0, 0) + b"trees\0\0"
+    kernel.mine.send(message)
+    assert os.readv(kernel.theirs.fileno(), (kernel.slot.buffer,)) == len(message)
+    assert kernel.slot.request == message
+    kernel.session = Session(kernel.theirs.fileno(), kernel.filesystem, slot=kernel.slot)
+    assert kernel.session.capabilities is not None, "INIT is not asked again"
+    assert kernel.session.replay()
+    length, error, unique = struct.unpack_from("<IiQ", kernel.mine.recv(4096))
+    assert (length, error, unique) == (16 + 128, 0, again | 42)
+    assert kernel.slot.length == 0
+    assert kernel.session.replay(), "there is nothing left"
+    with pytest.raises(BlockingIOError):
+        kernel.mine.recv(4096)
+
+
+def test_a_successor_begins_where_init_was_not_answered(store: MemoryStore) -> None:
+    with FakeKernel(store, init=False) as kernel:
+        body = struct.pack("<IIIII44x", 7, 45, 131072, ALL_FLAGS & 0xFFFFFFFF, 0)
+        kernel.mine.send(struct.pack("<IIQQIIIHH", 104, Opcode.INIT, 2, 0, 0, 0, 0, 0, 0) + body)
+        assert os.readv(kernel.theirs.fileno(), (kernel.slot.buffer,)) == 104
+        assert kernel.slot.memory.negotiated is None
+        kernel.session = Session(kernel.theirs.fileno(), kernel.filesystem, slot=kernel.slot)
+        assert kernel.session.replay()
+        kernel.session.negotiate()
+        assert kernel.slot.memory.negotiated is not None
+        assert struct.unpack_from("<IiQ", kernel.mine.recv(4096))[1:] == (0, 2)
+
+
+def test_a_successor_opens_as_was_agreed(store: MemoryStore) -> None:
+    flags = ALL_FLAGS & ~(Init.NO_OPEN_SUPPORT | Init.NO_OPENDIR_SUPPORT)
+    for agreed in (ALL_FLAGS, flags):
+        with FakeKernel(store, flags=agreed) as kernel:
+            kernel.session = Session(kernel.theirs.fileno(), kernel.filesystem, slot=kernel.slot)
+            for opcode in (Opcode.OPEN, Opcode.OPENDIR):
+                reply = kernel.ask(opcode, 1, bytes(8))
+                assert reply is not None
+                assert reply.error == (errno.ENOSYS if agreed == ALL_FLAGS else 0)
+
+
+def test_the_slot_tells_what_is_done(kernel: FakeKernel) -> None:
+    kernel.walk(b"trees")
+    counts = kernel.slot.counts
+    assert (counts.messages, counts.nodes, counts.given) == (kernel.session.served, 5, 0)
+    assert kernel.slot.length == 0
 
 
 # -- what goes wrong

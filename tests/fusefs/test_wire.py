@@ -54,6 +54,9 @@ REPLIES = {
     "struct {struct fuse_out_header h; struct fuse_notify_inval_inode_out n;} x={{.len=40,.error=2},{.ino=13}}": (
         replies.drop_pages(13)
     ),
+    "struct {struct fuse_out_header h; struct fuse_notify_inval_inode_out n;}"
+    " x={{.len=40,.error=2},{.ino=13,.off=-1}}": replies.still_known(13),
+    "struct fuse_out_header x={.len=16,.error=7}": replies.resend(),
 }
 """A struct as C writes it, and what we send for it."""
 
@@ -113,6 +116,7 @@ def _constants() -> dict[str, int]:
         "FUSE_KERNEL_VERSION": protocol.KERNEL_VERSION,
         "FUSE_ROOT_ID": protocol.ROOT_ID,
         "FUSE_MIN_READ_BUFFER": protocol.MIN_READ_BUFFER,
+        "FUSE_UNIQUE_RESEND": protocol.UNIQUE_RESEND,
     }
 
 
@@ -133,7 +137,7 @@ def test_requests_are_read_as_the_kernel_has_them(compiled: dict[str, bytes], te
 def test_numbers_are_the_kernels(compiled: dict[str, bytes]) -> None:
     found = {name: int.from_bytes(compiled[name], "little") for name in _constants() if name in compiled}
     assert found == {name: _constants()[name] for name in found}
-    assert len(found) >= len(_constants()) - 1, "STATX is younger than some headers, nothing else"
+    assert len(found) >= len(_constants()) - 4, "STATX and RESEND are younger than some headers, nothing else"
 
 
 PARSERS = [

@@ -1,0 +1,352 @@
+"""Workers die, stop, hang and crash under readers, who notice nothing.
+
+Whoever touches the mount here is a process of its own, which is killed at a deadline; since a process that waits for an
+answer of nobody cannot be killed, the connection is aborted first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fusefs import mounting
+from fusefs.client import Lease, Service
+from tests.fusefs.openers import POISON, SNARE
+from tests.fusefs.serving import commit, needs_fuse, until
+from tests.support.values import Spec, link
+from vcs.store import Store
+
+pytestmark = needs_fuse
+
+DEADLINE = 60.0
+READERS = 5
+KILLS = 25
+
+READER = """
+import json, os, random, select, sys
+os.chdir(sys.argv[1])
+seed = int(sys.argv[2])
+chance = random.Random(seed)
+known = {}
+
+def check(name, value):
+    if known.setdefault(name, value) != value:
+        sys.exit(f"{name} was {known[name]!r} and is {value!r}")
+
+def walk(path, name):
+    entries = sorted(os.scandir(path), key=lambda entry: entry.name)
+    check(name, [os.lstat(path).st_ino, [entry.name for entry in entries]])
+    for entry in entries:
+        inner = f"{name}/{entry.name}"
+        if entry.is_dir(follow_symlinks=False):
+            walk(entry.path, inner)
+            continue
+        status = entry.stat(follow_symlinks=False)
+        if entry.is_symlink():
+            check(inner, [status.st_ino, os.readlink(entry.path)])
+            continue
+        if chance.random() < 0.5:
+            continue
+        fd = os.open(entry.path, os.O_RDONLY)
+        data = b"".join(iter(lambda: os.read(fd, 65536), b""))
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.listxattr(fd)
+        os.close(fd)
+        if not data.startswith(inner.partition("/")[2].encode() + b":") or data.strip(b"x")[-1:] != b":":
+            sys.exit(f"{inner}: {data[:100]!r}")
+        check(inner, [status.st_ino, len(data)])
+
+passes = 0
+while not passes or not select.select([sys.stdin], [], [], 0)[0]:
+    branches = sorted(os.listdir("branches"))
+    branch = chance.choice(branches)
+    target = os.readlink(f"branches/{branch}")
+    walk(f"branches/{branch}/", target.rpartition("/")[2])
+    passes += 1
+print(json.dumps([passes, known]))
+"""
+
+
+def forest(changed: int, prefix: str = "", depth: int = 2) -> Spec:
+    """Files that begin with their own path, some of which differ by `changed`."""
+    chance = random.Random(prefix)
+    spec: Spec = {}
+    for number in range(12):
+        path = f"{prefix}f{number:02}"
+        length = chance.choice([0, 4096, 9000, 200_000]) + 50 + (changed if number == 3 else 0)
+        spec[f"f{number:02}"] = path.encode() + b":" + b"x" * (length - len(path) - 2) + b":"
+    spec["link"] = link("f00")
+    if depth:
+        spec |= {letter: forest(changed, f"{prefix}{letter}/", depth - 1) for letter in "adz"}
+    return spec
+
+
+@dataclass
+class Served:
+    """A store with a service, whose end is certain."""
+
+    store: Path
+    lease: Lease
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    @property
+    def top(self) -> Path:
+        return self.lease.mountpoint
+
+    def status(self) -> dict[str, Any]:
+        found = Service.status(self.store)
+        assert found is not None
+        return found
+
+    def workers(self) -> list[int]:
+        return list(self.status()["workers"])
+
+    def replaced(self, more_than: int, wanted: int = 1) -> bool:
+        status = self.status()
+        return status["replaced"] > more_than and len(status["workers"]) == wanted
+
+    def begin(self, *command: str | Path) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.started.append(process)
+        return process
+
+    def finish(self, process: subprocess.Popen[str]) -> str:
+        """What a process prints; it must end well, and in time."""
+        try:
+            said, _ = process.communicate(timeout=DEADLINE)
+        except subprocess.TimeoutExpired:
+            self.abort()
+            process.kill()
+            raise AssertionError(f"nobody answered: {process.args}\n{self.log()}") from None
+        assert process.returncode == 0, said + self.log()
+        return said
+
+    def run(self, *command: str | Path) -> str:
+        return self.finish(self.begin(*command))
+
+    def log(self) -> str:
+        return (self.store / "run/service.log").read_text()[-4000:]
+
+    def abort(self) -> None:
+        """Have the kernel fail whatever waits for an answer, and whatever comes."""
+        control = Path("/sys/fs/fuse/connections")
+        if not any(control.iterdir()):
+            mounting._libc().mount(b"fusectl", os.fsencode(control), b"fusectl", 0, b"")
+        with contextlib.suppress(OSError):
+            (control / self.lease.device.partition(":")[2] / "abort").write_text("1")
+
+    def close(self) -> None:
+        for process in self.started:
+            if process.poll() is None:
+                self.abort()
+                process.kill()
+            process.communicate()
+        self.lease.close()
+        pids = [self.lease.pid, *processes(self.store)]
+        with contextlib.suppress(Exception):
+            Service.stop(self.store, force=True)
+        until_or(lambda: not processes(self.store), lambda: [kill(pid) for pid in pids])
+        while mounting.mount_at(self.top) is not None:
+            mounting.detach(self.top)
+
+
+def until_or(condition: Callable[[], bool], otherwise: Callable[[], object]) -> None:
+    try:
+        until(condition)
+    except AssertionError:
+        otherwise()
+        raise
+
+
+def kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def processes(store: Path) -> list[int]:
+    """Holder and workers of a store, spare ones too."""
+    found = []
+    for entry in os.listdir("/proc"):
+        with contextlib.suppress(OSError, ValueError):
+            arguments = Path(f"/proc/{int(entry)}/cmdline").read_bytes()
+            if os.fsencode(store) in arguments and b"fusefs." in arguments:
+                found.append(int(entry))
+    return found
+
+
+@contextlib.contextmanager
+def service(store: Path, **options: Any) -> Iterator[Served]:
+    served = Served(store, Service.ensure(store, 600.0, **options))
+    try:
+        yield served
+    finally:
+        served.close()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six branches that share most of their files."""
+    path = tmp_path_factory.mktemp("never") / "store"
+    with Store.create(path) as made:
+        for number in range(6):
+            commit(made, forest(number), f"b{number}")
+    return path
+
+
+@pytest.fixture
+def trap(tmp_path: Path) -> Path:
+    """Files that are read well, and one for which openers.py has something in store."""
+    path = tmp_path / "store"
+    with Store.create(path) as made:
+        bad = {"poison": POISON + b" is passed", "snare": SNARE + b" is passed"}
+        commit(made, {"good": b"good", "bad": bad, "last": b"last"})
+    return path
+
+
+def readers(served: Served) -> list[subprocess.Popen[str]]:
+    return [served.begin(sys.executable, "-c", READER, served.top, str(seed)) for seed in range(READERS)]
+
+
+def until_they_agree(served: Served, reading: list[subprocess.Popen[str]]) -> None:
+    """Let readers end; what they have seen of a file, its number too, is the same for all of them."""
+    known: dict[str, Any] = {}
+    for process in reading:
+        passes, seen = json.loads(served.finish(process).splitlines()[-1])
+        assert passes
+        for name, value in seen.items():
+            assert known.setdefault(name, value) == value
+    assert len(known) > 100
+
+
+def pause(chance: random.Random, reading: list[subprocess.Popen[str]]) -> None:
+    """Some time; none of the readers ends meanwhile, which only an error makes it do."""
+    outputs = [process.stdout for process in reading]
+    ready = select.select(outputs, [], [], chance.uniform(0, 0.15))[0]
+    assert not ready, [process.communicate(timeout=DEADLINE)[0] for process in reading if process.stdout in ready]
+
+
+@pytest.mark.parametrize("opener", ["vcs.store:Store.open", "tests.fusefs.openers:on_an_older_kernel"])
+@pytest.mark.parametrize("wanted", [1, 2])
+def test_readers_do_not_notice_that_workers_are_killed(store: Path, wanted: int, opener: str) -> None:
+    chance = random.Random(7)
+    with service(store, workers=wanted, opener=opener) as served:
+        reading = readers(served)
+        for number in range(KILLS):
+            pause(chance, reading)
+            before = served.status()
+            kill(chance.choice(before["workers"]))
+            until(lambda before=before: served.replaced(before["replaced"], wanted))  # type: ignore[misc]
+            assert served.status()["holder"] == served.lease.pid
+            assert served.status()["replaced"] > number
+        until_they_agree(served, reading)
+
+
+def test_a_restart_under_load_is_not_noticed(store: Path) -> None:
+    chance = random.Random(8)
+    with service(store, workers=2) as served:
+        reading = readers(served)
+        for _ in range(5):
+            pause(chance, reading)
+            before = served.workers()
+            after = Service.restart(store)
+            assert len(after) == 2
+            assert not set(before) & set(after)
+            until(lambda before=before: not set(before) & set(processes(store)))  # type: ignore[misc]
+        until_they_agree(served, reading)
+
+
+def test_a_stopped_worker_is_replaced(store: Path) -> None:
+    with service(store) as served:
+        reading = readers(served)
+        for _ in range(3):
+            status = served.status()
+            os.kill(status["workers"][0], signal.SIGSTOP)
+            until(lambda status=status: served.replaced(status["replaced"]))  # type: ignore[misc]
+        until_they_agree(served, reading)
+
+
+def test_when_the_holder_dies_workers_serve_on(store: Path) -> None:
+    """Nobody replaces them any more. The next client gets a mount of its own."""
+    with service(store, workers=2) as served:
+        reading = readers(served)
+        first, second = served.workers()
+        kill(served.lease.pid)
+        kill(first)
+        with Service.ensure(store, 600.0) as lease:
+            assert lease.pid != served.lease.pid
+            pause(random.Random(9), reading)
+            until_they_agree(served, reading)
+        until(lambda: second not in processes(store))
+
+
+@pytest.mark.parametrize("opener", ["poisoned", "on_an_older_kernel_poisoned"])
+def test_a_request_that_workers_crash_in_is_an_error_and_the_next_is_not(trap: Path, opener: str) -> None:
+    with service(trap, opener=f"tests.fusefs.openers:{opener}") as served:
+        top = served.top / "branches/main"
+        said = served.run("sh", "-c", f"cat {top}/bad/poison 2>&1 || cat {top}/good")
+        assert said == f"cat: {top}/bad/poison: Input/output error\ngood"
+        replaced = served.status()["replaced"]
+        assert replaced in (3, 6), "the kernel asks once more for a page that it could not read ahead"
+        assert served.run("cat", top / "last") == "last"
+        assert served.status()["replaced"] == replaced
+        assert "answered with EIO" in served.log()
+
+
+def test_many_kills_in_one_request_are_no_crash(trap: Path) -> None:
+    """Nobody knows who has sent SIGKILL; 60 of them are less than three crashes."""
+    with service(trap, opener="tests.fusefs.openers:snared") as served:
+        reading = served.begin("cat", served.top / "branches/main/bad/snare")
+        for number in range(60):
+            until(lambda: (trap / "caches/snared").exists())
+            if number < 59:
+                (trap / "caches/snared").rmdir()
+            before = served.status()
+            kill(before["workers"][0])
+            until(lambda before=before: served.replaced(before["replaced"]))  # type: ignore[misc]
+        assert served.finish(reading) == "snare is passed"
+
+
+def test_a_hung_worker_is_replaced(trap: Path) -> None:
+    with service(trap, opener="tests.fusefs.openers:snared", hung_seconds=0.5) as served:
+        assert served.run("cat", served.top / "branches/main/bad/snare") == "snare is passed"
+        assert served.status()["replaced"] == 1
+        assert "hangs in a request" in served.log()
+
+
+def test_work_does_not_make_it_grow(store: Path) -> None:
+    """Neither processes nor descriptors nor slots are left over by those who die."""
+    with service(store, workers=2) as served:
+        seen = []
+        for _ in range(6):
+            for pid in served.workers():
+                before = served.status()
+                kill(pid)
+                until(lambda before=before: served.replaced(before["replaced"], 2))  # type: ignore[misc]
+            until(lambda: len(processes(store)) == 4)
+            seen.append(len(os.listdir(f"/proc/{served.lease.pid}/fd")))
+        assert max(seen) <= min(seen) + 1
+
+
+def test_the_status_names_everybody(store: Path) -> None:
+    with service(store) as served:
+        status = served.status()
+        assert list(status) == [
+            *("holder", "workers", "replaced", "messages", "nodes", "given", "leases", "idle", "mountpoint", "device")
+        ]
+        assert status["holder"] == served.lease.pid
+        until(lambda: len(processes(store)) == 3)
+        assert {status["holder"], *status["workers"]} < set(processes(store))
