@@ -86,6 +86,7 @@ class Start:
         with self._lock:
             self._profile = None
         if known is not None:
+            known.cool()
             known.close()
         return Reads(tuple(noted), sum(noted.values()), new)
 

@@ -46,7 +46,7 @@ def start(containers: Containers, container: Container, *, detach: bool = False)
             hold=(lease.fileno(),),
             detach=detach,
             started=changing.close,
-            recording=Recording(store, now.base, lease),
+            recording=Recording(store, now.base, lease) if now.record.settings.profile else None,
         )
 
 

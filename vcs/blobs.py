@@ -38,6 +38,8 @@ _WINDOW = 1 << 20
 """Bytes read at once: what is read, cut and hashed stays in the processor's cache."""
 LARGE = 8 << 20
 """From here on, threads that read ahead and digest are worth their start."""
+_LOOK_AHEAD = 2 << 20
+"""Bytes whose chunks are expected after those that a sequential reader asks for."""
 _AHEAD = 2
 """Windows that may wait for their digests."""
 
@@ -322,7 +324,7 @@ class BlobReader:
         parts = []
         position = bisect_right(self._ends, offset)
         if self._expect:
-            self._look_ahead(self._expect, position, end, size if offset == self._end else 0)
+            self._look_ahead(self._expect, position, end, max(size, _LOOK_AHEAD) if offset == self._end and size > CHUNK_MIN else 0)
         while offset < end:
             item = self._items[position]
             start = self._ends[position] - item.length

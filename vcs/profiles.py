@@ -94,11 +94,14 @@ class Profile:
             for start in range(0, os.fstat(self._fd).st_size, _PIECE):
                 os.posix_fadvise(self._fd, start, _PIECE, os.POSIX_FADV_WILLNEED)
 
+    def cool(self) -> None:
+        """Let the kernel drop its copy of all of it: what was read is in the page cache as files."""
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def close(self) -> None:
-        """Give the file back, and the kernel's copy of it: what was read of it is in the page cache as files."""
+        """Give the file back; doing so twice is no error."""
         if self._fd >= 0:
-            with contextlib.suppress(OSError):
-                os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
             os.close(self._fd)
             self._fd = -1
 
@@ -119,6 +122,15 @@ def open_profile(path: Path) -> Profile | None:
         os.close(fd)
         return None
     return Profile(fd, items)
+
+
+def profile_size(path: Path) -> int | None:
+    """The bytes of objects in the profile at a path, None if there is none."""
+    profile = open_profile(path)
+    if profile is None:
+        return None
+    profile.close()
+    return sum(item.length for item in profile.items)
 
 
 def _items(fd: int) -> tuple[Item, ...] | None:
