@@ -12,12 +12,13 @@
         session      one FUSE connection, a message at a time
         trace        a line for each message
         readahead    the next small files, given before they are asked for
-        starts       what containers read first, noted and had ready the next time
+        starts       what containers read first: noted, and read from a profile the next time
         wakefulness  processors that stay awake while messages come fast
         mounting     mount(2), umount2(2), mountinfo, readahead
     the process
         service      one process and one mount a store, for all commits
         control      who uses it, and when it leaves
+        startings    starts of containers: clients tell of them, workers follow them
         rundir       where service and clients meet
         client       finding the service, starting it, holding it
 
