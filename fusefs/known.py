@@ -1,9 +1,9 @@
 """Which roots the kernel may still read from: what gc must leave alone.
 
 References cannot be counted over several workers that die, but the kernel can be asked: a notification about a node
-that it does not know is refused. It keeps the directories above a file that it knows, so it knows a root's directory for as
-long as it knows any file of that root. A file may have its number from another root (numbers.py), and is found again
-through that one, so such roots are needed too.
+that it does not know is refused. It keeps the directories above a file that it knows, so it knows a root's directory
+for as long as it knows any file of that root. A file may have its number from another root (numbers.py), and is found
+again through that one, so such roots are needed too.
 
 What is not needed is dropped in the journal: from then on no worker gives another root's file a number of that one.
 When the root is looked up again, it gets new numbers.

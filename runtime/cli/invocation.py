@@ -38,6 +38,10 @@ class Invocation:
         self.output = Output()
         self.use_pager = True
         self._stack = ExitStack()
+        if "fuse" in os.environ.get("TREERING_TRACE", "").split(","):
+            from fusefs.client import Service
+
+            Service.trace = True
 
     def close(self) -> None:
         """Close what was opened, after deleting what the verb had no need to wait for."""

@@ -1,4 +1,4 @@
-"""mount, umount, service."""
+"""mount, umount."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import click
 
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import verb
-from runtime.cli.output import count_text, message
-from runtime.cli.progress import duration_text
+from runtime.cli.output import message
 
 _DIRECTORY = click.Path(path_type=Path, file_okay=False)
 
@@ -49,41 +48,4 @@ def umount(invocation: Invocation, directory: Path) -> None:
     hide(directory)
 
 
-@verb("service", data=True)
-@click.argument("what", metavar="[status|stop]", type=click.Choice(("status", "stop")), default="status")
-@click.option("-f", "--force", is_flag=True, help="With stop: even if it is in use. Whoever is inside is served on.")
-def service(invocation: Invocation, what: str, force: bool) -> None:
-    """See or stop the process that serves the store's files.
-
-    One process serves all containers and mounts of a store. It starts when it is needed and ends when it is not; nobody
-    has to do either.
-
-    \b
-    Example:
-      treering service
-      treering service stop
-    """
-    from fusefs.client import Service
-
-    output = invocation.output
-    store = invocation.store_path
-    invocation.store.close()
-    if what == "stop":
-        if not Service.stop(store, force):
-            message("The service has left its place; it serves those who are inside until they are gone")
-        return
-    status = Service.status(store)
-    if not output.is_table:
-        output.value({"running": status is not None, **(status or {})})
-    elif status is None:
-        output.line("not running")
-    else:
-        users = count_text(status["leases"], "user")
-        output.line(f"running as process {status['pid']} at {status['mountpoint']}")
-        output.line(
-            f"{users}, {count_text(status['nodes'], 'file')} known to the kernel, "
-            f"{count_text(status['messages'], 'request')}, idle for {duration_text(status['idle'])}"
-        )
-
-
-VERBS: dict[str, click.Command] = {"mount": mount, "umount": umount, "service": service}
+VERBS: dict[str, click.Command] = {"mount": mount, "umount": umount}

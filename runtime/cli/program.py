@@ -73,7 +73,7 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
         Summary("stats", "usage", "Show a store in numbers."),
         Summary("forget", "forget", "Forget old commits of branches."),
         Summary("gc", "collect", "Remove what nothing needs any more."),
-        Summary("service", "mounting", "See or stop the process that serves the store's files."),
+        Summary("service", "service", "See, restart or stop the processes that serve the store's files."),
         Summary("completion", "shell", "Print a shell's completion script."),
     ),
 }

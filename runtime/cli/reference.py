@@ -31,7 +31,8 @@ _PREFACE = """\
   none such; 130 after Ctrl-C; 141 if the reader of its output went away.
 - **The author** of commits is `--author`, else `TREERING_AUTHOR_NAME` and `TREERING_AUTHOR_EMAIL`, else git's
   `GIT_AUTHOR_NAME` and `GIT_AUTHOR_EMAIL`, else git's `user.name` and `user.email`, else the login name at this host.
-- `TREERING_DEBUG=1` adds Python's traceback to an error.
+- `TREERING_DEBUG=1` adds Python's traceback to an error. With `TREERING_TRACE=fuse`, a service that the command starts
+  logs a line for each message of the kernel: `treering service log`.
 """
 
 
@@ -53,8 +54,8 @@ def _index() -> Iterator[str]:
         yield f"- {title}: " + ", ".join(f"[{one.name}](#treering-{one.name})" for one in summaries)
 
 
-def _command(command: click.Command, context: click.Context) -> Iterator[str]:
-    yield f"### treering {context.info_name}\n"
+def _command(command: click.Command, context: click.Context, level: str = "###") -> Iterator[str]:
+    yield f"{level} {context.command_path}\n"
     usage = " ".join(command.collect_usage_pieces(context))
     yield f"```\n{context.command_path} {usage}\n```\n"
     for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
@@ -64,6 +65,9 @@ def _command(command: click.Command, context: click.Context) -> Iterator[str]:
         else:
             yield paragraph + "\n"
     yield from _options(command, context)
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            yield from _command(inner, click.Context(inner, info_name=name, parent=context), level + "#")
 
 
 def _options(command: click.Command, context: click.Context) -> Iterator[str]:

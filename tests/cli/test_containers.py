@@ -217,7 +217,7 @@ def test_mount(box: Cli, tmp_path: Path) -> None:
         assert (where / "tags/v1/etc/motd").read_text() == "one\n2\nthree\nfour\n"
         with pytest.raises(OSError, match="Read-only"):
             (where / "branches/x").touch()
-        assert box.json("service")["running"] is True
+        assert box.json("service")["holder"]
         assert box.error("mount", str(where))["kind"] == "AlreadyExists"
         with (where / "branches/main/etc/motd").open():
             assert box.error("umount", str(where))["kind"] == "Conflict"
