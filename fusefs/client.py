@@ -200,9 +200,7 @@ def _lease(places: RunDirectory) -> Lease | None:
     return lease
 
 
-def _ask(
-    connection: socket.socket, request: dict[str, Any], seconds: float = _START_SECONDS
-) -> dict[str, Any] | None:
+def _ask(connection: socket.socket, request: dict[str, Any], seconds: float = _START_SECONDS) -> dict[str, Any] | None:
     """The reply to a request, None if the service hangs up. Its refusals are raised."""
     connection.settimeout(seconds)
     try:

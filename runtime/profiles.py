@@ -48,9 +48,10 @@ class Recording:
         self._lease: Lease | None = lease
         self._path = store.path
         self._root = store.commit(commit).root
-        self._before = nearest_profile(store, commit)
+        self._before: Path | None = None
         self._end = time.monotonic() + _SECONDS
         with suppress(TreeringError, OSError):
+            self._before = nearest_profile(store, commit)
             if self._before:
                 os.utime(self._before)  # those that nobody uses are the first to go
             lease.starting(self._root, self._before)
@@ -102,7 +103,7 @@ def nearest_profile(store: Store, commit: CommitId) -> Path | None:
 def keep_profile(store: Store, root: RootId, objects: Sequence[bytes], before: Path | None) -> int:
     """Write a root's profile: these objects, and those of the profile before, as far as they are the root's.
 
-    Returns the bytes of objects in it. Missing or Corrupt if the root cannot be walked; OSError.
+    Opens every directory of the root: 0.1 s for 15,000 names. Returns the bytes of objects in it. Missing or Corrupt if the root cannot be walked; OSError.
     """
     from vcs.reach import Reach
 

@@ -324,7 +324,8 @@ class BlobReader:
         parts = []
         position = bisect_right(self._ends, offset)
         if self._expect:
-            self._look_ahead(self._expect, position, end, max(size, _LOOK_AHEAD) if offset == self._end and size > CHUNK_MIN else 0)
+            is_sequence = offset == self._end and size > CHUNK_MIN
+            self._look_ahead(self._expect, position, end, max(size, _LOOK_AHEAD) if is_sequence else 0)
         while offset < end:
             item = self._items[position]
             start = self._ends[position] - item.length

@@ -114,7 +114,7 @@ def profile_path(caches: Path, root: RootId) -> Path:
 def open_profile(path: Path) -> Profile | None:
     """The profile at a path; None if there is none, or it is none of ours."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # it may be anything
     except OSError:
         return None
     items = _items(fd)

@@ -64,10 +64,26 @@ def test_the_second_cold_start_reads_from_the_profile_of_the_first(box: Cli) -> 
 
 def test_a_child_commit_starts_with_its_ancestors_profile(box: Cli) -> None:
     assert run(box, "main") == 0
-    (path,) = eventually(lambda: profiles(box))
+    eventually(lambda: profiles(box))
     assert box.process("run", "--name", "web", "main", "--", "sh", "-c", "echo new > /etc/new").returncode == 0
     box("commit", "web", "-m", "child", "--branch", "child")
     assert run(box, "child") > 0
+
+
+def test_a_start_without_profile_leaves_none(box: Cli) -> None:
+    stop_service(box.store)
+    assert box.json("show", "main")["start_profile"] is None
+    done = box.process("run", "--rm", "--no-profile", "main", "--", "busybox", "cat", "/etc/passwd")
+    assert done.returncode == 0
+    assert run(box, "main") == 0, "there is none"
+    (path,) = eventually(lambda: profiles(box))
+    assert 0 < box.json("show", "main")["start_profile"] < path.stat().st_size
+    assert "in its start profile" in box("show", "main").stdout
+    stop_service(box.store)
+    assert box.process("run", "--rm", "--no-profile", "main", "--", "busybox", "true").returncode == 0
+    status = Service.status(box.store)
+    assert status is not None
+    assert status["profiled"] == 0
 
 
 def test_a_detached_container_leaves_one_too(box: Cli) -> None:
