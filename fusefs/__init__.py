@@ -2,7 +2,9 @@
 
     what it looks like
         filesystem   what a store looks like as a file system, here and only here; knows no protocol
-        inodes       node numbers: which names are the same file
+        numbers      node numbers: which names are the same file
+        journal      what numbers mean, written down for all workers
+        inodes       the nodes that one worker has in memory
         listing      directories, opened, and their names counted
         references   commits and their roots
         recent       what was used last
@@ -10,15 +12,19 @@
         wire/        the kernel's FUSE protocol: bytes <-> values, without I/O
         negotiation  what is agreed on with the kernel, and why
         session      one FUSE connection, a message at a time
+        memory       the requests in hand, where a worker's death does not reach them
         trace        a line for each message
         readahead    the next small files, given before they are asked for
         starts       what containers read first: noted, and read from a profile the next time
         wakefulness  processors that stay awake while messages come fast
         mounting     mount(2), umount2(2), mountinfo, readahead
-    the process
-        service      one process and one mount a store, for all commits
+    the processes
+        service      the holder: one mount a store, for all commits
+        workers      the holder's workers: started, watched, replaced
+        worker       the process that answers the kernel
         control      who uses it, and when it leaves
         startings    starts of containers: clients tell of them, workers follow them
+        known        which roots the kernel may still read from
         rundir       where service and clients meet
         client       finding the service, starting it, holding it
 

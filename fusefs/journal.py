@@ -103,14 +103,16 @@ class Journal:
 
     def news(self) -> Iterator[tuple[int, Record]]:
         """The records since the last call, with their positions."""
-        while data := os.pread(self.descriptor, _PIECE, self._read * _RECORD.size):
-            first = self._read
+        while True:
+            data = os.pread(self.descriptor, _PIECE, self._read * _RECORD.size)
+            is_last = len(data) < _PIECE
             data = data[: len(data) - len(data) % _RECORD.size]
-            if not data:
-                return
+            first = self._read
             self._read += len(data) // _RECORD.size
-            for place, (head, short, digest, count) in enumerate(_RECORD.iter_unpack(data), first):
-                yield place, Record(head >> _KIND_SHIFT, head & _NUMBER_MASK, short, digest, count)
+            for place, (head, short, digest, amount) in enumerate(_RECORD.iter_unpack(data), first):
+                yield place, Record(head >> _KIND_SHIFT, head & _NUMBER_MASK, short, digest, amount)
+            if is_last:
+                return
 
     def at(self, position: int) -> Record:
         """One record."""

@@ -80,10 +80,12 @@ class Numbers:
         """Changes when a root is dropped: numberings of before count no more."""
         self.catch_up()
 
-    def catch_up(self) -> None:
-        """Read what others have written."""
+    def catch_up(self) -> int:
+        """Read what was written; returns how many records."""
         directories = self._directories
+        count = 0
         for position, found in self._journal.news():
+            count += 1
             if found.kind == Kind.DIRECTORY:
                 before = directories.get(found.short)
                 if before is None:
@@ -99,6 +101,7 @@ class Numbers:
                 if found.kind == Kind.DROP:
                     self.generation += 1
                     self._paths = Recent(_ENTRIES_KEPT)
+        return count
 
     # -- roots and keys
 
@@ -135,9 +138,9 @@ class Numbers:
             self.catch_up()
         return self._ranges.named.get(number)
 
-    def _append(self, records: bytes) -> None:
+    def _append(self, records: bytes) -> int:
         self._journal.append(records)
-        self.catch_up()
+        return self.catch_up()
 
     # -- files
 
@@ -149,10 +152,11 @@ class Numbers:
         if low in self._ranges.dropped:  # just when it was looked up
             return Numbering(number, number, low, high, None, self.generation)
         digest = short_digest(path)
-        found = self._recorded(digest, tree)
+        is_first = digest not in self._directories
+        found = None if is_first else self._recorded(digest, tree)
         if found is None:
-            self._append(record(Kind.DIRECTORY, number, digest, tree.tree, tree.entries))
-            found = self._recorded(digest, tree)
+            count = self._append(record(Kind.DIRECTORY, number, digest, tree.tree, tree.entries))
+            found = (number, False) if is_first and count == 1 else self._recorded(digest, tree)
             assert found is not None  # it was just written
         base, has_earlier = found
         self._lean(low, high, base)

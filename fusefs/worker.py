@@ -126,10 +126,13 @@ def _serve(device: int, filesystem: FileSystem, slot: Slot, channel: socket.sock
 
     signal.signal(signal.SIGTERM, leave)
     filesystem.numbers.catch_up()
-    if session.replay():
-        session.negotiate()
-        _say(channel, {"serving": True})
-        session.serve()
+    try:
+        if session.replay():
+            session.negotiate()
+            _say(channel, {"serving": True})
+            session.serve()
+    except StoreError as error:
+        _log.error("%s", error)
     # Without waiting for threads: one may wait for a page that a successor brings.
     os._exit(LEFT if session.leaving else ENDED)
 

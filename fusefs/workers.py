@@ -43,7 +43,8 @@ TICK = 0.25
 _ENDED, _LEFT = 0, 64
 """Exit codes: see worker.py, which is not imported here since it brings the store's libraries with it."""
 _OPENING_SECONDS = 60.0
-_BACKOFF_FIRST, _BACKOFF_MOST = 0.05, 2.0
+_BACKOFF_FIRST, _BACKOFF_MOST, _BACKOFF_SPARE = 0.05, 2.0, 30.0
+"""Seconds before the next worker is started after one that could not open the store; longer if another one serves."""
 _GIVE_UP_SECONDS = 120.0
 _SPARE_DELAY = 0.5
 """Seconds after the first serves before a spare is started: who has started the service wants the processors."""
@@ -321,7 +322,8 @@ class Workers:
         if not self._failures:
             self._failing_since = now
         self._failures += 1
-        self._not_before = now + min(_BACKOFF_MOST, _BACKOFF_FIRST * 2 ** min(self._failures, 10))
+        most = _BACKOFF_SPARE if self.pids() else _BACKOFF_MOST
+        self._not_before = now + min(most, _BACKOFF_FIRST * 2 ** min(self._failures, 10))
         if now - self._failing_since > _GIVE_UP_SECONDS and not self.pids():
             _log.error("no worker can open the store any more: giving up")
             self.is_over = True

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 from fusefs import negotiation
+from fusefs.session import Session
+from fusefs.trace import Reply
+from fusefs.wire import replies
 from fusefs.wire.protocol import Init
 from vcs.store import Store
 
@@ -45,6 +49,29 @@ def poisoned(path: Path, read_ahead: bool = False) -> Store:
 
 def snared(path: Path, read_ahead: bool = False) -> Store:
     return Snared(path, read_ahead=read_ahead)
+
+
+def stuck(path: Path, read_ahead: bool = False) -> Store:
+    """Who first reads what begins with SNARE gives it to the kernel unasked, from another thread, and does not answer.
+    The page is locked until it is answered, so the thread cannot be killed before."""
+    store = Store.open(path, read_ahead=read_ahead)
+    read = Session._read
+
+    def snaring(session: Session, nodeid: int, body: bytes) -> Reply:
+        data = read(session, nodeid, body)
+        if isinstance(data, (bytes, memoryview)) and bytes(data).startswith(SNARE):
+            try:
+                (path / "caches/snared").mkdir()
+            except FileExistsError:
+                return data
+            message = replies.store(nodeid, len(data)), data
+            threading.Thread(target=os.writev, args=(session._device, message), daemon=True).start()
+            while True:
+                signal.pause()
+        return data
+
+    Session._read = snaring  # type: ignore[method-assign]
+    return store
 
 
 def on_an_older_kernel(path: Path, read_ahead: bool = False) -> Store:

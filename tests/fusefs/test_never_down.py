@@ -320,6 +320,28 @@ def test_many_kills_in_one_request_are_no_crash(trap: Path) -> None:
         assert served.finish(reading) == "snare is passed"
 
 
+def test_a_worker_that_cannot_die_is_replaced(trap: Path) -> None:
+    """A thread of it waits for a page, which only its successor brings."""
+    with service(trap, opener="tests.fusefs.openers:stuck") as served:
+        reading = served.begin("cat", served.top / "branches/main/bad/snare")
+        until(lambda: (trap / "caches/snared").exists())
+        (worker,) = served.workers()
+        until(lambda: "D" in {state(Path(f"/proc/{worker}/task") / thread) for thread in threads(worker)})
+        kill(worker)
+        assert served.finish(reading) == "snare is passed"
+        assert served.status()["replaced"] == 1
+        until(lambda: worker not in processes(trap))
+
+
+def threads(pid: int) -> list[str]:
+    return os.listdir(f"/proc/{pid}/task")
+
+
+def state(place: Path) -> str:
+    """Of a process or a thread (proc_pid_stat(5))."""
+    return (place / "stat").read_text().rpartition(") ")[2][0]
+
+
 def test_a_hung_worker_is_replaced(trap: Path) -> None:
     with service(trap, opener="tests.fusefs.openers:snared", hung_seconds=0.5) as served:
         assert served.run("cat", served.top / "branches/main/bad/snare") == "snare is passed"
@@ -339,6 +361,15 @@ def test_work_does_not_make_it_grow(store: Path) -> None:
             until(lambda: len(processes(store)) == 4)
             seen.append(len(os.listdir(f"/proc/{served.lease.pid}/fd")))
         assert max(seen) <= min(seen) + 1
+
+
+def test_the_holder_knows_no_store() -> None:
+    """It has little that could fail, and little to lose."""
+    probe = "import sys; sys.path.insert(0, sys.argv[1]); import fusefs.service; print(*sys.modules)"
+    top = Path(__file__).parents[2]
+    loaded = subprocess.run([sys.executable, "-P", "-c", probe, top], check=True, capture_output=True, text=True).stdout
+    heavy = {"msgspec", "zstandard", "blake3", "sqlite3", "pygit2", "hashlib", "fusefs.filesystem", "vcs.snapshot"}
+    assert not heavy & set(loaded.split())
 
 
 def test_the_status_names_everybody(store: Path) -> None:
