@@ -1,9 +1,9 @@
 """What containers read in their first seconds: noted, and taken from a start profile the next time.
 
 Whoever starts a container says so, names the profile that there may be (vcs.profiles), and later asks what was read;
-the holder passes that on to each worker (startings.py). In between, objects that the profile holds come from it. The
-kernel reads it from end to end, which takes a few milliseconds, while the container waits for one file after the
-other.
+the holder passes that on to each worker (startings.py). In between, objects that the profile holds come from it. A
+thread reads it from end to end, which takes a few milliseconds, while the container is set up, or waits for one file
+after the other.
 
 A container whose files are in the page cache asks for none of them, and must not pay for the reading. So if its root
 was started a short while ago, the profile is only read once something in it is asked for.
@@ -30,6 +30,8 @@ _AGAIN_SECONDS = 600.0
 """A root that was started within so long is not read ahead unasked."""
 _BYTES_MAX = 64 << 20
 """What a start notes."""
+_READY_MAX = 48 << 20
+"""What of a profile is held in memory until the start is over; the rest is read when it is asked for."""
 _STARTS_MAX = 16
 """So many starts are followed at once; further ones do without."""
 
@@ -47,14 +49,19 @@ class Reads:
 class Start:
     """One container's start. Its objects come from its profile, and are noted until `until`."""
 
-    def __init__(self, profile: Profile | None, until: float, is_warm: bool) -> None:
+    def __init__(self, profile: Profile | None, until: float, is_cold: bool) -> None:
         self._profile = profile
         self._noted: dict[bytes, int] = {}
         self._room = _BYTES_MAX
-        self._is_warm = is_warm
         self._until = until
+        self._ready: dict[bytes, bytes] = {}
+        self._is_over = False
         self._lock = threading.Lock()
         """The profile must not be closed while it is read."""
+        self._reader = threading.Thread(target=self._read, args=(profile,), name="start", daemon=True)
+        self._is_reading = False
+        if is_cold:
+            self._begin()
 
     def __contains__(self, digest: bytes) -> bool:
         profile = self._profile
@@ -64,13 +71,33 @@ class Start:
         """An object out of the profile, if it is there."""
         if digest not in self:
             return None
+        found = self._ready.get(digest)
+        if found is not None:
+            return found
         with self._lock:
             if self._profile is None:
                 return None
-            if not self._is_warm:
-                self._is_warm = True
-                self._profile.warm()
+            self._begin()
             return self._profile.get(digest)
+
+    def _begin(self) -> None:
+        """Have the profile read from end to end, if it is not yet."""
+        if self._profile is not None and not self._is_reading:
+            self._is_reading = True
+            self._profile.warm()
+            self._reader.start()
+
+    def _read(self, profile: Profile) -> None:
+        """The thread."""
+        room = _READY_MAX
+        for item in profile.items:
+            room -= item.length
+            if room < 0 or self._is_over:
+                return
+            if item.digest not in self._noted:  # else it was faster than we
+                data = profile.get(item.digest)
+                if data is not None:
+                    self._ready[item.digest] = data
 
     def note(self, digest: bytes, length: int, now: float) -> None:
         """An object was asked for."""
@@ -83,8 +110,12 @@ class Start:
         noted = dict(self._noted)
         known = self._profile
         new = sum(size for digest, size in noted.items() if known is None or digest not in known)
+        self._is_over = True
         with self._lock:
             self._profile = None
+        if self._is_reading:
+            self._reader.join()
+        self._ready.clear()
         if known is not None:
             known.cool()
             known.close()
@@ -151,8 +182,6 @@ class Starts:
         profile = open_profile(path) if path else None
         is_cold = now - self._last.get(root, -math.inf) >= _AGAIN_SECONDS
         self._last[root] = now
-        if profile is not None and is_cold:
-            profile.warm()
         start = self._numbered[number] = Start(profile, now + SECONDS, is_cold)
         self._starts = (*self._starts, start)
 
