@@ -19,6 +19,7 @@
         memory       the requests in hand, where a worker's death does not reach them
         trace        a line for each message
         readahead    the next small files, given before they are asked for
+        starts       what containers read first: noted, and read from a profile the next time
         wakefulness  processors that stay awake while messages come fast
         mounting     mount(2), umount2(2), mountinfo, readahead
     the processes
@@ -26,6 +27,7 @@
         workers      the holder's workers: started, watched, replaced
         worker       the process that answers the kernel
         control      who uses it, and when it leaves
+        startings    starts of containers: clients tell of them, workers follow them
         known        which roots the kernel may still read from
         rundir       where service and clients meet
         client       finding the service, starting it, holding it

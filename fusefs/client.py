@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 5
 _START_SECONDS = 60.0
+_READS_SECONDS = 5.0
 _STOP_SECONDS = 10.0
 _DEFAULT_OPENER = "vcs.store:Store.open"
 _DEFAULT_IDLE_SECONDS = 60.0
@@ -57,6 +58,18 @@ class Lease:
     def fileno(self) -> int:
         """The connection's descriptor: a process that inherits it holds the lease too."""
         return self._connection.fileno()
+
+    def starting(self, root: RootId, profile: Path | None) -> None:
+        """Say that a container is about to start on a root, for which there may be a profile. StoreError."""
+        _ask(self._connection, {"do": "starting", "root": root.hex(), "profile": str(profile) if profile else None})
+
+    def started(self) -> tuple[list[bytes], int, int]:
+        """What was read since `starting`: the objects' digests, their bytes, and how many of these the profile did not
+        have. StoreError."""
+        reply = _ask(self._connection, {"do": "started"}, _READS_SECONDS)
+        if reply is None:
+            return [], 0, 0
+        return [bytes.fromhex(digest) for digest in reply["objects"]], reply["size"], reply["new"]
 
     def close(self) -> None:
         """Give the lease back; doing so twice is no error."""
@@ -187,9 +200,9 @@ def _lease(places: RunDirectory) -> Lease | None:
     return lease
 
 
-def _ask(connection: socket.socket, request: dict[str, Any]) -> dict[str, Any] | None:
+def _ask(connection: socket.socket, request: dict[str, Any], seconds: float = _START_SECONDS) -> dict[str, Any] | None:
     """The reply to a request, None if the service hangs up. Its refusals are raised."""
-    connection.settimeout(_START_SECONDS)
+    connection.settimeout(seconds)
     try:
         connection.sendall(json.dumps(request).encode() + b"\n")
         with connection.makefile("rb") as lines:

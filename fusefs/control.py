@@ -6,6 +6,11 @@ Clients write a JSON object a line and are answered by one:
                                      in use for as long as this connection is open
     {"do": "status"}                 {"ok": true, ...}: see Status
     {"do": "roots"}                  {"ok": true, "roots": [...]}: those that may be read from, hexadecimal (known.py)
+    {"do": "starting", "root": ..., "profile": ...}
+                                     {"ok": true}: a container is about to start on a root (hexadecimal), for which
+                                     there may be a profile (a path, or null): see starts.py
+    {"do": "started"}                {"ok": true, "objects": [...], "size": ..., "new": ...}: what was read since,
+                                     digests in hexadecimal and bytes; `new` of them were not in the profile
     {"do": "restart"}                {"ok": true, "workers": [...]} once all workers are new ones
     {"do": "stop", "force": false}   {"ok": true, "pid": ...} once unmounted; the connection closes with the process
                                      {"ok": false, "kind": "Conflict", "message": ...} if it is in use
@@ -24,6 +29,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import socket
 import struct
 import threading
@@ -36,12 +42,14 @@ from typing import Any
 from fusefs import mounting
 from fusefs.mounting import Mount
 from fusefs.rundir import RunDirectory
+from fusefs.startings import Startings
 from fusefs.workers import Workers
 from vcs.errors import TreeringError
 
 _log = logging.getLogger(__name__)
 
-_LINE_LIMIT = 4096
+_LINE_LIMIT = 8192
+_ROOT = re.compile("[0-9a-f]{64}")
 _SEND_SECONDS = 5.0
 
 Unmounted = Callable[["bool | TreeringError"], None]
@@ -64,6 +72,8 @@ class Status:
     """How many files workers have in memory."""
     given: int
     """How many files were given ahead (readahead.py)."""
+    profiled: int
+    """How many objects came from a start profile (starts.py)."""
     leases: int
     idle: float
     """Seconds since the kernel was last seen to have asked for something; looked at when a client asks, and when it
@@ -94,6 +104,7 @@ class Control:
         self._idle_seconds = idle_seconds
         self._workers = workers
         self._roots = roots
+        self._startings = Startings(workers)
         self._seen = 0
         self._active = time.monotonic()
         self._leases: set[socket.socket] = set()
@@ -111,6 +122,7 @@ class Control:
 
     def tick(self) -> None:
         """Look whether it is time to go; called a few times a second."""
+        self._startings.tick()
         if not self._released and self._then is None and self._until_idle() <= 0:
             self._maybe_leave()
 
@@ -247,6 +259,7 @@ class Control:
     def _drop(self, connection: socket.socket) -> None:
         self._look()
         self._leases.discard(connection)
+        self._startings.end(connection)
         del self._pending[connection]
         if connection in self._unheard:
             self._unheard.remove(connection)
@@ -267,6 +280,10 @@ class Control:
             self._send(connection, {"ok": True, **asdict(self._status())})
         elif what == "roots":
             self._send(connection, {"ok": True, "roots": [root.hex() for root in self._roots()]})
+        elif what == "starting":
+            self._send(connection, self._starting(connection, request.get("root"), request.get("profile")))
+        elif what == "started":
+            self._startings.finish(connection, lambda reply: self._send(connection, reply))
         elif what == "restart":
             self._workers.restart(lambda: self._send(connection, {"ok": True, "workers": self._workers.pids()}))
         elif what == "stop":
@@ -287,6 +304,12 @@ class Control:
             "pid": os.getpid(),
         }
 
+    def _starting(self, connection: socket.socket, root: object, profile: object) -> dict[str, Any]:
+        if not isinstance(root, str) or not _ROOT.fullmatch(root) or not isinstance(profile, str | None):
+            return _refusal("BadInput", "not a root and a profile")
+        self._startings.begin(connection, root, profile)
+        return {"ok": True}
+
     def _status(self) -> Status:
         self._look()
         counts = self._workers.counts()
@@ -297,6 +320,7 @@ class Control:
             messages=counts.messages,
             nodes=counts.nodes,
             given=counts.given,
+            profiled=counts.profiled,
             leases=len(self._leases),
             idle=round(time.monotonic() - self._active, 3),
             mountpoint=str(self._places.mountpoint),

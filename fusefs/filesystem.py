@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from fusefs.inodes import Folder, Node, Table
@@ -139,9 +139,24 @@ class FileSystem:
         if type(content) is Data:
             if offset >= content.size:
                 return b""
-            data = node.text if type(node) is Text else self._source.get(content.chunk)
+            data = self._whole(node, content)
             return data if not offset and size >= len(data) else memoryview(data)[offset : offset + size]
         return self._reader(node).read(offset, size)
+
+    def parts(self, node: Node, offset: int, size: int) -> Sequence[bytes | memoryview]:
+        """The same in pieces, without a copy."""
+        content = node.entry.content
+        return [self.read(node, offset, size)] if type(content) is Data else self._reader(node).parts(offset, size)
+
+    def around(self, node: Node, offset: int) -> tuple[int, memoryview]:
+        """The chunk in which an offset lies, and where it begins in the file; empty for a hole, or past the end."""
+        content = node.entry.content
+        if type(content) is Data:
+            return 0, memoryview(self._whole(node, content))
+        return self._reader(node).around(offset)
+
+    def _whole(self, node: Node, content: Data) -> bytes:
+        return node.text if type(node) is Text else self._source.get(content.chunk)
 
     def seek(self, node: Node, offset: int, whence: int) -> int:
         """lseek(2) with SEEK_DATA or SEEK_HOLE. OSError ENXIO past the end or where no data follows, EINVAL."""
@@ -188,7 +203,7 @@ class FileSystem:
             raise OSError(errno.EISDIR if isinstance(content, Tree) else errno.EINVAL, "not a regular file")
         reader = self._readers.get(content.list)
         if reader is None:
-            reader = BlobReader(self._source, content)
+            reader = BlobReader(self._source, content, self._source.expect)
             self._readers.put(content.list, reader, len(reader.items()) + 1)
         return reader
 

@@ -5,7 +5,7 @@ one is answered, its length becomes 0. So whoever looks at a slot sees what its 
 when it died:
 
     negotiated   flags u64, minor u32, 1 once INIT has been answered
-    slot         messages u64, nodes u64, given u64, then the request: its first four bytes are its length
+    slot         messages u64, nodes u64, given u64, profiled u64, then the request: its first four bytes are its length
 
 The first is what a later worker needs to go on with a connection that was begun by another.
 """
@@ -25,9 +25,9 @@ REQUEST_SIZE = 128 << 10
 
 _PAGE = 4096
 _NEGOTIATED = Struct("<QII")
-_COUNTS = Struct("<QQQ")
+_COUNTS = Struct("<QQQQ")
 _LENGTH = Struct("<I")
-_DONE = Struct("<QQQI")
+_DONE = Struct("<QQQQI")
 """Counts, and the length of the request after them: one write says that a request is answered."""
 _SLOT_SIZE = REQUEST_SIZE + _PAGE
 
@@ -56,9 +56,16 @@ class Counts:
     """Files that it has in its cache."""
     given: int = 0
     """Files given ahead (readahead.py)."""
+    profiled: int = 0
+    """Objects that came from start profiles (starts.py)."""
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(self.messages + other.messages, self.nodes + other.nodes, self.given + other.given)
+        return Counts(
+            self.messages + other.messages,
+            self.nodes + other.nodes,
+            self.given + other.given,
+            self.profiled + other.profiled,
+        )
 
 
 class RequestMemory:
@@ -130,6 +137,6 @@ class Slot:
     def counts(self) -> Counts:
         return Counts(*_COUNTS.unpack_from(self._map, self._at))
 
-    def done(self, messages: int, nodes: int, given: int) -> None:
+    def done(self, messages: int, nodes: int, given: int, profiled: int = 0) -> None:
         """The request in hand is answered."""
-        _DONE.pack_into(self._map, self._at, messages, nodes, given, 0)
+        _DONE.pack_into(self._map, self._at, messages, nodes, given, profiled, 0)

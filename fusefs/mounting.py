@@ -19,8 +19,9 @@ _log = logging.getLogger(__name__)
 
 DEVICE = Path("/dev/fuse")
 FILESYSTEM = "fuse.treering"
-READAHEAD = 4096
-"""KiB. The kernel's default is 128."""
+READAHEAD = 1024
+"""KiB. The kernel's default is 128: then a large file comes at a quarter of the speed. With 4096, what programs map
+into memory is read whole: a compiler's start read 50 MB instead of 42."""
 
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV = 1, 2, 4
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8

@@ -10,6 +10,9 @@ out, and when the kernel asks for that one, the next window is given. A window e
 listed yet: one message then tells whether the walk goes into it or past it. What was given and is not wanted is clean
 page cache, and goes first.
 
+Reads of a few kilobytes here and there in a large file are the other case: each brings a whole chunk, of which the
+kernel would keep a page or two, and come again for the others. The chunk is there, so it is given too.
+
 The kernel locks a page for which it has asked us, and NOTIFY_STORE waits for that lock: from the loop's own thread it
 could wait for the very answer that the loop gives next. So a thread of its own writes them, while the loop reads their
 contents, since the store is the loop's alone.
@@ -23,6 +26,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
+from typing import TypeAlias
 
 from fusefs.filesystem import FileSystem
 from fusefs.inodes import Folder, Node
@@ -39,10 +43,19 @@ _WINDOW_MOST = 1 << 20
 _FILES_MOST = 128
 _WAITING_MOST = 4 << 20
 """Bytes that the thread may be behind; no window is given then."""
+_SCATTERED_MOST = 32 << 10
+"""Whoever reads more at once is followed by the kernel's own readahead."""
+_SCATTERED_FILE_MOST = 4 << 30
+"""In a larger file, it is too unlikely that somebody comes by again."""
+_PAGE = 4096
 _WALKS = 4
 """How many walks are followed at once."""
 _STEPS_MOST = 256
 """Names that are no files, between two that are."""
+
+
+_Piece: TypeAlias = tuple[int, int, bytes | memoryview]
+"""A file's number, and where in it which bytes are."""
 
 
 @dataclass(slots=True)
@@ -67,7 +80,7 @@ class ReadAhead:
         self._fs = filesystem
         self._nodes = filesystem.table.nodes
         self._walks: list[_Walk] = []
-        self._queue: SimpleQueue[list[tuple[int, bytes | memoryview]] | None] = SimpleQueue()
+        self._queue: SimpleQueue[list[_Piece] | None] = SimpleQueue()
         self._asked: set[int] = set()
         """Files that the kernel asked for while the thread had them; they need not be given."""
         self._queued = 0
@@ -99,17 +112,44 @@ class ReadAhead:
         self._walks.insert(0, _Walk(number, number))
         del self._walks[_WALKS:]
 
+    def was_read_within(self, node: Node, offset: int, size: int) -> None:
+        """A range somewhere in a file was read, and has been answered."""
+        if size > _SCATTERED_MOST or node.entry.size > _SCATTERED_FILE_MOST or self._behind > _WAITING_MOST:
+            return
+        try:
+            start, chunk = self._fs.around(node, offset)
+        except (TreeringError, OSError):
+            return
+        if not chunk:
+            return
+        # Whole pages: of one that is given in part, the kernel asks for all once more.
+        first, last = -start % _PAGE, len(chunk)
+        if start + last < node.entry.size:
+            last -= (start + last) % _PAGE
+        before, after = offset - start, offset - start + size
+        ranges = [(first, before), (after, last)]
+        self._put([(node.number, start + begin, chunk[begin:end]) for begin, end in ranges if begin < end])
+
+    @property
+    def _behind(self) -> int:
+        """Bytes that the thread has not written yet."""
+        return self._queued - self._done
+
+    def _put(self, batch: list[_Piece]) -> None:
+        self._queued += sum(len(data) for _, _, data in batch)
+        self._queue.put(batch)
+
     def _continue(self, walk: _Walk, number: int) -> None:
         """Give the window after what is covered, since the walk has come to `number`."""
         walk.begun = number
         walk.mark = 0
         walk.window = min(2 * walk.window, _WINDOW_MOST) or _WINDOW_FIRST
-        waiting = self._queued - self._done
+        waiting = self._behind
         if not waiting:
             self._asked.clear()
         if waiting > _WAITING_MOST:
             return
-        batch: list[tuple[int, bytes | memoryview]] = []
+        batch: list[_Piece] = []
         room = walk.window
         while room > 0 and len(batch) < _FILES_MOST:
             number = self._next(walk.covered, past=False)
@@ -122,12 +162,11 @@ class ReadAhead:
                 walk.mark = number
                 continue
             try:
-                batch.append((number, self._fs.read(self._nodes[number], 0, size)))
+                batch.append((number, 0, self._fs.read(self._nodes[number], 0, size)))
             except (TreeringError, OSError):
                 break  # whoever reads it is told
         if batch:
-            self._queued += sum(len(data) for _, data in batch)
-            self._queue.put(batch)
+            self._put(batch)
 
     def _next(self, number: int, past: bool) -> int:
         """The number of the next file with content that the kernel knows, 0 if there is none near. A directory that
@@ -152,12 +191,12 @@ class ReadAhead:
 
     def _give(self) -> None:
         while (batch := self._queue.get()) is not None:
-            for number, data in batch:
+            for number, offset, data in batch:
                 self._done += len(data)
-                if number in self._asked:
+                if not offset and number in self._asked:
                     self._asked.discard(number)
                     continue
                 # ENOENT: the kernel has forgotten the file. What else may go wrong, it will ask instead.
                 with suppress(OSError):
-                    os.writev(self._device, (replies.store(number, len(data)), data))
+                    os.writev(self._device, (replies.store(number, len(data), offset), data))
                     self.given += 1

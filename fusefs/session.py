@@ -22,7 +22,7 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from fusefs.filesystem import BLOCK_SIZE, NAME_MAX, FileSystem, attributes
@@ -31,6 +31,7 @@ from fusefs.listing import fitting
 from fusefs.memory import REQUEST_SIZE, RequestMemory, Slot
 from fusefs.negotiation import MAX_WRITE, Capabilities, negotiate
 from fusefs.readahead import ReadAhead
+from fusefs.starts import Starts
 from fusefs.trace import Reply, name_of, trace_line
 from fusefs.view import Changing
 from fusefs.wakefulness import BURST, Wakefulness
@@ -57,6 +58,8 @@ _Encode: TypeAlias = Callable[[int, int, int, bytes], bytes]
 _ENDED = frozenset({errno.ENODEV, errno.ECONNABORTED})
 _PASSING = frozenset({errno.ENOENT, errno.EAGAIN, errno.EINTR})
 _LOGGED_MOST = 1000
+_PARTS_MOST = 64
+"""The most parts of a reply; writev(2) takes 1,024, and the kernel takes many small ones no faster than one."""
 
 _WRITING = (
     *(Opcode.SETATTR, Opcode.SYMLINK, Opcode.MKNOD, Opcode.MKDIR, Opcode.UNLINK, Opcode.RMDIR, Opcode.RENAME),
@@ -75,10 +78,12 @@ class Session:
         read_ahead: ReadAhead | None = None,
         wakefulness: Wakefulness | None = None,
         slot: Slot | None = None,
+        starts: Starts | None = None,
     ) -> None:
         """`device` is a descriptor of /dev/fuse, or anything that keeps messages apart; it stays the caller's.
 
         If `slot` is of a memory in which another session has left what was negotiated, this one goes on from there.
+        `starts` is what the file system reads through.
         """
         assert max(MIN_READ_BUFFER, MAX_WRITE + 4096) <= REQUEST_SIZE
         self._device = device
@@ -86,8 +91,11 @@ class Session:
         self._nodes = filesystem.table.nodes
         self._ahead = read_ahead
         self._wakefulness = wakefulness
+        self._starts = starts
         self._begun: Node | None = None
         """The file whose beginning the present message reads."""
+        self._within: tuple[Node, int, int] | None = None
+        """The file of which it reads something else, where and how much."""
         self._slot = slot or RequestMemory(-1).slot(0)
         self._slot.touch()
         self._logged: set[str] = set()
@@ -147,14 +155,19 @@ class Session:
             assert self._ahead is not None
             self._ahead.was_read(self._begun)
             self._begun = None
+        elif self._within is not None:
+            assert self._ahead is not None
+            self._ahead.was_read_within(*self._within)
+            self._within = None
         given = 0 if self._ahead is None else self._ahead.given
-        self._slot.done(self.served, len(self._nodes), given)
+        profiled = 0 if self._starts is None else self._starts.profiled
+        self._slot.done(self.served, len(self._nodes), given, profiled)
         if self._wakefulness is not None and not self.served % BURST:
             self._wakefulness.noticed()
         return True
 
-    def answer(self, message: memoryview) -> tuple[bytes, bytes | memoryview] | tuple[bytes] | None:
-        """The reply to a message, header and body, or None if there is none. Raises nothing."""
+    def answer(self, message: memoryview) -> Sequence[bytes | memoryview] | None:
+        """The reply to a message, header and body in parts, or None if there is none. Raises nothing."""
         self.served += 1
         try:
             length, opcode, unique, nodeid, *_ = requests.HEADER.unpack_from(message)
@@ -177,6 +190,8 @@ class Session:
             return None
         if type(result) is int:
             return (replies.error(unique, result),)
+        if type(result) is list:
+            return [replies.header(replies.HEADER_SIZE + sum(map(len, result)), 0, unique), *result]
         return replies.header(replies.HEADER_SIZE + len(result), 0, unique), result  # type: ignore[arg-type, return-value]
 
     def _tell(self, message: bytes) -> None:
@@ -282,10 +297,13 @@ class Session:
     def _read(self, nodeid: int, body: bytes) -> Reply:
         offset, size = requests.read(body)
         node = self._fs.node(nodeid)
-        data = self._fs.read(node, offset, size)
-        if not offset and self._ahead is not None:
-            self._begun = node
-        return data
+        data = self._fs.parts(node, offset, size)
+        if self._ahead is not None:
+            if offset:
+                self._within = node, offset, size
+            else:
+                self._begun = node
+        return list(data) if len(data) <= _PARTS_MOST else b"".join(data)
 
     def _lseek(self, nodeid: int, body: bytes) -> Reply:
         offset, whence = requests.lseek(body)

@@ -9,8 +9,8 @@ from fusefs.wire import requests
 from fusefs.wire.protocol import UNIQUE_RESEND, Opcode
 from fusefs.wire.requests import Malformed
 
-Reply: TypeAlias = "bytes | memoryview | int | None"
-"""What a request gets: a body, an errno, or no reply."""
+Reply: TypeAlias = "bytes | memoryview | list[bytes | memoryview] | int | None"
+"""What a request gets: a body, one in parts, an errno, or no reply."""
 
 
 def name_of(opcode: int) -> str:
@@ -28,6 +28,8 @@ def trace_line(opcode: int, unique: int, nodeid: int, message: memoryview, resul
         outcome = "no reply"
     elif type(result) is int:
         outcome = errno.errorcode.get(result, str(result))
+    elif type(result) is list:
+        outcome = f"{sum(map(len, result))} bytes"
     else:
         outcome = f"{len(result)} bytes"  # type: ignore[arg-type]
     again = " again" if unique & UNIQUE_RESEND else ""

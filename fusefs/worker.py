@@ -2,8 +2,8 @@
 
 It inherits the descriptor of /dev/fuse itself, not a clone: the requests of a clone are aborted with its process. It
 opens the store, says so, and waits until it is told to serve; a spare one waits there, with all libraries loaded. From
-then on nobody talks to it: what it does is seen in the request memory, and SIGTERM makes it leave once it has answered
-what it has in hand.
+then on it is only told of containers that start (startings.py). What it does is seen in the request memory, and SIGTERM
+makes it leave once it has answered what it has in hand.
 
     holder -> worker   {"slot": 3}        serve, in this slot
     worker -> holder   {"opened": true}   or {"failed": {"kind", "message", "facts"}}
@@ -18,18 +18,20 @@ import logging
 import os
 import signal
 import socket
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 from fusefs.filesystem import FileSystem
 from fusefs.journal import Journal
 from fusefs.memory import RequestMemory, Slot
 from fusefs.readahead import ReadAhead
 from fusefs.session import Session
+from fusefs.starts import Starts
 from fusefs.wakefulness import Wakefulness, is_of_use
 from vcs.errors import StoreError, TreeringError
 from vcs.snapshot import Source
@@ -73,7 +75,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         source = load_opener(given["opener"])(Path(given["store"]), read_ahead=True)
         journal = Journal(given["journal"])
-        filesystem = FileSystem(source, given["uid"], given["gid"], given["time"], journal)
+        starts = Starts(source)
+        filesystem = FileSystem(starts, given["uid"], given["gid"], given["time"], journal)
     except (TreeringError, OSError) as error:
         kind, facts = (error.kind, error.facts) if isinstance(error, TreeringError) else ("StoreError", {})
         _say(channel, {"failed": {"kind": kind, "message": str(error), "facts": facts}})
@@ -87,16 +90,32 @@ def main(arguments: Sequence[str]) -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 1000)
-    line = channel.makefile("rb").readline()
+    lines = channel.makefile("rb")
+    line = lines.readline()
     if not line:
         return LEFT  # the holder is gone, and nobody needs a spare any more
-    return _serve(given["device"], filesystem, RequestMemory(given["memory"]).slot(json.loads(line)["slot"]), channel)
+    slot = RequestMemory(given["memory"]).slot(json.loads(line)["slot"])
+    threading.Thread(target=_listen, args=(lines, channel, starts), name="starts", daemon=True).start()
+    return _serve(given["device"], filesystem, slot, channel, starts)
 
 
-def _serve(device: int, filesystem: FileSystem, slot: Slot, channel: socket.socket) -> int:
+def _listen(lines: BinaryIO, channel: socket.socket, starts: Starts) -> None:
+    """The thread: follow the starts that the holder tells of."""
+    for line in lines:
+        message: dict[str, Any] = json.loads(line)
+        try:
+            reply = starts.told(message)
+        except Exception:
+            _log.exception("%s", message)
+            continue
+        if reply is not None:
+            _say(channel, reply)
+
+
+def _serve(device: int, filesystem: FileSystem, slot: Slot, channel: socket.socket, starts: Starts) -> int:
     ahead = ReadAhead(device, filesystem)
     awake = Wakefulness(lambda: session.served) if is_of_use() else None
-    session = Session(device, filesystem, ahead, awake, slot)
+    session = Session(device, filesystem, ahead, awake, slot, starts)
 
     def leave(_number: int, _frame: FrameType | None) -> None:
         # With nothing in hand we wait for a request. The kernel puts the next one where this looks, and gives it to

@@ -119,6 +119,8 @@ class Workers:
     selector: BaseSelector
     on_failed: Callable[[dict[str, Any]], None]
     """A worker could not open the store."""
+    on_reads: Callable[[dict[str, Any]], None] = lambda _: None
+    """A worker says what was read in a start (startings.py)."""
     replaced: int = 0
     is_over: bool = False
     """Whether the file system is unmounted everywhere, or nobody can serve it: no worker is started any more."""
@@ -174,6 +176,17 @@ class Workers:
             if worker.stage is Stage.SERVING:
                 total += self.memory.slot(worker.slot).counts
         return total
+
+    def tell(self, message: dict[str, Any]) -> int:
+        """Tell those that serve; returns how many that are."""
+        line = json.dumps(message).encode() + b"\n"
+        told = 0
+        for worker in self._live:
+            if worker.is_confirmed and not worker.is_leaving:
+                with suppress(OSError):  # it is dead, or does not listen: noticed soon
+                    worker.channel.sendall(line)
+                    told += 1
+        return told
 
     def restart(self, done: Callable[[], None]) -> None:
         """Replace all by new processes: each leaves when it has answered what it has in hand and a new one serves."""
@@ -262,7 +275,7 @@ class Workers:
     def _served(self, worker: Worker, status: int) -> None:
         slot = self.memory.slot(worker.slot)
         counts = slot.counts
-        self._past += Counts(counts.messages, 0, counts.given)
+        self._past += Counts(counts.messages, 0, counts.given, counts.profiled)
         request = slot.request
         if worker.process.returncode is not None:
             slot.done(0, 0, 0)
@@ -402,6 +415,8 @@ class Workers:
         elif "serving" in message:
             worker.is_confirmed = True
             self._retire()
+        elif "reads" in message:
+            self.on_reads(message)
 
     def _retire(self) -> None:
         """Let as many outdated ones go as there are new ones that serve."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from runtime.bundle import LaunchSpec
 from runtime.engine import find_engine
+from runtime.profiles import Recording
 from runtime.signals import FORWARDED, SignalPipe
 from runtime.state import RunPaths, is_running, load_run
 from runtime.supervisor import Job, supervise
@@ -34,6 +35,7 @@ def launch(
     detach: bool = False,
     log: int | None = None,
     started: Callable[[], None] | None = None,
+    recording: Recording | None = None,
 ) -> int:
     """Run a container on `lower` with the upper of `paths`.
 
@@ -43,6 +45,7 @@ def launch(
     `image` is an OCI image config. `hold` are descriptors (a lease of the service) that stay open until the container
     has ended, even if this process has not. `log` takes stdout and stderr instead of the caller's; without it a
     detached container's output is dropped. `started` is called once the overlay is mounted and the container runs.
+    `recording` is finished when its time is over, or the container has ended.
 
     Signals that come meanwhile (`signals.FORWARDED`) go to the container's init; the third SIGINT or SIGTERM kills it.
 
@@ -72,6 +75,7 @@ def launch(
             output=log,
             detach=detach,
             terminal_size=size,
+            recording=recording,
         )
         signals = stack.enter_context(SignalPipe((*FORWARDED, signal.SIGWINCH)))
         child = _fork(job)

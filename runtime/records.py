@@ -48,6 +48,8 @@ class Settings(msgspec.Struct, frozen=True):
     read_only: bool = False
     engine: str | None = None
     """crun, runc or a path; None for the best there is."""
+    profile: bool = True
+    """Whether its start is noted, and the start profile used."""
 
 
 class Record(msgspec.Struct, frozen=True):

@@ -16,6 +16,7 @@ from fusefs.client import Service
 from runtime.bundle import LaunchSpec
 from runtime.containers import Container, Containers
 from runtime.launch import launch, sweep
+from runtime.profiles import Recording
 from runtime.records import Settings
 from runtime.source import OPENER
 from runtime.state import Exited, Running, RunPaths, is_running, send_signal, state_of
@@ -46,6 +47,7 @@ def start(containers: Containers, container: Container, *, detach: bool = False)
             hold=(lease.fileno(),),
             detach=detach,
             started=changing.close,
+            recording=Recording(store, now.base, lease) if now.record.settings.profile else None,
         )
 
 

@@ -34,6 +34,7 @@ from runtime.engine import Engine
 from runtime.identity import resolve_user
 from runtime.namespace import in_user_namespace
 from runtime.namespace.mapping import last_group
+from runtime.profiles import Recording
 from runtime.pump import Pump
 from runtime.rootaccess import Root
 from runtime.signals import FORWARDED, SignalPipe
@@ -62,6 +63,8 @@ class Job:
     """Where stdout and stderr go if not to the caller's: a log's descriptor."""
     detach: bool
     terminal_size: tuple[int, int] | None
+    recording: Recording | None = None
+    """What the service notes of this start."""
 
 
 def supervise(job: Job) -> NoReturn:
@@ -280,13 +283,22 @@ class _Supervisor:
             poll = select.poll()
             for fd in (process, self._signals.fd, *((self._control.fileno(),) if self._control else ())):
                 poll.register(fd, select.POLLIN)
-            ready = dict(poll.poll())
+            ready = dict(poll.poll(self._until_recorded()))
             if self._signals.fd in ready:
                 self._deliver(self._signals.read())
             if self._control and self._control.fileno() in ready:
                 self._listen(self._control)
             if process in ready:
                 return
+
+    def _until_recorded(self) -> float | None:
+        """Milliseconds until the recording of the start is to be finished, which is done if it is due."""
+        recording = self._job.recording
+        if recording is None:
+            return None
+        if recording.remaining == 0:
+            recording.finish()
+        return None if recording.remaining is None else recording.remaining * 1000
 
     def _listen(self, control: socket.socket) -> None:
         try:
@@ -346,6 +358,8 @@ class _Supervisor:
             self._tell({"exit": code})
         elif self._control:
             _report(self._control, error)
+        if self._job.recording:
+            self._job.recording.finish()
 
     def _tell(self, message: dict[str, Any]) -> None:
         if self._control:

@@ -5,12 +5,14 @@
     objects      trees      directories as objects               blobs      file contents as objects
                  tree_edit  a tree with names changed, at the cost of the change
                  layers/    the files that hold objects          index      where each object lies
-                 objects    reading them, verified               scratch    a sink that keeps nothing
+                 objects    reading them, verified               ahead      blocks decompressed before they are needed
+                 scratch    a sink that keeps nothing
     the store    store      all of it, opened                    history    commits, branches, tags; with
                  names      branches and tags, one at a time     ancestry   which commits are whose ancestors
                  packing    which of git's objects are needed     reflogs    their files: both for gc
                  gitobjects any git object by its id              gitfiles   its checksums, and packed-refs
                  gitwords   how it writes names and people
+                 profiles   what containers read when they start
                  snapshot   the read interface, the only one that fusefs sees
     in and out   importer   a directory -> a root                exporter   a root -> a directory
                  importframe   one directory of an import        importcache   what the last import saw

@@ -10,7 +10,7 @@ import errno
 import os
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, takewhile
@@ -38,6 +38,8 @@ _WINDOW = 1 << 20
 """Bytes read at once: what is read, cut and hashed stays in the processor's cache."""
 LARGE = 8 << 20
 """From here on, threads that read ahead and digest are worth their start."""
+_LOOK_AHEAD = 2 << 20
+"""Bytes whose chunks are expected after those that a sequential reader asks for."""
 _AHEAD = 2
 """Windows that may wait for their digests."""
 
@@ -310,11 +312,17 @@ def _feed_range(writer: BlobWriter, fd: int, start: int, length: int) -> None:
 class BlobReader:
     """A chunk list, opened: ranges of bytes and of holes."""
 
-    def __init__(self, objects: Objects, content: Chunked) -> None:
+    def __init__(
+        self, objects: Objects, content: Chunked, expect: Callable[[Iterable[bytes]], None] | None = None
+    ) -> None:
+        """`expect` is told which chunks will be asked for soon."""
         self._objects = objects
+        self._expect = expect
         self.size = content.size
         self._items = list(list_items(objects, content.list))
         self._ends = list(accumulate(item.length for item in self._items))
+        self._end = 0
+        """Where the last range ended."""
 
     def items(self) -> list[ListItem]:
         """The chunks and holes, in order."""
@@ -322,9 +330,16 @@ class BlobReader:
 
     def read(self, offset: int, size: int) -> bytes:
         """The bytes of a range; shorter at the end of the file."""
+        return b"".join(self.parts(offset, size))
+
+    def parts(self, offset: int, size: int) -> list[memoryview]:
+        """The same in pieces, which lie in the chunks: nothing is copied."""
         end = min(offset + size, self.size)
         parts = []
         position = bisect_right(self._ends, offset)
+        if self._expect:
+            is_sequence = offset == self._end and size > CHUNK_MIN
+            self._look_ahead(self._expect, position, end, max(size, _LOOK_AHEAD) if is_sequence else 0)
         while offset < end:
             item = self._items[position]
             start = self._ends[position] - item.length
@@ -336,7 +351,25 @@ class BlobReader:
                 parts.append(memoryview(bytes(stop - offset)))
             offset = stop
             position += 1
-        return b"".join(parts)
+        self._end = end
+        return parts
+
+    def around(self, offset: int) -> tuple[int, memoryview]:
+        """The chunk in which an offset lies, and where it begins in the file; empty for a hole, or past the end."""
+        if not 0 <= offset < self.size:
+            return offset, memoryview(b"")
+        position = bisect_right(self._ends, offset)
+        item = self._items[position]
+        chunk = self._objects.get(item.digest) if item.digest else b""
+        return self._ends[position] - item.length, memoryview(chunk)
+
+    def _look_ahead(self, expect: Callable[[Iterable[bytes]], None], position: int, end: int, more: int) -> None:
+        """Tell which chunks a range has after its first, and of one that goes on from the last, what follows it."""
+        last = position
+        while last < len(self._items) and self._ends[last] < end + more:
+            last += 1
+        if last > position:
+            expect(item.digest for item in self._items[position : last + 1] if item.digest)
 
     def seek(self, offset: int, whence: int) -> int:
         """lseek(2) with SEEK_DATA or SEEK_HOLE; OSError ENXIO past the end or where no data follows."""

@@ -1,4 +1,4 @@
-"""Objects read out of layers, and verified each time: a block cache, and the next block read ahead.
+"""Objects read out of layers, and verified: a block cache, and the next blocks read ahead.
 
 A block is decompressed once for all the objects in it, which a reader mostly wants one after another; while they are in
 the cache, an object is found without asking the index.
@@ -7,20 +7,20 @@ the cache, an object is found without asking the index.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from vcs.encoding import digest as digest_of
 from vcs.errors import Corrupt, Missing, TreeringError
-from vcs.index import Index
+from vcs.index import Index, Location
 from vcs.layers.reader import LayerReader
 from vcs.model import LayerId
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from vcs.ahead import Ahead, Key
 
 _READERS_KEPT = 256
 """Layers held open at once, of the descriptors that a process may have (often 1,024)."""
@@ -28,8 +28,8 @@ _READERS_KEPT = 256
 _NEAR = 8
 """Blocks."""
 
-_Key: TypeAlias = tuple[int, int]
-"""The index's number for a layer, and the number of a block in it."""
+_EXPECTED_MOST = 4096
+"""Objects whose place is remembered until they are asked for."""
 
 
 @dataclass(slots=True)
@@ -41,8 +41,8 @@ class _Block:
 class Objects:
     """The objects of a store's layers. Satisfies `trees.Objects`.
 
-    `cache_bytes` bounds the decompressed blocks that are kept. With `read_ahead`, a thread decompresses the next block
-    of a layer that is being read in order.
+    `cache_bytes` bounds the decompressed blocks that are kept. With `read_ahead`, threads decompress what is expected,
+    and the next block of a layer that is being read in order.
     """
 
     def __init__(
@@ -53,17 +53,17 @@ class Objects:
         self._cache_bytes = cache_bytes
         self._cached = 0
         self._readers: OrderedDict[int, LayerReader] = OrderedDict()
-        self._blocks: OrderedDict[_Key, _Block] = OrderedDict()
-        self._near: dict[bytes, tuple[_Key, bytes, int, int]] = {}
-        self._ahead = _thread() if read_ahead else None
-        self._coming: tuple[_Key, Future[bytes]] | None = None
-        self._last: _Key = (0, 0)
+        self._blocks: OrderedDict[Key, _Block] = OrderedDict()
+        self._near: dict[bytes, tuple[Key, memoryview, bool]] = {}
+        """Where the objects of these blocks are, and whether they were verified."""
+        self._expected: dict[bytes, Location] = {}
+        self._ahead = _ahead() if read_ahead else None
+        self._last: Key = (0, 0)
 
     def close(self) -> None:
         """Give back descriptors, memory and the thread."""
         if self._ahead is not None:
-            self._ahead.shutdown(cancel_futures=True)
-        self._coming = None
+            self._ahead.close()
         for reader in self._readers.values():
             reader.close()
         self._readers.clear()
@@ -72,45 +72,78 @@ class Objects:
 
     def get(self, digest: bytes) -> bytes:
         """An object's bytes. Missing or Corrupt, with the digest and the layer as facts, if they cannot be had."""
+        data = self._view(digest)
+        block = data.obj
+        return block if len(block) == len(data) else bytes(data)  # type: ignore[arg-type, return-value]
+
+    def _view(self, digest: bytes) -> memoryview:
         found = self._near.get(digest)
         if found is None:
-            key, block, start, length = self._locate(digest)
+            key, data = self._locate(digest)
         else:
-            key, block, start, length = found
+            key, data, is_verified = found
             self._blocks.move_to_end(key)
-        data = block[start : start + length]
+            if is_verified:
+                return data
         if digest_of(data) != digest:
             self._drop(key)
             layer = self._index.layer_name(key[0]).hex()
             raise Corrupt(f"object {digest.hex()} in layer {layer} is damaged", digest=digest.hex(), layer=layer)
+        if digest in self._near:
+            self._near[digest] = key, data, True
         return data
 
-    def _locate(self, digest: bytes) -> tuple[_Key, bytes, int, int]:
+    def expect(self, digests: Iterable[bytes]) -> None:
+        """These objects will be asked for soon, in this order."""
+        if self._ahead is None:
+            return
+        if len(self._expected) > _EXPECTED_MOST:
+            self._expected.clear()
+        wanted: dict[int, list[int]] = {}
+        for digest in digests:
+            if digest in self._near or digest in self._expected:
+                continue
+            place = self._index.find(digest)
+            if place is not None:
+                self._expected[digest] = place
+                key = place.layer, place.block
+                if key not in self._blocks and key not in self._ahead:
+                    blocks = wanted.setdefault(place.layer, [])
+                    if place.block not in blocks:
+                        blocks.append(place.block)
+        for layer, numbers in wanted.items():
+            with suppress(TreeringError, OSError):  # whoever asks for it is told
+                self._ahead.begin(self._reader(layer), layer, numbers)
+
+    def _locate(self, digest: bytes) -> tuple[Key, memoryview]:
         """Find and load an object's block: once more where gc has moved the object to another layer meanwhile."""
         for again in (False, True):
-            place = self._index.find(digest)
+            place = self._expected.pop(digest, None) or self._index.find(digest)
             if place is not None:
                 key = place.layer, place.block
                 with suppress(FileNotFoundError):
                     block = self._blocks.get(key) or self._loaded(key, digest)
-                    return key, block.data, place.start, place.length
+                    return key, memoryview(block.data)[place.start : place.start + place.length]
             if not again:
+                self._expected.clear()
                 self._index.refresh()
         raise Missing(f"object {digest.hex()} is in no layer", digest=digest.hex())
 
-    def _loaded(self, key: _Key, digest: bytes) -> _Block:
+    def _loaded(self, key: Key, digest: bytes) -> _Block:
         try:
-            return self._load(key)
+            return self._load(key, digest)
         except Corrupt as error:
             raise Corrupt(f"object {digest.hex()}: {error}", digest=digest.hex(), **error.facts) from error
 
-    def _load(self, key: _Key) -> _Block:
+    def _load(self, key: Key, digest: bytes) -> _Block:
         reader = self._reader(key[0])
-        data = self._awaited(key) or reader.block(key[1])
-        objects = reader.objects(key[1])
+        data = (self._ahead.take(key) if self._ahead else None) or reader.block(key[1])
+        is_alone = reader.blocks[key[1]].objects == 1  # a large chunk: then its name is known
+        objects = [(digest, 0, len(data))] if is_alone else reader.objects(key[1])
         block = self._blocks[key] = _Block(data, [name for name, _, _ in objects])
+        view = memoryview(data)
         for name, start, length in objects:
-            self._near[name] = key, data, start, length
+            self._near[name] = key, view[start : start + length], False
         self._cached += len(data)
         while self._cached > self._cache_bytes and len(self._blocks) > 1:
             self._drop(next(iter(self._blocks)))
@@ -118,35 +151,26 @@ class Objects:
             self._begin_next(self._ahead, reader, key)
         return block
 
-    def _drop(self, key: _Key) -> None:
+    def _drop(self, key: Key) -> None:
         block = self._blocks.pop(key, None)
         if block is not None:
             self._cached -= len(block.data)
             for name in block.digests:
                 self._near.pop(name, None)
 
-    def _begin_next(self, ahead: ThreadPoolExecutor, reader: LayerReader, key: _Key) -> None:
+    def _begin_next(self, ahead: Ahead, reader: LayerReader, key: Key) -> None:
         """Have the next block decompressed, if this one follows the last. A reader skips what it has already, and the
         blocks of large chunks lie between those of small ones, so "next" means near."""
         layer, number = key
         forward = layer == self._last[0] and 0 < number - self._last[1] <= _NEAR
         self._last = key
-        if not forward or (self._coming is not None and not self._coming[1].done()):
+        if not forward or not ahead.is_idle():
             return
         for following in range(number + 1, min(number + 1 + _NEAR, reader.block_count)):
             if (layer, following) not in self._blocks:
-                self._coming = (layer, following), ahead.submit(reader.block, following)
+                if (layer, following) not in ahead:
+                    ahead.begin(reader, layer, [following])
                 return
-
-    def _awaited(self, key: _Key) -> bytes | None:
-        """The block that was read ahead, if it is this one and could be read."""
-        if self._coming is None or self._coming[0] != key:
-            return None
-        _, coming = self._coming
-        self._coming = None
-        with suppress(TreeringError, OSError):
-            return coming.result()
-        return None
 
     def _reader(self, layer: int) -> LayerReader:
         reader = self._readers.get(layer)
@@ -161,13 +185,12 @@ class Objects:
         return reader
 
     def _close_reader(self, layer: int) -> None:
-        if self._coming is not None:
-            with suppress(TreeringError, OSError):
-                self._coming[1].result()  # it may be reading from this very layer
+        if self._ahead is not None:
+            self._ahead.settle()  # it may be reading from this very layer
         self._readers.pop(layer).close()
 
 
-def _thread() -> ThreadPoolExecutor:
-    from concurrent.futures import ThreadPoolExecutor  # 5 ms, and only a service reads ahead
+def _ahead() -> Ahead:
+    from vcs.ahead import Ahead  # 5 ms, and only a service reads ahead
 
-    return ThreadPoolExecutor(1, "read-ahead")
+    return Ahead()

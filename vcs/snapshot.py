@@ -6,13 +6,14 @@ symbolic links except where a method says so.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from vcs.blobs import BlobReader, file_pieces
 from vcs.errors import BadInput, NotFound
 from vcs.model import Chunked, CommitId, Data, Entry, RootId, Symlink, Tree
+from vcs.profiles import Profile, open_profile
 from vcs.trees import Directory, read_root
 
 if TYPE_CHECKING:
@@ -66,6 +67,10 @@ class Source(Protocol):
 
     def branch_at(self, name: bytes, time: int) -> CommitId | None:
         """The commit that a branch named at a time (seconds since 1970), None if there was none."""
+        ...
+
+    def expect(self, digests: Iterable[bytes]) -> None:
+        """These objects will be asked for soon, in this order."""
         ...
 
     def commit(self, commit: str) -> CommitInfo:
@@ -171,4 +176,14 @@ def split_path(path: bytes, keep_dots: bool = False) -> list[bytes]:
     return names
 
 
-__all__ = ["BlobReader", "CommitInfo", "Directory", "Names", "Snapshot", "Source", "split_path"]
+__all__ = [
+    "BlobReader",
+    "CommitInfo",
+    "Directory",
+    "Names",
+    "Profile",
+    "Snapshot",
+    "Source",
+    "open_profile",
+    "split_path",
+]

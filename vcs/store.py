@@ -26,7 +26,7 @@ import contextlib
 import errno
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -136,6 +136,10 @@ class Store:
     def get(self, digest: bytes) -> bytes:
         """An object's bytes, verified against its digest. Missing or Corrupt if it cannot be had."""
         return self._objects.get(digest)
+
+    def expect(self, digests: Iterable[bytes]) -> None:
+        """These objects will be asked for soon, in this order: see vcs.objects."""
+        self._objects.expect(digests)
 
     def __contains__(self, digest: bytes) -> bool:
         return digest in self._index

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from vcs.encoding import digest
 from vcs.errors import Missing, NotFound
@@ -25,6 +25,9 @@ class MemoryStore:
             return self.objects[digest]
         except KeyError:
             raise Missing(f"no object {digest.hex()}", digest=digest.hex()) from None
+
+    def expect(self, digests: Iterable[bytes]) -> None:
+        """They are in memory already."""
 
     def put_tree(self, data: bytes) -> bytes:
         name = digest(data)

@@ -70,9 +70,9 @@ def resend() -> bytes:
     return header(HEADER_SIZE, Notify.RESEND, 0)
 
 
-def store(nodeid: int, length: int) -> bytes:
-    """NOTIFY_STORE: what precedes a file's first `length` bytes, for the kernel to keep."""
-    head = _NOTIFY_STORE_OUT.pack(nodeid, 0, length, 0)
+def store(nodeid: int, length: int, offset: int = 0) -> bytes:
+    """NOTIFY_STORE: what precedes `length` bytes of a file, from `offset` on, for the kernel to keep."""
+    head = _NOTIFY_STORE_OUT.pack(nodeid, offset, length, 0)
     return header(HEADER_SIZE + len(head) + length, Notify.STORE, 0) + head
 
 

@@ -75,6 +75,7 @@ def show(invocation: Invocation, revision: str, stat: bool, patch: bool) -> None
     """
     from runtime.cli.compare import Comparison, write_comparison
     from runtime.cli.render_changes import change_fields
+    from vcs.profiles import profile_path, profile_size
 
     store, output = invocation.store, invocation.output
     info = store.commit(invocation.commit(revision))
@@ -84,7 +85,8 @@ def show(invocation: Invocation, revision: str, stat: bool, patch: bool) -> None
     if not output.is_table:
         changes = comparison.changes() if comparison else None
         listed = None if changes is None else [change_fields(change) for change in changes]
-        output.value({**commit_fields(info, names), "config": config, "changes": listed})
+        held = profile_size(profile_path(store.caches, info.root))
+        output.value({**commit_fields(info, names), "config": config, "start_profile": held, "changes": listed})
         return
     with paged(output, wanted=invocation.use_pager):
         write_commit(output, info, names)
@@ -100,6 +102,7 @@ def show(invocation: Invocation, revision: str, stat: bool, patch: bool) -> None
 
 def _facts(invocation: Invocation, info: CommitInfo, config: dict[str, Any]) -> list[str]:
     from vcs.model import Tree
+    from vcs.profiles import profile_path, profile_size
 
     content = invocation.store.snapshot(info.root).root.content
     assert isinstance(content, Tree)
@@ -112,6 +115,9 @@ def _facts(invocation: Invocation, info: CommitInfo, config: dict[str, Any]) -> 
         value = section.get(key)
         if value:
             lines.append(f"{key + ':':<13}{safe(_text(value))}")
+    held = profile_size(profile_path(invocation.store.caches, info.root))
+    if held is not None:
+        lines.append(f"Starts with: {size_text(held)} in its start profile")
     return lines
 
 

@@ -37,6 +37,7 @@ _SIGNALS = {one.name.removeprefix("SIG"): one.value for one in signal.Signals}
               help="The machine's network, or none.")  # fmt: skip
 @click.option("--rm", "remove", is_flag=True, help="Remove the container, with what it wrote, when it ends.")
 @click.option("--read-only", is_flag=True, help="Let it write nothing to its root.")
+@click.option("--no-profile", is_flag=True, help="Neither use the commit's start profile nor add to it.")
 @click.option("--runtime", "engine", metavar="crun|runc", help="Which OCI runtime; otherwise the best installed.")
 def run(
     invocation: Invocation,
@@ -54,6 +55,7 @@ def run(
     network: str,
     remove: bool,
     read_only: bool,
+    no_profile: bool,
     engine: str | None,
 ) -> int:
     """Run a command in a new container.
@@ -63,6 +65,9 @@ def run(
     is the command's: 125 if treering failed, 126 if the command cannot be run, 127 if there is none such.
 
     When it ends, the container stays, with what it wrote: commit it, start it again, or remove it.
+
+    What it reads in its first ten seconds is kept with the commit (the start profile), so that the next start after a
+    reboot, or on a machine short of memory, takes less time.
 
     \b
     Example:
@@ -86,6 +91,7 @@ def run(
         interactive=interactive,
         read_only=read_only,
         engine=engine,
+        profile=not no_profile,
     )
     commit = invocation.commit(revision)
     container = invocation.containers.create(revision, commit, settings, invocation.author(), name)

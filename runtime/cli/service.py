@@ -22,6 +22,7 @@ _NOT_RUNNING: dict[str, Any] = {
     "messages": 0,
     "nodes": 0,
     "given": 0,
+    "profiled": 0,
     "leases": 0,
     "idle": None,
     "mountpoint": None,

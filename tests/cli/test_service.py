@@ -16,7 +16,10 @@ from tests.fusefs.serving import needs_fuse, until
 
 pytestmark = needs_fuse
 
-KEYS = ["holder", "workers", "replaced", "messages", "nodes", "given", "leases", "idle", "mountpoint", "device"]
+KEYS = [
+    *("holder", "workers", "replaced", "messages", "nodes", "given", "profiled"),
+    *("leases", "idle", "mountpoint", "device"),
+]
 
 
 @pytest.fixture

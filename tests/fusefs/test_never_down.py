@@ -376,7 +376,8 @@ def test_the_status_names_everybody(store: Path) -> None:
     with service(store) as served:
         status = served.status()
         assert list(status) == [
-            *("holder", "workers", "replaced", "messages", "nodes", "given", "leases", "idle", "mountpoint", "device")
+            *("holder", "workers", "replaced", "messages", "nodes", "given", "profiled"),
+            *("leases", "idle", "mountpoint", "device"),
         ]
         assert status["holder"] == served.lease.pid
         until(lambda: len(processes(store)) == 3)

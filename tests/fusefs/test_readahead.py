@@ -17,30 +17,37 @@ from fusefs.session import Session
 from fusefs.wire.protocol import Opcode
 from tests.fusefs.fake_kernel import FakeKernel
 from tests.fusefs.serving import needs_fuse, serving
-from tests.support.values import Spec, root
+from tests.support.values import Spec, file, root
+from vcs.blobs import CHUNK_MAX, CHUNK_MIN, BlobWriter
+from vcs.model import Entry
 from vcs.testing import MemoryStore
 
 STORE = 4
+PAGE = 4096
+LARGE = b"".join(b"%08x" % place for place in range(0, 4_000_000, 8))
+"""Nothing in it comes twice, so its chunks are found where they are."""
 
 
 class Ahead:
     """A kernel that is given files."""
 
-    def __init__(self, spec: Spec) -> None:
-        self.store = MemoryStore()
+    def __init__(self, spec: Spec, store: MemoryStore | None = None) -> None:
+        self.store = store or MemoryStore()
         made = root(self.store, spec)
         self.kernel = FakeKernel(self.store)
         self._ahead = ReadAhead(self.kernel.theirs.fileno(), self.kernel.filesystem)
         self.kernel.session = Session(self.kernel.theirs.fileno(), self.kernel.filesystem, self._ahead)
         self.top = self.kernel.walk(b"trees", made.hex().encode()).nodeid
         self.given: dict[int, bytes] = {}
+        self.pieces: list[tuple[int, int, bytes]] = []
+        """What was given of files from elsewhere than their beginning: node, offset, bytes."""
 
     def list(self, node: int) -> dict[str, int]:
         return {found.name.decode(): found.nodeid for found in self.kernel.readdirplus(node)[2:]}
 
-    def read(self, node: int) -> None:
+    def read(self, node: int, offset: int = 0, size: int = 1 << 20) -> None:
         """Read a file, whose answer and what is given meanwhile may come in any order."""
-        body = struct.pack("<QQIIQII", 0, 0, 1 << 20, 0, 0, 0, 0)
+        body = struct.pack("<QQIIQII", 0, offset, size, 0, 0, 0, 0)
         message = struct.pack("<IIQQIIIHH", 80, Opcode.READ, 2, node, 0, 0, 0, 0, 0) + body
         self._sort(self.kernel.raw(message))
 
@@ -60,8 +67,11 @@ class Ahead:
             if not unique:
                 assert code == STORE
                 node, offset, size, _ = struct.unpack_from("<QQII", message, 16)
-                assert (offset, size) == (0, len(message) - 40)
-                self.given[node] = message[40:]
+                assert size == len(message) - 40
+                if offset:
+                    self.pieces.append((node, offset, message[40:]))
+                else:
+                    self.given[node] = message[40:]
 
 
 def numbered(count: int) -> dict[str, bytes]:
@@ -150,7 +160,65 @@ def test_a_damaged_file_ends_a_window_and_nothing_else() -> None:
     assert set(ahead.finish()) == {files[name] for name in ("f002", "f003", "f004")}
 
 
+def large_file(store: MemoryStore) -> Entry:
+    writer = BlobWriter(store)
+    writer.feed(LARGE)
+    return file(writer.finish())
+
+
+def test_a_small_read_within_a_large_file_brings_the_rest_of_its_chunk() -> None:
+    store = MemoryStore()
+    ahead = Ahead({"large": large_file(store)}, store)
+    node = ahead.list(ahead.top)["large"]
+    place = 200 * PAGE
+    ahead.read(node, place, PAGE)
+    ahead.finish()
+    (_, first, before), (_, second, after) = ahead.pieces
+    assert first % PAGE == len(before) % PAGE == len(after) % PAGE == 0
+    assert first + len(before) == place, "up to the page that was asked for"
+    assert second == place + PAGE
+    assert LARGE[first:place] == before
+    assert LARGE[second : second + len(after)] == after
+    assert CHUNK_MIN - 3 * PAGE <= len(before) + len(after) <= CHUNK_MAX
+    assert {piece[0] for piece in ahead.pieces} == {node}
+
+
+def test_the_end_of_a_file_need_not_be_a_whole_page() -> None:
+    store = MemoryStore()
+    ahead = Ahead({"large": large_file(store)}, store)
+    ahead.read(ahead.list(ahead.top)["large"], (len(LARGE) // PAGE - 1) * PAGE, PAGE)
+    ahead.finish()
+    assert ahead.pieces[-1][2] == LARGE[len(LARGE) // PAGE * PAGE :]
+
+
+def test_large_reads_and_holes_bring_nothing() -> None:
+    store = MemoryStore()
+    writer = BlobWriter(store)
+    writer.feed(LARGE)
+    writer.hole(1 << 30)
+    ahead = Ahead({"large": file(writer.finish())}, store)
+    node = ahead.list(ahead.top)["large"]
+    ahead.read(node, 1 << 20, 1 << 20)
+    ahead.read(node, 1 << 29, PAGE)
+    ahead.read(node, 1 << 40, PAGE)
+    ahead.finish()
+    assert (ahead.pieces, ahead.given) == ([], {})
+
+
 # -- for real
+
+SCATTERED = """
+import os, random, sys
+fd = os.open(sys.argv[1], os.O_RDONLY)
+os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+chance, size = random.Random(sys.argv[2]), os.fstat(fd).st_size
+for _ in range(400):
+    place = chance.randrange(size)
+    if os.pread(fd, 5000, place) != b"".join(b"%08x" % at for at in range(place // 8 * 8, place + 5008, 8))[
+        place % 8 : place % 8 + min(5000, size - place)
+    ]:
+        sys.exit(f"wrong bytes at {place}")
+"""
 
 READER = """
 import os, random, sys
@@ -190,6 +258,7 @@ def forest(prefix: str = "", depth: int = 2) -> Mapping[str, bytes | Spec]:
 def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
     store = MemoryStore()
     store.add_commit(root(store, forest()), "main")
+    store.add_commit(root(store, {"large": large_file(store)}), "large")
     with serving(store, tmp_path_factory.mktemp("ahead") / "mnt", trace=True) as point:
         yield point, Path(f"{point}.log")
 
@@ -217,3 +286,15 @@ def test_many_readers_at_once_wait_for_nobody_and_read_right(mounted: tuple[Path
             drop_caches()
             os.sched_yield()
         assert [reader.returncode for reader in readers] == [0] * 6
+
+
+@needs_fuse
+def test_scattered_reads_come_to_find_everything_there_and_right(mounted: tuple[Path, Path]) -> None:
+    """Each brings a chunk, of which there are few: 400 reads of 5,000 bytes ask for less than half of their pages."""
+    point, log = mounted
+    path = (point / "branches/large").resolve() / "large"
+    before = log.read_text().count(" READ node ")
+    drop_caches()
+    readers = [subprocess.Popen([sys.executable, "-c", SCATTERED, path, str(seed)]) for seed in range(3)]
+    assert [reader.wait(60) for reader in readers] == [0] * 3
+    assert log.read_text().count(" READ node ") - before < 400

@@ -1,4 +1,4 @@
-"""The caches that imports leave. They are derived, and a damaged one is not used; but it is told of."""
+"""The caches that imports and starts leave. They may be lost, and a damaged one is not used; but it is told of."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _PIECE = 1 << 20
 
 
 def check_caches(directory: Path, has: Callable[[bytes], bool], report: Report) -> None:
-    """Check the files of vcs.importcache in a directory; `has` says whether the store has a root."""
-    for path in sorted(directory.glob("import-*")):
+    """Check the files of vcs.importcache and vcs.profiles in a directory; `has` says whether the store has a root."""
+    for path in sorted([*directory.glob("import-*"), *directory.glob("start-*")]):
         if path.suffix:
             continue  # one that is being written
         with contextlib.suppress(FileNotFoundError):

@@ -260,8 +260,10 @@ class Collection:
             self.reach.add_root(self._store.commit(commit).root)
 
     def _stale_caches(self) -> Iterator[Path]:
-        """The caches of imports whose root may go (their first line names it), and what killed imports left of some."""
-        for path in (self._store.path / "caches").glob("import-*"):
+        """The caches of imports, and the start profiles, whose root may go (their first line names it), and what killed
+        imports left of some."""
+        caches = self._store.path / "caches"
+        for path in (*caches.glob("import-*"), *caches.glob("start-*")):
             if path.suffix:
                 if is_abandoned(path):
                     yield path

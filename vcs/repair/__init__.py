@@ -71,7 +71,7 @@ def repair(
             repaired.done.append("the format file is as it was")
         for cache in repaired.report.caches:
             cache.unlink(missing_ok=True)
-            repaired.done.append(f"caches/{cache.name} was deleted: the next import makes it anew")
+            repaired.done.append(f"caches/{cache.name} was deleted: the next import or start makes it anew")
         _repair_history(path, found, repaired)
         _Objects(path, found, repaired).run()
     repaired.report = examine(path, progress)

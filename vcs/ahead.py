@@ -1,0 +1,81 @@
+"""Blocks read and decompressed by threads before they are needed. Both leave Python's lock to others meanwhile."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import TypeAlias
+
+from vcs.errors import TreeringError
+from vcs.layers.reader import LayerReader
+
+Key: TypeAlias = tuple[int, int]
+"""The index's number for a layer, and the number of a block in it."""
+
+_THREADS = 2
+_BLOCKS_MOST = 32
+"""Blocks that are on their way or wait to be taken; what nobody has taken by then is dropped."""
+_GROUP_BYTES = 384 << 10
+"""What a thread is given at once: less would be handed over too often, more would keep the others idle."""
+
+
+class Ahead:
+    """Blocks on their way. Its methods are for one thread."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_THREADS, "blocks")
+        self._coming: OrderedDict[Key, tuple[Future[list[bytes]], int]] = OrderedDict()
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._coming
+
+    def is_idle(self) -> bool:
+        """Whether nothing is on its way any more."""
+        return all(future.done() for future, _ in self._coming.values())
+
+    def begin(self, reader: LayerReader, layer: int, numbers: Sequence[int]) -> None:
+        """Have blocks of a layer read, in this order."""
+        group: list[int] = []
+        size = 0
+        for number in numbers:
+            group.append(number)
+            size += reader.blocks[number].length
+            if size >= _GROUP_BYTES:
+                self._submit(reader, layer, group)
+                group, size = [], 0
+        if group:
+            self._submit(reader, layer, group)
+
+    def take(self, key: Key) -> bytes | None:
+        """A block that was begun, waited for; None if it was not, or cannot be read: who reads it himself is told."""
+        found = self._coming.pop(key, None)
+        if found is None:
+            return None
+        future, place = found
+        with suppress(TreeringError, OSError):
+            return future.result()[place]
+        return None
+
+    def settle(self) -> None:
+        """Wait until nothing is read."""
+        for future, _ in self._coming.values():
+            with suppress(TreeringError, OSError):
+                future.result()
+
+    def close(self) -> None:
+        """Drop everything, and end the threads."""
+        self._threads.shutdown(cancel_futures=True)
+        self._coming.clear()
+
+    def _submit(self, reader: LayerReader, layer: int, numbers: list[int]) -> None:
+        future = self._threads.submit(_read, reader, numbers)
+        for place, number in enumerate(numbers):
+            self._coming[layer, number] = future, place
+        while len(self._coming) > _BLOCKS_MOST and next(iter(self._coming.values()))[0].done():
+            self._coming.popitem(last=False)
+
+
+def _read(reader: LayerReader, numbers: list[int]) -> list[bytes]:
+    return [reader.block(number) for number in numbers]
