@@ -19,6 +19,7 @@ from benchmarks.sections.history import history
 from benchmarks.sections.imports import imports
 from benchmarks.sections.million import million
 from benchmarks.sections.mounts import mounts
+from benchmarks.sections.overlays import overlays
 from benchmarks.sections.sizes import sizes
 from benchmarks.setting import Setting, best, with_containers
 
@@ -31,6 +32,7 @@ SECTIONS: dict[str, Callable[[Setting], list[report.Section]]] = {
     "collection": collection,
     "commits": commits,
     "mounts": mounts,
+    "overlays": overlays,
 }
 CACHE = Path("/var/tmp/treering-benchmarks")
 RESULTS = Path(__file__).parent / "results"
