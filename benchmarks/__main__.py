@@ -17,9 +17,11 @@ from benchmarks.sections.collection import collection
 from benchmarks.sections.commits import commits
 from benchmarks.sections.history import history
 from benchmarks.sections.imports import imports
+from benchmarks.sections.largefile import large_file
 from benchmarks.sections.million import million
 from benchmarks.sections.mounts import mounts
 from benchmarks.sections.overlays import overlays
+from benchmarks.sections.servers import serving
 from benchmarks.sections.sizes import sizes
 from benchmarks.setting import Setting, best, with_containers
 
@@ -33,6 +35,8 @@ SECTIONS: dict[str, Callable[[Setting], list[report.Section]]] = {
     "commits": commits,
     "mounts": mounts,
     "overlays": overlays,
+    "servers": serving,
+    "largefile": large_file,
 }
 CACHE = Path("/var/tmp/treering-benchmarks")
 RESULTS = Path(__file__).parent / "results"

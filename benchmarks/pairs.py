@@ -1,4 +1,4 @@
-"""Two ways of doing the same, again and again in turns: what one costs compared with the other, and how sure that is."""
+"""Two ways of doing the same, in turns: what one costs compared with the other, and how sure that is."""
 
 from __future__ import annotations
 

@@ -57,9 +57,7 @@ class Section:
         if text not in self.notes:
             self.notes.append(text)
 
-    def claim(
-        self, aim: str, what: str, seen: float, limit: float, unit: str = "×", *, at_least: bool = False
-    ) -> None:
+    def claim(self, aim: str, what: str, seen: float, limit: float, unit: str = "×", *, at_least: bool = False) -> None:
         self.claims.append(Claim(aim, what, Figure(seen, unit), limit, at_least))
 
     @property

@@ -1,4 +1,4 @@
-"""A Debian root with work in it: a large git work tree, a C program, a package that apt can install without a network."""
+"""A Debian root with work in it: a large git work tree, a C program, a package to install without a network."""
 
 from __future__ import annotations
 
