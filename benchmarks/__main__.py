@@ -22,6 +22,7 @@ from benchmarks.sections.million import million
 from benchmarks.sections.mounts import mounts
 from benchmarks.sections.overlays import overlays
 from benchmarks.sections.servers import serving
+from benchmarks.sections.sharing import sharing
 from benchmarks.sections.sizes import sizes
 from benchmarks.setting import Setting, best, with_containers
 
@@ -37,6 +38,7 @@ SECTIONS: dict[str, Callable[[Setting], list[report.Section]]] = {
     "overlays": overlays,
     "servers": serving,
     "largefile": large_file,
+    "sharing": sharing,
 }
 CACHE = Path("/var/tmp/treering-benchmarks")
 RESULTS = Path(__file__).parent / "results"
