@@ -19,8 +19,8 @@ from benchmarks.sections.history import history
 from benchmarks.sections.imports import imports
 from benchmarks.sections.largefile import large_file
 from benchmarks.sections.million import million
-from benchmarks.sections.mounts import mounts
 from benchmarks.sections.overlays import overlays
+from benchmarks.sections.restarts import restarts
 from benchmarks.sections.servers import serving
 from benchmarks.sections.sharing import sharing
 from benchmarks.sections.sizes import sizes
@@ -34,11 +34,11 @@ SECTIONS: dict[str, Callable[[Setting], list[report.Section]]] = {
     "million": million,
     "collection": collection,
     "commits": commits,
-    "mounts": mounts,
     "overlays": overlays,
     "servers": serving,
     "largefile": large_file,
     "sharing": sharing,
+    "restarts": restarts,
 }
 CACHE = Path("/var/tmp/treering-benchmarks")
 RESULTS = Path(__file__).parent / "results"

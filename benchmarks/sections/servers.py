@@ -120,7 +120,7 @@ class _Scene:
         if others and Ours.name in found:
             best = min(others, key=lambda name: others[name])
             ratio = medians[Ours.name] / others[best]
-            self._section.claim("9", f"{what}: our mount to the fastest other server ({best})", ratio, 1.0)
+            self._section.claim("8", f"{what}: our mount to the fastest other server ({best})", ratio, 1.0)
 
 
 def _milliseconds(times: list[float]) -> float:

@@ -110,13 +110,13 @@ def _library_read(setting: Setting, store: Path, lease: Lease, roots: list[RootI
     section.put("least that was there before a later overlay read", "", min(there), "B")
     rounded = -(-size // 4096) * 4096
     section.claim(
-        "11", "the file is there for every other overlay, of its pages", min(there) / rounded, 1.0, at_least=True
+        "10", "the file is there for every other overlay, of its pages", min(there) / rounded, 1.0, at_least=True
     )
     if group is not None:
         section.put("added to the page cache by the first", "", found["first added"], "B")
         section.put("added by all", "", found["added"], "B")
         section.claim(
-            "11", f"page cache added by {len(roots)} readers, to the file's size", found["added"] / size, _ONCE
+            "10", f"page cache added by {len(roots)} readers, to the file's size", found["added"] / size, _ONCE
         )
     else:
         section.note("This machine has no memory cgroup to count by.")
@@ -185,8 +185,8 @@ def _many(setting: Setting, store: Path, lease: Lease, roots: list[RootId], libr
     section.put("service's memory after", "", found["after"], "MB")
     for number, size in enumerate(found["processes"]):
         section.put(f"resident in process {number + 1}", "", size, "MB")
-    section.claim("11", f"mounting {overlays:,} overlays", found["mounting"], _SECONDS_LIMIT, "s")
-    section.claim("11", f"memory of the service with {overlays:,} overlays", found["after"], _MEMORY_LIMIT, "MB")
+    section.claim("10", f"mounting {overlays:,} overlays", found["mounting"], _SECONDS_LIMIT, "s")
+    section.claim("10", f"memory of the service with {overlays:,} overlays", found["after"], _MEMORY_LIMIT, "MB")
     return section
 
 
