@@ -16,7 +16,7 @@ from benchmarks.sections.overlays import FIND, PYTHON, READ_ALL
 from benchmarks.setting import Setting
 
 _LINES = {"find": FIND, "read every file": READ_ALL, "python3": PYTHON}
-_COLD_ROUNDS, _WARM_ROUNDS = 3, 7
+_COLD_ROUNDS, _WARM_ROUNDS = 3, 5
 
 
 def serving(setting: Setting) -> list[Section]:
