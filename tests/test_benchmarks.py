@@ -124,7 +124,7 @@ def test_a_program_runs_with_the_root_as_its_own(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         root.run(["/bin/true"])
     assert Root(Path("/")).run(["/bin/true"]) > 0
-    with pytest.raises(FailedError, match="ended with 3 .*: no"):
+    with pytest.raises(FailedError, match=r"ended with 3 .*: no"):
         Root(Path("/")).run(["/bin/sh", "-c", "echo no >&2; exit 3"])
 
 
