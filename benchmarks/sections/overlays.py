@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.corpora.workplace import PACKAGE, PROGRAM, TREE
 from benchmarks.inside import Root, connection_of
-from benchmarks.measure import drop_caches, settle, tree_resident_bytes
+from benchmarks.measure import FailedError, drop_caches, settle, tree_resident_bytes
 from benchmarks.pairs import pairs, put_pairs
 from benchmarks.report import Section
 from benchmarks.sections.container import author
@@ -21,7 +23,7 @@ from runtime.mounts import umount
 from runtime.overlay import mount_overlay, prepare_upper
 from vcs.history import BRANCHES
 from vcs.importer import import_directory
-from vcs.model import RootId
+from vcs.model import CommitId, RootId
 from vcs.store import Store
 
 WORKPLACE = "workplace"
@@ -70,11 +72,12 @@ WARM = (
     ),
 )
 COLD = (
-    Workload("find", FIND, 1.2, pairs=7),
-    Workload("find, with every inode", (*FIND, "-printf", "%s %T@\\n"), 1.2, pairs=5),
+    Workload("find", FIND, 1.2, pairs=9),
+    Workload("find, with every inode", (*FIND, "-printf", "%s %T@\\n"), 1.2, pairs=9),
     Workload("read every file", READ_ALL, 1.0, pairs=5),
-    Workload("python3", PYTHON, 1.3, pairs=9),
+    Workload("python3", PYTHON, 1.3, pairs=12),
 )
+_KEPT_SECONDS = 30.0
 _PROFILED = Workload("python3, with a start profile", PYTHON, 1.0, pairs=9)
 
 
@@ -101,7 +104,7 @@ def _scene(setting: Setting) -> _Scene:
             with store.batch() as batch:
                 roots[name] = import_directory(batch, source).root
             commit = store.add_commit(roots[name], {"config": {}}, f"{name}\n", author())
-            store.history.move(BRANCHES + name.replace(" ", "-"), commit, None, "import", author())
+            store.history.move(BRANCHES + _branch(name), commit, None, "import", author())
     return _Scene(setting, store_path, roots, sources)
 
 
@@ -171,20 +174,75 @@ def _cold(scene: _Scene) -> Section:
     )
     for workload in COLD:
         _compare_cold(scene, section, workload)
-    section.note("Start profiles are not there yet.")
+    recording = _recording()
+    if recording is None:
+        section.note("There are no start profiles yet.")
+    else:
+        section.note(
+            "With a start profile: the same program was started once before, with the service told so, as "
+            "`treering run` does. The time has the telling in it."
+        )
+        _record(scene, recording)
+        _compare_cold(scene, section, _PROFILED, recording)
     return section
 
 
-def _compare_cold(scene: _Scene, section: Section, workload: Workload) -> None:
+def _recording() -> Callable[..., Any] | None:
+    """What tells the service of a start, and keeps what was read."""
+    try:
+        found: Callable[..., Any] = importlib.import_module("runtime.profiles").Recording
+    except ModuleNotFoundError:
+        return None
+    return found
+
+
+def _record(scene: _Scene, recording: Callable[..., Any]) -> None:
+    """Start the program once, and wait until its profile is kept. FailedError."""
+    root = scene.roots[_PROFILED.corpus]
+    with Store.open(scene.store) as store, Service.ensure(scene.store) as lease:
+        lower, connection = lease.mountpoint / "trees" / root.hex(), connection_of(lease.mountpoint)
+        with merged(scene.setting, "recorded", lower, connection) as inside:
+            noted = recording(store, _commit(store, _PROFILED.corpus), lease)
+            inside.run(_PROFILED.words)
+            noted.finish()
+        deadline = time.monotonic() + _KEPT_SECONDS
+        while not any(store.caches.glob("start-*")):
+            if time.monotonic() > deadline:
+                raise FailedError("no start profile was kept")
+            time.sleep(0.05)
+    Service.stop(scene.store, force=True)
+
+
+def _commit(store: Store, corpus: str) -> CommitId:
+    return store.branches()[_branch(corpus)]
+
+
+def _branch(corpus: str) -> str:
+    return corpus.replace(" ", "-")
+
+
+def _compare_cold(
+    scene: _Scene, section: Section, workload: Workload, recording: Callable[..., Any] | None = None
+) -> None:
     root = scene.roots[workload.corpus]
 
     def ours() -> float:
         with (
-            served(scene.store, root) as (lower, connection, _),
-            merged(scene.setting, "ours", lower, connection) as inside,
+            Store.open(scene.store) as store,
+            Service.ensure(scene.store) as lease,
+            merged(
+                scene.setting, "ours", lease.mountpoint / "trees" / root.hex(), connection_of(lease.mountpoint)
+            ) as inside,
         ):
+            commit = _commit(store, workload.corpus)
             drop_caches()
-            return inside.run(workload.words)
+            started = time.perf_counter()
+            if recording is not None:
+                recording(store, commit, lease)
+            telling = time.perf_counter() - started
+            seconds = inside.run(workload.words)
+        Service.stop(scene.store, force=True)
+        return telling + seconds
 
     def plain() -> float:
         with merged(scene.setting, "plain", scene.sources[workload.corpus]) as inside:
