@@ -19,10 +19,12 @@ from benchmarks.measure import FailedError, Run, run, size_of
 from benchmarks.pairs import Pairs, pairs
 from benchmarks.peers.disks import Copy
 from benchmarks.peers.peer import Peer
+from benchmarks.peers.servers import Server, servers
 from benchmarks.peers.treering import COMMAND
 from benchmarks.report import Section, as_json, markdown
 from benchmarks.residency import memory_group, resident
 from benchmarks.setting import Setting
+from fusefs.mounting import mounts
 from tests.support.rich_tree import needs_root
 
 TOP = Path(__file__).parents[1]
@@ -179,6 +181,37 @@ def test_a_memory_group_counts_and_goes(tmp_path: Path) -> None:
             pytest.skip("this machine has no memory cgroup to count by")
         subprocess.run(["cat", file], preexec_fn=group.enter, stdout=subprocess.DEVNULL, check=True, timeout=60)
         assert group.cached() > 7 << 20
+
+
+@needs_root
+@pytest.mark.skipif(not COMMAND.exists(), reason="needs the treering command beside the interpreter")
+@pytest.mark.parametrize("server", servers(), ids=lambda server: server.name)
+def test_every_server_shows_the_tree_and_leaves_nothing_behind(server: Server, tmp_path: Path) -> None:
+    source, place = tmp_path / "source", tmp_path / "place"
+    place.mkdir()
+    for directory in ("a", "a/b", "c"):
+        (source / directory).mkdir(parents=True)
+        for number in range(40):
+            (source / directory / f"file {number}").write_bytes(b"%d\n" % number * 3_000)
+    os.symlink("a/b", source / "link")
+    if why := server.absent():
+        assert "installed" in why
+        return
+    server.prepare(place, source)
+    with server.serving(place, source) as root, root.deadline(60):
+        assert contents(root.path) == contents(source)
+    assert not [mount for mount in mounts() if mount.point.startswith(os.fsencode(tmp_path))]
+
+
+def contents(top: Path) -> dict[str, bytes]:
+    """Every name, with what it holds."""
+    found = {}
+    for directory, names, files in os.walk(top):
+        for name in [*names, *files]:
+            path = Path(directory, name)
+            data = os.fsencode(os.readlink(path)) if path.is_symlink() else path.read_bytes() if name in files else b""
+            found[os.fspath(path.relative_to(top))] = data
+    return found
 
 
 class Broken(Copy):
