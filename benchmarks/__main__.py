@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks import report
 from benchmarks.corpora.million import ENTRIES
+from benchmarks.peers.servers import servers
 from benchmarks.sections.changes import changes
 from benchmarks.sections.collection import collection
 from benchmarks.sections.commits import commits
@@ -95,8 +96,8 @@ def _list() -> None:
         module = sys.modules[section.__module__]
         print(f"{name:12} {(module.__doc__ or '').splitlines()[0]}")
     print()
-    for peer in [*with_containers(), *best()]:
-        print(f"{peer.name:20} {peer.absent() or 'is here'}")
+    for tool in [*with_containers(), *best(), *servers()]:
+        print(f"{tool.name:20} {tool.absent() or 'is here'}")
 
 
 def _write(found: list[report.Section], results: Path) -> None:
