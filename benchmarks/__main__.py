@@ -12,7 +12,8 @@ from pathlib import Path
 
 from benchmarks import report
 from benchmarks.corpora.million import ENTRIES
-from benchmarks.peers.servers import servers
+from benchmarks.peers.peer import Peer
+from benchmarks.peers.servers import Server, servers
 from benchmarks.sections.changes import changes
 from benchmarks.sections.collection import collection
 from benchmarks.sections.commits import commits
@@ -96,7 +97,8 @@ def _list() -> None:
         module = sys.modules[section.__module__]
         print(f"{name:12} {(module.__doc__ or '').splitlines()[0]}")
     print()
-    for tool in [*with_containers(), *best(), *servers()]:
+    tools: list[Peer | Server] = [*with_containers(), *best(), *servers()]
+    for tool in tools:
         print(f"{tool.name:20} {tool.absent() or 'is here'}")
 
 

@@ -226,5 +226,5 @@ class Fusepy(Mounted):
 
 
 def servers() -> list[Server]:
-    """Ours first."""
+    """Ours first, and the disk's file system last."""
     return [Ours(), FuseOverlayfs(), Borg(), Restic(), Pyfuse3(), Fusepy(), Plain()]
