@@ -142,17 +142,19 @@ def test_a_program_that_does_not_end_is_ended_with_all_that_it_started(tmp_path:
         assert select.select([ended], [], [], 10)[0]
 
 
-def test_pairs_are_compared_with_one_another_only() -> None:
-    found = Pairs([1.0, 20.0, 3.0, 44.0, 5.0], [1.0, 10.0, 3.0, 40.0, 5.0])
+def test_pairs_are_compared_with_one_another_and_the_quiet_ones_count() -> None:
+    found = Pairs([1.0, 2.0, 3.0, 44.0, 50.0], [1.0, 2.0, 2.0, 10.0, 5.0])
+    assert found.quiet == [(1.0, 1.0), (2.0, 2.0), (3.0, 2.0)]  # what others slowed does not count
     assert found.ratio == 1.0
-    assert found.spread == (1.0, 1.1)
+    assert found.spread == (1.0, 1.25)
     order: list[str] = []
 
     def once(name: str) -> float:
         order.append(name)
         return 1.0
 
-    assert pairs(3, lambda: once("a"), lambda: once("b")).spread == (1.0, 1.0)
+    found = pairs(3, lambda: once("a") * 2, lambda: once("b"))
+    assert (found.ours, found.theirs) == ([2.0] * 3, [1.0] * 3)
     assert order == ["a", "b", "b", "a", "a", "b"]
 
 
