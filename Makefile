@@ -20,7 +20,7 @@ TEST_PACKAGES := $(RUN_PACKAGES) uidmap runc fuse3 rsync acl attr libcap2-bin bu
     e2fsprogs gcc libc6-dev
 BENCH_PACKAGES := $(RUN_PACKAGES) mmdebstrap rsync
 # Compared with; one that cannot be installed is left out of the tables.
-BENCH_PEERS := restic borgbackup ostree podman bup casync btrfs-progs
+BENCH_PEERS := restic borgbackup python3-llfuse ostree podman bup casync btrfs-progs fuse3 fuse-overlayfs python3-pyfuse3 libfuse2
 
 .PHONY: help setup demo test lint format bench clean
 
