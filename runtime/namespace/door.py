@@ -8,7 +8,6 @@ import json
 import os
 import select
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -187,6 +186,8 @@ def _start(places: RunDirectory, means: Means | None, user: User) -> None:
 
 
 def _spawn(places: RunDirectory, tell: int, go: int) -> None:
+    import subprocess  # 8 ms, and mostly there is a keeper
+
     package = str(Path(__file__).resolve().parents[2])
     log = places.open_log()
     try:
@@ -198,8 +199,11 @@ def _spawn(places: RunDirectory, tell: int, go: int) -> None:
             cwd="/",
             pass_fds=(tell, *((go,) if go >= 0 else ())),
             start_new_session=True,
+            timeout=_START_SECONDS,
             check=False,
         )
+    except subprocess.TimeoutExpired:
+        raise StoreError(f"{sys.executable} does not start", program=sys.executable) from None
     finally:
         os.close(log)
 
@@ -231,6 +235,8 @@ class _Answers:
 
 def _map(program: Path, pid: int, wanted: list[str], user: User) -> None:
     """Run newuidmap or newgidmap. Denied with what it says."""
+    import subprocess
+
     try:
         done = subprocess.run(
             [program, str(pid), *wanted],
