@@ -45,6 +45,10 @@ _ZERO = "0" * 40
 pygit2.settings.enable_fsync_gitdir(True)
 
 
+class _SecondPassed(Exception):
+    """Nothing has been changed yet, and what was to be is of the second before."""
+
+
 @dataclass(frozen=True, slots=True)
 class Author:
     """Who makes a commit, and when: seconds since 1970, and minutes east of UTC."""
@@ -318,11 +322,14 @@ class History:
 
     def _set(self, ref: str, current: CommitId | None, new: CommitId, reason: str, author: Author) -> None:
         def change() -> None:
-            with self._repo.transaction() as transaction:
-                transaction.lock_ref(ref)
-                if (now := self.target(ref)) != current:  # another program's doing: it does not know our lock
-                    raise Conflict(moved(ref, now, current), ref=ref, expected=current, found=now)
-                self._set_sealed(transaction, ref, current, new, one_line(reason), author)
+            is_moved = False
+            while not is_moved:
+                with contextlib.suppress(_SecondPassed), self._repo.transaction() as transaction:
+                    transaction.lock_ref(ref)
+                    if (now := self.target(ref)) != current:  # another program's doing: it does not know our lock
+                        raise Conflict(moved(ref, now, current), ref=ref, expected=current, found=now)
+                    self._set_sealed(transaction, ref, current, new, one_line(reason), author)
+                    is_moved = True
 
         if current is not None:
             self._retry(change)
@@ -341,17 +348,16 @@ class History:
     ) -> None:
         """Have a ref moved, with a line in its reflog that carries its seal.
 
-        libgit2 notes the time when it is told of the move, and writes the line later. So a seal is made for the present
-        second, and made again if that has passed meanwhile.
+        libgit2 notes the time when a transaction is first told of a move. So the seal is made for the present second, and
+        if that has passed meanwhile, another transaction is needed: _SecondPassed.
         """
         name, email = clean(author.name), clean(author.email)
         self._repo.set_ident(name, email)
-        while True:
-            now = _stamp(pygit2.Signature(name, email))
-            line = f"{current or _ZERO} {new} ".encode() + now + b"\t" + message.encode()
-            transaction.set_target(ref, new, message=message + seal(line).decode())
-            if _stamp(pygit2.Signature(name, email)) == now:
-                return
+        now = _stamp(pygit2.Signature(name, email))
+        line = f"{current or _ZERO} {new} ".encode() + now + b"\t" + message.encode()
+        transaction.set_target(ref, new, message=message + seal(line).decode())
+        if _stamp(pygit2.Signature(name, email)) != now:
+            raise _SecondPassed
 
     def _check_room(self, ref: str) -> None:
         """A ref is a file or a directory: with `main` there can be no `main/sub`, and the other way round."""

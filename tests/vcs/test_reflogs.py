@@ -8,10 +8,11 @@ import subprocess
 import time
 from pathlib import Path
 
+import pygit2
 import pytest
 
 from tests.support.collecting import NOW, commit, git_fsck, noise
-from vcs import reflogs
+from vcs import history, reflogs
 from vcs.check import check
 from vcs.check.history import check_history
 from vcs.check.report import Report
@@ -107,6 +108,25 @@ def test_a_seal_is_right_also_where_a_second_ends(store: Store) -> None:
     lines = log_of(store).read_bytes().splitlines()
     assert len({line.split(b"> ")[1].split()[0] for line in lines}) >= 2
     assert not any(map(reflogs.is_damaged, lines))
+
+
+def test_a_second_that_ends_after_libgit2_noted_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """libgit2 notes the time of a transaction once, however often it is told of the move."""
+    stamp, asked = history._stamp, 0
+
+    def slow(signature: pygit2.Signature) -> bytes:
+        nonlocal asked
+        asked += 1
+        second = int(time.time())
+        while asked == 2 and int(time.time()) == second:
+            time.sleep(0.01)
+        return stamp(pygit2.Signature(signature.name, signature.email))
+
+    tip = store.history.target(commit(store, {"a": b"1"}, "refs/heads/side")) or commit(store, {}, "refs/heads/side")
+    monkeypatch.setattr(history, "_stamp", slow)
+    store.history.move("refs/tags/plain", tip, None, "step", Author("Ada", "ada@example.org", 5))
+    assert asked == 4
+    assert told(store) == []
 
 
 def test_lines_of_stock_git_and_of_older_versions_are_accepted(store: Store) -> None:
