@@ -348,8 +348,8 @@ class History:
     ) -> None:
         """Have a ref moved, with a line in its reflog that carries its seal.
 
-        libgit2 notes the time when a transaction is first told of a move. So the seal is made for the present second, and
-        if that has passed meanwhile, another transaction is needed: _SecondPassed.
+        libgit2 notes the time when a transaction is first told of a move. So the seal is made for the present second,
+        and if that has passed meanwhile, another transaction is needed: _SecondPassed.
         """
         name, email = clean(author.name), clean(author.email)
         self._repo.set_ident(name, email)
