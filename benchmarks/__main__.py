@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -54,6 +55,7 @@ def main() -> None:
         return
     if os.geteuid() != 0:
         raise SystemExit("The benchmarks mount, keep owners, and drop the page cache: run them as root.")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # leaves nothing mounted or running
     options.work.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="run-", dir=options.work))
     only = frozenset(name.strip() for name in options.peers.split(";") if name.strip())

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks.measure import FailedError, Run, run
 from benchmarks.peers.peer import Peer
+from benchmarks.residency import proportional_bytes
 from fusefs.client import Service
 from runtime.containers import Containers
 from runtime.mounts import umount
@@ -28,6 +29,12 @@ def treering(place: Path, verb: str, *words: str | Path) -> Run:
     """Run one verb on the store at `place`."""
     author = {"TREERING_AUTHOR_NAME": "Benchmark", "TREERING_AUTHOR_EMAIL": "benchmark@localhost"}
     return run([COMMAND, verb, "--store", place, *words], author)
+
+
+def service_bytes(place: Path) -> int:
+    """Memory of all processes of the service; what they have in common counts once (Pss)."""
+    holder, workers = service_processes(place)
+    return sum(map(proportional_bytes, [holder, *workers] if holder else workers))
 
 
 def service_processes(place: Path) -> tuple[int | None, list[int]]:

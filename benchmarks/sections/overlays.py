@@ -13,8 +13,9 @@ from typing import Any
 
 from benchmarks.corpora.workplace import PACKAGE, PROGRAM, TREE
 from benchmarks.inside import Root, connection_of
-from benchmarks.measure import FailedError, drop_caches, settle, tree_resident_bytes
+from benchmarks.measure import FailedError, drop_caches, settle
 from benchmarks.pairs import pairs, put_pairs
+from benchmarks.peers.treering import service_bytes
 from benchmarks.report import Section
 from benchmarks.sections.container import author
 from benchmarks.setting import DEBIAN, Setting
@@ -92,7 +93,10 @@ class _Scene:
 def overlays(setting: Setting) -> list[Section]:
     """Warm programs, cold programs, and the service's memory after them."""
     scene = _scene(setting)
-    return [_warm(scene), _cold(scene), _memory(scene)]
+    try:
+        return [_warm(scene), _cold(scene), _memory(scene)]
+    finally:
+        Service.stop(scene.store, force=True)  # whatever happened
 
 
 def _scene(setting: Setting) -> _Scene:
@@ -109,11 +113,13 @@ def _scene(setting: Setting) -> _Scene:
 
 
 @contextlib.contextmanager
-def served(store: Path, root: RootId) -> Iterator[tuple[Path, int, int]]:
-    """A root in the mount of a service started for it; its FUSE connection, and the service's process id."""
-    with Service.ensure(store) as lease:
-        yield lease.mountpoint / "trees" / root.hex(), connection_of(lease.mountpoint), lease.pid
-    Service.stop(store, force=True)
+def served(store: Path, root: RootId) -> Iterator[tuple[Path, int]]:
+    """A root in the mount of a service started for it, and its FUSE connection."""
+    try:
+        with Service.ensure(store) as lease:
+            yield lease.mountpoint / "trees" / root.hex(), connection_of(lease.mountpoint)
+    finally:
+        Service.stop(store, force=True)
 
 
 @contextlib.contextmanager
@@ -139,7 +145,7 @@ def _warm(scene: _Scene) -> Section:
     )
     for workload in WARM:
         with (
-            served(scene.store, scene.roots[workload.corpus]) as (lower, connection, _),
+            served(scene.store, scene.roots[workload.corpus]) as (lower, connection),
             _ready(scene, workload, "ours", lower, connection) as ours,
             _ready(scene, workload, "plain", scene.sources[workload.corpus]) as plain,
         ):
@@ -227,20 +233,16 @@ def _compare_cold(
     root = scene.roots[workload.corpus]
 
     def ours() -> float:
-        with (
-            Store.open(scene.store) as store,
-            Service.ensure(scene.store) as lease,
-            merged(
-                scene.setting, "ours", lease.mountpoint / "trees" / root.hex(), connection_of(lease.mountpoint)
-            ) as inside,
-        ):
+        with Store.open(scene.store) as store, Service.ensure(scene.store) as lease:
+            lower, connection = lease.mountpoint / "trees" / root.hex(), connection_of(lease.mountpoint)
             commit = _commit(store, workload.corpus)
-            drop_caches()
-            started = time.perf_counter()
-            if recording is not None:
-                recording(store, commit, lease)
-            telling = time.perf_counter() - started
-            seconds = inside.run(workload.words)
+            with merged(scene.setting, "ours", lower, connection) as inside:
+                drop_caches()
+                started = time.perf_counter()
+                if recording is not None:
+                    recording(store, commit, lease)
+                telling = time.perf_counter() - started
+                seconds = inside.run(workload.words)
         Service.stop(scene.store, force=True)
         return telling + seconds
 
@@ -272,15 +274,17 @@ def _rounds(scene: _Scene, workload: Workload) -> int:
 
 
 def _memory(scene: _Scene) -> Section:
-    section = Section("Memory of the service", "when", ["Resident, with the processes it started."])
+    section = Section(
+        "Memory of the service", "when", ["Of all its processes; what they have in common counts once (Pss)."]
+    )
     with (
-        served(scene.store, scene.roots[DEBIAN]) as (lower, connection, pid),
+        served(scene.store, scene.roots[DEBIAN]) as (lower, connection),
         merged(scene.setting, "ours", lower, connection) as root,
     ):
-        section.put("when it starts", "memory", tree_resident_bytes(pid), "MB")
+        section.put("when it starts", "memory", service_bytes(scene.store), "MB")
         for workload in COLD:
             root.run(workload.words)
-        after = tree_resident_bytes(pid)
+        after = service_bytes(scene.store)
     section.put("after the programs above", "memory", after, "MB")
     section.claim("7", "memory of the service after the programs above", after, 120e6, "MB")
     return section

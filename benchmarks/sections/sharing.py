@@ -17,9 +17,9 @@ from msgspec.structs import replace
 
 from benchmarks.inside import DEADLINE, Root, connection_of
 from benchmarks.measure import FailedError, drop_caches
-from benchmarks.peers.treering import service_processes
+from benchmarks.peers.treering import service_bytes
 from benchmarks.report import Section
-from benchmarks.residency import MemoryGroup, memory_group, proportional_bytes, resident, resident_bytes
+from benchmarks.residency import MemoryGroup, memory_group, resident
 from benchmarks.sections.container import author
 from benchmarks.sections.overlays import merged
 from benchmarks.setting import Setting
@@ -171,7 +171,7 @@ def _many(setting: Setting, store: Path, lease: Lease, roots: list[RootId], libr
 
     def work() -> dict[str, Any]:
         mounts.private_mount_namespace()
-        found: dict[str, Any] = {"before": _memory(store)}
+        found: dict[str, Any] = {"before": service_bytes(store)}
         started, worked = time.perf_counter(), time.process_time()
         for place, lower in zip(places, lowers, strict=True):
             os.close(mount_overlay(lower, place / "upper", place / "work", place / "merged").root)
@@ -181,7 +181,7 @@ def _many(setting: Setting, store: Path, lease: Lease, roots: list[RootId], libr
         for place in places:
             (place / "merged" / library).read_bytes()
         found["reading"] = time.perf_counter() - started
-        found |= {"after": _memory(store), "processes": [resident_bytes(pid) for pid in _pids(store)]}
+        found["after"] = service_bytes(store)
         started = time.perf_counter()
         for place in places:  # left to the namespace's end, it would be done beside the next round
             mounts.umount(os.fsencode(place / "merged"))
@@ -197,20 +197,9 @@ def _many(setting: Setting, store: Path, lease: Lease, roots: list[RootId], libr
     section.put("unmounting all", "", statistics.median(one["unmounting"] for one in rounds), "s")
     section.put("service's memory before", "", found["before"], "MB")
     section.put("service's memory after", "", found["after"], "MB")
-    for number, size in enumerate(found["processes"]):
-        section.put(f"resident in process {number + 1}", "", size, "MB")
     section.claim("10", f"mounting {overlays:,} overlays", mounting, _SECONDS_LIMIT, "s")
     section.claim("10", f"memory of the service with {overlays:,} overlays", found["after"], _MEMORY_LIMIT, "MB")
     return section
-
-
-def _pids(store: Path) -> list[int]:
-    holder, workers = service_processes(store)
-    return [holder, *workers] if holder else workers
-
-
-def _memory(store: Path) -> int:
-    return sum(map(proportional_bytes, _pids(store)))
 
 
 def _forked(root: Root, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
