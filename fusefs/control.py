@@ -230,6 +230,8 @@ class Control:
         self._selector.register(connection, EVENT_READ, lambda: self._receive(connection))
 
     def _receive(self, connection: socket.socket) -> None:
+        if connection not in self._pending:
+            return  # it was hung up on in the same turn
         if self._then is not None:
             self._selector.unregister(connection)
             self._unheard.append(connection)

@@ -26,6 +26,8 @@ from enum import IntEnum
 from struct import Struct
 from typing import NamedTuple
 
+from fusefs.memory import shared_file
+
 FIRST_NUMBER = 16
 """Numbers below are those of fixed directories (filesystem.py)."""
 LAST_NUMBER = (1 << 48) - 1
@@ -88,7 +90,7 @@ class Journal:
     @classmethod
     def create(cls) -> Journal:
         """An empty one, which lives until it and all its readers are gone."""
-        descriptor = os.memfd_create("treering-journal")
+        descriptor = shared_file("treering-journal")
         fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
         return cls(descriptor, _File(descriptor))
 

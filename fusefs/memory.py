@@ -12,6 +12,7 @@ The first is what a later worker needs to go on with a connection that was begun
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from dataclasses import dataclass
@@ -29,6 +30,20 @@ _LENGTH = Struct("<I")
 _DONE = Struct("<QQQQI")
 """Counts, and the length of the request after them: one write says that a request is answered."""
 _SLOT_SIZE = REQUEST_SIZE + _PAGE
+
+
+_NOEXEC = 8
+"""MFD_NOEXEC_SEAL, which Linux has from 6.3 on, and may insist on (vm.memfd_noexec)."""
+
+
+def shared_file(name: str) -> int:
+    """The descriptor of an empty file in memory that other processes can inherit. OSError."""
+    try:
+        return os.memfd_create(name, os.MFD_CLOEXEC | _NOEXEC)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return os.memfd_create(name, os.MFD_CLOEXEC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +80,7 @@ class RequestMemory:
     @classmethod
     def create(cls) -> RequestMemory:
         """Memory that other processes can inherit."""
-        descriptor = os.memfd_create("treering-requests")
+        descriptor = shared_file("treering-requests")
         os.ftruncate(descriptor, _PAGE + SLOTS * _SLOT_SIZE)
         return cls(descriptor)
 

@@ -22,7 +22,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ DEFAULT_IDLE_SECONDS = 60.0
 DEFAULT_HUNG_SECONDS = 30.0
 _PREDECESSOR_SECONDS = 10.0
 """How long a service that is unmounting may take to give up its lock."""
+_AFTER_ERROR_SECONDS = 0.05
 _OOM_SCORES = (-1000, -900, -500, 0)
 _NICE = -10
 
@@ -77,6 +78,7 @@ class Holder:
         self._selector = selectors.DefaultSelector()
         self._failure: TreeringError | None = None
         self._control: Control | None = None
+        self._ticked = time.monotonic()
         self._signals, self._signalled = socket.socketpair()
         for end in (self._signals, self._signalled):
             end.setblocking(False)
@@ -119,23 +121,31 @@ class Holder:
         if self._control is not None:
             _log.error("a worker cannot open the store: %s", failure["message"])
 
-    def _run_until(self, condition: Any) -> None:
+    def _run_until(self, condition: Callable[[], bool]) -> None:
         """Turn until something has happened. What the first workers failed with is raised."""
-        last = time.monotonic()
         while not condition():
-            wait = max(0.0, last + TICK - time.monotonic())
-            for key, _ in self._selector.select(wait):
-                key.data()
-            if time.monotonic() - last >= TICK:
-                last = time.monotonic()
-                self._workers.tick()
-                if self._control is not None:
-                    self._control.tick()
+            try:
+                self._turn()
+            except Exception:
+                if self._control is None:
+                    raise
+                # Whatever is wrong with one client or worker: the mount goes on.
+                _log.exception("the holder goes on after an error")
+                time.sleep(_AFTER_ERROR_SECONDS)
             if self._control is None:
                 if self._failure is not None:
                     raise self._failure
                 if self._workers.is_over:
                     raise StoreError("the workers ended before they began")
+
+    def _turn(self) -> None:
+        for key, _ in self._selector.select(max(0.0, self._ticked + TICK - time.monotonic())):
+            key.data()
+        if time.monotonic() - self._ticked >= TICK:
+            self._ticked = time.monotonic()
+            self._workers.tick()
+            if self._control is not None:
+                self._control.tick()
 
     def _take_signals(self) -> None:
         """On SIGTERM and SIGINT the service leaves soon, whoever is inside; they are served to the end."""

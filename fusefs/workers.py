@@ -390,6 +390,8 @@ class Workers:
             worker.channel.sendall(b'{"slot": %d}\n' % worker.slot)
 
     def _receive(self, worker: Worker) -> None:
+        if worker not in self._live:
+            return  # it went in the same turn
         try:
             data = worker.channel.recv(65536)
         except BlockingIOError:
