@@ -303,6 +303,8 @@ class Session:
                 self._within = node, offset, size
             else:
                 self._begun = node
+        if len(data) == 1:
+            return data[0]
         return list(data) if len(data) <= _PARTS_MOST else b"".join(data)
 
     def _lseek(self, nodeid: int, body: bytes) -> Reply:
