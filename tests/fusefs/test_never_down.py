@@ -292,9 +292,9 @@ def test_when_the_holder_dies_workers_serve_on(store: Path) -> None:
         kill(served.lease.pid)
         with Service.ensure(store, 600.0) as lease:
             assert lease.pid != served.lease.pid
+            assert set(workers) <= set(processes(store))
             pause(random.Random(9), reading)
             until_they_agree(served, reading)
-            assert set(workers) <= set(processes(store))
         until(lambda: not set(workers) & set(processes(store)))
 
 
