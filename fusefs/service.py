@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import fcntl
 import gc
-import json
 import logging
 import os
 import signal
@@ -24,7 +23,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
-from fusefs import mounting
+from fusefs import detached, mounting
 from fusefs.control import Control, Counters
 from fusefs.filesystem import FileSystem
 from fusefs.readahead import ReadAhead
@@ -155,10 +154,7 @@ def _remove_stale(places: RunDirectory) -> None:
 
 
 def _tell(options: Options, message: dict[str, object]) -> None:
-    if options.ready is not None:
-        with contextlib.suppress(BrokenPipeError):  # whoever started us need not wait
-            os.write(options.ready, json.dumps(message, default=str).encode() + b"\n")
-        os.close(options.ready)
+    detached.tell(options.ready, message)
     if options.starting is not None:
         os.close(options.starting)
 
@@ -181,10 +177,8 @@ def main(arguments: Sequence[str]) -> int:
         serve(options)
     except (TreeringError, OSError) as error:
         _log.error("%s", error)
-        kind = error.kind if isinstance(error, TreeringError) else "StoreError"
-        facts = error.facts if isinstance(error, TreeringError) else {}
         with contextlib.suppress(OSError):
-            _tell(options, {"ok": False, "kind": kind, "message": str(error), "facts": facts})
+            _tell(options, detached.failure(error))
         return 1
     return 0
 
