@@ -120,7 +120,9 @@ class FileSystem:
         return node
 
     def lookup(self, parent: Node, name: bytes) -> Node | None:
-        """The node of a name, or None if there is none. OSError ENOTDIR."""
+        """The node of a name, or None if there is none. OSError ENOTDIR, ENAMETOOLONG."""
+        if len(name) > NAME_MAX:  # the kernel's own limit for FUSE is higher
+            raise OSError(errno.ENAMETOOLONG, "name too long")
         if isinstance(parent, Folder):
             listing = self._listings.open(_tree(parent))
             found = listing.find(name)

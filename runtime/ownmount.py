@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from fusefs import detached, mounting
+from fusefs import detached
 from fusefs.rundir import RunDirectory
 from vcs.errors import Denied, NoSpace, StoreError, TreeringError
 from vcs.model import RootId
@@ -40,7 +40,7 @@ def serve(path: Path, point: Path, ready: Callable[[], None]) -> None:
     try:
         from fusefs import libfuse
     except OSError as error:
-        raise Denied(f"the library libfuse.so.2 cannot be loaded: {error}", missing="libfuse2") from None
+        raise Denied(f"the library libfuse.so.2 cannot be loaded: {error}", driver="libfuse") from None
     from fusefs.filesystem import FileSystem
 
     with Store.open(path, read_ahead=True) as store, _kept(store) as keep:
@@ -50,13 +50,10 @@ def serve(path: Path, point: Path, ready: Callable[[], None]) -> None:
         def mounted() -> None:
             said.close()
             _log.info("serving %s at %s as process %d, through libfuse", path, point, os.getpid())
-            mounted_at = mounting.mount_at(point)
-            if mounted_at is not None and os.geteuid() == 0:
-                mounting.set_readahead(mounted_at)
             ready()
 
         if not libfuse.serve(filesystem, point, f"treering:{path}", keep=keep, ready=mounted):
-            raise Denied(f"{point} cannot be mounted: {said.close() or 'libfuse does not say why'}", path=str(point))
+            raise Denied(f"{point} cannot be mounted: {said.close() or 'libfuse does not say why'}", driver="libfuse")
     _log.info("%s is unmounted", point)
 
 

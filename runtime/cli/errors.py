@@ -142,6 +142,13 @@ def _not_a_store(facts: Facts) -> str:
 
 
 def _denied(facts: Facts) -> str:
+    if facts.get("driver") == "native":
+        return "run it as root, or let it be mounted for you alone: --driver libfuse"
+    if facts.get("driver") in ("libfuse", "auto"):
+        return (
+            "for an ordinary user it takes /dev/fuse that everybody may open, and the packages fuse3 and libfuse2 (of "
+            "the name libfuse2t64 since Debian 13); root can always use --driver native where there is /dev/fuse"
+        )
     if os.geteuid() != 0:
         return "run it as root, or use a store of your own: --store PATH or TREERING_STORE"
     return "look at the file's permissions, and whether its file system is mounted read-only"

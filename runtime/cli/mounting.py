@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,16 +12,26 @@ from runtime.cli.options import verb
 from runtime.cli.output import count_text, message
 from runtime.cli.progress import duration_text
 
+if TYPE_CHECKING:
+    from runtime.views import Driver
+
 _DIRECTORY = click.Path(path_type=Path, file_okay=False)
 
 
 @verb("mount")
 @click.argument("directory", metavar="DIRECTORY", type=_DIRECTORY)
-def mount(invocation: Invocation, directory: Path) -> None:
+@click.option(
+    "--driver",
+    type=click.Choice(("auto", "native", "libfuse")),
+    default="auto",
+    show_default=True,
+    help="What serves the files: native is faster and needs the right to mount; libfuse works for any user.",
+)
+def mount(invocation: Invocation, directory: Path, driver: Driver) -> None:
     """Show all commits as directories.
 
     DIRECTORY then has commits/, branches/, tags/ and trees/, read-only, for any tool to look at and compare. It is
-    made if it is missing.
+    made if it is missing. With libfuse it must be empty, and only the user who mounts sees what is in it.
 
     \b
     Example:
@@ -31,7 +42,7 @@ def mount(invocation: Invocation, directory: Path) -> None:
     from runtime.views import show
 
     invocation.store.close()
-    where = show(invocation.store_path, directory)
+    where = show(invocation.store_path, directory, driver)
     message(f"All commits are below {where}; away: treering umount {where}")
 
 
