@@ -3,7 +3,9 @@
     OSError                its errno
     Missing, Corrupt       EIO, and the object and layer are logged, once each
     Malformed              EINVAL: bytes that no kernel sends
-    anything else          EIO, and a traceback is logged: one request fails, the file system goes on
+    anything else          EIO, and a traceback is logged
+
+So one request fails, and the file system goes on.
 """
 
 from __future__ import annotations

@@ -86,7 +86,9 @@ def serve(
     }
     operations = _Operations(filesystem, Paths(filesystem, keep), ready)
     try:
-        _Mount(operations, os.fsencode(point).decode(_BYTES), encoding=_BYTES, foreground=True, nothreads=True, **options)
+        _Mount(
+            operations, os.fsencode(point).decode(_BYTES), encoding=_BYTES, foreground=True, nothreads=True, **options
+        )
     except RuntimeError:  # what fusepy makes of any failure
         return False
     return True

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from fusefs import detached
 from fusefs.rundir import RunDirectory
-from vcs.errors import Denied, NoSpace, StoreError, TreeringError
+from vcs.errors import Denied, NoSpace, TreeringError
 from vcs.model import RootId
 from vcs.store import Store
 

@@ -3,6 +3,8 @@
     native     the service's mount, bound to the place; needs the right to mount
     libfuse    a mount of its own, made by fusermount for an ordinary user, with a process of its own (ownmount.py)
     auto       native where it can be had, else libfuse
+
+What is shown is taken away in the same manner, whichever it was.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from vcs.errors import AlreadyExists, BadInput, Conflict, Denied, NotFound, Stor
 
 Driver: TypeAlias = Literal["auto", "native", "libfuse"]
 
+_DRIVERS_FAULT = (Denied, StoreError)
+"""Not their subclasses: a store that is none, or of another format, is so for every driver."""
 _UNMOUNTERS = ("fusermount3", "fusermount")
 _UNMOUNT_SECONDS = 30
 
@@ -64,11 +68,13 @@ def _whichever(store: Path, target: Path) -> None:
     try:
         _bind(store, target)
     except StoreError as native:
-        if type(native) not in (Denied, StoreError):
+        if type(native) not in _DRIVERS_FAULT:
             raise
         try:
             _own(store, target)
-        except Denied as libfuse:
+        except StoreError as libfuse:
+            if type(libfuse) not in _DRIVERS_FAULT:
+                raise
             raise Denied(
                 f"neither driver can mount {target}. Native: {native}. Libfuse: {libfuse}",
                 driver="auto",

@@ -93,7 +93,7 @@ def shown(prepared: Path, directory: Path, driver: Driver, *, nobody: bool = Fal
 
 
 def remove(directory: Path) -> None:
-    """End all that serves a store below a directory, by force; what a test that went well leaves to remove is nothing."""
+    """End all that serves a store below a directory, by force. A test that went well leaves nothing to end."""
     abort_below(directory)
     for mount in reversed(mounting.mounts()):
         if mount.point.startswith(os.fsencode(directory)):
@@ -128,7 +128,9 @@ def servers(store: Path) -> list[int]:
 
 
 @pytest.fixture(scope="module", params=CASES)
-def mounted(request: pytest.FixtureRequest, prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
+def mounted(
+    request: pytest.FixtureRequest, prepared: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Shown]:
     driver, _, user = request.param.partition(" ")
     with shown(prepared, tmp_path_factory.mktemp(driver), driver, nobody=bool(user)) as made:
         yield made

@@ -27,7 +27,7 @@ def opened(spec: Spec, limit: int = 100) -> tuple[FileSystem, Paths, bytes, list
 
 
 def refusal(paths: Paths, path: bytes) -> int | None:
-    with pytest.raises(OSError, match="") as caught:
+    with pytest.raises(OSError, match=r"no such|not a directory") as caught:
         paths.node(path)
     return caught.value.errno
 

@@ -31,7 +31,16 @@ def as_nobody(command: Sequence[str | os.PathLike[str]], *paths: Path, device_mo
     """A command line that does it. The project, its Python and `paths` can be reached."""
     python = [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve()]
     reached = [os.fspath(path) for path in (PROJECT, *python, *paths)]
-    return [sys.executable, "-P", "-m", "tests.support.nobody", f"{device_mode:o}", *reached, "--", *map(os.fspath, command)]
+    return [
+        sys.executable,
+        "-P",
+        "-m",
+        "tests.support.nobody",
+        f"{device_mode:o}",
+        *reached,
+        "--",
+        *map(os.fspath, command),
+    ]
 
 
 def own(path: Path) -> None:
@@ -70,7 +79,9 @@ def _replace(directory: Path) -> None:
             shown.mkdir()
         else:
             shown.touch()
-        mounts.mount(os.fsencode(f"/proc/self/fd/{here}/{name}"), os.fsencode(shown), None, mounts.MS_BIND | mounts.MS_REC)
+        mounts.mount(
+            os.fsencode(f"/proc/self/fd/{here}/{name}"), os.fsencode(shown), None, mounts.MS_BIND | mounts.MS_REC
+        )
     os.close(here)
 
 
