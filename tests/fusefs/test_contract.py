@@ -88,8 +88,10 @@ def shown(prepared: Path, directory: Path, driver: Driver, *, nobody: bool = Fal
             agent.call(Service.stop, store)
         ended(store)
     finally:
-        agent.close()
-        remove(directory)
+        try:
+            agent.close()
+        finally:
+            remove(directory)
 
 
 def remove(directory: Path) -> None:

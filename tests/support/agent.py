@@ -10,6 +10,7 @@ waits for one), the process is killed, and the test fails.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import select
@@ -64,7 +65,8 @@ class Agent:
     def close(self) -> None:
         """End it."""
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
