@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from fusefs.service import load_opener
+from fusefs.worker import load_opener
 from runtime import source
 from runtime.containers import Container, Containers
 from runtime.records import Settings
