@@ -4,7 +4,8 @@
     corpora/   what is worked on          peers/    the tools, one class each
     sections/  what is measured           measure   clocks, caches, memory
     launch     runs a measured command    report    tables as Markdown, JSON
-    plot       the same as a picture
+    inside     programs in a root         plot      the same as a picture
+    pairs      two ways, in turns         residency page cache, memory, descriptors
 
 A section is a function from a Setting to tables; a peer is a class with a small interface; a corpus is a function that
 fills a directory. Adding any of them touches one module, and the list that names it.

@@ -13,13 +13,19 @@ from pathlib import Path
 from benchmarks import report
 from benchmarks.corpora.million import ENTRIES
 from benchmarks.measure import warm_memory
+from benchmarks.peers.peer import Peer
+from benchmarks.peers.servers import Server, servers
 from benchmarks.sections.changes import changes
 from benchmarks.sections.collection import collection
 from benchmarks.sections.commits import commits
 from benchmarks.sections.history import history
 from benchmarks.sections.imports import imports
+from benchmarks.sections.largefile import large_file
 from benchmarks.sections.million import million
-from benchmarks.sections.mounts import mounts
+from benchmarks.sections.overlays import overlays
+from benchmarks.sections.restarts import restarts
+from benchmarks.sections.servers import serving
+from benchmarks.sections.sharing import sharing
 from benchmarks.sections.sizes import sizes
 from benchmarks.setting import Setting, best, with_containers
 
@@ -31,7 +37,11 @@ SECTIONS: dict[str, Callable[[Setting], list[report.Section]]] = {
     "million": million,
     "collection": collection,
     "commits": commits,
-    "mounts": mounts,
+    "overlays": overlays,
+    "servers": serving,
+    "largefile": large_file,
+    "sharing": sharing,
+    "restarts": restarts,
 }
 CACHE = Path("/var/tmp/treering-benchmarks")
 RESULTS = Path(__file__).parent / "results"
@@ -90,8 +100,9 @@ def _list() -> None:
         module = sys.modules[section.__module__]
         print(f"{name:12} {(module.__doc__ or '').splitlines()[0]}")
     print()
-    for peer in [*with_containers(), *best()]:
-        print(f"{peer.name:20} {peer.absent() or 'is here'}")
+    tools: list[Peer | Server] = [*with_containers(), *best(), *servers()]
+    for tool in tools:
+        print(f"{tool.name:20} {tool.absent() or 'is here'}")
 
 
 def _write(found: list[report.Section], results: Path) -> None:

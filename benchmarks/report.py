@@ -12,7 +12,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One number. The unit says how it is printed: s, ms, MB (of bytes), B, × or nothing."""
+    """One number. The unit says how it is printed: s, ms, MB and MB/s (of bytes), B, × or nothing."""
 
     value: float
     unit: str
@@ -29,10 +29,12 @@ class Claim:
     what: str
     seen: Figure
     limit: float
+    at_least: bool = False
+    """Whether the limit is the least that will do, not the most."""
 
     @property
     def kept(self) -> bool:
-        return self.seen.value <= self.limit
+        return self.seen.value >= self.limit if self.at_least else self.seen.value <= self.limit
 
 
 @dataclass(slots=True)
@@ -55,8 +57,8 @@ class Section:
         if text not in self.notes:
             self.notes.append(text)
 
-    def claim(self, aim: str, what: str, seen: float, limit: float, unit: str = "×") -> None:
-        self.claims.append(Claim(aim, what, Figure(seen, unit), limit))
+    def claim(self, aim: str, what: str, seen: float, limit: float, unit: str = "×", *, at_least: bool = False) -> None:
+        self.claims.append(Claim(aim, what, Figure(seen, unit), limit, at_least))
 
     @property
     def columns(self) -> list[str]:
@@ -87,10 +89,11 @@ def markdown(sections: list[Section]) -> str:
     claims = [claim for section in sections for claim in section.claims]
     if claims:
         lines = ["## Aims", "", "| aim | what | seen | limit | |", "|---|---|---:|---:|---|"]
-        for claim in sorted(claims, key=lambda claim: claim.aim):
+        for claim in sorted(claims, key=lambda claim: int(claim.aim)):
             limit = number(claim.limit, claim.seen.unit)
             verdict = "kept" if claim.kept else "**missed**"
-            lines.append(f"| {claim.aim} | {claim.what} | {claim.seen} | ≤ {limit} | {verdict} |")
+            bound = "≥" if claim.at_least else "≤"
+            lines.append(f"| {claim.aim} | {claim.what} | {claim.seen} | {bound} {limit} | {verdict} |")
         parts.append("\n".join(lines))
     parts += [_table(section) for section in sections]
     return "\n\n".join(parts) + "\n"
@@ -121,6 +124,8 @@ def number(value: float, unit: str) -> str:
             return f"{value:.2f} ms" if value < 10 else f"{value:,.0f} ms"
         case "MB":
             return f"{value / 1e6:,.1f} MB"
+        case "MB/s":
+            return f"{value / 1e6:,.0f} MB/s"
         case "B":
             return f"{value:,.0f} B"
         case "×":

@@ -15,6 +15,7 @@ from benchmarks.corpora.debian import debian
 from benchmarks.corpora.history import STEPS, history
 from benchmarks.corpora.million import ENTRIES, million
 from benchmarks.corpora.small import DIRECTORIES, FILES, small
+from benchmarks.corpora.workplace import workplace
 from benchmarks.measure import FailedError, in_turns
 from benchmarks.peers.backup import Borg, Bup, Casync, Restic
 from benchmarks.peers.disks import Btrfs, Copy
@@ -74,6 +75,12 @@ class Setting:
 
     def debian(self) -> Path:
         return (self.root or made_once(self.cache / "debian", debian)).resolve()
+
+    def workplace(self) -> Path:
+        """The Debian root, with work in it."""
+        if self.root:
+            return made_once(self.place("workplace"), lambda place: workplace(place, self.debian()))
+        return made_once(self.cache / "workplace", lambda place: workplace(place, self.debian()))
 
     def million(self) -> Path:
         entries = self.entries // _QUICK if self.quick else self.entries

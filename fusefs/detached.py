@@ -58,20 +58,25 @@ def start(module: str, arguments: Sequence[str], log: int, inherited: Sequence[i
 
 
 def spawn(module: str, arguments: Sequence[str], log: int, inherited: Sequence[int]) -> None:
-    """Start a process, and wait for nothing; for who speaks with it in another way. As start() otherwise."""
+    """Start a process, and wait for nothing; for who speaks with it in another way. As start() otherwise. StoreError if
+    not even Python starts."""
     import subprocess  # 8 ms, and mostly what is wanted runs already
 
     package = str(Path(__file__).resolve().parent.parent)
-    subprocess.run(
-        [sys.executable, "-P", "-c", _PROGRAM, package, module, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        cwd="/",
-        pass_fds=tuple(inherited),
-        start_new_session=True,
-        check=False,
-    )
+    try:
+        subprocess.run(
+            [sys.executable, "-P", "-c", _PROGRAM, package, module, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            pass_fds=tuple(inherited),
+            start_new_session=True,
+            timeout=_START_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise StoreError(f"{sys.executable} does not start", program=sys.executable) from None
 
 
 def checked(line: bytes) -> dict[str, Any]:

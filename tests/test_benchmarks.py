@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +13,18 @@ import pytest
 from benchmarks.corpora.big import big
 from benchmarks.corpora.million import million
 from benchmarks.corpora.small import small
-from benchmarks.measure import Run, run, size_of
+from benchmarks.corpora.workplace import work_tree
+from benchmarks.inside import Root
+from benchmarks.measure import FailedError, Run, run, size_of
+from benchmarks.pairs import Pairs, pairs
 from benchmarks.peers.disks import Copy
 from benchmarks.peers.peer import Peer
+from benchmarks.peers.servers import Server, servers
 from benchmarks.peers.treering import COMMAND
 from benchmarks.report import Section, as_json, markdown
+from benchmarks.residency import memory_group, resident
 from benchmarks.setting import Setting
+from fusefs.mounting import mounts
 from tests.support.rich_tree import needs_root
 
 TOP = Path(__file__).parents[1]
@@ -48,10 +55,14 @@ def test_the_corpora_are_the_same_bytes_everywhere(tmp_path: Path) -> None:
     small(tmp_path / "small", 600, 60)
     big(tmp_path / "big", 1 << 20)
     million(tmp_path / "million", 500)
-    assert {name: fingerprint(tmp_path / name) for name in ("small", "big", "million")} == {
+    work_tree(tmp_path / "work", 300)
+    for directory, _, _ in os.walk(tmp_path / "work"):
+        os.utime(directory, (0, 0))  # git looks at files' times alone
+    assert {name: fingerprint(tmp_path / name) for name in ("small", "big", "million", "work")} == {
         "small": "623ea595213bff4a",
         "big": "584132713d04555b",
         "million": "46fd0af152c01fd9",
+        "work": "d5af96197c45232e",
     }
 
 
@@ -109,6 +120,102 @@ def test_sizes_count_a_file_once(tmp_path: Path) -> None:
     assert found.allocated >= 8_192
 
 
+@needs_root
+def test_a_program_runs_with_the_root_as_its_own(tmp_path: Path) -> None:
+    root = Root(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        root.run(["/bin/true"])
+    assert Root(Path("/")).run(["/bin/true"]) > 0
+    with pytest.raises(FailedError, match=r"ended with 3 .*: no"):
+        Root(Path("/")).run(["/bin/sh", "-c", "echo no >&2; exit 3"])
+
+
+@needs_root
+def test_a_program_that_does_not_end_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    with pytest.raises(FailedError, match="ended with -9"):
+        Root(Path("/")).run(["/bin/sh", "-c", f"sleep 250 & echo $! >{tmp_path}/pid; sleep 250"], seconds=1)
+    try:
+        child = os.pidfd_open(int((tmp_path / "pid").read_text()))
+    except ProcessLookupError:
+        return
+    with os.fdopen(child) as ended:
+        assert select.select([ended], [], [], 10)[0]
+
+
+def test_pairs_are_compared_with_one_another_and_the_quiet_ones_count() -> None:
+    found = Pairs([1.0, 2.0, 3.0, 44.0, 50.0], [1.0, 2.0, 2.0, 10.0, 5.0])
+    assert found.quiet == [(1.0, 1.0), (2.0, 2.0), (3.0, 2.0)]  # what others slowed does not count
+    assert found.ratio == 1.0
+    assert found.spread == (1.0, 1.25)
+    order: list[str] = []
+
+    def once(name: str) -> float:
+        order.append(name)
+        return 1.0
+
+    found = pairs(3, lambda: once("a") * 2, lambda: once("b"))
+    assert (found.ours, found.theirs) == ([2.0] * 3, [1.0] * 3)
+    assert order == ["a", "b", "b", "a", "a", "b"]
+
+
+def test_a_files_pages_are_counted_where_they_are(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"x" * 100_000)
+    with open(file, "rb") as opened:
+        os.fsync(opened.fileno())
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        assert resident(file) < 100_000
+        opened.read()
+    assert resident(file) == 25 * 4096
+    (tmp_path / "empty").touch()
+    assert resident(tmp_path / "empty") == 0
+
+
+@needs_root
+def test_a_memory_group_counts_and_goes(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(os.urandom(8 << 20))
+    with open(file, "rb") as opened:
+        os.fsync(opened.fileno())
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    with memory_group(f"treering-test-{os.getpid()}") as group:
+        if group is None:
+            pytest.skip("this machine has no memory cgroup to count by")
+        subprocess.run(["cat", file], preexec_fn=group.enter, stdout=subprocess.DEVNULL, check=True, timeout=60)
+        assert group.cached() > 7 << 20
+
+
+@needs_root
+@pytest.mark.skipif(not COMMAND.exists(), reason="needs the treering command beside the interpreter")
+@pytest.mark.parametrize("server", servers(), ids=lambda server: server.name)
+def test_every_server_shows_the_tree_and_leaves_nothing_behind(server: Server, tmp_path: Path) -> None:
+    source, place = tmp_path / "source", tmp_path / "place"
+    place.mkdir()
+    for directory in ("a", "a/b", "c"):
+        (source / directory).mkdir(parents=True)
+        for number in range(40):
+            (source / directory / f"file {number}").write_bytes(b"%d\n" % number * 3_000)
+    os.symlink("a/b", source / "link")
+    if why := server.absent():
+        assert "installed" in why
+        return
+    server.prepare(place, source)
+    with server.serving(place, source) as root, root.deadline(60):
+        assert contents(root.path) == contents(source)
+    assert not [mount for mount in mounts() if mount.point.startswith(os.fsencode(tmp_path))]
+
+
+def contents(top: Path) -> dict[str, bytes]:
+    """Every name, with what it holds."""
+    found = {}
+    for directory, names, files in os.walk(top):
+        for name in [*names, *files]:
+            path = Path(directory, name)
+            data = os.fsencode(os.readlink(path)) if path.is_symlink() else path.read_bytes() if name in files else b""
+            found[os.fspath(path.relative_to(top))] = data
+    return found
+
+
 class Broken(Copy):
     name = "broken"
 
@@ -148,9 +255,10 @@ def test_tables_are_rendered() -> None:
     section.put("restic", "ours to it", 0.5, "×")
     section.claim("1", "time", 0.5, 0.6)
     section.claim("1", "memory", 251e6, 250e6, "MB")
+    section.claim("10", "rate", 801e6, 800e6, "MB/s", at_least=True)
     text = markdown([section])
     assert "| 1 | time | 0.50× | ≤ 0.60× | kept |" in text
-    assert "| 1 | memory | 251.0 MB | ≤ 250.0 MB | **missed** |" in text
+    assert "| 1 | memory | 251.0 MB | ≤ 250.0 MB | **missed** |\n| 10 | rate | 801 MB/s | ≥ 800 MB/s | kept |" in text
     assert (
         "| tool | seconds | ours to it |\n|---|---:|---:|\n| treering | 1.23 s |  |\n| restic | 2.47 s | 0.50× |"
         in text

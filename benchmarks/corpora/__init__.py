@@ -4,7 +4,8 @@
     small     100,000 small files in 8,000 directories, with links, extended attributes and odd names
     big       1 GiB in one file that looks like a database's
     million   1,000,000 entries, empty or tiny, one directory of them very long
-    debian    a Debian root, and the steps of a history in which packages come, change and go
+    debian    a Debian root; history: the steps of a history in which packages come, change and go
+    workplace a Debian root with a git work tree, a program and a package to install
 
 A corpus is made once into a cache directory and only read afterwards.
 """

@@ -6,6 +6,9 @@
     versions  git, ostree
     images    podman
     disks     btrfs on a loop file, cp
+    servers   another interface, of what shows a tree through a mount: fuse-overlayfs, borg, restic, pyfuse3, fusepy
+
+serve_pyfuse3 and serve_fusepy are programs of their own, that servers starts.
 
 A peer that is not installed, or that cannot do something, says so; the tables have what it says.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 import time
@@ -27,6 +28,14 @@ def treering(place: Path, verb: str, *words: str | Path) -> Run:
     """Run one verb on the store at `place`."""
     author = {"TREERING_AUTHOR_NAME": "Benchmark", "TREERING_AUTHOR_EMAIL": "benchmark@localhost"}
     return run([COMMAND, verb, "--store", place, *words], author)
+
+
+def service_processes(place: Path) -> tuple[int | None, list[int]]:
+    """The process that holds the service's mount, if it is another than those that serve, and these."""
+    status = json.loads(treering(place, "service", "status", "--format", "json").output)
+    if "workers" in status:
+        return status["holder"], list(status["workers"])
+    return None, [status["pid"]]
 
 
 class Treering(Peer):

@@ -8,7 +8,6 @@ import json
 import os
 import select
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -212,6 +211,8 @@ class _Answers:
 
 def _map(program: Path, pid: int, wanted: list[str], user: User) -> None:
     """Run newuidmap or newgidmap. Denied with what it says."""
+    import subprocess
+
     try:
         done = subprocess.run(
             [program, str(pid), *wanted],

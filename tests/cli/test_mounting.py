@@ -104,9 +104,16 @@ def test_a_driver_that_cannot_mount_says_what_to_do(place: Path) -> None:
     assert "--driver libfuse" in json.loads(done.stderr.splitlines()[-1])["error"]["advice"]
 
 
-def test_root_may_choose(cli: Cli, tmp_path: Path) -> None:
+@pytest.fixture
+def point(tmp_path: Path) -> Iterator[Path]:
+    """Where something is shown, and nothing any more after the test."""
+    yield tmp_path / "shown"
+    while mounting.mount_at(tmp_path / "shown"):
+        mounting.detach(tmp_path / "shown")
+
+
+def test_root_may_choose(cli: Cli, point: Path) -> None:
     """The files are looked at by a process, so that nothing here waits for a mount."""
-    point = tmp_path / "shown"
     for driver in ("auto", "native", "libfuse"):
         cli("mount", "--driver", driver, str(point))
         try:

@@ -58,17 +58,19 @@ def stuck(path: Path, read_ahead: bool = False) -> Store:
     read = Session._read
 
     def snaring(session: Session, nodeid: int, body: bytes) -> Reply:
-        data = read(session, nodeid, body)
-        if isinstance(data, (bytes, memoryview)) and bytes(data).startswith(SNARE):
+        answer = read(session, nodeid, body)
+        assert isinstance(answer, list)
+        data = b"".join(answer)
+        if data.startswith(SNARE):
             try:
                 (path / "caches/snared").mkdir()
             except FileExistsError:
-                return data
+                return answer
             message = replies.store(nodeid, len(data)), data
             threading.Thread(target=os.writev, args=(session._device, message), daemon=True).start()
             while True:
                 signal.pause()
-        return data
+        return answer
 
     Session._read = snaring  # type: ignore[method-assign]
     return store

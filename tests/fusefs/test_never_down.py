@@ -37,6 +37,7 @@ KILLS = 25
 READER = """
 import json, os, random, select, sys
 os.chdir(sys.argv[1])
+print("inside", flush=True)
 seed = int(sys.argv[2])
 chance = random.Random(seed)
 known = {}
@@ -218,7 +219,13 @@ def trap(tmp_path: Path) -> Path:
 
 
 def readers(served: Served) -> list[subprocess.Popen[str]]:
-    return [served.begin(sys.executable, "-c", READER, served.top, str(seed)) for seed in range(READERS)]
+    """They are inside the mount, and begin to read."""
+    reading = [served.begin(sys.executable, "-c", READER, served.top, str(seed)) for seed in range(READERS)]
+    for process in reading:
+        assert process.stdout is not None
+        assert select.select([process.stdout], [], [], DEADLINE)[0], served.log()
+        assert process.stdout.readline() == "inside\n"
+    return reading
 
 
 def until_they_agree(served: Served, reading: list[subprocess.Popen[str]]) -> None:

@@ -219,7 +219,6 @@ def test_a_container_that_runs_is_known_to_all_commands(user: OrdinaryUser) -> N
     assert "loop" in user.treering("rm", "loop", code=125).stderr
     user.treering("kill", "loop")
     assert user.treering("ps", "--format", "json", "-a").json()[0]["state"] == "exited"
-    assert user.treering("service", "--format", "json").json()["running"]
 
 
 @pytest.mark.parametrize("engine", ["crun", "runc"])

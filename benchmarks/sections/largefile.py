@@ -1,0 +1,90 @@
+"""One file of 1 GiB read cold: from its beginning to its end, and 4 KiB at random places."""
+
+from __future__ import annotations
+
+import os
+import random
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.corpora.big import NAME
+from benchmarks.inside import Root
+from benchmarks.measure import drop_caches, in_turns, timed
+from benchmarks.peers.servers import Ours, Plain
+from benchmarks.report import Section
+from benchmarks.setting import BIG, Setting
+
+_PIECE = 1 << 20
+_READ = 4 << 10
+_READS = 2_000
+_SEED = 4_096
+_ROUNDS = 5
+_FAST = 800e6
+"""Bytes a second that are fast enough, however fast the disk is."""
+_OF_EXT4 = 0.9
+_RANDOM_OF_EXT4 = 0.5
+
+
+def large_file(setting: Setting) -> list[Section]:
+    """One table: the mount itself next to ext4."""
+    section = Section("A file of 1 GiB, cold", "from")
+    section.note(
+        f"Medians; caches dropped and a new service before each. In order: read(2) of 1 MiB each into one buffer. At "
+        f"random: {_READS:,} places by seed, pread(2) of 4 KiB, with no advice to the kernel. `zstd -3` leaves half of "
+        "the file."
+    )
+    source = setting.corpus(BIG)
+    ours, plain = Ours(), Plain()
+    place = setting.place("large-file")
+    place.mkdir()
+    ours.prepare(place, source)
+    size = (source / NAME).stat().st_size
+    sequential: dict[str, float] = {}
+    scattered: dict[str, float] = {}
+    for work, rates, amount in ((_in_order, sequential, size), (_at_random, scattered, _READS)):
+
+        def once(server: Ours | Plain, work: Callable[[Path], None] = work) -> float:
+            with server.serving(place, source) as root:
+                return _cold(root, work)
+
+        turns = {server.name: (lambda _, server=server: once(server)) for server in (ours, plain)}
+        for name, times in in_turns(max(_ROUNDS, setting.rounds), turns).items():
+            rates[name] = amount / statistics.median(times)
+    for name in sequential:
+        section.put(name, "in order", sequential[name], "MB/s")
+        section.put(name, "at random", round(scattered[name]), "reads/s")
+    for rates, column in ((sequential, "in order, of ext4"), (scattered, "at random, of ext4")):
+        section.put(ours.name, column, rates[ours.name] / rates[plain.name], "×")
+    enough = min(_FAST, _OF_EXT4 * sequential[plain.name])
+    section.claim(
+        "9", "1 GiB in order, cold (800 MB/s, or 0.9 of ext4's if that is less)", sequential[ours.name], enough,
+        "MB/s", at_least=True,
+    )  # fmt: skip
+    ratio = scattered[ours.name] / scattered[plain.name]
+    section.claim("9", "4 KiB at random, cold: rate to ext4's", ratio, _RANDOM_OF_EXT4, at_least=True)
+    return [section]
+
+
+def _cold(root: Root, work: Callable[[Path], None]) -> float:
+    drop_caches()
+    with root.deadline():
+        return timed(lambda: work(root.path / NAME))
+
+
+def _in_order(path: Path) -> None:
+    buffer = bytearray(_PIECE)
+    with open(path, "rb", buffering=0) as file:
+        while file.readinto(buffer):
+            pass
+
+
+def _at_random(path: Path) -> None:
+    chance = random.Random(_SEED)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        pages = os.fstat(descriptor).st_size // _READ
+        for _ in range(_READS):
+            os.pread(descriptor, _READ, chance.randrange(pages) * _READ)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,286 @@
+"""A container's programs: in an overlay over our FUSE mount against the same overlay over ext4, warm and cold."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.corpora.workplace import PACKAGE, PROGRAM, TREE
+from benchmarks.inside import Root, connection_of
+from benchmarks.measure import FailedError, drop_caches, settle, tree_resident_bytes
+from benchmarks.pairs import pairs, put_pairs
+from benchmarks.report import Section
+from benchmarks.sections.container import author
+from benchmarks.setting import DEBIAN, Setting
+from fusefs.client import Service
+from runtime.mounts import umount
+from runtime.overlay import mount_overlay, prepare_upper
+from vcs.history import BRANCHES
+from vcs.importer import import_directory
+from vcs.model import CommitId, RootId
+from vcs.store import Store
+
+WORKPLACE = "workplace"
+SIDES = ("over treering", "over ext4")
+_MODULES = (
+    "argparse, asyncio, csv, ctypes, datetime, decimal, email.message, hashlib, http.client, json, logging, pathlib, "
+    "random, re, sqlite3, ssl, subprocess, tempfile, typing, unittest, urllib.request, xml.etree.ElementTree, zipfile"
+)
+"""What programs of some size import of the standard library."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A program, run in a container's root. `limit` is the most that ours may take, as a multiple of the other."""
+
+    name: str
+    words: tuple[str, ...]
+    limit: float
+    corpus: str = DEBIAN
+    pairs: int = 20
+    new_upper: bool = False
+    """Whether each run begins with an empty upper: for what can be done but once."""
+
+
+def shell(script: str) -> tuple[str, ...]:
+    return "/bin/sh", "-ec", script
+
+
+FIND = ("/usr/bin/find", "/", "-xdev")
+READ_ALL = shell("tar -C / --one-file-system -cf - . | cat")  # to /dev/null itself, tar would read nothing
+PYTHON = ("/usr/bin/python3", "-c", f"import {_MODULES}")
+WARM = (
+    Workload("find", FIND, 1.05, pairs=40),
+    Workload("find, with every inode", (*FIND, "-printf", "%s %T@\\n"), 1.05, pairs=40),
+    Workload("read every file", READ_ALL, 1.05),
+    Workload("gcc", shell(f"cd {PROGRAM} && gcc -O2 -Wall -o /tmp/count count.c table.c"), 1.05, WORKPLACE),
+    Workload("python3, 5 starts", shell(f"for n in 1 2 3 4 5; do python3 -c 'import {_MODULES}'; done"), 1.05),
+    Workload("git status", shell(f"cd {TREE} && git status --porcelain"), 1.05, WORKPLACE, pairs=40),
+    Workload(
+        "apt-get install",
+        shell(f"apt-get -q --yes install {PACKAGE}"),
+        1.05,
+        WORKPLACE,
+        pairs=12,
+        new_upper=True,
+    ),
+)
+COLD = (
+    Workload("find", FIND, 1.2, pairs=9),
+    Workload("find, with every inode", (*FIND, "-printf", "%s %T@\\n"), 1.2, pairs=9),
+    Workload("read every file", READ_ALL, 1.0, pairs=5),
+    Workload("python3", PYTHON, 1.3, pairs=12),
+)
+_KEPT_SECONDS = 30.0
+_PROFILED = Workload("python3, with a start profile", PYTHON, 1.0, pairs=9)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    setting: Setting
+    store: Path
+    roots: dict[str, RootId]
+    sources: dict[str, Path]
+
+
+def overlays(setting: Setting) -> list[Section]:
+    """Warm programs, cold programs, and the service's memory after them."""
+    scene = _scene(setting)
+    return [_warm(scene), _cold(scene), _memory(scene)]
+
+
+def _scene(setting: Setting) -> _Scene:
+    store_path = setting.place("overlays")
+    sources = {DEBIAN: setting.debian(), WORKPLACE: setting.workplace()}
+    roots = {}
+    with Store.create(store_path) as store:
+        for name, source in sources.items():
+            with store.batch() as batch:
+                roots[name] = import_directory(batch, source).root
+            commit = store.add_commit(roots[name], {"config": {}}, f"{name}\n", author())
+            store.history.move(BRANCHES + _branch(name), commit, None, "import", author())
+    return _Scene(setting, store_path, roots, sources)
+
+
+@contextlib.contextmanager
+def served(store: Path, root: RootId) -> Iterator[tuple[Path, int, int]]:
+    """A root in the mount of a service started for it; its FUSE connection, and the service's process id."""
+    with Service.ensure(store) as lease:
+        yield lease.mountpoint / "trees" / root.hex(), connection_of(lease.mountpoint), lease.pid
+    Service.stop(store, force=True)
+
+
+@contextlib.contextmanager
+def merged(setting: Setting, name: str, lower: Path, connection: int = 0) -> Iterator[Root]:
+    """A container's root over `lower`, as runtime.overlay mounts it, with a new upper."""
+    place = setting.place(f"overlay-{name}-{time.monotonic_ns()}")
+    target = place / "merged"
+    target.mkdir(parents=True)
+    prepare_upper(lower, place / "upper", place / "work")
+    overlay = mount_overlay(lower, place / "upper", place / "work", target)
+    try:
+        yield Root(target, connection)
+    finally:
+        os.close(overlay.root)
+        umount(os.fsencode(target))
+
+
+def _warm(scene: _Scene) -> Section:
+    section = Section("Containers, warm", "program")
+    section.note(
+        "Each program once without being counted, then by turns; what counts is the quieter half of the pairs. "
+        f"`apt-get install {PACKAGE}` takes its packages from a directory in the root, and has a new upper each time."
+    )
+    for workload in WARM:
+        with (
+            served(scene.store, scene.roots[workload.corpus]) as (lower, connection, _),
+            _ready(scene, workload, "ours", lower, connection) as ours,
+            _ready(scene, workload, "plain", scene.sources[workload.corpus]) as plain,
+        ):
+            ours(), plain()
+            _compare(section, "warm", workload, _rounds(scene, workload), ours, plain)
+    return section
+
+
+@contextlib.contextmanager
+def _ready(
+    scene: _Scene, workload: Workload, name: str, lower: Path, connection: int = 0
+) -> Iterator[Callable[[], float]]:
+    """A call that runs the program once, on one overlay or on a new one each time; its seconds."""
+
+    def fresh() -> float:
+        with merged(scene.setting, name, lower, connection) as root:
+            settle()
+            return root.run(workload.words)
+
+    if workload.new_upper:
+        yield fresh
+    else:
+        with merged(scene.setting, name, lower, connection) as root:
+            yield lambda: root.run(workload.words)
+
+
+def _cold(scene: _Scene) -> Section:
+    section = Section("Containers, cold", "program")
+    section.note(
+        "Before each run the caches of the machine are dropped (`sync; echo 3 > /proc/sys/vm/drop_caches`), and the "
+        "service is a new process, which has read nothing yet."
+    )
+    for workload in COLD:
+        _compare_cold(scene, section, workload)
+    recording = _recording()
+    if recording is None:
+        section.note("There are no start profiles yet.")
+    else:
+        section.note(
+            "With a start profile: the same program was started once before, with the service told so, as "
+            "`treering run` does. The time has the telling in it."
+        )
+        _record(scene, recording)
+        _compare_cold(scene, section, _PROFILED, recording)
+    return section
+
+
+def _recording() -> Callable[..., Any] | None:
+    """What tells the service of a start, and keeps what was read."""
+    try:
+        found: Callable[..., Any] = importlib.import_module("runtime.profiles").Recording
+    except ModuleNotFoundError:
+        return None
+    return found
+
+
+def _record(scene: _Scene, recording: Callable[..., Any]) -> None:
+    """Start the program once, and wait until its profile is kept. FailedError."""
+    root = scene.roots[_PROFILED.corpus]
+    with Store.open(scene.store) as store, Service.ensure(scene.store) as lease:
+        lower, connection = lease.mountpoint / "trees" / root.hex(), connection_of(lease.mountpoint)
+        with merged(scene.setting, "recorded", lower, connection) as inside:
+            noted = recording(store, _commit(store, _PROFILED.corpus), lease)
+            inside.run(_PROFILED.words)
+            noted.finish()
+        deadline = time.monotonic() + _KEPT_SECONDS
+        while not any(store.caches.glob("start-*")):
+            if time.monotonic() > deadline:
+                raise FailedError("no start profile was kept")
+            time.sleep(0.05)
+    Service.stop(scene.store, force=True)
+
+
+def _commit(store: Store, corpus: str) -> CommitId:
+    return store.branches()[_branch(corpus)]
+
+
+def _branch(corpus: str) -> str:
+    return corpus.replace(" ", "-")
+
+
+def _compare_cold(
+    scene: _Scene, section: Section, workload: Workload, recording: Callable[..., Any] | None = None
+) -> None:
+    root = scene.roots[workload.corpus]
+
+    def ours() -> float:
+        with (
+            Store.open(scene.store) as store,
+            Service.ensure(scene.store) as lease,
+            merged(
+                scene.setting, "ours", lease.mountpoint / "trees" / root.hex(), connection_of(lease.mountpoint)
+            ) as inside,
+        ):
+            commit = _commit(store, workload.corpus)
+            drop_caches()
+            started = time.perf_counter()
+            if recording is not None:
+                recording(store, commit, lease)
+            telling = time.perf_counter() - started
+            seconds = inside.run(workload.words)
+        Service.stop(scene.store, force=True)
+        return telling + seconds
+
+    def plain() -> float:
+        with merged(scene.setting, "plain", scene.sources[workload.corpus]) as inside:
+            drop_caches()
+            return inside.run(workload.words)
+
+    _compare(section, "cold", workload, _rounds(scene, workload), ours, plain)
+
+
+def _compare(
+    section: Section,
+    caches: str,
+    workload: Workload,
+    rounds: int,
+    ours: Callable[[], float],
+    plain: Callable[[], float],
+) -> None:
+    found = pairs(rounds, ours, plain, warm=caches == "warm")
+    put_pairs(section, workload.name, found, SIDES)
+    section.claim(
+        "7", f"{caches} {workload.name}: overlay over treering to overlay over ext4", found.ratio, workload.limit
+    )
+
+
+def _rounds(scene: _Scene, workload: Workload) -> int:
+    return scene.setting.rounds if scene.setting.quick else max(workload.pairs, scene.setting.rounds)
+
+
+def _memory(scene: _Scene) -> Section:
+    section = Section("Memory of the service", "when", ["Resident, with the processes it started."])
+    with (
+        served(scene.store, scene.roots[DEBIAN]) as (lower, connection, pid),
+        merged(scene.setting, "ours", lower, connection) as root,
+    ):
+        section.put("when it starts", "memory", tree_resident_bytes(pid), "MB")
+        for workload in COLD:
+            root.run(workload.words)
+        after = tree_resident_bytes(pid)
+    section.put("after the programs above", "memory", after, "MB")
+    section.claim("7", "memory of the service after the programs above", after, 120e6, "MB")
+    return section
