@@ -89,11 +89,12 @@ def test_one_who_may_not_open_the_device_is_told_of_both_drivers(place: Path) ->
     assert done.returncode == 125, done.stderr
     error = json.loads(done.stderr.splitlines()[-1])["error"]
     assert error["kind"] == "Denied"
-    assert "/dev/fuse cannot be opened: Permission denied" in error["facts"]["native"]
+    assert "/dev/fuse is not open to you" in error["facts"]["native"]
     assert "/dev/fuse: Permission denied" in error["facts"]["libfuse"]
     assert error["facts"]["native"] in error["message"]
     assert error["facts"]["libfuse"] in error["message"]
     assert "libfuse2" in error["advice"]
+    assert "chmod 0666 /dev/fuse" in error["advice"]
 
 
 def test_a_driver_that_cannot_mount_says_what_to_do(place: Path) -> None:

@@ -223,6 +223,23 @@ def test_a_new_commit_appears(mounted: Shown) -> None:
     until(lambda: call(looking.readable, branches / "new/deep/f") == "ENOENT")
 
 
+def test_what_is_above_the_roots(mounted: Shown) -> None:
+    """By each driver the same: times, containers, and words, which are new as soon as their commit is."""
+    call, point = mounted.agent.call, mounted.point
+    top = ["at", "branches", "commits", "containers", "tags", "trees"]
+    assert sorted(call(os.listdir, point)) == [".treering", *top]
+    assert sorted(call(os.listdir, point / ".treering")) == sorted(["README", "store", *top[:-1]])
+    assert call(os.listdir, point / "containers") == []
+    words = point / ".treering/branches/words"
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3600))
+    for content in (b"1", b"2"):  # words of the same length, in the same second
+        new = call(commit_to, mounted.store, {"f": content}, "words")
+        assert new.encode() in call(looking.readable, words)
+        assert call(looking.readable, point / "at" / at / "words/f") == content
+    call(delete, mounted.store, "words")
+    until(lambda: call(looking.readable, words) == "ENOENT")
+
+
 def commit_to(store: Path, spec: dict[str, bytes], branch: str) -> str:
     with Store.open(store) as opened:
         return commit(opened, spec, branch)
