@@ -15,12 +15,14 @@ READY := $(VENV)/.ready
 
 # What containers need: an OCI runtime and the default seccomp profile.
 RUN_PACKAGES := python3-venv crun golang-github-containers-common git ca-certificates
+# What fusepy, and so --driver libfuse, needs beside fuse3; Debian 13 gave it another name.
+LIBFUSE = $(shell apt-cache show libfuse2t64 >/dev/null 2>&1 && echo libfuse2t64 || echo libfuse2)
 DEMO_PACKAGES := $(RUN_PACKAGES) mmdebstrap rsync
-TEST_PACKAGES := $(RUN_PACKAGES) uidmap runc fuse3 rsync acl attr libcap2-bin busybox-static zstd xz-utils bzip2 libarchive-tools strace \
-    e2fsprogs gcc libc6-dev
+TEST_PACKAGES = $(RUN_PACKAGES) uidmap runc fuse3 rsync acl attr libcap2-bin busybox-static zstd xz-utils bzip2 libarchive-tools strace \
+    e2fsprogs gcc libc6-dev $(LIBFUSE)
 BENCH_PACKAGES := $(RUN_PACKAGES) mmdebstrap rsync
 # Compared with; one that cannot be installed is left out of the tables.
-BENCH_PEERS := restic borgbackup python3-llfuse ostree podman bup casync btrfs-progs fuse3 fuse-overlayfs python3-pyfuse3 libfuse2
+BENCH_PEERS = restic borgbackup python3-llfuse ostree podman bup casync btrfs-progs fuse3 fuse-overlayfs python3-pyfuse3 $(LIBFUSE)
 
 .PHONY: help setup demo test lint format bench clean
 

@@ -12,6 +12,7 @@
         references   what names lead to: commits and their roots
         recent       what was used last
         rights       whether this is the machine's root, or that of a user namespace
+        failures     which error is which errno
     the native driver
         wire/        the kernel's FUSE protocol: bytes <-> values, without I/O
         negotiation  what is agreed on with the kernel, and why
@@ -22,6 +23,9 @@
         starts       what containers read first: noted, and read from a profile the next time
         wakefulness  processors that stay awake while messages come fast
         mounting     mount(2), umount2(2), mountinfo, readahead
+    the portable driver
+        libfuse      fusepy over libfuse 2, for who may not mount
+        paths        paths, resolved to nodes
     the processes
         service      the holder: one mount a store, for all commits
         workers      the holder's workers: started, watched, replaced
@@ -31,6 +35,7 @@
         known        which roots the kernel may still read from
         rundir       where service and clients meet
         client       finding the service, starting it, holding it
+        detached     processes that live on, and say when they are ready
 
 The one rule: everything here reads. Nothing in this package writes to a store, and of `vcs` it knows only the read
 interface (`vcs.snapshot`), the values (`vcs.model`) and the errors; the service is told by name what opens the store.

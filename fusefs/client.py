@@ -10,38 +10,24 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import socket
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusefs import mounting
+from fusefs import detached, mounting
 from fusefs.rundir import RunDirectory
-from vcs import errors
-from vcs.errors import StoreError, TreeringError
+from vcs.errors import StoreError
 
 if TYPE_CHECKING:
     from vcs.model import RootId
 
 _ATTEMPTS = 5
-_START_SECONDS = 60.0
+_ANSWER_SECONDS = 60.0
 _READS_SECONDS = 5.0
 _STOP_SECONDS = 10.0
 _DEFAULT_OPENER = "vcs.store:Store.open"
 _DEFAULT_IDLE_SECONDS = 60.0
 _DEFAULT_HUNG_SECONDS = 30.0
-
-_PROGRAM = """
-import os, sys
-if os.fork():
-    os._exit(0)
-sys.path.insert(0, sys.argv.pop(1))
-from fusefs.service import main
-sys.exit(main(sys.argv[1:]))
-"""
-"""The service is nobody's child, so that a client that lives long collects no zombies; -P and the path given make
-it find this very package, not a directory of the same name."""
 
 
 class Lease:
@@ -200,7 +186,7 @@ def _lease(places: RunDirectory) -> Lease | None:
     return lease
 
 
-def _ask(connection: socket.socket, request: dict[str, Any], seconds: float = _START_SECONDS) -> dict[str, Any] | None:
+def _ask(connection: socket.socket, request: dict[str, Any], seconds: float = _ANSWER_SECONDS) -> dict[str, Any] | None:
     """The reply to a request, None if the service hangs up. Its refusals are raised."""
     connection.settimeout(seconds)
     try:
@@ -213,59 +199,14 @@ def _ask(connection: socket.socket, request: dict[str, Any], seconds: float = _S
         raise StoreError("the service does not answer") from None
     finally:
         connection.settimeout(None)
-    return _checked(line) if line else None
-
-
-def _checked(line: bytes) -> dict[str, Any]:
-    reply: dict[str, Any] = json.loads(line)
-    if reply["ok"]:
-        return reply
-    kind = getattr(errors, reply["kind"], StoreError)
-    if not (isinstance(kind, type) and issubclass(kind, TreeringError)):
-        kind = StoreError
-    raise kind(reply["message"], **reply.get("facts", {}))
+    return detached.checked(line) if line else None
 
 
 def _start(places: RunDirectory, lock: int, options: list[str]) -> None:
     """Start a service and wait until it serves. What it failed with is raised."""
-    import subprocess  # 8 ms, and mostly the service runs already
-
-    ready, told = os.pipe()
+    log = places.open_log()
     try:
-        log = places.open_log()
-        try:
-            package = str(Path(__file__).resolve().parent.parent)
-            subprocess.run(
-                [
-                    sys.executable,
-                    "-P",
-                    "-c",
-                    _PROGRAM,
-                    package,
-                    "--store",
-                    str(places.store),
-                    *options,
-                    "--ready",
-                    str(told),
-                    "--starting",
-                    str(lock),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                pass_fds=(told, lock),
-                start_new_session=True,
-                check=False,
-            )
-        finally:
-            os.close(log)
-            os.close(told)
-        line = b""
-        if select.select([ready], [], [], _START_SECONDS)[0]:
-            line = os.read(ready, 65536)
+        arguments = ["--store", str(places.store), *options, "--starting", str(lock)]
+        detached.start("fusefs.service", arguments, log, (lock,))
     finally:
-        os.close(ready)
-    if not line:
-        raise StoreError(f"the service of {places.store} did not start: see {places.log}", log=str(places.log))
-    _checked(line)
+        os.close(log)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import json
 import logging
 import os
 import selectors
@@ -27,14 +26,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fusefs import mounting
+from fusefs import detached, mounting
 from fusefs.control import Control
 from fusefs.journal import Journal
 from fusefs.known import Known
 from fusefs.memory import RequestMemory
 from fusefs.rundir import RunDirectory
 from fusefs.workers import TICK, Launch, Workers
-from vcs import errors
 from vcs.errors import Conflict, StoreError, TreeringError
 
 _log = logging.getLogger(__name__)
@@ -116,8 +114,7 @@ class Holder:
 
     def _failed(self, failure: dict[str, Any]) -> None:
         """A worker could not open the store. If that is the first, there is no service."""
-        kind = getattr(errors, failure["kind"], StoreError)
-        self._failure = kind(failure["message"], **failure["facts"])
+        self._failure = detached.error_of(failure)
         if self._control is not None:
             _log.error("a worker cannot open the store: %s", failure["message"])
 
@@ -216,10 +213,7 @@ def _come_first() -> None:
 
 
 def _tell(options: Options, message: dict[str, object]) -> None:
-    if options.ready is not None:
-        with contextlib.suppress(BrokenPipeError):  # whoever started us need not wait
-            os.write(options.ready, json.dumps(message, default=str).encode() + b"\n")
-        os.close(options.ready)
+    detached.tell(options.ready, message)
     if options.starting is not None:
         os.close(options.starting)
 
@@ -245,10 +239,8 @@ def main(arguments: Sequence[str]) -> int:
         Holder(options).serve()
     except (TreeringError, OSError) as error:
         _log.error("%s", error)
-        kind = error.kind if isinstance(error, TreeringError) else "StoreError"
-        facts = error.facts if isinstance(error, TreeringError) else {}
         with contextlib.suppress(OSError):
-            _tell(options, {"ok": False, "kind": kind, "message": str(error), "facts": facts})
+            _tell(options, detached.failure(error))
         return 1
     return 0
 

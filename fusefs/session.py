@@ -1,12 +1,7 @@
 """The native driver: a FUSE connection, one message at a time. A protocol adapter only; meaning is in filesystem.py.
 
 One thread reads a request, calls the handler of its operation and writes the reply. A handler returns the reply's body,
-or an errno, or nothing where the protocol has no reply; whatever it raises becomes an errno:
-
-    OSError                its errno
-    Missing, Corrupt       EIO, and the object and layer are logged, once each
-    Malformed              EINVAL: bytes that no kernel sends
-    anything else          EIO, and a traceback is logged: one request fails, the file system goes on
+or an errno, or nothing where the protocol has no reply; whatever it raises becomes an errno (failures.py).
 
 Requests are served in the order of arrival, so an INTERRUPT finds its request answered or not yet read; the kernel
 drops the latter itself.
@@ -25,6 +20,7 @@ import stat
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from fusefs.failures import Failures
 from fusefs.filesystem import BLOCK_SIZE, NAME_MAX, FileSystem, attributes
 from fusefs.inodes import Folder, Node
 from fusefs.listing import fitting
@@ -47,7 +43,7 @@ from fusefs.wire.protocol import (
 )
 from fusefs.wire.replies import ENDLESS
 from fusefs.wire.requests import Malformed
-from vcs.errors import Damaged, StoreError
+from vcs.errors import StoreError
 
 _log = logging.getLogger(__name__)
 _trace = logging.getLogger("fusefs.trace")
@@ -57,7 +53,6 @@ _Encode: TypeAlias = Callable[[int, int, int, bytes], bytes]
 
 _ENDED = frozenset({errno.ENODEV, errno.ECONNABORTED})
 _PASSING = frozenset({errno.ENOENT, errno.EAGAIN, errno.EINTR})
-_LOGGED_MOST = 1000
 _PARTS_MOST = 64
 """The most parts of a reply; writev(2) takes 1,024, and the kernel takes many small ones no faster than one."""
 
@@ -98,7 +93,7 @@ class Session:
         """The file of which it reads something else, where and how much."""
         self._slot = slot or RequestMemory(-1).slot(0)
         self._slot.touch()
-        self._logged: set[str] = set()
+        self._failures = Failures()
         self._tracing = _trace.isEnabledFor(logging.DEBUG)
         self.capabilities: Capabilities | None = None
         """What INIT agreed on; None before."""
@@ -203,20 +198,7 @@ class Session:
                 _log.warning("a notification was refused: %s", error)
 
     def _failure(self, opcode: int, nodeid: int, error: Exception) -> int:
-        if isinstance(error, OSError) and error.errno:
-            return error.errno
-        if isinstance(error, Malformed):
-            _log.error("%s: %s", name_of(opcode), error)
-            return errno.EINVAL
-        if isinstance(error, Damaged):
-            text = str(error)
-            if text not in self._logged and len(self._logged) < _LOGGED_MOST:
-                self._logged.add(text)
-                facts = " ".join(f"{name}={value}" for name, value in error.facts.items())
-                _log.error("%s of node %d: %s (%s)", name_of(opcode), nodeid, text, facts or "no further facts")
-            return errno.EIO
-        _log.error("%s of node %d failed", name_of(opcode), nodeid, exc_info=error)
-        return errno.EIO
+        return self._failures.errno_of(error, "%s of node %d", name_of(opcode), nodeid)
 
     def _table(self) -> dict[int, Handler]:
         table: dict[int, Handler] = {

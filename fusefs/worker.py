@@ -26,6 +26,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO, Protocol, cast
 
+from fusefs.detached import failure
 from fusefs.filesystem import FileSystem
 from fusefs.journal import Journal
 from fusefs.memory import RequestMemory, Slot
@@ -78,8 +79,7 @@ def main(arguments: Sequence[str]) -> int:
         starts = Starts(source)
         filesystem = FileSystem(starts, given["uid"], given["gid"], given["time"], journal)
     except (TreeringError, OSError) as error:
-        kind, facts = (error.kind, error.facts) if isinstance(error, TreeringError) else ("StoreError", {})
-        _say(channel, {"failed": {"kind": kind, "message": str(error), "facts": facts}})
+        _say(channel, {"failed": failure(error)})
         return FAILED
     _say(channel, {"opened": True})
     if given["spare"]:

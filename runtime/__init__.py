@@ -3,6 +3,7 @@
     containers   records     what is kept of a container          containers   made, named, found, listed, removed
                  states      compared, committed, rolled back, forked       check    whether their records are whole
                  upper/      what was written -> a new root       views        commits shown as directories
+                                                                   ownmount     the process of a mount of its own
                  forgetting  old commits of branches, with all that stands on them
                  source      the store as its service sees it: with names of containers
     who          namespace/  an ordinary user's own namespaces

@@ -162,7 +162,24 @@ def _missing(facts: Facts) -> str:
     return "something on this machine (a security module, a container) forbids user namespaces; run it as root"
 
 
+_LIBFUSE_NEEDS = (
+    "as root: install the packages fuse3 and libfuse2 (of the name libfuse2t64 since Debian 13), and have /dev/fuse of "
+    "mode 0666"
+)
+
+
+def _native_needs(facts: Facts) -> str:
+    return _missing(facts) if "missing" in facts else "run it as root, where there is /dev/fuse"
+
+
 def _denied(facts: Facts) -> str:
+    match facts.get("driver"):
+        case "auto":
+            return f"for libfuse, {_LIBFUSE_NEEDS}. For native, {_native_needs(facts)}"
+        case "libfuse":
+            return f"{_LIBFUSE_NEEDS}; or take another driver: --driver native"
+        case "native":
+            return f"{_native_needs(facts)}; or let it be mounted for you alone: --driver libfuse"
     if "missing" in facts:
         return _missing(facts)
     if os.geteuid() != 0:

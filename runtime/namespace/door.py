@@ -8,12 +8,12 @@ import json
 import os
 import select
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fusefs import detached
 from fusefs.rights import in_user_namespace
 from fusefs.rundir import RunDirectory
 from runtime import mounts
@@ -27,16 +27,6 @@ _LOCK_SECONDS = 60.0
 _START_SECONDS = 30.0
 _MAP_SECONDS = 20.0
 _LOCK_PAUSE = 0.01
-
-_PROGRAM = """
-import os, sys
-if os.fork():
-    os._exit(0)
-sys.path.insert(0, sys.argv.pop(1))
-from runtime.namespace.keeper import main
-sys.exit(main(sys.argv[1:]))
-"""
-"""The keeper is nobody's child, as the service is (fusefs.client)."""
 
 
 def enter(store: Path, user: User) -> None:
@@ -186,24 +176,10 @@ def _start(places: RunDirectory, means: Means | None, user: User) -> None:
 
 
 def _spawn(places: RunDirectory, tell: int, go: int) -> None:
-    import subprocess  # 8 ms, and mostly there is a keeper
-
-    package = str(Path(__file__).resolve().parents[2])
     log = places.open_log()
     try:
-        subprocess.run(
-            [sys.executable, "-P", "-c", _PROGRAM, package, str(places.path), str(tell), str(go)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd="/",
-            pass_fds=(tell, *((go,) if go >= 0 else ())),
-            start_new_session=True,
-            timeout=_START_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise StoreError(f"{sys.executable} does not start", program=sys.executable) from None
+        inherited = [tell, go] if go >= 0 else [tell]
+        detached.spawn("runtime.namespace.keeper", [str(places.path), str(tell), str(go)], log, inherited)
     finally:
         os.close(log)
 

@@ -232,13 +232,39 @@ def test_both_engines(user: OrdinaryUser, engine: str) -> None:
 
 
 def test_the_machine_sees_nothing_of_a_mount_but_unshare_does(user: OrdinaryUser) -> None:
-    told = user.treering("mount", "seen").stderr
+    told = user.treering("mount", "--driver", "native", "seen").stderr
     assert "treering unshare" in told
     assert list((user.home / "seen").iterdir()) == []
     names = user.treering("unshare", "ls", "seen/branches/main/etc").stdout.split()
     assert "passwd" in names
     assert str(user.place) not in Path("/proc/self/mountinfo").read_text()
     assert user.run("ls", str(user.store / "run/mnt")).stdout == ""
+    user.treering("umount", "seen")
+
+
+def test_a_mount_of_his_own_is_where_he_is(user: OrdinaryUser) -> None:
+    """Through libfuse, before there are namespaces; they have it too, and cannot take it away."""
+    script = """
+        set -eu
+        "$@" mount seen
+        test ! -e $0/run/namespaces.json
+        cat seen/branches/main/etc/noted
+        "$@" unshare ls seen/branches/main/etc/noted
+        if "$@" unshare "$@" umount seen; then exit 1; fi
+        "$@" umount seen
+        ls -A seen
+    """
+    done = user.run("sh", "-c", script, str(user.store), *user.command)
+    assert done.code == 0, done.stderr
+    assert done.stdout.split() == ["one", "seen/branches/main/etc/noted"]
+    assert "unmount it there" in done.stderr
+    assert "treering unshare" not in done.stderr
+
+
+def test_without_fusermount_a_mount_is_in_the_namespaces(user: OrdinaryUser) -> None:
+    hidden = [found for name in ("fusermount", "fusermount3") if (found := shutil.which(name))]
+    assert hidden, "fuse3 is installed"
+    assert "treering unshare" in user.treering("mount", "seen", hidden=hidden).stderr
     user.treering("umount", "seen")
 
 
