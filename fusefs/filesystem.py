@@ -125,6 +125,8 @@ class FileSystem:
                     node = nodes[number] = Node(number, entry)
             found.append(node)
         self.table.trim()
+        if numbering.generation != self.numbers.generation:
+            return self.children(folder, listing, run, start, stop)  # a root was dropped that may have given numbers
         return found
 
     def names(self, directory: Changing, offset: int) -> list[tuple[int, bytes, int]]:

@@ -30,16 +30,18 @@ class Known:
         """Those that are needed; all others are dropped."""
         self._catch_up()
         ranges = self._ranges
-        known = set(filter(self._knows, ranges.starts))
-        needed = known | {to for start, to in ranges.leans if start in known}
+        needed = self._needed()
         gone = [start for start in ranges.starts if start not in needed and start not in ranges.dropped]
         self._journal.append(b"".join(record(Kind.DROP, start) for start in gone))
-        # One may have been looked up just before it was dropped: it stays as it is, and is asked for each time.
-        again = set(filter(self._knows, gone))
-        needed |= again | {to for start, to in ranges.leans if start in again}
+        # What was looked up, or shared, just before that stays as it is. Who comes after it reads that it is dropped.
         self._catch_up()
+        needed |= self._needed()
         places = {start: place for place, start in enumerate(ranges.starts)}
         return [ranges.roots[places[start]] for start in sorted(needed)]
+
+    def _needed(self) -> set[int]:
+        known = set(filter(self._knows, self._ranges.starts))
+        return known | {to for start, to in self._ranges.leans if start in known}
 
     def _catch_up(self) -> None:
         for _, found in self._journal.news():

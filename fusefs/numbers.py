@@ -146,6 +146,13 @@ class Numbers:
 
     def numbering(self, number: int, path: bytes, tree: Tree, listing: AnyListing) -> Numbering:
         """How the files of a directory of a root are numbered, which is opened at this moment."""
+        while True:
+            generation = self.generation
+            found = self._numbering(number, path, tree, listing)
+            if found is not None and generation == self.generation:
+                return found  # else a root was dropped meanwhile, perhaps this one
+
+    def _numbering(self, number: int, path: bytes, tree: Tree, listing: AnyListing) -> Numbering | None:
         own = self._ranges.range_of(number)
         assert own is not None  # a directory's number comes from its root's range
         low, high, _ = own
@@ -157,7 +164,8 @@ class Numbers:
         if found is None:
             count = self._append(record(Kind.DIRECTORY, number, digest, tree.tree, tree.entries))
             found = (number, False) if is_first and count == 1 else self._recorded(digest, tree)
-            assert found is not None  # it was just written
+            if found is None:
+                return None
         base, has_earlier = found
         self._lean(low, high, base)
         is_shared = has_earlier and isinstance(listing, Listing)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from tests.support.deadline import Watchdog, requests_end
+from tests.support.deadline import Watchdog, hide_control, requests_end
 
 settings.register_profile("same", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=1000)
@@ -23,6 +23,7 @@ def _deadlines(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixture
     request.config.stash[_WATCHDOG] = Watchdog(tmp_path_factory.getbasetemp())
     with requests_end():
         yield
+    hide_control()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -59,8 +59,7 @@ def stuck(path: Path, read_ahead: bool = False) -> Store:
 
     def snaring(session: Session, nodeid: int, body: bytes) -> Reply:
         answer = read(session, nodeid, body)
-        assert answer is not None
-        assert not isinstance(answer, int)
+        assert isinstance(answer, bytes | memoryview | list)
         data = b"".join(answer) if isinstance(answer, list) else bytes(answer)
         if data.startswith(SNARE):
             try:

@@ -257,3 +257,26 @@ def test_files_that_are_looked_at_are_not_written_down(journal: Journal) -> None
     nodes = dict(reader.visit(reader.top(made)))
     assert len(nodes) == 5001
     assert os.fstat(journal.descriptor).st_size == 64 * 3, "the root and its two directories"
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_root_may_be_dropped_at_any_moment(journal: Journal, monkeypatch: pytest.MonkeyPatch, which: int) -> None:
+    """Just when a directory of it is opened, or one that shares its files."""
+    store = MemoryStore()
+    old = root(store, {"d": {"kept": b"kept"}})
+    new = root(store, {"d": {"kept": b"kept"}, "more": b"more"})
+    reader = Reader(store, journal)
+    tops = [reader.top(old), reader.top(new)]
+    list(reader.visit(tops[0]))
+    append = Journal.append
+    dropped = []
+
+    def dropping(self: Journal, records: bytes) -> None:
+        first = b"" if dropped else record(Kind.DROP, tops[which].number)
+        dropped.append(first)
+        append(self, first + records)
+
+    monkeypatch.setattr(Journal, "append", dropping)
+    nodes = dict(reader.visit(tops[1]))
+    assert dropped
+    assert all(tops[1].number < node.number <= tops[1].number + 3 for node in nodes.values())

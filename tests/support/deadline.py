@@ -27,6 +27,7 @@ CONTROL = Path("/sys/fs/fuse/connections")
 REQUEST_TIMEOUT = Path("/proc/sys/fs/fuse/default_request_timeout")
 REQUEST_SECONDS = 240
 GRACE_SECONDS = 30.0
+_OURS = "treering-tests"
 _STUCK = 70
 """Exit code of a run that had to be ended."""
 
@@ -62,7 +63,13 @@ def _mounts_of_all() -> Iterator[mounting.Mount]:
 
 def _show_control() -> None:
     if not any(CONTROL.iterdir()):
-        subprocess.run(["mount", "-t", "fusectl", "none", str(CONTROL)], check=False, capture_output=True)
+        subprocess.run(["mount", "-t", "fusectl", _OURS, str(CONTROL)], check=False, capture_output=True)
+
+
+def hide_control() -> None:
+    """Unmount the kernel's control files, if it was we who mounted them."""
+    if any(mount.source == _OURS.encode() for mount in mounting.mounts()):
+        subprocess.run(["umount", str(CONTROL)], check=False, capture_output=True)
 
 
 class Watchdog:

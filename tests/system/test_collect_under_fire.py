@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -237,6 +236,7 @@ def forget() -> None:
 # -- everything at once
 
 ROLES = ["import", "import", "experiment", "fork", "read", "collect"]
+SECONDS_MOST = 120.0
 SECONDS = 6.0
 
 
@@ -259,8 +259,9 @@ def test_everything_at_once_and_killed(tmp_path: Path, seed: int) -> None:
 
     workers = {role: start(role) for role in range(len(ROLES))}
     try:
-        end = time.monotonic() + SECONDS
-        while time.monotonic() < end:
+        begun = time.monotonic()
+        while (passed := time.monotonic() - begun) < SECONDS or acknowledged_in(tmp_path / "log") < 3:
+            assert passed < SECONDS_MOST
             time.sleep(chance.uniform(0.2, 1.0))  # the kills are spread by chance; nothing waits for anything
             role = chance.randrange(len(ROLES))
             workers[role].kill()
@@ -285,7 +286,11 @@ def test_everything_at_once_and_killed(tmp_path: Path, seed: int) -> None:
             assert store.history.is_ancestor(acknowledged, store.history.resolve(newest[branch]))  # type: ignore[arg-type]
             assert store.history.is_ancestor(newest[branch], store.history.resolve(branch))  # type: ignore[arg-type]
             assert is_readable(store, store.commit(acknowledged).root)
-    assert len(done) >= 3, textwrap.shorten("\n".join(lines), 500)
+
+
+def acknowledged_in(log: Path) -> int:
+    """How many commits were reported as done."""
+    return log.read_text().count("done ") if log.exists() else 0
 
 
 HERE = {"PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -296,10 +296,10 @@ def test_no_permission_is_one_clear_error(store_path: Path, tmp_path: Path) -> N
 def test_an_unreadable_file_stops_an_import_and_says_which(store_path: Path, tmp_path: Path) -> None:
     secret = make_files(tmp_path / "tree", 3, seed=1) / "d1" / "f1"
     secret.chmod(0)
-    code = "from vcs.testing import MemoryStore\nimport_directory(MemoryStore(), Path(sys.argv[1]))"
+    before = "from vcs.testing import MemoryStore\n"  # nobody may not be able to enter the checkout
     for directory in [tmp_path, *tmp_path.parents][:3]:
         directory.chmod(directory.stat().st_mode | 0o755)
-    result = run_child(BECOME_NOBODY + code, tmp_path / "tree")
+    result = run_child(before + BECOME_NOBODY + "import_directory(MemoryStore(), Path(sys.argv[1]))", tmp_path / "tree")
     assert "Denied" in result.stderr
     assert "d1/f1 cannot be read" in result.stderr
 
