@@ -31,8 +31,9 @@ from fusefs.control import Control
 from fusefs.journal import Journal
 from fusefs.known import Known
 from fusefs.memory import RequestMemory
+from fusefs.process import Launch
 from fusefs.rundir import RunDirectory
-from fusefs.workers import TICK, Launch, Workers
+from fusefs.workers import TICK, Workers
 from vcs.errors import Conflict, StoreError, TreeringError
 
 _log = logging.getLogger(__name__)

@@ -19,22 +19,19 @@ import json
 import logging
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import Enum
-from pathlib import Path
 from selectors import EVENT_READ, BaseSelector
 from typing import Any
 
+from fusefs.blame import KILL_COUNTS, Blame, header_of, unique_of
 from fusefs.journal import Journal
 from fusefs.memory import SLOTS, Counts, RequestMemory
-from fusefs.wire import replies, requests
-from fusefs.wire.protocol import UNIQUE_RESEND, Init
+from fusefs.process import Launch, Stage, Worker, spawn, state_of
+from fusefs.wire import replies
+from fusefs.wire.protocol import Init
 
 _log = logging.getLogger(__name__)
 
@@ -48,63 +45,6 @@ _BACKOFF_FIRST, _BACKOFF_MOST, _BACKOFF_SPARE = 0.05, 2.0, 30.0
 _GIVE_UP_SECONDS = 120.0
 _SPARE_DELAY = 0.5
 """Seconds after the first serves before a spare is started: who has started the service wants the processors."""
-_CRASHES_MOST = 3
-_KILL_COUNTS = 1 / 32
-_BLAMED_MOST = 256
-
-_PROGRAM = """
-import sys
-sys.path.insert(0, sys.argv.pop(1))
-from fusefs.worker import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """What a worker is started with."""
-
-    store: Path
-    opener: str
-    device: int
-    """The descriptor of /dev/fuse."""
-    uid: int
-    gid: int
-    time: int
-    """Owner and mtime (nanoseconds) of what lies above the roots."""
-    trace: bool = False
-
-
-class Stage(Enum):
-    """How far a worker is."""
-
-    OPENING = "opening"
-    SPARE = "spare"
-    SERVING = "serving"
-
-
-@dataclass(eq=False, slots=True)
-class Worker:
-    """One of them."""
-
-    process: subprocess.Popen[bytes]
-    channel: socket.socket
-    started: float
-    stage: Stage = Stage.OPENING
-    slot: int = -1
-    is_confirmed: bool = False
-    """Whether it has said that it serves."""
-    is_outdated: bool = False
-    """Whether it is to be replaced, gracefully."""
-    is_leaving: bool = False
-    killed: float | None = None
-    """When we have sent SIGKILL."""
-    weight: float = _KILL_COUNTS
-    """How much of a crash its death counts for, if it dies of SIGKILL."""
-    seen: int = 0
-    """The `unique` of the request that it had in hand at the last looks, 0 for none."""
-    since: float = 0.0
-    received: bytes = b""
 
 
 @dataclass
@@ -129,7 +69,7 @@ class Workers:
     _remains: list[Worker] = field(default_factory=list)
     """Gone, but their processes have not ended."""
     _past: Counts = field(default_factory=Counts)
-    _blame: dict[int, float] = field(default_factory=dict)
+    _blame: Blame = field(default_factory=Blame)
     _left: list[bytes] = field(default_factory=list)
     """Requests that dead workers had in hand, for their successors; on kernels that do not send them again."""
     _failures: int = 0
@@ -223,13 +163,13 @@ class Workers:
         """Look at each of them."""
         now = time.monotonic()
         for worker in list(self._live):
-            state = _state(worker.process.pid)
+            state = state_of(worker.process.pid)
             if state in "ZX" and worker.process.poll() is not None:
                 self._gone(worker, worker.process.returncode)
             elif state in "ZX" or (worker.killed is not None and now - worker.killed > TICK / 2):
                 self._gone(worker, -signal.SIGKILL)
             elif state == "T":
-                self._kill(worker, "was stopped", _KILL_COUNTS)
+                self._kill(worker, "was stopped", KILL_COUNTS)
             elif worker.stage is Stage.SERVING:
                 self._look(worker, now)
             elif worker.stage is Stage.OPENING and now - worker.started > _OPENING_SECONDS:
@@ -241,7 +181,7 @@ class Workers:
     def _look(self, worker: Worker, now: float) -> None:
         """Whether it is at the same request for too long."""
         slot = self.memory.slot(worker.slot)
-        unique = _unique(slot.request) if slot.length else 0
+        unique = unique_of(slot.request) if slot.length else 0
         if unique != worker.seen or not unique:
             worker.seen, worker.since = unique, now
         elif now - worker.since > self.hung_seconds:
@@ -286,8 +226,8 @@ class Workers:
         if status != _LEFT:
             _log.warning("worker %d ended with status %d", worker.process.pid, status)
         weight = worker.weight if status == -signal.SIGKILL else 0 if status == _LEFT else 1
-        if request and self._is_poison(request, weight):
-            self._write(replies.error(_header(request).unique, errno.EIO))
+        if request and self._blame.is_poison(request, weight):
+            self._write(replies.error(header_of(request).unique, errno.EIO))
             request = b""
         if self._resends:
             self._write(replies.resend())
@@ -298,20 +238,6 @@ class Workers:
     def _resends(self) -> bool:
         negotiated = self.memory.negotiated
         return negotiated is not None and bool(negotiated[0] & Init.HAS_RESEND)
-
-    def _is_poison(self, request: bytes, weight: float) -> bool:
-        """Whether too many have died of a request, which they had in hand."""
-        unique = _unique(request)
-        if not unique:
-            return False
-        blame = self._blame[unique] = self._blame.pop(unique, 0.0) + weight
-        while len(self._blame) > _BLAMED_MOST:
-            del self._blame[next(iter(self._blame))]
-        if blame < _CRASHES_MOST:
-            return False
-        header = _header(request)
-        _log.error("workers crash in request %d of node %d: answered with EIO", header.opcode, header.nodeid)
-        return True
 
     def _write(self, message: bytes) -> None:
         with suppress(OSError):  # unmounted, or nobody waits for it
@@ -350,33 +276,9 @@ class Workers:
                 self._spawn()
 
     def _spawn(self) -> None:
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        launch = self.launch
-        told = {
-            "store": str(launch.store),
-            "opener": launch.opener,
-            "device": launch.device,
-            "journal": self.journal.descriptor,
-            "memory": self.memory.descriptor,
-            "channel": theirs.fileno(),
-            "uid": launch.uid,
-            "gid": launch.gid,
-            "time": launch.time,
-            "trace": launch.trace,
-            "spare": self._begun,
-        }
-        package = str(Path(__file__).resolve().parent.parent)
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _PROGRAM, package, json.dumps(told)],
-            stdin=subprocess.DEVNULL,
-            cwd="/",
-            pass_fds=(launch.device, self.journal.descriptor, self.memory.descriptor, theirs.fileno()),
-        )
-        theirs.close()
-        worker = Worker(process, ours, time.monotonic())
+        worker = spawn(self.launch, self.journal.descriptor, self.memory.descriptor, self._begun)
         self._live.append(worker)
-        self.selector.register(ours, EVENT_READ, lambda: self._receive(worker))
+        self.selector.register(worker.channel, EVENT_READ, lambda: self._receive(worker))
 
     def _go(self, worker: Worker) -> None:
         taken = {other.slot for other in [*self._live, *self._remains]}
@@ -424,21 +326,3 @@ class Workers:
         for worker in [worker for worker in serving if worker.is_outdated][: max(0, len(serving) - self.wanted)]:
             worker.is_leaving = True
             worker.process.terminate()
-
-
-def _header(request: bytes) -> requests.Header:
-    _, opcode, unique, nodeid, uid, gid, pid, _, _ = requests.HEADER.unpack_from(request)
-    return requests.Header(len(request), opcode, unique, nodeid, uid, gid, pid)
-
-
-def _unique(request: bytes) -> int:
-    """What names a request however often it is sent; 0 for one that has no answer."""
-    return _header(request).unique & ~UNIQUE_RESEND if len(request) >= requests.HEADER_SIZE else 0
-
-
-def _state(pid: int) -> str:
-    """The state of a process's first thread (proc_pid_stat(5)); X if there is none."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1].decode()
-    except OSError:
-        return "X"

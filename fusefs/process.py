@@ -1,0 +1,105 @@
+"""The process of one worker, as the holder has it (workers.py): how it is started, and what is known of it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from fusefs.blame import KILL_COUNTS
+
+_PROGRAM = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from fusefs.worker import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What a worker is started with."""
+
+    store: Path
+    opener: str
+    device: int
+    """The descriptor of /dev/fuse."""
+    uid: int
+    gid: int
+    time: int
+    """Owner and mtime (nanoseconds) of what lies above the roots."""
+    trace: bool = False
+
+
+class Stage(Enum):
+    """How far a worker is."""
+
+    OPENING = "opening"
+    SPARE = "spare"
+    SERVING = "serving"
+
+
+@dataclass(eq=False, slots=True)
+class Worker:
+    """One of them."""
+
+    process: subprocess.Popen[bytes]
+    channel: socket.socket
+    started: float
+    stage: Stage = Stage.OPENING
+    slot: int = -1
+    is_confirmed: bool = False
+    """Whether it has said that it serves."""
+    is_outdated: bool = False
+    """Whether it is to be replaced, gracefully."""
+    is_leaving: bool = False
+    killed: float | None = None
+    """When we have sent SIGKILL."""
+    weight: float = KILL_COUNTS
+    """How much of a crash its death counts for, if it dies of SIGKILL."""
+    seen: int = 0
+    """The `unique` of the request that it had in hand at the last looks, 0 for none."""
+    since: float = 0.0
+    received: bytes = b""
+
+
+def spawn(launch: Launch, journal: int, memory: int, is_spare: bool) -> Worker:
+    """Start one, that opens the store and waits to be told to serve. `journal` and `memory` are descriptors, which it
+    inherits, with the one of /dev/fuse; a spare one also loads what it may need later."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    told = {
+        "store": str(launch.store),
+        "opener": launch.opener,
+        "device": launch.device,
+        "journal": journal,
+        "memory": memory,
+        "channel": theirs.fileno(),
+        "uid": launch.uid,
+        "gid": launch.gid,
+        "time": launch.time,
+        "trace": launch.trace,
+        "spare": is_spare,
+    }
+    package = str(Path(__file__).resolve().parent.parent)
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", _PROGRAM, package, json.dumps(told)],
+        stdin=subprocess.DEVNULL,
+        cwd="/",
+        pass_fds=(launch.device, journal, memory, theirs.fileno()),
+    )
+    theirs.close()
+    return Worker(process, ours, time.monotonic())
+
+
+def state_of(pid: int) -> str:
+    """The state of a process's first thread (proc_pid_stat(5)); X if there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1].decode()
+    except OSError:
+        return "X"
