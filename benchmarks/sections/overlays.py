@@ -210,7 +210,8 @@ def _record(scene: _Scene, recording: Callable[..., Any]) -> None:
         with merged(scene.setting, "recorded", lower, connection) as inside:
             noted = recording(store, _commit(store, _PROFILED.corpus), lease)
             inside.run(_PROFILED.words)
-            noted.finish()
+        # After the unmounting: until a process that was spawned has closed them, it holds our descriptors too.
+        noted.finish()
         deadline = time.monotonic() + _KEPT_SECONDS
         while not any(store.caches.glob("start-*")):
             if time.monotonic() > deadline:
