@@ -43,8 +43,9 @@ _OPENING_SECONDS = 60.0
 _BACKOFF_FIRST, _BACKOFF_MOST, _BACKOFF_SPARE = 0.05, 2.0, 30.0
 """Seconds before the next worker is started after one that could not open the store; longer if another one serves."""
 _GIVE_UP_SECONDS = 120.0
-_SPARE_DELAY = 0.5
-"""Seconds after the first serves before a spare is started: who has started the service wants the processors."""
+_SPARE_DELAY = 5.0
+"""Seconds after the first serves before a spare is started: who has started the service wants the processors. With 0.5
+a cold `find` in a new overlay took a tenth longer."""
 
 
 @dataclass
