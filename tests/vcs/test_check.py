@@ -11,12 +11,13 @@ from msgspec.structs import replace
 from tests.support.values import EMPTY_TREE, Spec, directory, file, link, root
 from vcs.blobs import BlobWriter, put_data, write_list
 from vcs.check import Problem, check
+from vcs.check.index import check_index
 from vcs.encoding import encode_entries, encode_root, encode_tree_index
 from vcs.history import Author
 from vcs.importcache import import_cache
 from vcs.importer import import_directory
 from vcs.layers.format import SUFFIX
-from vcs.model import Chunked, CommitId, Data, Entry, ListItem, RootId, Tree, TreeItem
+from vcs.model import Chunked, CommitId, Data, Entry, LayerId, ListItem, RootId, Tree, TreeItem
 from vcs.store import Batch, Store
 from vcs.trees import write_root
 
@@ -193,6 +194,26 @@ def test_a_store_whose_layer_is_gone_names_what_is_lost(store: Store) -> None:
     newest.unlink()
     found = problems(store)
     assert {problem.commit for problem in found} == {second}
+
+
+def test_a_layer_that_gc_takes_away_just_now_is_no_damage(store: Store) -> None:
+    """Others see it in the index until gc's transaction ends, which is after its file has gone."""
+    commit_spec(store, {"a": b"1"})
+    with store.batch() as batch:
+        put_data(batch, b"nobody needs it")
+    layer = batch.layer
+    assert layer is not None
+    store.index.doom([layer])
+    found: list[list[Problem]] = []
+
+    def dispose(layers: list[LayerId]) -> None:
+        for layer in layers:
+            store.layer_path(layer).unlink()
+        found.append(check_index(store.path / "index.db", store.path / "layers", is_open=True))
+
+    assert store.index.remove_doomed(dispose)[0] == [layer]
+    assert found == [[]]
+    assert problems(store) == []
 
 
 def test_damage_in_the_history_is_told(store: Store) -> None:

@@ -93,10 +93,11 @@ def _faults(db: sqlite3.Connection, layers: Path) -> Iterator[str]:
 
 
 def _gone(db: sqlite3.Connection, layers: Path) -> Iterator[str]:
-    """Layers that are listed and not there. Asked twice, since gc may be removing one just now."""
+    """Layers that are listed and not there. Asked twice, since gc may be removing one just now: it takes a doomed one's
+    file away before others see that it is not listed any more, and may be killed in between."""
     for (name,) in db.execute("SELECT name FROM layers").fetchall():
         is_there = isinstance(name, bytes) and (layers / (name.hex() + SUFFIX)).exists()
-        if not is_there and db.execute("SELECT 1 FROM layers WHERE name = ?", (name,)).fetchone():
+        if not is_there and db.execute("SELECT 1 FROM layers WHERE name = ? AND doomed = 0", (name,)).fetchone():
             yield f"it lists layer {name.hex() if isinstance(name, bytes) else name!r}, which is not there"
 
 
