@@ -28,9 +28,9 @@ SECONDS = 10.0
 """How long a start takes, for us."""
 _AGAIN_SECONDS = 600.0
 """A root that was started within so long is not read ahead unasked."""
-_BYTES_MAX = 64 << 20
+_BYTES_MAX = 32 << 20
 """What a start notes."""
-_READY_MAX = 48 << 20
+_READY_MAX = 32 << 20
 """What of a profile is held in memory until the start is over; the rest is read when it is asked for."""
 _STARTS_MAX = 16
 """So many starts are followed at once; further ones do without."""

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from vcs.trees import Objects
 
 PREFIX = "start-"
-BYTES_MAX = 64 << 20
+BYTES_MAX = 32 << 20
 """Bytes of objects in one profile."""
-TOTAL_MAX = 512 << 20
+TOTAL_MAX = 256 << 20
 """Bytes of all profiles of a store; those that were used longest ago go first."""
 
 _MAGIC = b"treering start 1\n"
