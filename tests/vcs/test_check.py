@@ -1,6 +1,7 @@
 """Checking a store: clean ones have no problem, and each kind of damage is named with what needs it."""
 
 import random
+import sqlite3
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -214,6 +215,25 @@ def test_a_layer_that_gc_takes_away_just_now_is_no_damage(store: Store) -> None:
     assert store.index.remove_doomed(dispose)[0] == [layer]
     assert found == [[]]
     assert problems(store) == []
+
+
+def test_garbage_that_two_layers_had_is_no_damage_when_one_of_them_goes(store: Store) -> None:
+    """The index knew it in that one. What is needed is told, if the index lacks it."""
+    with Store.open(store.path) as other, other.batch() as two, store.batch() as one:
+        put_data(one, b"nobody needs it")
+        put_data(two, b"nobody needs it")
+        made = root(two, {"a": b"1" * 500})
+    assert one.layer is not None
+    assert two.layer is not None
+    commit = store.add_commit(made, {}, "x", Author("A", "a@b", 1))
+    store.history.move("refs/heads/main", commit, None, "x", Author("A", "a@b", 1))
+    store.index.doom([one.layer])
+    store.index.remove_doomed(lambda layers: [store.layer_path(layer).unlink() for layer in layers] and None)
+    assert check_index(store.path / "index.db", store.path / "layers", is_open=True) != []
+    assert problems(store) == []
+    with sqlite3.connect(store.path / "index.db") as db:
+        db.execute("DELETE FROM objects WHERE length = 500")
+    assert any("2 objects of layers" in problem.message for problem in problems(store))
 
 
 def test_damage_in_the_history_is_told(store: Store) -> None:

@@ -23,7 +23,7 @@ from types import MappingProxyType
 from vcs.check.caches import check_caches
 from vcs.check.graph import Graph
 from vcs.check.history import Refs, check_history
-from vcs.check.index import check_index
+from vcs.check.index import check_index, index_problem, not_listed
 from vcs.check.indexed import Indexed
 from vcs.check.layers import Layers
 from vcs.check.naming import name_faults
@@ -32,6 +32,7 @@ from vcs.errors import NotAStore, StoreError, TreeringError
 from vcs.gitobjects import GitObjects
 from vcs.leases import Lease
 from vcs.model import CommitId, RootId
+from vcs.reach import Reach
 from vcs.snapshot import CommitInfo
 from vcs.store import FORMAT_LINE, Store, check_format, translated
 
@@ -46,8 +47,10 @@ def examine(path: Path, progress: Progress | None = None, *, read_data: bool = T
     report = Report()
     with translated(f"the store {path} cannot be checked"):
         _check_format(path, report)
-        report.problems += check_index(path / "index.db", path / "layers")
+        missing: set[bytes] = set()
+        report.problems += check_index(path / "index.db", path / "layers", missing=missing)
         with Store(path) as store:
+            report.problems += _needed(store, missing)
             return _Check(store, report, read_data, progress).run()
 
 
@@ -62,8 +65,23 @@ def check(
 
     `damaged` has objects that are known to be so, by digest, and what is wrong with them.
     """
-    report = Report(check_index(store.path / "index.db", store.path / "layers", is_open=True))
+    missing: set[bytes] = set()
+    report = Report(check_index(store.path / "index.db", store.path / "layers", is_open=True, missing=missing))
+    report.problems += _needed(store, missing)
     return _Check(store, report, read_data, progress, damaged).run()
+
+
+def _needed(store: Store, missing: set[bytes]) -> list[Problem]:
+    """That the index lacks objects, if some of them are needed."""
+    if not missing:
+        return []
+    reach = Reach(store)
+    with suppress(TreeringError):  # what cannot be walked may be missing from the index too
+        for commit in store.history.commit_ids():
+            reach.add_root(store.commit(commit).root)
+        if not any(digest in reach for digest in missing):
+            return []
+    return [index_problem(not_listed(len(missing)))]
 
 
 def _check_format(path: Path, report: Report) -> None:

@@ -33,8 +33,12 @@ _Place: TypeAlias = tuple[int, int, int, int]
 """The index's number of a layer, block, start, length."""
 
 
-def check_index(path: Path, layers: Path, *, is_open: bool = False) -> list[Problem]:
+def check_index(path: Path, layers: Path, *, is_open: bool = False, missing: set[bytes] | None = None) -> list[Problem]:
     """What is wrong with the index at `path` of the layers in a directory. An index that is not there is not wrong.
+
+    `missing` takes the digests of objects that layers have and the index has not, which then are no problem yet: if two
+    writers have brought the same object, gc forgets it with the one layer when nothing needs it, and the other layer
+    keeps it.
 
     `is_open`: this process has it open, so that the file must not be read but through SQLite (closing a file gives up
     the process's locks on it: fcntl(2)).
@@ -47,13 +51,18 @@ def check_index(path: Path, layers: Path, *, is_open: bool = False) -> list[Prob
             db.text_factory = lenient_text
             if int(db.execute("PRAGMA user_version").fetchone()[0]) == VERSION or messages:
                 db.execute("BEGIN")  # everything below is as it was at one moment
-                messages += _faults(db, layers)
+                messages += _faults(db, layers, missing)
                 db.execute("COMMIT")
                 messages += _gone(db, layers)
             # else it was made by another version of the program, and opening makes it anew
     except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter, for a message that quotes what it found
         messages.append(f"it cannot be read: {error}")
-    return [Problem("index", f"the index (derived, so nothing is lost) is damaged: {message}") for message in messages]
+    return [index_problem(message) for message in messages]
+
+
+def index_problem(message: str) -> Problem:
+    """A problem of an index, in whole words."""
+    return Problem("index", f"the index (derived, so nothing is lost) is damaged: {message}")
 
 
 def _header_faults(path: Path) -> Iterator[str]:
@@ -71,7 +80,7 @@ def _u32(number: int) -> bytes:
     return number.to_bytes(4, "big")
 
 
-def _faults(db: sqlite3.Connection, layers: Path) -> Iterator[str]:
+def _faults(db: sqlite3.Connection, layers: Path, missing: set[bytes] | None) -> Iterator[str]:
     schema = {sql for (sql,) in db.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")}
     if not schema >= set(TABLES):
         yield "its tables are not those of an index"
@@ -89,7 +98,12 @@ def _faults(db: sqlite3.Connection, layers: Path) -> Iterator[str]:
         if known[name][1] != present[name]:
             yield f"it has another size for layer {name.hex()}"
     paths = {number: layers / (name.hex() + SUFFIX) for name, (number, _) in known.items() if name in present}
-    yield from _row_faults(db, paths, {number for number, _ in known.values()} - paths.keys())
+    absent: set[bytes] = set()
+    yield from _row_faults(db, paths, {number for number, _ in known.values()} - paths.keys(), absent)
+    if missing is not None:
+        missing |= absent
+    elif absent:
+        yield not_listed(len(absent))
 
 
 def _gone(db: sqlite3.Connection, layers: Path) -> Iterator[str]:
@@ -111,10 +125,18 @@ def _other_faults(db: sqlite3.Connection) -> Iterator[str]:
         yield "its list of layers has a row that makes no sense"
 
 
-def _row_faults(db: sqlite3.Connection, paths: dict[int, Path], unreadable: set[int]) -> Iterator[str]:
-    """Compare the rows of objects with the footers of their layers. What cannot be read is told where layers are."""
+def not_listed(count: int) -> str:
+    """That an index lacks so many objects."""
+    return f"{count:,} objects of layers that it lists are not in it"
+
+
+def _row_faults(
+    db: sqlite3.Connection, paths: dict[int, Path], unreadable: set[int], absent: set[bytes]
+) -> Iterator[str]:
+    """Compare the rows of objects with the footers of their layers. What cannot be read is told where layers are.
+    `absent` takes what has no row."""
     (total,) = db.execute("SELECT count(*) FROM objects").fetchone()
-    wrong = missing = 0
+    wrong = 0
     for low, high in _ranges(total // _AT_ONCE + 1):
         expected = _expected(paths, unreadable, low, high)
         rows = db.execute(
@@ -122,11 +144,9 @@ def _row_faults(db: sqlite3.Connection, paths: dict[int, Path], unreadable: set[
         )
         for digest, *place in rows:
             wrong += tuple(place) not in expected.pop(digest, ()) and place[0] not in unreadable
-        missing += len(expected)
+        absent.update(expected)
     if wrong:
         yield f"{wrong:,} of its {total:,} rows do not fit the layers"
-    if missing:
-        yield f"{missing:,} objects of layers that it lists are not in it"
 
 
 def _ranges(parts: int) -> Iterator[tuple[bytes, bytes]]:
