@@ -17,7 +17,7 @@ import msgspec
 
 from runtime.records import ContainerPaths, Generation, Record, Settings, load, save
 from vcs.durable import sync_directory
-from vcs.errors import AlreadyExists, Corrupt, InvalidName, NotFound, UnknownFormat
+from vcs.errors import AlreadyExists, Corrupt, EngineError, InvalidName, NotFound, UnknownFormat
 from vcs.locks import flocked
 from vcs.model import CommitId
 from vcs.store import Store, translated
@@ -29,6 +29,7 @@ _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
 REMOVED = "refs/removed/"
 """Where the last states of removed containers are kept, as <id>/<generation>."""
 _TRASH = ".trash-"
+_LARGE = 256 << 20
 _NEW = ".new-"
 
 
@@ -199,6 +200,18 @@ class Containers:
             if entry.name.startswith(_TRASH):
                 shutil.rmtree(entry.path, ignore_errors=True)
 
+    def leave_trash(self) -> None:
+        """The same, for one who is about to end: if there is much of it, a process of its own does it, for which nobody
+        waits. Giving 1 GiB back takes a disk 0.2 to 0.5 s. If it is killed, the next command goes on."""
+        from runtime.engine import spawn
+
+        trash = [entry.path for entry in os.scandir(self._directory) if entry.name.startswith(_TRASH)]
+        if any(map(_is_large, trash)):
+            with contextlib.suppress(EngineError):
+                spawn(["/bin/rm", "-rf", "--", *trash], (None, None, None))
+                return
+        self.empty_trash()
+
     @property
     def _rewriting(self) -> Path:
         return self.store.path / "locks" / "rewriting"
@@ -230,6 +243,16 @@ class Containers:
                 if entry.name.startswith(_NEW):  # a killed create's: whoever creates holds the lock, and it is ours
                     shutil.rmtree(entry.path, ignore_errors=True)
             yield
+
+
+def _is_large(directory: str) -> bool:
+    """Whether a directory holds a file that takes so much room that to give it back takes long."""
+    for path, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(OSError):
+                if os.lstat(os.path.join(path, name)).st_blocks * 512 >= _LARGE:
+                    return True
+    return False
 
 
 def make_generation(paths: ContainerPaths, number: int) -> None:

@@ -240,3 +240,15 @@ def test_names(box: Cli) -> None:
     assert box.error("stop", "nope")["advice"] == "`treering ps -a` lists the containers"
     start = box.json("ps", "-a")[0]["id"][:12]
     assert box("status", start).stdout == "", "the beginning of an id is enough"
+
+
+def test_a_large_file_that_was_committed_is_deleted_aside(cli: Cli, until: Callable[..., Any]) -> None:
+    """By a process that nobody waits for, unless it was killed: then the next command does it."""
+    container = cli.store / "containers"
+    before = {entry.name for entry in container.iterdir()}
+    trash = container / ".trash-test"
+    (trash / "upper").mkdir(parents=True)
+    with (trash / "upper/large").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, 257 << 20)
+    cli("ps")
+    until(lambda: {entry.name for entry in container.iterdir()} == before)
