@@ -30,7 +30,7 @@
         service      the holder: one mount a store, for all commits
         workers      the holder's workers: started, watched, replaced
         process      one worker's process
-        blame        requests that workers die of
+        crashes      requests that workers die of
         worker       the process that answers the kernel
         control      who uses it, and when it leaves
         startings    starts of containers: clients tell of them, workers follow them

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from fusefs.blame import KILL_COUNTS
+from fusefs.crashes import KILL_COUNTS
 
 _PROGRAM = """
 import sys

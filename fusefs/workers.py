@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from selectors import EVENT_READ, BaseSelector
 from typing import Any
 
-from fusefs.blame import KILL_COUNTS, Blame, header_of, unique_of
+from fusefs.crashes import KILL_COUNTS, Crashes, header_of, unique_of
 from fusefs.journal import Journal
 from fusefs.memory import SLOTS, Counts, RequestMemory
 from fusefs.process import Launch, Stage, Worker, spawn, state_of
@@ -70,7 +70,7 @@ class Workers:
     _remains: list[Worker] = field(default_factory=list)
     """Gone, but their processes have not ended."""
     _past: Counts = field(default_factory=Counts)
-    _blame: Blame = field(default_factory=Blame)
+    _crashes: Crashes = field(default_factory=Crashes)
     _left: list[bytes] = field(default_factory=list)
     """Requests that dead workers had in hand, for their successors; on kernels that do not send them again."""
     _failures: int = 0
@@ -227,7 +227,7 @@ class Workers:
         if status != _LEFT:
             _log.warning("worker %d ended with status %d", worker.process.pid, status)
         weight = worker.weight if status == -signal.SIGKILL else 0 if status == _LEFT else 1
-        if request and self._blame.is_poison(request, weight):
+        if request and self._crashes.is_poison(request, weight):
             self._write(replies.error(header_of(request).unique, errno.EIO))
             request = b""
         if self._resends:

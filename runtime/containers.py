@@ -30,6 +30,7 @@ REMOVED = "refs/removed/"
 """Where the last states of removed containers are kept, as <id>/<generation>."""
 _TRASH = ".trash-"
 _LARGE = 256 << 20
+"""Bytes of one file that a command does not wait for when it is deleted."""
 _NEW = ".new-"
 
 
@@ -196,21 +197,23 @@ class Containers:
 
     def empty_trash(self) -> None:
         """Delete the files of what was removed or discarded. Safe at any time; nobody waits for it but the disk."""
-        for entry in os.scandir(self._directory):
-            if entry.name.startswith(_TRASH):
-                shutil.rmtree(entry.path, ignore_errors=True)
+        for path in self._in_trash():
+            shutil.rmtree(path, ignore_errors=True)
 
     def leave_trash(self) -> None:
         """The same, for one who is about to end: if there is much of it, a process of its own does it, for which nobody
         waits. Giving 1 GiB back takes a disk 0.2 to 0.5 s. If it is killed, the next command goes on."""
-        from runtime.engine import spawn
-
-        trash = [entry.path for entry in os.scandir(self._directory) if entry.name.startswith(_TRASH)]
+        trash = self._in_trash()
         if any(map(_is_large, trash)):
+            from runtime.engine import spawn  # only here: every verb that looks at containers ends this way
+
             with contextlib.suppress(EngineError):
                 spawn(["/bin/rm", "-rf", "--", *trash], (None, None, None))
                 return
         self.empty_trash()
+
+    def _in_trash(self) -> list[str]:
+        return [entry.path for entry in os.scandir(self._directory) if entry.name.startswith(_TRASH)]
 
     @property
     def _rewriting(self) -> Path:

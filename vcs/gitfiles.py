@@ -78,3 +78,14 @@ def _replace_packed(repository: Path, text: str) -> None:
         os.fsync(file.fileno())
     lock.replace(repository / "packed-refs")
     sync_directory(repository)
+
+
+def remove_empty(path: Path, top: Path) -> None:
+    """Remove the directories that held a file and are empty now; those directly in `top` (heads, tags) stay."""
+    for directory in path.parents:
+        if directory.parent in (top, top.parent):
+            return
+        try:
+            directory.rmdir()
+        except OSError:
+            return

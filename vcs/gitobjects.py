@@ -30,6 +30,16 @@ def translated() -> Iterator[None]:
         raise Corrupt(f"the history cannot be used: {text}") from error
 
 
+def read_object(repository: pygit2.Repository, oid: str) -> tuple[int, bytes]:
+    """An object by its full id: its type (pygit2's ObjectType) and its bytes. NotFound or Corrupt."""
+    with translated():
+        try:
+            kind, data = repository.read(oid)
+        except KeyError:
+            raise NotFound(f"no git object {oid}", revision=oid) from None
+        return int(kind), data
+
+
 class GitObjects:
     """The objects of a git repository, which is opened apart from others: what these have read does not matter."""
 
@@ -44,12 +54,7 @@ class GitObjects:
 
     def read(self, oid: str) -> tuple[int, bytes]:
         """An object by its full id: its type (pygit2's ObjectType) and its bytes. NotFound or Corrupt."""
-        with translated():
-            try:
-                kind, data = self._repo.read(oid)
-            except KeyError:
-                raise NotFound(f"no git object {oid}", revision=oid) from None
-            return int(kind), data
+        return read_object(self._repo, oid)
 
     def write(self, kind: int, data: bytes) -> str:
         """Write an object, durably, unless it is there; returns its id. The caller holds the lock on refs."""

@@ -48,3 +48,11 @@ def moved(ref: str, current: str | None, expected: str | None) -> str:
         return f"{name} exists already"
     now = f"is at {current[:12]} now" if current else "is gone"
     return f"{name} has moved: expected {expected[:12]}, it {now}"
+
+
+def decoded(data: bytes, encoding: str | None) -> str:
+    """Words of a commit's, which others may have written: in any encoding, or in none."""
+    try:
+        return data.decode(encoding or "utf-8")
+    except (LookupError, ValueError):
+        return data.decode("utf-8", "replace")

@@ -28,11 +28,11 @@ from pygit2.transaction import ReferenceTransaction
 
 from vcs.durable import sync_directory
 from vcs.errors import AlreadyExists, BadInput, Conflict, Corrupt, InvalidName, Missing, NotFound
-from vcs.gitfiles import check_pack_indexes, packed_refs
-from vcs.gitobjects import translated
+from vcs.gitfiles import check_pack_indexes, packed_refs, remove_empty
+from vcs.gitobjects import read_object, translated
 from vcs.gitwords import BRANCHES as BRANCHES
 from vcs.gitwords import TAGS as TAGS
-from vcs.gitwords import clean, is_in_the_way, kind, moved, one_line, short, stamp
+from vcs.gitwords import clean, decoded, is_in_the_way, kind, moved, one_line, short, stamp
 from vcs.locks import flocked
 from vcs.model import DIGEST_SIZE, CommitId, RootId
 from vcs.reflogs import seal, without_seal
@@ -142,7 +142,7 @@ class History:
                 raise NotFound(f"no {kind(ref)} {short(ref)!r}", name=short(ref))
             self._retry(lambda: self._repo.references.delete(ref))
             for top in (Path(self._repo.path), Path(self._repo.path, "logs")):
-                _prune(top / ref, top / "refs")
+                remove_empty(top / ref, top / "refs")
             self._sync_refs(ref)
             return current
 
@@ -221,17 +221,13 @@ class History:
         parents = tuple(CommitId(str(parent)) for parent in found.parent_ids)
         author, encoding = found.author, found.message_encoding
         return CommitInfo(
-            CommitId(str(found.id)), RootId(root), parents, _text(found.raw_message, encoding),
-            _text(author.raw_name, encoding), _text(author.raw_email, encoding), author.time, author.offset,
+            CommitId(str(found.id)), RootId(root), parents, decoded(found.raw_message, encoding),
+            decoded(author.raw_name, encoding), decoded(author.raw_email, encoding), author.time, author.offset,
         )  # fmt: skip
 
     def raw(self, name: str) -> bytes:
         """The bytes of a commit or a tag object, by its full id: header lines, an empty line, the message. NotFound."""
-        with translated():
-            try:
-                return self._repo.read(name)[1]
-            except KeyError:
-                raise NotFound(f"no object {name}", revision=name) from None
+        return read_object(self._repo, name)[1]
 
     def config(self, commit: str) -> dict[str, Any]:
         """A commit's OCI image config."""
@@ -386,25 +382,6 @@ class History:
             with contextlib.suppress(FileNotFoundError):
                 sync_directory(path)
             path = path.parent
-
-
-def _prune(path: Path, top: Path) -> None:
-    """Remove the directories that held a file and are empty now; those directly in `top` (heads, tags) stay."""
-    for directory in path.parents:
-        if directory.parent in (top, top.parent):
-            return
-        try:
-            directory.rmdir()
-        except OSError:
-            return
-
-
-def _text(data: bytes, encoding: str | None) -> str:
-    """Words of a commit's, which others may have written: in any encoding, or in none."""
-    try:
-        return data.decode(encoding or "utf-8")
-    except (LookupError, ValueError):
-        return data.decode("utf-8", "replace")
 
 
 def _signature(author: Author) -> pygit2.Signature:

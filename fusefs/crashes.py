@@ -1,4 +1,4 @@
-"""Requests in whose midst workers died, and which of them are to blame for it."""
+"""Requests in whose midst workers died, and which of them have them crash."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KILL_COUNTS = 1 / 32
 _BLAMED_MOST = 256
 
 
-class Blame:
+class Crashes:
     """What is held against the last requests that somebody died of, in crashes."""
 
     def __init__(self) -> None:
@@ -26,10 +26,10 @@ class Blame:
         unique = unique_of(request)
         if not unique:
             return False
-        blame = self._weights[unique] = self._weights.pop(unique, 0.0) + weight
+        weight = self._weights[unique] = self._weights.pop(unique, 0.0) + weight
         while len(self._weights) > _BLAMED_MOST:
             del self._weights[next(iter(self._weights))]
-        if blame < CRASHES_MOST:
+        if weight < CRASHES_MOST:
             return False
         header = header_of(request)
         _log.error("workers crash in request %d of node %d: answered with EIO", header.opcode, header.nodeid)
