@@ -40,6 +40,8 @@ _NUMBER_MASK = (1 << _KIND_SHIFT) - 1
 KEY_PART = 32
 """Bytes of a key in one record."""
 _PIECE = 1 << 20
+_FEW = 64 * _RECORD.size
+"""What is read first: mostly there is nothing new, and a buffer of a megabyte takes longer to make than all else."""
 
 
 class Kind(IntEnum):
@@ -103,11 +105,22 @@ class Journal:
         while records:
             records = records[os.write(self.descriptor, records) :]
 
+    def append_one(self, line: bytes) -> int | None:
+        """Write one record. Its position, if nobody has written anything since what was read last: it counts as read
+        then, and is what it was. Else None, and news() has it among the others."""
+        self.append(line)
+        if os.pread(self.descriptor, len(line) + 1, self._read * len(line)) != line:
+            return None
+        self._read += 1
+        return self._read - 1
+
     def news(self) -> Iterator[tuple[int, Record]]:
         """The records since the last call, with their positions."""
+        size = _FEW
         while True:
-            data = os.pread(self.descriptor, _PIECE, self._read * _RECORD.size)
-            is_last = len(data) < _PIECE
+            data = os.pread(self.descriptor, size, self._read * _RECORD.size)
+            is_last = len(data) < size
+            size = _PIECE
             data = data[: len(data) - len(data) % _RECORD.size]
             first = self._read
             self._read += len(data) // _RECORD.size

@@ -80,20 +80,11 @@ class Numbers:
         """Changes when a root is dropped: numberings of before count no more."""
         self.catch_up()
 
-    def catch_up(self) -> int:
-        """Read what was written; returns how many records."""
-        directories = self._directories
-        count = 0
+    def catch_up(self) -> None:
+        """Read what was written."""
         for position, found in self._journal.news():
-            count += 1
             if found.kind == Kind.DIRECTORY:
-                before = directories.get(found.short)
-                if before is None:
-                    directories[found.short] = position
-                elif type(before) is int:
-                    directories[found.short] = [before, position]
-                else:
-                    before.append(position)  # type: ignore[union-attr]
+                self._note(found.short, position)
             elif found.kind == Kind.LINK:
                 self._links.setdefault(found.short, found.number)
             else:
@@ -101,7 +92,16 @@ class Numbers:
                 if found.kind == Kind.DROP:
                     self.generation += 1
                     self._paths = Recent(_ENTRIES_KEPT)
-        return count
+
+    def _note(self, path: bytes, position: int) -> None:
+        """The record at a position says that a tree was opened at a path."""
+        before = self._directories.get(path)
+        if before is None:
+            self._directories[path] = position
+        elif type(before) is int:
+            self._directories[path] = [before, position]
+        else:
+            before.append(position)  # type: ignore[union-attr]
 
     # -- roots and keys
 
@@ -138,9 +138,9 @@ class Numbers:
             self.catch_up()
         return self._ranges.named.get(number)
 
-    def _append(self, records: bytes) -> int:
+    def _append(self, records: bytes) -> None:
         self._journal.append(records)
-        return self.catch_up()
+        self.catch_up()
 
     # -- files
 
@@ -162,8 +162,12 @@ class Numbers:
         is_first = digest not in self._directories
         found = None if is_first else self._recorded(digest, tree)
         if found is None:
-            count = self._append(record(Kind.DIRECTORY, number, digest, tree.tree, tree.entries))
-            found = (number, False) if is_first and count == 1 else self._recorded(digest, tree)
+            position = self._journal.append_one(record(Kind.DIRECTORY, number, digest, tree.tree, tree.entries))
+            if position is None:
+                self.catch_up()
+            else:
+                self._note(digest, position)
+            found = (number, False) if is_first and position is not None else self._recorded(digest, tree)
             if found is None:
                 return None
         base, has_earlier = found
