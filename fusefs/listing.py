@@ -31,6 +31,7 @@ _WHOLE_MOST = 8_192
 """Directories of so many entries are held whole."""
 _LARGE_WEIGHT = 2_048
 """What a larger one counts for: a path of nodes, of up to 1,024 items each."""
+_NAME_MAX = 255
 _NUMBERS_PER_ENTRY = 32
 """How many numbers in an array take as much memory as an entry."""
 
@@ -42,8 +43,12 @@ class Run:
     first: int
     """The position of the first of them."""
     entries: Sequence[Entry]
-    starts: array[int]
+    starts: Sequence[int]
     """For each: how many names after its directory's own it is counted, from 1."""
+    directories: Sequence[int]
+    """The places of those that are directories."""
+    has_links: bool
+    """Whether there are hard links among them."""
 
     @property
     def end(self) -> int:
@@ -53,28 +58,35 @@ class Run:
 
 def _run(first: int, count: int, entries: Sequence[Entry]) -> tuple[Run, int]:
     """Entries from a position on, the first of them with a count; and the count after the last name below them."""
+    directories = [place for place, entry in enumerate(entries) if type(entry.content) is Tree]
+    has_links = any([entry.link is not None for entry in entries])
     starts = array("Q")
-    for entry in entries:
-        starts.append(count)
-        content = entry.content
-        count += 1
-        if type(content) is Tree:
-            if content.entries < 0:
-                raise Corrupt(f"directory {entry.name!r} counts {content.entries} names")
-            count += content.entries
-    return Run(first, entries, starts), count
+    done = 0
+    for place in directories:
+        below = entries[place].content.entries  # type: ignore[union-attr]
+        if below < 0:
+            raise Corrupt(f"directory {entries[place].name!r} counts {below} names")
+        if below:
+            starts.extend(range(count, count + place + 1 - done))
+            count += place + 1 - done + below
+            done = place + 1
+    last = range(count, count + len(entries) - done)
+    starts.extend(last)
+    return Run(first, entries, starts if done else last, directories, has_links), last.stop
 
 
 class Listing:
     """One tree, opened. The same for every directory that holds it, in any root and at any path."""
 
     def __init__(self, directory: Directory) -> None:
-        self._run, count = _run(0, 1, list(directory))
+        entries: list[Entry] = []
+        while len(entries) < len(directory):
+            entries += directory.node_at(len(entries))[1]
+        self._run, count = _run(0, 1, entries)
         self.below = count - 1
         """How many names are below this directory, at any depth."""
         self._positions: dict[bytes, int] | None = None
-        linked = any(entry.link is not None for entry in self._run.entries)
-        self._complete = _complete_groups(self._run.entries) if linked else {}
+        self._complete = _complete_groups(entries) if self._run.has_links else {}
 
     def __len__(self) -> int:
         return len(self._run.entries)
@@ -176,11 +188,14 @@ def fitting(
 ) -> Iterator[tuple[Run, int, int]]:
     """The entries from a position on whose sizes together fit into some room: runs, each with the places in it, from
     and up to."""
+    largest = size_of(bytes(_NAME_MAX))
     while position < len(listing):
         run = listing.run_at(position)
         start = stop = position - run.first
         entries = run.entries
         last = len(entries)
+        if run.end == len(listing) and (last - start) * largest <= room:
+            stop = last
         while stop < last:
             room -= size_of(entries[stop].name)
             if room < 0:
