@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from fusefs.inodes import Folder, Node, Table
@@ -21,7 +21,7 @@ from fusefs.recent import Recent
 from fusefs.rights import sees_trusted
 from fusefs.view import TREES, Changing, Text, View
 from vcs.errors import Missing
-from vcs.model import Chunked, Data, Device, RootId, Symlink, Tree
+from vcs.model import Chunked, Data, Device, Entry, RootId, Symlink, Tree
 from vcs.snapshot import BlobReader, Source
 
 NODES_LISTED = 131_072
@@ -41,6 +41,9 @@ _READERS_KEPT = 65_536
 Attributes: TypeAlias = tuple[int, int, int, int, int, int, int, int, int, int, int, int, int, int, int]
 """st_ino, st_size, st_blocks, the seconds of atime, mtime and ctime, their nanoseconds, st_mode, st_nlink, st_uid,
 st_gid, st_rdev, st_blksize. Seconds before 1970 are in 64-bit two's complement."""
+Listed: TypeAlias = tuple[int, int, int, int, int, int, int, int, int, int, bytes]
+"""Of a name in a listing: st_ino, st_size, st_blocks, the seconds and nanoseconds of its one time, st_mode, st_nlink,
+st_uid, st_gid, st_rdev, and the name. Its st_blksize is BLOCK_SIZE."""
 
 
 class FileSystem:
@@ -99,35 +102,27 @@ class FileSystem:
         return len(listing) <= NODES_LISTED
 
     def children(self, folder: Folder, listing: AnyListing, run: Run, start: int, stop: int) -> list[Node]:
-        """The nodes of some entries, from one place in a run to another. In bulk: a cold `find` is mostly this."""
-        nodes = self.table.nodes
-        first, path = folder.number, folder.path
+        """The nodes of some entries, from one place in a run to another."""
+        return self._told(folder, listing, run, start, stop)[1]
+
+    def listed(self, folder: Folder, listing: AnyListing, run: Run, start: int, stop: int) -> Iterator[Listed]:
+        """What a listing says of the same, for one who is told of their nodes by that."""
+        numbers, _ = self._told(folder, listing, run, start, stop)
+        return listed(numbers, run.entries[start:stop])
+
+    def _told(
+        self, folder: Folder, listing: AnyListing, run: Run, start: int, stop: int
+    ) -> tuple[list[int], list[Node]]:
+        """Numbers and nodes of some entries. In bulk: a cold `find` is mostly this."""
         numbering = folder.numbering
         if numbering is None or numbering.generation != self.numbers.generation:
-            numbering = folder.numbering = self.numbers.numbering(first, path, _tree(folder), listing)
-        base, is_counted = numbering.base, numbering.path is None
-        entries, starts = run.entries, run.starts
-        found = []
-        for place in range(start, stop):
-            entry = entries[place]
-            if type(entry.content) is Tree:
-                number = first + starts[place]
-                node = nodes.get(number)
-                if node is None:
-                    node = nodes[number] = Folder(number, entry, folder.root, b"%b/%b" % (path, entry.name), first)
-            else:
-                if is_counted and entry.link is None:
-                    number = base + starts[place]
-                else:
-                    number = self.numbers.of_file(numbering, listing, run, place)
-                node = nodes.get(number)
-                if node is None:
-                    node = nodes[number] = Node(number, entry)
-            found.append(node)
-        self.table.trim()
+            numbering = self.numbers.numbering(folder.number, folder.path, _tree(folder), listing)
+            folder.numbering = numbering
+        numbers = self.numbers.of_run(numbering, listing, run, start, stop)
+        nodes = self.table.of_run(folder, run, start, numbers)
         if numbering.generation != self.numbers.generation:
-            return self.children(folder, listing, run, start, stop)  # a root was dropped that may have given numbers
-        return found
+            return self._told(folder, listing, run, start, stop)  # a root was dropped that may have given numbers
+        return numbers, nodes
 
     def names(self, directory: Changing, offset: int) -> list[tuple[int, bytes, int]]:
         """The names in a directory above the roots, from an offset on: see View.names()."""
@@ -211,40 +206,33 @@ class FileSystem:
 
 
 def attributes(node: Node) -> Attributes:
-    """What stat(2) says. A directory has one link, which means that its subdirectories are not counted."""
-    entry = node.entry
-    content = entry.content
-    kind = type(content)
-    device = 0
-    if kind is Data:
-        size = content.size  # type: ignore[union-attr]
-        blocks = (size + 4095 >> 12) << 3
-    elif kind is Tree:
-        size, blocks = BLOCK_SIZE, 8
-    else:
-        size = entry.size
-        blocks = (content.allocated + 4095 >> 12) << 3 if isinstance(content, Chunked) else 0
-        if isinstance(content, Device):
-            device = encoded_device(content.major, content.minor)
-    seconds, nanoseconds = divmod(entry.mtime, _BILLION)
-    seconds &= _U64
-    return (
-        node.number,
-        size,
-        blocks,
-        seconds,
-        seconds,
-        seconds,
-        nanoseconds,
-        nanoseconds,
-        nanoseconds,
-        entry.mode,
-        1 if entry.link is None else entry.link.count,
-        entry.uid,
-        entry.gid,
-        device,
-        BLOCK_SIZE,
-    )
+    """What stat(2) says."""
+    ((number, size, blocks, seconds, nanoseconds, *rest, _),) = listed((node.number,), (node.entry,))
+    times = (seconds,) * 3 + (nanoseconds,) * 3
+    return number, size, blocks, *times, *rest, BLOCK_SIZE  # type: ignore[return-value]
+
+
+def listed(numbers: Iterable[int], entries: Iterable[Entry]) -> Iterator[Listed]:
+    """What stat(2) says of many. A directory has one link, which means that its subdirectories are not counted."""
+    for number, entry in zip(numbers, entries, strict=True):
+        content = entry.content
+        kind = type(content)
+        device = 0
+        if kind is Data:
+            size = content.size  # type: ignore[union-attr]
+            blocks = (size + 4095 >> 12) << 3
+        elif kind is Tree:
+            size, blocks = BLOCK_SIZE, 8
+        else:
+            size = entry.size
+            blocks = (content.allocated + 4095 >> 12) << 3 if isinstance(content, Chunked) else 0
+            if isinstance(content, Device):
+                device = encoded_device(content.major, content.minor)
+        seconds, nanoseconds = divmod(entry.mtime, _BILLION)
+        link = entry.link
+        links = 1 if link is None else link.count
+        seconds &= _U64
+        yield number, size, blocks, seconds, nanoseconds, entry.mode, links, entry.uid, entry.gid, device, entry.name
 
 
 def encoded_device(major: int, minor: int) -> int:

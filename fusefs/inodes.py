@@ -9,10 +9,11 @@ found again from its number, by whichever worker is asked.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from itertools import islice
 
 from fusefs.journal import FIRST_NUMBER
-from fusefs.listing import Listings
+from fusefs.listing import Listings, Run
 from fusefs.numbers import Numbering, Numbers
 from vcs.model import Entry, RootId, Tree
 from vcs.snapshot import Snapshot, Source
@@ -69,6 +70,23 @@ class Table:
         """Keep a node."""
         self.nodes[node.number] = node
         return node
+
+    def of_run(self, folder: Folder, run: Run, start: int, numbers: Sequence[int]) -> list[Node]:
+        """The nodes of some entries of a directory, which have these numbers; `start` is the place of the first."""
+        nodes = self.nodes
+        stop = start + len(numbers)
+        entries = run.entries
+        folders = {}
+        for place in run.directories:
+            if start <= place < stop:
+                number, entry = numbers[place - start], entries[place]
+                path = b"%b/%b" % (folder.path, entry.name)
+                folders[number] = nodes.get(number) or Folder(number, entry, folder.root, path, folder.number)
+        nodes.update(zip(numbers, map(Node, numbers, entries[start:stop]), strict=True))
+        nodes.update(folders)
+        found = [nodes[number] for number in numbers]
+        self.trim()
+        return found
 
     def trim(self) -> None:
         """Drop the older half if there are too many."""

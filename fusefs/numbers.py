@@ -142,7 +142,7 @@ class Numbers:
         self._journal.append(records)
         self.catch_up()
 
-    # -- files
+    # -- the names of a root
 
     def numbering(self, number: int, path: bytes, tree: Tree, listing: AnyListing) -> Numbering:
         """How the files of a directory of a root are numbered, which is opened at this moment."""
@@ -198,8 +198,24 @@ class Numbers:
         assert found is not None
         return found[0]
 
-    def of_file(self, numbering: Numbering, listing: AnyListing, run: Run, place: int) -> int:
-        """The number of one file of a directory, where counting alone does not tell."""
+    def of_run(self, numbering: Numbering, listing: AnyListing, run: Run, start: int, stop: int) -> list[int]:
+        """The numbers of some names of a directory, from one place in a run to another."""
+        own, base = numbering.own, numbering.base
+        starts, entries = run.starts, run.entries
+        if numbering.path is None and not run.has_links:
+            numbers = [base + count for count in starts[start:stop]]
+            if own != base:
+                for place in run.directories:
+                    if start <= place < stop:
+                        numbers[place - start] = own + starts[place]
+            return numbers
+        return [
+            own + starts[place] if type(entries[place].content) is Tree else self._of_file(numbering, listing, run, place)
+            for place in range(start, stop)
+        ]
+
+    def _of_file(self, numbering: Numbering, listing: AnyListing, run: Run, place: int) -> int:
+        """The number of one file of a directory, where counting alone may not tell."""
         entry = run.entries[place]
         key: Hashable = entry
         if entry.link is not None:

@@ -332,9 +332,8 @@ class Session:
             return self._names(node, parts, offset, size, replies.dirent_plus_bare, replies.dirent_plus_size)
         room = size - sum(map(len, parts))
         for run, start, stop in fitting(listing, max(offset - 2, 0), room, replies.dirent_plus_size):
-            entries, following = run.entries, run.first + 3
-            for place, child in enumerate(self._fs.children(node, listing, run, start, stop), start):
-                parts.append(replies.dirent_plus(attributes(child), following + place, entries[place].name))
+            listed = self._fs.listed(node, listing, run, start, stop)
+            parts += replies.dirents_plus(listed, BLOCK_SIZE, run.first + start + 3)
         return b"".join(parts)
 
     def _readdir(self, nodeid: int, body: bytes) -> Reply:

@@ -6,7 +6,7 @@ of 180 names costs a third of a millisecond; through a dataclass it costs three 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from struct import Struct
 from typing import TypeAlias
 
@@ -23,6 +23,10 @@ Attributes: TypeAlias = tuple[int, int, int, int, int, int, int, int, int, int, 
 """struct fuse_attr: ino, size, blocks, atime, mtime, ctime (seconds, as unsigned 64-bit two's complement), their
 nanoseconds in the same order, mode, nlink, uid, gid, rdev, blksize."""
 
+Listed: TypeAlias = tuple[int, int, int, int, int, int, int, int, int, int, bytes]
+"""Of one name of many: ino, size, blocks, the seconds and the nanoseconds of all three times, mode, nlink, uid, gid, rdev,
+and the name."""
+
 _ATTR = "QQQQQQIIIIIIIIII"
 _ENTRY_OUT = Struct("<QQQQII" + _ATTR)
 _ATTR_OUT = Struct("<QII" + _ATTR)
@@ -37,7 +41,7 @@ _U32_PAIR = Struct("<II")
 _U64 = Struct("<Q")
 
 _ENDLESS_NAME = Struct("<QQQII").pack(0, ENDLESS, ENDLESS, 0, 0)
-_ENDLESS_DIRENT_PLUS = [Struct(f"<Q{len(_ENDLESS_NAME)}s{_ATTR}QQII{room}s") for room in range(0, 257, 8)]
+_ENDLESS_DIRENT_PLUS = [Struct(f"<Q{len(_ENDLESS_NAME)}s{_ATTR}QQII{room}s").pack for room in range(0, 257, 8)]
 """By the eighth of a name's length: packing the name with its padding, and numbers that never change as bytes, takes
 two thirds of the time."""
 
@@ -128,12 +132,19 @@ def dirent_plus_size(name: bytes) -> int:
     return (_DIRENT_PLUS_HEAD + len(name) + 7) & ~7
 
 
-def dirent_plus(values: Attributes, offset: int, name: bytes) -> bytes:
-    """A name in a READDIRPLUS reply, with its node, whose number is its `ino`, and attributes, all of it for ever."""
-    length = len(name)
-    number = values[0]
-    encode = _ENDLESS_DIRENT_PLUS[length + 7 >> 3].pack
-    return encode(number, _ENDLESS_NAME, *values, 0, number, offset, length, values[9] >> 12, name)
+def dirents_plus(listed: Iterable[Listed], block_size: int, offset: int) -> list[bytes]:
+    """Names in a READDIRPLUS reply, each with its node and attributes, all of it for ever. `offset` is where to go on
+    after the first of them; those of the others follow."""
+    parts = []
+    for number, size, blocks, seconds, nanoseconds, mode, links, uid, gid, device, name in listed:
+        length = len(name)
+        encoded = _ENDLESS_DIRENT_PLUS[length + 7 >> 3](
+            number, _ENDLESS_NAME, number, size, blocks, seconds, seconds, seconds, nanoseconds, nanoseconds, nanoseconds,
+            mode, links, uid, gid, device, block_size, 0, number, offset, length, mode >> 12, name,
+        )  # fmt: skip
+        parts.append(encoded)
+        offset += 1
+    return parts
 
 
 def dirent_plus_bare(ino: int, offset: int, kind: int, name: bytes) -> bytes:
