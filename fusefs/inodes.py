@@ -40,7 +40,7 @@ class Node:
 class Folder(Node):
     """A directory of a root."""
 
-    __slots__ = ("numbering", "parent", "path", "root")
+    __slots__ = ("end", "numbering", "parent", "path", "root")
 
     def __init__(self, number: int, entry: Entry, root: RootId, path: bytes, parent: int) -> None:
         super().__init__(number, entry)
@@ -50,6 +50,8 @@ class Folder(Node):
         self.parent = parent
         self.numbering: Numbering | None = None
         """How its files are numbered, once it was opened."""
+        self.end = -1
+        """The offset at which its listing ends, once it was listed; -1 before."""
 
 
 class Table:

@@ -31,6 +31,7 @@ from fusefs.starts import Starts
 from fusefs.trace import Reply, name_of, trace_line
 from fusefs.view import Changing
 from fusefs.wakefulness import BURST, Wakefulness
+from fusefs.walks import Walks
 from fusefs.wire import replies, requests
 from fusefs.wire.protocol import (
     KERNEL_VERSION,
@@ -91,6 +92,9 @@ class Session:
         """The file whose beginning the present message reads."""
         self._within: tuple[Node, int, int] | None = None
         """The file of which it reads something else, where and how much."""
+        self._walks = Walks(filesystem, lambda folder, size: self._listed(folder, 0, size))
+        self._walked: tuple[Folder, int] | None = None
+        """The directory whose listing the present message begins, and the room for it."""
         self._slot = slot or RequestMemory(-1).slot(0)
         self._slot.touch()
         self._failures = Failures()
@@ -157,6 +161,9 @@ class Session:
         given = 0 if self._ahead is None else self._ahead.given
         profiled = 0 if self._starts is None else self._starts.profiled
         self._slot.done(self.served, len(self._nodes), given, profiled)
+        if self._walked is not None:
+            self._walks.go_on(*self._walked)
+            self._walked = None
         if self._wakefulness is not None and not self.served % BURST:
             self._wakefulness.noticed()
         return True
@@ -326,8 +333,18 @@ class Session:
             return self._readdir_changing(
                 nodeid, node, offset, size, replies.dirent_plus_bare, replies.dirent_plus_size
             )
-        parts = _dots(node, offset, size, replies.dirent_plus_bare)
+        if offset == node.end:
+            return b""  # every listing ends with this: a third of what a cold `find` asks
+        if offset:
+            return self._listed(node, offset, size)
+        self._walked = node, size
+        return self._walks.take(node, size) or self._listed(node, 0, size)
+
+    def _listed(self, node: Folder, offset: int, size: int) -> bytes:
+        """Names of a root's directory, with their nodes unless there are too many."""
         listing = self._fs.listing(node)
+        node.end = len(listing) + 2
+        parts = _dots(node, offset, size, replies.dirent_plus_bare) if offset < 2 else []
         if not self._fs.lists_nodes(listing):
             return self._names(node, parts, offset, size, replies.dirent_plus_bare, replies.dirent_plus_size)
         room = size - sum(map(len, parts))
@@ -352,7 +369,7 @@ class Session:
         size: int,
         encode: _Encode,
         size_of: Callable[[bytes], int],
-    ) -> Reply:
+    ) -> bytes:
         """Names of a root's directory, after the parts that are there, and without their nodes."""
         room = size - sum(map(len, parts))
         for run, start, stop in fitting(self._fs.listing(node), max(offset - 2, 0), room, size_of):
