@@ -17,7 +17,8 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TypeAlias
 
 from fusefs.failures import Failures
@@ -93,8 +94,6 @@ class Session:
         self._within: tuple[Node, int, int] | None = None
         """The file of which it reads something else, where and how much."""
         self._walks = Walks(filesystem, lambda folder, size: self._listed(folder, 0, size))
-        self._walked: tuple[Folder, int] | None = None
-        """The directory whose listing the present message begins, and the room for it."""
         self._slot = slot or RequestMemory(-1).slot(0)
         self._slot.touch()
         self._failures = Failures()
@@ -161,9 +160,8 @@ class Session:
         given = 0 if self._ahead is None else self._ahead.given
         profiled = 0 if self._starts is None else self._starts.profiled
         self._slot.done(self.served, len(self._nodes), given, profiled)
-        if self._walked is not None:
-            self._walks.go_on(*self._walked)
-            self._walked = None
+        if self._walks.has_work:
+            self._walks.work()
         if self._wakefulness is not None and not self.served % BURST:
             self._wakefulness.noticed()
         return True
@@ -335,23 +333,23 @@ class Session:
             )
         if offset == node.end:
             return b""  # every listing ends with this: a third of what a cold `find` asks
-        if offset:
-            return self._listed(node, offset, size)
-        self._walked = node, size
-        return self._walks.take(node, size) or self._listed(node, 0, size)
+        return b"".join(chain.from_iterable(self._listed(node, offset, size))) if offset else self._walks.begin(node, size)
 
-    def _listed(self, node: Folder, offset: int, size: int) -> bytes:
-        """Names of a root's directory, with their nodes unless there are too many."""
+    def _listed(self, node: Folder, offset: int, size: int) -> Iterator[Iterable[bytes]]:
+        """Names of a root's directory, with their nodes unless there are too many; in steps of some ten microseconds,
+        if there are ten names."""
         listing = self._fs.listing(node)
         node.end = len(listing) + 2
         parts = _dots(node, offset, size, replies.dirent_plus_bare) if offset < 2 else []
+        yield parts
         if not self._fs.lists_nodes(listing):
-            return self._names(node, parts, offset, size, replies.dirent_plus_bare, replies.dirent_plus_size)
+            yield self._names(node, parts, offset, size, replies.dirent_plus_bare, replies.dirent_plus_size)
+            return
         room = size - sum(map(len, parts))
         for run, start, stop in fitting(listing, max(offset - 2, 0), room, replies.dirent_plus_size):
             listed = self._fs.listed(node, listing, run, start, stop)
-            parts += replies.dirents_plus(listed, BLOCK_SIZE, run.first + start + 3)
-        return b"".join(parts)
+            yield ()
+            yield replies.dirents_plus(listed, BLOCK_SIZE, run.first + start + 3)
 
     def _readdir(self, nodeid: int, body: bytes) -> Reply:
         offset, size = requests.read(body)
@@ -359,7 +357,7 @@ class Session:
         if not isinstance(node, Folder):
             return self._readdir_changing(nodeid, node, offset, size, replies.dirent, replies.dirent_size)
         parts = _dots(node, offset, size, replies.dirent)
-        return self._names(node, parts, offset, size, replies.dirent, replies.dirent_size)
+        return b"".join([*parts, *self._names(node, parts, offset, size, replies.dirent, replies.dirent_size)])
 
     def _names(
         self,
@@ -369,16 +367,17 @@ class Session:
         size: int,
         encode: _Encode,
         size_of: Callable[[bytes], int],
-    ) -> bytes:
-        """Names of a root's directory, after the parts that are there, and without their nodes."""
+    ) -> list[bytes]:
+        """Names of a root's directory without their nodes, which fit after the parts that are there."""
         room = size - sum(map(len, parts))
+        names = []
         for run, start, stop in fitting(self._fs.listing(node), max(offset - 2, 0), room, size_of):
             following = run.first + 3
             for place in range(start, stop):
                 entry = run.entries[place]
                 number = node.number + run.starts[place]
-                parts.append(encode(number, following + place, entry.mode >> 12, entry.name))
-        return b"".join(parts)
+                names.append(encode(number, following + place, entry.mode >> 12, entry.name))
+        return names
 
     def _readdir_changing(
         self,

@@ -1,19 +1,23 @@
 """The next listing, made while the kernel is at work on the last one.
 
 Whoever walks through a tree (find, du, cp -r, git status) lists a directory, and then the next one below or beside it.
-The kernel makes files of every answer before it asks again, and meanwhile the driver would wait. It makes the answer to
-the question that comes next instead: the processor's time is the same, but the two work side by side.
+The kernel makes files of every answer before it asks again, and meanwhile the driver would wait. It prepares for the
+question that comes next instead: the processor's time is the same, but the two work side by side.
 
-One listing is no walk: an answer is made in advance for who has gone on to the directory that was expected. It is used
-once, for the same question, and only if no root was dropped since (numbers.py).
+It is prepared in steps, one after each message: a walk sends two for each directory, or three through an overlay, and
+none of them is to wait for long. What is missing when the question comes is done then.
+
+One listing is no walk: only who has gone on to the directory that was expected is prepared for. What was prepared is
+used once, and only if no root was dropped since (numbers.py).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import NamedTuple
+from itertools import chain
+from typing import TypeAlias
 
 from fusefs.filesystem import FileSystem
 from fusefs.inodes import Folder
@@ -22,54 +26,74 @@ from vcs.errors import TreeringError
 
 _WALKS = 4
 """How many walks are followed at once."""
-_NAMES_MOST = 1024
-"""Of larger directories nothing is made in advance: who asks for something else must not wait for long."""
+_ENTRIES_MOST = 1024
+"""Directories of more names below them are not prepared while nobody has asked: a step must not take long."""
+
+Steps: TypeAlias = Callable[[Folder, int], Iterator[Iterable[bytes]]]
+"""Makes the beginning of a directory's listing for a buffer of so many bytes, in steps: each yields parts of it."""
 
 
-class _Ready(NamedTuple):
-    """An answer made in advance."""
+class _Prepared:
+    """A listing's beginning, as far as it is made."""
 
-    size: int
-    """The size of the buffer that it was made for, in bytes."""
-    generation: int
-    reply: bytes
+    def __init__(self, steps: Iterator[Iterable[bytes]], size: int, generation: int) -> None:
+        self.steps = steps
+        self.size = size
+        self.generation = generation
+        self.parts: list[bytes] = []
 
 
 class Walks:
-    """Those of one connection. `answer` makes the reply of a listing's beginning, for a buffer of some size."""
+    """Those of one connection."""
 
-    def __init__(self, filesystem: FileSystem, answer: Callable[[Folder, int], bytes]) -> None:
+    def __init__(self, filesystem: FileSystem, steps: Steps) -> None:
         self._fs = filesystem
         self._nodes = filesystem.table.nodes
-        self._answer = answer
-        self._expected: dict[int, _Ready | None] = {}
-        """The directories that may be listed next, in the order in which they were thought of."""
-        self._is_walk = False
-        """Whether the directory that is being listed was expected."""
+        self._steps = steps
+        self._expected: dict[int, _Prepared | None] = {}
+        """What may be listed next, in the order in which it was thought of."""
+        self._begun: tuple[Folder, int, bool] | None = None
+        """The directory of which a listing was begun last, the room for it, and whether it was expected."""
+        self._unfinished: _Prepared | None = None
+        self.has_work = False
+        """Whether there is something to prepare."""
 
-    def take(self, folder: Folder, size: int) -> bytes | None:
-        """What a directory's listing begins with, if that was made in advance."""
-        self._is_walk = folder.number in self._expected
-        ready = self._expected.pop(folder.number, None)
-        if ready is None or ready.size != size or ready.generation != self._fs.numbers.generation:
-            return None
-        return ready.reply
+    def begin(self, folder: Folder, size: int) -> bytes:
+        """The beginning of a directory's listing, prepared or not."""
+        number = folder.number
+        self._begun = folder, size, number in self._expected
+        self.has_work = True
+        found = self._expected.pop(number, None)
+        if found is None or found.size != size or found.generation != self._fs.numbers.generation:
+            return b"".join(chain.from_iterable(self._steps(folder, size)))
+        return b"".join(chain(found.parts, chain.from_iterable(found.steps)))
 
-    def go_on(self, folder: Folder, size: int) -> None:
-        """A directory's listing was begun, and that has been answered: prepare for the next one."""
+    def work(self) -> None:
+        """Do the next step. A message was answered."""
+        self.has_work = False
         with suppress(TreeringError, OSError):  # whoever asks for it is told
-            following = self._after(folder)
-            if following is None or following.number in self._expected:
-                return
-            self._expected[following.number] = self._made(following, size) if self._is_walk else None
-            if len(self._expected) > _WALKS:
-                del self._expected[next(iter(self._expected))]
+            if self._begun is not None:
+                begun, self._begun = self._begun, None
+                self._unfinished = self._next(*begun)
+            prepared = self._unfinished
+            if prepared is not None:
+                parts = next(prepared.steps, None)
+                if parts is not None:
+                    prepared.parts += parts
+                    self.has_work = True
 
-    def _made(self, folder: Folder, size: int) -> _Ready | None:
-        if len(self._fs.listing(folder)) > _NAMES_MOST:
+    def _next(self, folder: Folder, size: int, was_expected: bool) -> _Prepared | None:
+        """What to prepare, now that a directory was listed."""
+        following = self._after(folder)
+        if following is None or following.number in self._expected:
             return None
-        reply = self._answer(folder, size)
-        return _Ready(size, self._fs.numbers.generation, reply)
+        prepared = None
+        if was_expected and following.entry.content.entries <= _ENTRIES_MOST:  # type: ignore[union-attr]
+            prepared = _Prepared(self._steps(following, size), size, self._fs.numbers.generation)
+        self._expected[following.number] = prepared
+        if len(self._expected) > _WALKS:
+            del self._expected[next(iter(self._expected))]
+        return prepared
 
     def _after(self, folder: Folder) -> Folder | None:
         """The directory that a walk comes to after this one, as far as it is known."""
