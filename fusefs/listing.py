@@ -79,9 +79,9 @@ class Listing:
     """One tree, opened. The same for every directory that holds it, in any root and at any path."""
 
     def __init__(self, directory: Directory) -> None:
-        entries: list[Entry] = []
-        while len(entries) < len(directory):
-            entries += directory.node_at(len(entries))[1]
+        _, entries = directory.node_at(0)
+        if directory.is_large:
+            entries = list(directory)
         self._run, count = _run(0, 1, entries)
         self.below = count - 1
         """How many names are below this directory, at any depth."""

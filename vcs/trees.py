@@ -55,8 +55,10 @@ class Directory:
         self.is_large = bool(self.items) and isinstance(self.items[0], TreeItem)
         self._keys: list[bytes] | None = None
         self._child: tuple[int, Directory] | None = None
-        counts = (item.count for item in self.items) if self.is_large else ()  # type: ignore[union-attr]
-        self._ends = list(accumulate(counts))
+        self._ends: list[int] = []
+        """Of a large one: the positions after the last of each node's."""
+        if self.is_large:
+            self._ends += accumulate(item.count for item in self.items)  # type: ignore[union-attr]
 
     def __len__(self) -> int:
         return self._ends[-1] if self.is_large else len(self.items)
