@@ -17,6 +17,8 @@
         wire/        the kernel's FUSE protocol: bytes <-> values, without I/O
         negotiation  what is agreed on with the kernel, and why
         session      one FUSE connection, a message at a time
+        dirents      what a listing is answered
+        walks        the next listing, made while the kernel is at work on the last one
         memory       the requests in hand, where a worker's death does not reach them
         trace        a line for each message
         readahead    the next small files, given before they are asked for

@@ -31,7 +31,8 @@ _WHOLE_MOST = 8_192
 """Directories of so many entries are held whole."""
 _LARGE_WEIGHT = 2_048
 """What a larger one counts for: a path of nodes, of up to 1,024 items each."""
-_NAME_MAX = 255
+_LONGEST = bytes(255)
+"""A name that is as long as any."""
 _NUMBERS_PER_ENTRY = 32
 """How many numbers in an array take as much memory as an entry."""
 
@@ -188,7 +189,7 @@ def fitting(
 ) -> Iterator[tuple[Run, int, int]]:
     """The entries from a position on whose sizes together fit into some room: runs, each with the places in it, from
     and up to."""
-    largest = size_of(bytes(_NAME_MAX))
+    largest = size_of(_LONGEST)
     while position < len(listing):
         run = listing.run_at(position)
         start = stop = position - run.first

@@ -210,7 +210,9 @@ class Numbers:
                         numbers[place - start] = own + starts[place]
             return numbers
         return [
-            own + starts[place] if type(entries[place].content) is Tree else self._of_file(numbering, listing, run, place)
+            own + starts[place]
+            if type(entries[place].content) is Tree
+            else self._of_file(numbering, listing, run, place)
             for place in range(start, stop)
         ]
 

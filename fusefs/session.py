@@ -16,29 +16,24 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from fusefs.dirents import Dirents
 from fusefs.failures import Failures
 from fusefs.filesystem import BLOCK_SIZE, NAME_MAX, FileSystem, attributes
-from fusefs.inodes import Folder, Node
-from fusefs.listing import fitting
+from fusefs.inodes import Node
 from fusefs.memory import REQUEST_SIZE, RequestMemory, Slot
 from fusefs.negotiation import MAX_WRITE, Capabilities, negotiate
 from fusefs.readahead import ReadAhead
 from fusefs.starts import Starts
 from fusefs.trace import Reply, name_of, trace_line
-from fusefs.view import Changing
 from fusefs.wakefulness import BURST, Wakefulness
-from fusefs.walks import Walks
 from fusefs.wire import replies, requests
 from fusefs.wire.protocol import (
     KERNEL_VERSION,
     MIN_READ_BUFFER,
     OLDEST_MINOR_VERSION,
-    UNKNOWN_INO,
     Init,
     Opcode,
     OpenFlag,
@@ -51,7 +46,6 @@ _log = logging.getLogger(__name__)
 _trace = logging.getLogger("fusefs.trace")
 
 Handler: TypeAlias = Callable[[int, bytes], Reply]
-_Encode: TypeAlias = Callable[[int, int, int, bytes], bytes]
 
 _ENDED = frozenset({errno.ENODEV, errno.ECONNABORTED})
 _PASSING = frozenset({errno.ENOENT, errno.EAGAIN, errno.EINTR})
@@ -93,7 +87,8 @@ class Session:
         """The file whose beginning the present message reads."""
         self._within: tuple[Node, int, int] | None = None
         """The file of which it reads something else, where and how much."""
-        self._walks = Walks(filesystem, lambda folder, size: self._listed(folder, 0, size))
+        self._dirents = Dirents(filesystem, self._tell)
+        self._walks = self._dirents.walks
         self._slot = slot or RequestMemory(-1).slot(0)
         self._slot.touch()
         self._failures = Failures()
@@ -321,95 +316,15 @@ class Session:
             forget(nodeid)
         return None
 
-    # -- directories: position 0 is `.`, 1 is `..`, then the names; an offset is the position to go on with
-    # (above the roots, where positions move, what View.names() says)
+    # -- directories
 
     def _readdirplus(self, nodeid: int, body: bytes) -> Reply:
         offset, size = requests.read(body)
-        node = self._fs.node(nodeid)
-        if not isinstance(node, Folder):
-            return self._readdir_changing(
-                nodeid, node, offset, size, replies.dirent_plus_bare, replies.dirent_plus_size
-            )
-        if offset == node.end:
-            return b""  # every listing ends with this: a third of what a cold `find` asks
-        return b"".join(chain.from_iterable(self._listed(node, offset, size))) if offset else self._walks.begin(node, size)
-
-    def _listed(self, node: Folder, offset: int, size: int) -> Iterator[Iterable[bytes]]:
-        """Names of a root's directory, with their nodes unless there are too many; in steps of some ten microseconds,
-        if there are ten names."""
-        listing = self._fs.listing(node)
-        node.end = len(listing) + 2
-        parts = _dots(node, offset, size, replies.dirent_plus_bare) if offset < 2 else []
-        yield parts
-        if not self._fs.lists_nodes(listing):
-            yield self._names(node, parts, offset, size, replies.dirent_plus_bare, replies.dirent_plus_size)
-            return
-        room = size - sum(map(len, parts))
-        for run, start, stop in fitting(listing, max(offset - 2, 0), room, replies.dirent_plus_size):
-            listed = self._fs.listed(node, listing, run, start, stop)
-            yield ()
-            yield replies.dirents_plus(listed, BLOCK_SIZE, run.first + start + 3)
+        return self._dirents.plus(self._fs.node(nodeid), offset, size)
 
     def _readdir(self, nodeid: int, body: bytes) -> Reply:
         offset, size = requests.read(body)
-        node = self._fs.node(nodeid)
-        if not isinstance(node, Folder):
-            return self._readdir_changing(nodeid, node, offset, size, replies.dirent, replies.dirent_size)
-        parts = _dots(node, offset, size, replies.dirent)
-        return b"".join([*parts, *self._names(node, parts, offset, size, replies.dirent, replies.dirent_size)])
-
-    def _names(
-        self,
-        node: Folder,
-        parts: list[bytes],
-        offset: int,
-        size: int,
-        encode: _Encode,
-        size_of: Callable[[bytes], int],
-    ) -> list[bytes]:
-        """Names of a root's directory without their nodes, which fit after the parts that are there."""
-        room = size - sum(map(len, parts))
-        names = []
-        for run, start, stop in fitting(self._fs.listing(node), max(offset - 2, 0), room, size_of):
-            following = run.first + 3
-            for place in range(start, stop):
-                entry = run.entries[place]
-                number = node.number + run.starts[place]
-                names.append(encode(number, following + place, entry.mode >> 12, entry.name))
-        return names
-
-    def _readdir_changing(
-        self,
-        nodeid: int,
-        node: Node,
-        offset: int,
-        size: int,
-        encode: _Encode,
-        size_of: Callable[[bytes], int],
-    ) -> Reply:
-        if not isinstance(node, Changing):
-            return errno.ENOTDIR
-        names = self._fs.names(node, offset)
-        if offset > 1 and not names and not node.missing_endless:
-            # With this answer the kernel believes that it has the whole listing, and would never ask again. What it
-            # has collected so far is dropped before the answer, so nobody is ever shown it.
-            self._tell(replies.drop_pages(nodeid))
-        parts = _dots(node, offset, size, encode)
-        room = size - sum(map(len, parts))
-        for following, name, kind in names:
-            room -= size_of(name)
-            if room < 0:
-                break
-            parts.append(encode(UNKNOWN_INO, following, kind >> 12, name))
-        return b"".join(parts)
-
-
-def _dots(node: Folder | Changing, offset: int, size: int, encode: _Encode) -> list[bytes]:
-    """The entries of `.` and `..`, as far as they are asked for and there is room; no name takes less."""
-    both = [encode(node.number, 1, stat.S_IFDIR >> 12, b"."), encode(node.parent, 2, stat.S_IFDIR >> 12, b"..")]
-    wanted = both[offset:]
-    return wanted[: size // len(both[0])]
+        return self._dirents.names(self._fs.node(nodeid), offset, size)
 
 
 def _fitting(value: bytes, size: int) -> Reply:

@@ -15,14 +15,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from itertools import chain
 from typing import TypeAlias
 
 from fusefs.filesystem import FileSystem
 from fusefs.inodes import Folder
 from fusefs.listing import Listing
-from vcs.errors import TreeringError
 
 _WALKS = 4
 """How many walks are followed at once."""
@@ -36,7 +34,8 @@ Steps: TypeAlias = Callable[[Folder, int], Iterator[Iterable[bytes]]]
 class _Prepared:
     """A listing's beginning, as far as it is made."""
 
-    def __init__(self, steps: Iterator[Iterable[bytes]], size: int, generation: int) -> None:
+    def __init__(self, number: int, steps: Iterator[Iterable[bytes]], size: int, generation: int) -> None:
+        self.number = number
         self.steps = steps
         self.size = size
         self.generation = generation
@@ -71,16 +70,19 @@ class Walks:
     def work(self) -> None:
         """Do the next step. A message was answered."""
         self.has_work = False
-        with suppress(TreeringError, OSError):  # whoever asks for it is told
+        prepared = self._unfinished
+        try:
             if self._begun is not None:
                 begun, self._begun = self._begun, None
-                self._unfinished = self._next(*begun)
-            prepared = self._unfinished
+                prepared = self._unfinished = self._next(*begun)
+            parts = None if prepared is None else next(prepared.steps, None)
+        except Exception:  # whoever asks for it is told
             if prepared is not None:
-                parts = next(prepared.steps, None)
-                if parts is not None:
-                    prepared.parts += parts
-                    self.has_work = True
+                self._expected.pop(prepared.number, None)
+            return
+        if prepared is not None and parts is not None:
+            prepared.parts += parts
+            self.has_work = True
 
     def _next(self, folder: Folder, size: int, was_expected: bool) -> _Prepared | None:
         """What to prepare, now that a directory was listed."""
@@ -89,7 +91,7 @@ class Walks:
             return None
         prepared = None
         if was_expected and following.entry.content.entries <= _ENTRIES_MOST:  # type: ignore[union-attr]
-            prepared = _Prepared(self._steps(following, size), size, self._fs.numbers.generation)
+            prepared = _Prepared(following.number, self._steps(following, size), size, self._fs.numbers.generation)
         self._expected[following.number] = prepared
         if len(self._expected) > _WALKS:
             del self._expected[next(iter(self._expected))]

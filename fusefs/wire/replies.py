@@ -24,14 +24,13 @@ Attributes: TypeAlias = tuple[int, int, int, int, int, int, int, int, int, int, 
 nanoseconds in the same order, mode, nlink, uid, gid, rdev, blksize."""
 
 Listed: TypeAlias = tuple[int, int, int, int, int, int, int, int, int, int, bytes]
-"""Of one name of many: ino, size, blocks, the seconds and the nanoseconds of all three times, mode, nlink, uid, gid, rdev,
-and the name."""
+"""Of one name of many: ino, size, blocks, the seconds and the nanoseconds of all three times, mode, nlink, uid, gid,
+rdev, and the name."""
 
 _ATTR = "QQQQQQIIIIIIIIII"
 _ENTRY_OUT = Struct("<QQQQII" + _ATTR)
 _ATTR_OUT = Struct("<QII" + _ATTR)
 _DIRENT = Struct("<QQII")
-_DIRENT_PLUS = Struct("<QQQQII" + _ATTR + "QQII")
 _INIT_OUT = Struct("<IIIIHHIIHHI28x")
 _KSTATFS = Struct("<QQQQQIIII24x")
 _INVAL_INODE_OUT = Struct("<Qqq")
@@ -46,8 +45,9 @@ _ENDLESS_DIRENT_PLUS = [Struct(f"<Q{len(_ENDLESS_NAME)}s{_ATTR}QQII{room}s").pac
 two thirds of the time."""
 
 _DIRENT_HEAD = _DIRENT.size
-_DIRENT_PLUS_HEAD = _DIRENT_PLUS.size
+_DIRENT_PLUS_HEAD = _ENTRY_OUT.size + _DIRENT.size
 _NO_ATTRIBUTES = (0,) * 16
+_NO_NODE = bytes(_ENTRY_OUT.size)
 _PADDING = (b"", b"\0" * 7, b"\0" * 6, b"\0" * 5, b"\0" * 4, b"\0" * 3, b"\0" * 2, b"\0")
 
 header = HEADER.pack
@@ -139,8 +139,9 @@ def dirents_plus(listed: Iterable[Listed], block_size: int, offset: int) -> list
     for number, size, blocks, seconds, nanoseconds, mode, links, uid, gid, device, name in listed:
         length = len(name)
         encoded = _ENDLESS_DIRENT_PLUS[length + 7 >> 3](
-            number, _ENDLESS_NAME, number, size, blocks, seconds, seconds, seconds, nanoseconds, nanoseconds, nanoseconds,
-            mode, links, uid, gid, device, block_size, 0, number, offset, length, mode >> 12, name,
+            number, _ENDLESS_NAME, number, size, blocks, seconds, seconds, seconds,
+            nanoseconds, nanoseconds, nanoseconds, mode, links, uid, gid, device, block_size, 0,
+            number, offset, length, mode >> 12, name,
         )  # fmt: skip
         parts.append(encoded)
         offset += 1
@@ -149,11 +150,7 @@ def dirents_plus(listed: Iterable[Listed], block_size: int, offset: int) -> list
 
 def dirent_plus_bare(ino: int, offset: int, kind: int, name: bytes) -> bytes:
     """A name in a READDIRPLUS reply without its node: the kernel looks it up when somebody wants it."""
-    return (
-        _DIRENT_PLUS.pack(0, 0, 0, 0, 0, 0, *_NO_ATTRIBUTES, ino, offset, len(name), kind)
-        + name
-        + _PADDING[len(name) & 7]
-    )
+    return _NO_NODE + dirent(ino, offset, kind, name)
 
 
 def opened(flags: int) -> bytes:

@@ -21,6 +21,7 @@ needs_header = pytest.mark.skipif(
 )
 
 ATTRIBUTES = (101, 102, 103, 104, 104, 104, 105, 105, 105, 0o100644, 106, 107, 108, 109, 4096)
+LISTED = (101, 102, 103, 104, 105, 0o100644, 106, 107, 108, 109)
 _ATTR_C = (
     "{.ino=101,.size=102,.blocks=103,.atime=104,.mtime=104,.ctime=104,.atimensec=105,.mtimensec=105,.ctimensec=105,"
     ".mode=0100644,.nlink=106,.uid=107,.gid=108,.rdev=109,.blksize=4096}"
@@ -38,7 +39,7 @@ REPLIES = {
     + _ENDLESS_C
     + ",.attr="
     + _ATTR_C
-    + '},{.ino=101,.off=7,.namelen=3,.type=8}},"abc"}': replies.dirent_plus(ATTRIBUTES, 7, b"abc"),
+    + '},{.ino=101,.off=7,.namelen=3,.type=8}},"abc"}': b"".join(replies.dirents_plus([(*LISTED, b"abc")], 4096, 7)),
     'struct {struct fuse_direntplus d; char n[8];} x={{{0},{.ino=3,.off=7,.namelen=8,.type=4}},"abcdefgh"}': (
         replies.dirent_plus_bare(3, 7, 4, b"abcdefgh")
     ),
@@ -167,7 +168,7 @@ def test_a_batch_is_read_whole_and_not_beyond(pairs: list[tuple[int, int]]) -> N
 @given(st.binary(min_size=1, max_size=255).filter(lambda name: b"\0" not in name))
 def test_names_take_the_room_that_is_reckoned(name: bytes) -> None:
     for encoded, size in (
-        (replies.dirent_plus(ATTRIBUTES, 1, name), replies.dirent_plus_size(name)),
+        (replies.dirents_plus([(*LISTED, name)], 4096, 1)[0], replies.dirent_plus_size(name)),
         (replies.dirent_plus_bare(1, 1, 4, name), replies.dirent_plus_size(name)),
         (replies.dirent(1, 1, 4, name), replies.dirent_size(name)),
     ):

@@ -1,0 +1,112 @@
+"""What a listing is answered: READDIR and READDIRPLUS.
+
+Position 0 is `.`, 1 is `..`, then come the names; an offset is the position to go on with (above the roots, where
+positions move, what View.names() says). A listing is at its end when an answer is empty.
+"""
+
+from __future__ import annotations
+
+import errno
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import TypeAlias
+
+from fusefs.filesystem import BLOCK_SIZE, FileSystem
+from fusefs.inodes import Folder, Node
+from fusefs.listing import fitting
+from fusefs.trace import Reply
+from fusefs.view import Changing
+from fusefs.walks import Walks
+from fusefs.wire import replies
+from fusefs.wire.protocol import UNKNOWN_INO
+
+_Encode: TypeAlias = Callable[[int, int, int, bytes], bytes]
+_SizeOf: TypeAlias = Callable[[bytes], int]
+_Form: TypeAlias = tuple[_Encode, _SizeOf]
+"""How a name without its node is encoded, and how many bytes it takes."""
+
+_NAMES: _Form = replies.dirent, replies.dirent_size
+_BARE: _Form = replies.dirent_plus_bare, replies.dirent_plus_size
+
+
+class Dirents:
+    """The listings of one connection."""
+
+    def __init__(self, filesystem: FileSystem, tell: Callable[[bytes], None]) -> None:
+        """`tell` tells the kernel something unasked."""
+        self._fs = filesystem
+        self._tell = tell
+        self.walks = Walks(filesystem, lambda folder, size: self._with_nodes(folder, 0, size))
+
+    def plus(self, node: Node, offset: int, size: int) -> Reply:
+        """READDIRPLUS: names from an offset on with their attributes, as many as fit into `size` bytes."""
+        if not isinstance(node, Folder):
+            return self._changing(node, offset, size, _BARE)
+        if offset == node.end:
+            return b""  # every listing ends with this: a third of what a cold `find` asks
+        if not offset:
+            return self.walks.begin(node, size)
+        return b"".join(chain.from_iterable(self._with_nodes(node, offset, size)))
+
+    def names(self, node: Node, offset: int, size: int) -> Reply:
+        """READDIR: the same without attributes."""
+        if not isinstance(node, Folder):
+            return self._changing(node, offset, size, _NAMES)
+        parts = _dots(node, offset, size, replies.dirent)
+        return b"".join(parts + self._without_nodes(node, parts, offset, size, _NAMES))
+
+    def _with_nodes(self, folder: Folder, offset: int, size: int) -> Iterator[Iterable[bytes]]:
+        """Names of a root's directory, with their nodes unless there are too many. In steps, each some ten microseconds
+        for ten names."""
+        listing = self._fs.listing(folder)
+        folder.end = len(listing) + 2
+        parts = _dots(folder, offset, size, replies.dirent_plus_bare) if offset < 2 else []
+        yield parts
+        if not self._fs.lists_nodes(listing):
+            yield self._without_nodes(folder, parts, offset, size, _BARE)
+            return
+        room = size - sum(map(len, parts))
+        for run, start, stop in fitting(listing, max(offset - 2, 0), room, replies.dirent_plus_size):
+            listed = self._fs.listed(folder, listing, run, start, stop)
+            yield ()
+            yield replies.dirents_plus(listed, BLOCK_SIZE, run.first + start + 3)
+
+    def _without_nodes(self, folder: Folder, parts: list[bytes], offset: int, size: int, form: _Form) -> list[bytes]:
+        """Names of a root's directory that fit after the parts that are there."""
+        encode, size_of = form
+        room = size - sum(map(len, parts))
+        names = []
+        for run, start, stop in fitting(self._fs.listing(folder), max(offset - 2, 0), room, size_of):
+            following = run.first + 3
+            for place in range(start, stop):
+                entry = run.entries[place]
+                number = folder.number + run.starts[place]
+                names.append(encode(number, following + place, entry.mode >> 12, entry.name))
+        return names
+
+    def _changing(self, node: Node, offset: int, size: int, form: _Form) -> Reply:
+        """Names of a directory above the roots."""
+        if not isinstance(node, Changing):
+            return errno.ENOTDIR
+        encode, size_of = form
+        names = self._fs.names(node, offset)
+        if offset > 1 and not names and not node.missing_endless:
+            # With this answer the kernel believes that it has the whole listing, and would never ask again. What it
+            # has collected so far is dropped before the answer, so nobody is ever shown it.
+            self._tell(replies.drop_pages(node.number))
+        parts = _dots(node, offset, size, encode)
+        room = size - sum(map(len, parts))
+        for following, name, kind in names:
+            room -= size_of(name)
+            if room < 0:
+                break
+            parts.append(encode(UNKNOWN_INO, following, kind >> 12, name))
+        return b"".join(parts)
+
+
+def _dots(node: Folder | Changing, offset: int, size: int, encode: _Encode) -> list[bytes]:
+    """The entries of `.` and `..`, as far as they are asked for and there is room; no name takes less."""
+    both = [encode(node.number, 1, stat.S_IFDIR >> 12, b"."), encode(node.parent, 2, stat.S_IFDIR >> 12, b"..")]
+    wanted = both[offset:]
+    return wanted[: size // len(both[0])]
