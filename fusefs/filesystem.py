@@ -103,26 +103,28 @@ class FileSystem:
 
     def children(self, folder: Folder, listing: AnyListing, run: Run, start: int, stop: int) -> list[Node]:
         """The nodes of some entries, from one place in a run to another."""
-        return self._told(folder, listing, run, start, stop)[1]
+        nodes = self.table.nodes
+        found = [nodes[number] for number in self._told(folder, listing, run, start, stop)]
+        self.table.trim()
+        return found
 
     def listed(self, folder: Folder, listing: AnyListing, run: Run, start: int, stop: int) -> Iterator[Listed]:
         """What a listing says of the same, for one who is told of their nodes by that."""
-        numbers, _ = self._told(folder, listing, run, start, stop)
+        numbers = self._told(folder, listing, run, start, stop)
+        self.table.trim()
         return listed(numbers, run.entries[start:stop])
 
-    def _told(
-        self, folder: Folder, listing: AnyListing, run: Run, start: int, stop: int
-    ) -> tuple[list[int], list[Node]]:
-        """Numbers and nodes of some entries. In bulk: a cold `find` is mostly this."""
+    def _told(self, folder: Folder, listing: AnyListing, run: Run, start: int, stop: int) -> list[int]:
+        """The numbers of some entries, whose nodes are in the table then. In bulk: a cold `find` is mostly this."""
         numbering = folder.numbering
         if numbering is None or numbering.generation != self.numbers.generation:
             numbering = self.numbers.numbering(folder.number, folder.path, _tree(folder), listing)
             folder.numbering = numbering
         numbers = self.numbers.of_run(numbering, listing, run, start, stop)
-        nodes = self.table.of_run(folder, run, start, numbers)
+        self.table.add_run(folder, run, start, numbers)
         if numbering.generation != self.numbers.generation:
             return self._told(folder, listing, run, start, stop)  # a root was dropped that may have given numbers
-        return numbers, nodes
+        return numbers
 
     def names(self, directory: Changing, offset: int) -> list[tuple[int, bytes, int]]:
         """The names in a directory above the roots, from an offset on: see View.names()."""

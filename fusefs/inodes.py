@@ -73,8 +73,8 @@ class Table:
         self.nodes[node.number] = node
         return node
 
-    def of_run(self, folder: Folder, run: Run, start: int, numbers: Sequence[int]) -> list[Node]:
-        """The nodes of some entries of a directory, which have these numbers; `start` is the place of the first."""
+    def add_run(self, folder: Folder, run: Run, start: int, numbers: Sequence[int]) -> None:
+        """Keep nodes for some entries of a directory, which have these numbers; `start` is the place of the first."""
         nodes = self.nodes
         stop = start + len(numbers)
         entries = run.entries
@@ -86,9 +86,6 @@ class Table:
                 folders[number] = nodes.get(number) or Folder(number, entry, folder.root, path, folder.number)
         nodes.update(zip(numbers, map(Node, numbers, entries[start:stop]), strict=True))
         nodes.update(folders)
-        found = [nodes[number] for number in numbers]
-        self.trim()
-        return found
 
     def trim(self) -> None:
         """Drop the older half if there are too many."""

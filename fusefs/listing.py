@@ -60,7 +60,7 @@ class Run:
 def _run(first: int, count: int, entries: Sequence[Entry]) -> tuple[Run, int]:
     """Entries from a position on, the first of them with a count; and the count after the last name below them."""
     directories = [place for place, entry in enumerate(entries) if type(entry.content) is Tree]
-    has_links = any([entry.link is not None for entry in entries])
+    has_links = any(entry.link is not None for entry in entries)
     starts = array("Q")
     done = 0
     for place in directories:
