@@ -364,7 +364,7 @@ class BlobReader:
         return self._ends[position] - item.length, memoryview(chunk)
 
     def _look_ahead(self, expect: Callable[[Iterable[bytes]], None], position: int, end: int, more: int) -> None:
-        """Tell which chunks a range has after its first, and of one that goes on from the last, what follows it."""
+        """Tell which chunks a range has, and of one that goes on from the last, what follows it."""
         last = position
         while last < len(self._items) and self._ends[last] < end + more:
             last += 1

@@ -6,6 +6,8 @@ the cache, an object is found without asking the index.
 
 from __future__ import annotations
 
+import math
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -27,6 +29,11 @@ _READERS_KEPT = 256
 
 _NEAR = 8
 """Blocks."""
+
+_DISK_SECONDS = 40e-6
+"""What is in the page cache is found in 10 us."""
+_WARMED_SECONDS = 0.01
+"""So long the tables stay where they are, once they have been read."""
 
 _EXPECTED_MOST = 4096
 """Objects whose place is remembered until they are asked for."""
@@ -59,6 +66,8 @@ class Objects:
         self._expected: dict[bytes, Location] = {}
         self._ahead = _ahead() if read_ahead else None
         self._last: Key = (0, 0)
+        self._warmed = -math.inf
+        """When the tables were last read ahead, by the performance counter."""
 
     def close(self) -> None:
         """Give back descriptors, memory and the thread."""
@@ -94,16 +103,20 @@ class Objects:
         return data
 
     def expect(self, digests: Iterable[bytes]) -> None:
-        """These objects will be asked for soon, in this order."""
+        """These objects will be asked for in this order, the first of them at once.
+
+        So that one is left to who asks, unless it is on its way: handing it over would take as long as decompressing it.
+        """
         if self._ahead is None:
             return
         if len(self._expected) > _EXPECTED_MOST:
             self._expected.clear()
         wanted: dict[int, list[int]] = {}
-        for digest in digests:
+        own: Key | None = None
+        for position, digest in enumerate(digests):
             if digest in self._near or digest in self._expected:
                 continue
-            place = self._index.find(digest)
+            place = self._find(digest)
             if place is not None:
                 self._expected[digest] = place
                 key = place.layer, place.block
@@ -111,14 +124,18 @@ class Objects:
                     blocks = wanted.setdefault(place.layer, [])
                     if place.block not in blocks:
                         blocks.append(place.block)
+                    if not position:
+                        own = key
         for layer, numbers in wanted.items():
             with suppress(TreeringError, OSError):  # whoever asks for it is told
-                self._ahead.begin(self._reader(layer), layer, numbers)
+                reader = self._reader(layer)
+                reader.want(numbers)
+                self._ahead.begin(reader, layer, [number for number in numbers if (layer, number) != own])
 
     def _locate(self, digest: bytes) -> tuple[Key, memoryview]:
         """Find and load an object's block: once more where gc has moved the object to another layer meanwhile."""
         for again in (False, True):
-            place = self._expected.pop(digest, None) or self._index.find(digest)
+            place = self._expected.pop(digest, None) or self._find(digest)
             if place is not None:
                 key = place.layer, place.block
                 with suppress(FileNotFoundError):
@@ -128,6 +145,18 @@ class Objects:
                 self._expected.clear()
                 self._index.refresh()
         raise Missing(f"object {digest.hex()} is in no layer", digest=digest.hex())
+
+    def _find(self, digest: bytes) -> Location | None:
+        """Look an object up. Where that takes so long that it must have been on the disk, the tables are not in the
+        page cache any more: they are read whole then, which takes no longer than some ten such looks."""
+        began = time.perf_counter()
+        place = self._index.find(digest)
+        if time.perf_counter() - began > _DISK_SECONDS and began - self._warmed > _WARMED_SECONDS:
+            self._warmed = began
+            self._index.warm()
+            for reader in self._readers.values():
+                reader.warm()
+        return place
 
     def _loaded(self, key: Key, digest: bytes) -> _Block:
         try:

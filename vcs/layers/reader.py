@@ -28,6 +28,8 @@ from vcs.model import DIGEST_SIZE
 _local = threading.local()
 _AHEAD = 1 << 20
 """Bytes that are asked for ahead of one who reads block after block."""
+_WARMED_MOST = 4 << 20
+"""Bytes of tables that are worth reading whole: 110,000 objects."""
 _NEAR = 256 << 10
 """A block that begins so soon after the last one's end follows it."""
 
@@ -86,6 +88,27 @@ class LayerReader:
         """Whether the file has no name any more. It can be read, and takes its room on the disk."""
         return not os.fstat(self._fd).st_nlink
 
+    def want(self, numbers: Sequence[int]) -> None:
+        """Have the kernel read these blocks, in this order: neighbours at once."""
+        start = end = -1
+        for number in numbers:
+            block = self._blocks[number]
+            if block.offset != end:
+                self._want(start, end)
+                start = block.offset
+            end = block.offset + block.stored
+        self._want(start, end)
+
+    def _want(self, start: int, end: int) -> None:
+        if start < end:
+            os.posix_fadvise(self._fd, start, end - start, os.POSIX_FADV_WILLNEED)
+
+    def warm(self) -> None:
+        """Have the kernel read the tables of the layer, unless they are large."""
+        start, _ = tables_at(self.size, self._blocks, self._first[-1])
+        if self.size - start <= _WARMED_MOST:
+            os.posix_fadvise(self._fd, start, 0, os.POSIX_FADV_WILLNEED)
+
     def close(self) -> None:
         """Give the descriptor back. The reader cannot be used afterwards."""
         if self._fd >= 0:
@@ -105,7 +128,7 @@ class LayerReader:
         elif end + _AHEAD // 2 > self._asked:
             start = max(end, self._asked)
             self._asked = end + _AHEAD
-            os.posix_fadvise(self._fd, start, self._asked - start, os.POSIX_FADV_WILLNEED)
+            self._want(start, self._asked)
         self._end = end
         return os.pread(self._fd, block.stored, block.offset)
 
