@@ -40,7 +40,7 @@ class Node:
 class Folder(Node):
     """A directory of a root."""
 
-    __slots__ = ("end", "numbering", "parent", "path", "root")
+    __slots__ = ("end", "following", "inner", "numbering", "parent", "path", "root")
 
     def __init__(self, number: int, entry: Entry, root: RootId, path: bytes, parent: int) -> None:
         super().__init__(number, entry)
@@ -52,6 +52,10 @@ class Folder(Node):
         """How its files are numbered, once it was opened."""
         self.end = -1
         """The offset at which its listing ends, once it was listed; -1 before."""
+        self.inner = 0
+        """The number of the first directory in it, if that was listed; else 0."""
+        self.following = 0
+        """The number of the directory after it in the same one, if both were listed at once; else 0."""
 
 
 class Table:
@@ -78,12 +82,21 @@ class Table:
         nodes = self.nodes
         stop = start + len(numbers)
         entries = run.entries
-        folders = {}
+        folders: dict[int, Node] = {}
+        before = None
         for place in run.directories:
             if start <= place < stop:
                 number, entry = numbers[place - start], entries[place]
-                path = b"%b/%b" % (folder.path, entry.name)
-                folders[number] = nodes.get(number) or Folder(number, entry, folder.root, path, folder.number)
+                found = nodes.get(number)
+                if not isinstance(found, Folder):
+                    path = b"%b/%b" % (folder.path, entry.name)
+                    found = Folder(number, entry, folder.root, path, folder.number)
+                folders[number] = found
+                if before is not None:
+                    before.following = number
+                elif not start:
+                    folder.inner = number
+                before = found
         nodes.update(zip(numbers, map(Node, numbers, entries[start:stop]), strict=True))
         nodes.update(folders)
 

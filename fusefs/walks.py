@@ -13,14 +13,12 @@ used once, and only if no root was dropped since (numbers.py).
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import TypeAlias
 
 from fusefs.filesystem import FileSystem
 from fusefs.inodes import Folder
-from fusefs.listing import Listing
 
 _WALKS = 4
 """How many walks are followed at once."""
@@ -99,16 +97,13 @@ class Walks:
 
     def _after(self, folder: Folder) -> Folder | None:
         """The directory that a walk comes to after this one, as far as it is known."""
-        count = 0
-        while isinstance(listing := self._fs.listing(folder), Listing):
-            run = listing.run_at(0)
-            place = bisect_right(run.directories, count, key=run.starts.__getitem__)
-            if place < len(run.directories):
-                found = self._nodes.get(folder.number + run.starts[run.directories[place]])
-                return found if isinstance(found, Folder) else None
-            parent = self._nodes.get(folder.parent)
-            if not isinstance(parent, Folder):
-                return None
-            count = folder.number - parent.number
-            folder = parent
-        return None
+        number = folder.inner
+        while not number:
+            number = folder.following
+            if not number:
+                parent = self._nodes.get(folder.parent)
+                if not isinstance(parent, Folder):
+                    return None
+                folder = parent
+        found = self._nodes.get(number)
+        return found if isinstance(found, Folder) else None
