@@ -155,8 +155,7 @@ class Session:
         given = 0 if self._ahead is None else self._ahead.given
         profiled = 0 if self._starts is None else self._starts.profiled
         self._slot.done(self.served, len(self._nodes), given, profiled)
-        if self._walks.has_work:
-            self._walks.work()
+        self._walks.go_on()
         if self._wakefulness is not None and not self.served % BURST:
             self._wakefulness.noticed()
         return True

@@ -1,99 +1,83 @@
 """The next listing, made while the kernel is at work on the last one.
 
 Whoever walks through a tree (find, du, cp -r, git status) lists a directory, and then the next one below or beside it.
-The kernel makes files of every answer before it asks again, and meanwhile the driver would wait. It prepares for the
-question that comes next instead: the processor's time is the same, but the two work side by side.
+The kernel makes files of every answer before it asks again, and meanwhile the driver would wait. It makes the next
+answer instead: the processor's time is the same, but the two work side by side.
 
-It is prepared in steps, one after each message: a walk sends two for each directory, or three through an overlay, and
-none of them is to wait for long. What is missing when the question comes is done then.
-
-One listing is no walk: only who has gone on to the directory that was expected is prepared for. What was prepared is
+One listing is no walk: only for who has gone on to the directory that was expected, an answer is made in advance. It is
 used once, and only if no root was dropped since (numbers.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
-from typing import TypeAlias
+from collections.abc import Callable
+from typing import NamedTuple
 
 from fusefs.filesystem import FileSystem
 from fusefs.inodes import Folder
+from vcs.model import Tree
 
 _WALKS = 4
 """How many walks are followed at once."""
 _ENTRIES_MOST = 1024
-"""Directories of more names below them are not prepared while nobody has asked: a step must not take long."""
-
-Steps: TypeAlias = Callable[[Folder, int], Iterator[Iterable[bytes]]]
-"""Makes the beginning of a directory's listing for a buffer of so many bytes, in steps: each yields parts of it."""
+"""Nothing is made in advance of directories with more names below them: who asks for something else must not wait for
+long."""
 
 
-class _Prepared:
-    """A listing's beginning, as far as it is made."""
+class _Ready(NamedTuple):
+    """An answer made in advance."""
 
-    def __init__(self, number: int, steps: Iterator[Iterable[bytes]], size: int, generation: int) -> None:
-        self.number = number
-        self.steps = steps
-        self.size = size
-        self.generation = generation
-        self.parts: list[bytes] = []
+    size: int
+    """The size of the buffer that it was made for, in bytes."""
+    generation: int
+    """That of the numbers, before it was made."""
+    reply: bytes
 
 
 class Walks:
     """Those of one connection."""
 
-    def __init__(self, filesystem: FileSystem, steps: Steps) -> None:
+    def __init__(self, filesystem: FileSystem, answer: Callable[[Folder, int], bytes]) -> None:
+        """`answer` makes the beginning of a directory's listing, for a buffer of so many bytes."""
         self._fs = filesystem
         self._nodes = filesystem.table.nodes
-        self._steps = steps
-        self._expected: dict[int, _Prepared | None] = {}
+        self._answer = answer
+        self._expected: dict[int, _Ready | None] = {}
         """What may be listed next, in the order in which it was thought of."""
         self._begun: tuple[Folder, int, bool] | None = None
-        """The directory of which a listing was begun last, the room for it, and whether it was expected."""
-        self._unfinished: _Prepared | None = None
-        self.has_work = False
-        """Whether there is something to prepare."""
+        """The directory whose listing was begun last, the room for it, and whether it was expected."""
 
     def begin(self, folder: Folder, size: int) -> bytes:
-        """The beginning of a directory's listing, prepared or not."""
+        """The beginning of a directory's listing, made now or in advance."""
         number = folder.number
         self._begun = folder, size, number in self._expected
-        self.has_work = True
-        found = self._expected.pop(number, None)
-        if found is None or found.size != size or found.generation != self._fs.numbers.generation:
-            return b"".join(chain.from_iterable(self._steps(folder, size)))
-        return b"".join(chain(found.parts, chain.from_iterable(found.steps)))
+        ready = self._expected.pop(number, None)
+        if ready is None or ready.size != size or ready.generation != self._fs.numbers.generation:
+            return self._answer(folder, size)
+        return ready.reply
 
-    def work(self) -> None:
-        """Do the next step. A message was answered."""
-        self.has_work = False
-        prepared = self._unfinished
-        try:
-            if self._begun is not None:
-                begun, self._begun = self._begun, None
-                prepared = self._unfinished = self._next(*begun)
-            parts = None if prepared is None else next(prepared.steps, None)
-        except Exception:  # whoever asks for it is told
-            if prepared is not None:
-                self._expected.pop(prepared.number, None)
+    def go_on(self) -> None:
+        """What begin() has returned was answered: make the next one."""
+        if self._begun is None:
             return
-        if prepared is not None and parts is not None:
-            prepared.parts += parts
-            self.has_work = True
-
-    def _next(self, folder: Folder, size: int, was_expected: bool) -> _Prepared | None:
-        """What to prepare, now that a directory was listed."""
+        folder, size, was_expected = self._begun
+        self._begun = None
         following = self._after(folder)
         if following is None or following.number in self._expected:
-            return None
-        prepared = None
-        if was_expected and following.entry.content.entries <= _ENTRIES_MOST:  # type: ignore[union-attr]
-            prepared = _Prepared(following.number, self._steps(following, size), size, self._fs.numbers.generation)
-        self._expected[following.number] = prepared
+            return
+        self._expected[following.number] = self._made(following, size) if was_expected else None
         if len(self._expected) > _WALKS:
             del self._expected[next(iter(self._expected))]
-        return prepared
+
+    def _made(self, folder: Folder, size: int) -> _Ready | None:
+        content = folder.entry.content
+        if not isinstance(content, Tree) or content.entries > _ENTRIES_MOST:
+            return None
+        generation = self._fs.numbers.generation
+        try:
+            return _Ready(size, generation, self._answer(folder, size))
+        except Exception:
+            return None  # whoever asks for it is told
 
     def _after(self, folder: Folder) -> Folder | None:
         """The directory that a walk comes to after this one, as far as it is known."""

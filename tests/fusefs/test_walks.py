@@ -1,4 +1,4 @@
-"""Walks: the next listing is prepared, and is the very one that would have been made."""
+"""Walks: the next listing is made in advance, and is the very one that would have been made."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from fusefs import walks
 from fusefs.inodes import Folder
 from fusefs.journal import Kind, record
-from fusefs.walks import Walks
 from fusefs.wire.protocol import Opcode
 from tests.fusefs.fake_kernel import FakeKernel
 from tests.support.values import Spec, root
@@ -114,8 +113,6 @@ def test_a_prepared_directory_is_numbered_and_answered_once(kernel: FakeKernel, 
     folder = kernel.filesystem.node(sub)
     assert isinstance(folder, Folder)
     assert folder.numbering is not None
-    kernel.xattr(sub, b"user.none")
-    assert not kernel.session._dirents.walks.has_work
     assert begin(kernel, sub) == begin(kernel, sub)
     assert begin(kernel, sub, 400) != begin(kernel, sub), "a smaller buffer is another question"
 
@@ -153,32 +150,26 @@ def test_what_cannot_be_prepared_fails_when_it_is_asked_for(kernel: FakeKernel, 
     assert set(listed(kernel, sub.nodeid)) == {b"x", b"y"}
 
 
-@pytest.mark.parametrize("steps", [0, 1, 2, 3])
-def test_a_step_that_fails_leaves_no_half_answer(
-    kernel: FakeKernel, store: Counting, steps: int, monkeypatch: pytest.MonkeyPatch
+def test_a_bug_in_what_nobody_asked_for_hurts_nobody(
+    kernel: FakeKernel, store: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     top = top_of(kernel, root(store, DEEP))
     a = listed(kernel, top)[b"a"]
-    follower = kernel.session._dirents.walks
-    made = follower._steps
-    taken = 0
+    found = kernel.lookup(a, b"sub")
+    assert found is not None
+    numbering = kernel.filesystem.numbers.numbering
+    tried = []
 
-    def failing(folder: Folder, size: int) -> Iterator[object]:
-        nonlocal taken
-        for part in made(folder, size):
-            if taken == steps:
-                raise RuntimeError("a bug")
-            taken += 1
-            yield part
+    def failing(number: int, *rest: object) -> object:
+        if number == found.nodeid and not tried:
+            tried.append(number)
+            raise RuntimeError("a bug")
+        return numbering(number, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(
-        follower, "_steps", lambda folder, size: made(folder, size) if folder.path == b"/a" else failing(folder, size)
-    )
-    sub = listed(kernel, a)[b"sub"]
-    for _ in range(4):
-        kernel.xattr(sub, b"user.none")
-    monkeypatch.setattr(follower, "_steps", made)
-    assert set(listed(kernel, sub)) == {b"x", b"y"}
+    monkeypatch.setattr(kernel.filesystem.numbers, "numbering", failing)
+    assert listed(kernel, a)[b"sub"] == found.nodeid
+    assert tried
+    assert set(listed(kernel, found.nodeid)) == {b"x", b"y"}
 
 
 def test_what_was_prepared_before_a_root_was_dropped_is_made_anew(kernel: FakeKernel, store: Counting) -> None:
@@ -237,9 +228,7 @@ def test_by_chance_all_answers_are_those_of_who_prepares_nothing(
     roots = [root(store, spec) for spec in specs]
     script: list[tuple[int, int]] = []
     with FakeKernel(store) as kernel, FakeKernel(store) as plain:
-        monkeypatch.setattr(
-            plain.session._dirents, "walks", Unprepared(plain.filesystem, plain.session._dirents.walks._steps)
-        )
+        monkeypatch.setattr(plain.session._walks, "go_on", lambda: None)
         tops = [(top_of(kernel, made), top_of(plain, made)) for made in roots]
         assert all(one == other for one, other in tops)
         going = [[top] for top, _ in tops] * 2
@@ -255,8 +244,3 @@ def test_by_chance_all_answers_are_those_of_who_prepares_nothing(
             assert found == plain.readdirplus(node, size), script
             folders = [each.nodeid for each in found[2:] if each.attr.mode >> 12 == 4 and chance.random() < 0.9]  # type: ignore[attr-defined]
             waiting += reversed(folders)
-
-
-class Unprepared(Walks):
-    def work(self) -> None:
-        self.has_work = False
