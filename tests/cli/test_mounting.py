@@ -15,7 +15,7 @@ from fusefs import mounting
 from tests.cli.conftest import Cli, environment
 from tests.fusefs.serving import needs_fuse
 from tests.support.deadline import abort_below
-from tests.support.nobody import as_nobody, own
+from tests.support.ordinary_user import as_nobody, own
 
 pytestmark = needs_fuse
 

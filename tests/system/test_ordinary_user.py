@@ -143,7 +143,7 @@ def test_what_is_exported_is_what_was_committed(user: OrdinaryUser) -> None:
     user.treering("commit", "web", "-m", "changes", "-b", "changed")
     user.treering("export", "changed", "out")
     assert (user.home / "out/tmp/new").stat().st_uid == user.outside(1000)
-    look = "import os; from compare import differences; from pathlib import Path\n"
+    look = "import os; from tests.support.compare import differences; from pathlib import Path\n"
     look += "served = Path(os.environ['TREERING_MOUNT'], 'branches/changed').resolve()\n"
     look += "print(differences(served, Path('out'), ignore=frozenset({'extents'})))"
     assert user.treering("unshare", *user.python, "-c", look).stdout == "[]\n"
@@ -386,11 +386,11 @@ class TestWhatIsMissing:
         assert "apt-get install uidmap" in error["advice"]
 
     def test_dev_fuse(self, user: OrdinaryUser) -> None:
-        error = self.error(user, "run", "main", "true", fuse_mode="600")
+        error = self.error(user, "run", "main", "true", fuse_mode=0o600)
         assert "/dev/fuse is not open to you" in error["message"]
         assert "chmod 0666 /dev/fuse" in error["advice"]
         assert user.treering("ps", "--format", "json", "-a").json() == []
-        without = user.treering("unshare", "sh", "-c", "echo ${TREERING_MOUNT-none}", fuse_mode="600")
+        without = user.treering("unshare", "sh", "-c", "echo ${TREERING_MOUNT-none}", fuse_mode=0o600)
         assert without.stdout == "none\n"
         assert "/dev/fuse is not open to you" in without.stderr
 
