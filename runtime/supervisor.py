@@ -33,7 +33,7 @@ from runtime.descriptors import close_all_but, duplicate, same_file
 from runtime.engine import Engine
 from runtime.identity import resolve_user
 from runtime.namespace import in_user_namespace
-from runtime.namespace.mapping import last_group
+from runtime.namespace.mapping import last_ids
 from runtime.profiles import Recording
 from runtime.pump import Pump
 from runtime.rootaccess import Root
@@ -206,7 +206,7 @@ class _Supervisor:
             capabilities=granted,
             open_files=resource.getrlimit(resource.RLIMIT_NOFILE),
             terminal_size=job.terminal_size,
-            last_group=last_group() if in_user_namespace() else None,
+            last_ids=last_ids() if in_user_namespace() else None,
         )
         _write_config(paths.bundle, bundle.config(job.spec, job.image, who, placed, host))
 

@@ -183,8 +183,9 @@ class OrdinaryUser:
         table = Path("/proc/self/mountinfo").read_text()
         return str(self.place) not in table and not list((self.store / "run/engine").glob("*"))
 
-    def clear(self) -> None:
-        """Kill whatever a failed test has left, with which its namespaces and mounts end, and empty his home."""
+    def clear(self, keep: Sequence[str] = ()) -> None:
+        """Kill whatever a failed test has left, with which its namespaces and mounts end, and empty his home but for
+        what is named."""
 
         def ended() -> bool:
             for pid in self.processes():
@@ -194,6 +195,8 @@ class OrdinaryUser:
 
         eventually(ended)
         for entry in os.scandir(self.home):
+            if entry.name in keep:
+                continue
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry)
             else:
