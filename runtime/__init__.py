@@ -12,6 +12,7 @@
                  preparation the root, mounted, and the bundle, written
                  profiles    what it reads first, kept
                  overlay     the kernel's overlayfs               stubs        mount targets that a root lacks
+                 spreading   containers apart on the disk
                  rootaccess  looking into a root, safely          command      whether there is such a command
                  bundle      the OCI config.json                  seccomp      the system call filter
                  identity    users and groups                     engine       crun or runc

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from runtime.records import ContainerPaths, Generation, Record, Settings, load, save
+from runtime.spreading import spread
 from vcs.durable import sync_directory
 from vcs.errors import AlreadyExists, Corrupt, EngineError, InvalidName, NotFound, UnknownFormat
 from vcs.locks import flocked
@@ -93,6 +94,7 @@ class Containers:
             generation = Generation(0, commit, time.time())
             record = Record(identity, name, time.time(), image, settings, (generation,), 0)
             self.store.history.move(record.ref(0), commit, None, f"container {name}: created", author, force=True)
+            spread(self._directory)
             building = ContainerPaths(self._directory / f"{_NEW}{identity}")
             building.directory.mkdir(mode=0o700)
             make_generation(building, 0)

@@ -27,6 +27,7 @@ UMOUNT_NOFOLLOW = 8
 
 OVERLAYFS_MAGIC = 0x794C7630
 CGROUP2_MAGIC = 0x63677270
+EXT4_MAGIC = 0xEF53
 """statfs(2) f_type of file systems that we treat specially (linux/magic.h)."""
 
 RESOLVE_NO_MAGICLINKS = 0x02

@@ -6,6 +6,8 @@ the cache, an object is found without asking the index.
 
 from __future__ import annotations
 
+import math
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -27,6 +29,11 @@ _READERS_KEPT = 256
 
 _NEAR = 8
 """Blocks."""
+
+_DISK_SECONDS = 40e-6
+"""What is in the page cache is found in 10 us."""
+_WARMED_SECONDS = 0.01
+"""So long the tables stay where they are, once they have been read."""
 
 _EXPECTED_MOST = 4096
 """Objects whose place is remembered until they are asked for."""
@@ -59,6 +66,8 @@ class Objects:
         self._expected: dict[bytes, Location] = {}
         self._ahead = _ahead() if read_ahead else None
         self._last: Key = (0, 0)
+        self._warmed = -math.inf
+        """When the tables were last read ahead, by the performance counter."""
 
     def close(self) -> None:
         """Give back descriptors, memory and the thread."""
@@ -103,7 +112,7 @@ class Objects:
         for digest in digests:
             if digest in self._near or digest in self._expected:
                 continue
-            place = self._index.find(digest)
+            place = self._find(digest)
             if place is not None:
                 self._expected[digest] = place
                 key = place.layer, place.block
@@ -118,7 +127,7 @@ class Objects:
     def _locate(self, digest: bytes) -> tuple[Key, memoryview]:
         """Find and load an object's block: once more where gc has moved the object to another layer meanwhile."""
         for again in (False, True):
-            place = self._expected.pop(digest, None) or self._index.find(digest)
+            place = self._expected.pop(digest, None) or self._find(digest)
             if place is not None:
                 key = place.layer, place.block
                 with suppress(FileNotFoundError):
@@ -128,6 +137,18 @@ class Objects:
                 self._expected.clear()
                 self._index.refresh()
         raise Missing(f"object {digest.hex()} is in no layer", digest=digest.hex())
+
+    def _find(self, digest: bytes) -> Location | None:
+        """Look an object up. Where that takes so long that it must have been on the disk, the tables are not in the
+        page cache any more: they are read whole then, which takes no longer than some ten such looks."""
+        began = time.perf_counter()
+        place = self._index.find(digest)
+        if time.perf_counter() - began > _DISK_SECONDS and began - self._warmed > _WARMED_SECONDS:
+            self._warmed = began
+            self._index.warm()
+            for reader in self._readers.values():
+                reader.warm()
+        return place
 
     def _loaded(self, key: Key, digest: bytes) -> _Block:
         try:

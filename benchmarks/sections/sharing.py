@@ -26,6 +26,7 @@ from benchmarks.setting import Setting
 from fusefs.client import Lease, Service
 from runtime import mounts
 from runtime.overlay import mount_overlay, prepare_upper
+from runtime.spreading import spread
 from vcs.blobs import put_data
 from vcs.history import BRANCHES
 from vcs.importer import import_directory
@@ -163,7 +164,10 @@ def _many(setting: Setting, store: Path, lease: Lease, roots: list[RootId], libr
         f"service's mount and with an upper of its own; then {Path(library).name} is read through each. {_MOUNTINGS} "
         "rounds, medians. Memory, after the last, is the proportional share (Pss) of all processes of the service."
     )
-    places = [setting.place(f"many-{number}") for number in range(overlays)]
+    above = setting.place("many")
+    above.mkdir()
+    spread(above)  # as the directory of a store's containers
+    places = [above / str(number) for number in range(overlays)]
     lowers = [lease.mountpoint / "trees" / roots[number % len(roots)].hex() for number in range(overlays)]
     for place, lower in zip(places, lowers, strict=True):
         (place / "merged").mkdir(parents=True)

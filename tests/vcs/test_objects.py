@@ -3,10 +3,12 @@
 import contextlib
 import os
 import random
+import time
 from pathlib import Path
 
 import pytest
 
+from benchmarks.residency import resident
 from vcs.encoding import digest
 from vcs.errors import Corrupt
 from vcs.store import Store
@@ -87,3 +89,31 @@ def test_damage_in_a_block_that_was_cached_is_read_anew_after_repair(tmp_path: P
                 store.get(name)
         for name in names:
             assert digest(store.get(name)) == name
+
+
+def _drop(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    os.fsync(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(fd)
+
+
+def test_tables_that_are_on_the_disk_are_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store.create(tmp_path / "store") as store, store.batch() as batch:
+        names = [batch.put_chunk(b"%d" % number) for number in range(20_000)]
+    index = tmp_path / "store" / "index.db"
+    _drop(index)
+    if resident(index):
+        pytest.skip("the temporary directory is on a file system that keeps its pages")
+    with Store.open(tmp_path / "store", read_ahead=True) as store:
+        assert store.get(names[0]) == b"0"
+        (layer,) = (tmp_path / "store" / "layers").iterdir()
+        _drop(index), _drop(layer)
+        monkeypatch.setattr("vcs.objects._DISK_SECONDS", 0)  # as if the next look-up took as long as a disk
+        monkeypatch.setattr("vcs.objects._WARMED_SECONDS", 0)
+        store._objects._find(names[1])
+        tables = 20_000 * 36  # digests and lengths
+        deadline = time.monotonic() + 30
+        while resident(index) < index.stat().st_size or resident(layer) < tables:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)

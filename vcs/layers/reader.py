@@ -28,6 +28,8 @@ from vcs.model import DIGEST_SIZE
 _local = threading.local()
 _AHEAD = 1 << 20
 """Bytes that are asked for ahead of one who reads block after block."""
+_WARMED_MOST = 4 << 20
+"""Bytes of tables that are worth reading whole: 110,000 objects."""
 _NEAR = 256 << 10
 """A block that begins so soon after the last one's end follows it."""
 
@@ -85,6 +87,12 @@ class LayerReader:
     def is_removed(self) -> bool:
         """Whether the file has no name any more. It can be read, and takes its room on the disk."""
         return not os.fstat(self._fd).st_nlink
+
+    def warm(self) -> None:
+        """Have the kernel read the tables of the layer, unless they are large."""
+        start, _ = tables_at(self.size, self._blocks, self._first[-1])
+        if self.size - start <= _WARMED_MOST:
+            os.posix_fadvise(self._fd, start, 0, os.POSIX_FADV_WILLNEED)
 
     def close(self) -> None:
         """Give the descriptor back. The reader cannot be used afterwards."""
