@@ -299,12 +299,15 @@ def test_when_the_holder_dies_workers_serve_on(store: Path) -> None:
 
 
 @pytest.mark.parametrize("opener", ["snared", "on_an_older_kernel_snared"])
-def test_what_a_worker_had_in_hand_that_died_with_the_holder_is_answered(trap: Path, opener: str) -> None:
+@pytest.mark.parametrize("later", [False, True])
+def test_what_a_worker_had_in_hand_that_died_with_the_holder_is_answered(trap: Path, opener: str, later: bool) -> None:
     with service(trap, workers=2, opener=f"tests.fusefs.openers:{opener}") as served:
         workers = served.workers()
         reading = served.begin("cat", served.top / "branches/main/bad/snare")
         snared = who_is_snared(trap)
         kill(served.lease.pid)
+        if later:
+            until(lambda: "the holder is gone" in served.log())
         kill(snared)
         assert served.finish(reading) == "snare is passed"
         assert served.run("cat", served.top / "branches/main/last") == "last"
