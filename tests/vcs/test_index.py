@@ -289,7 +289,7 @@ def test_processes_that_add_at_once_lose_nothing(path: Path, layers: Path) -> No
 
 
 def _can_lock(path: Path) -> bool:
-    """Whether another process may take the lock that SQLite's readers hold (its SHARED bytes: sqlite.org/fileformat)."""
+    """Whether another process may take the lock that SQLite's readers hold: the bytes that os_unix.c calls SHARED."""
     pid = os.fork()
     if not pid:
         with path.open("r+b") as file:
