@@ -364,16 +364,12 @@ class BlobReader:
         return self._ends[position] - item.length, memoryview(chunk)
 
     def _look_ahead(self, expect: Callable[[Iterable[bytes]], None], position: int, end: int, more: int) -> None:
-        """Tell which chunks a range has after its first, and of one that goes on from the last, what follows it.
-
-        Who goes on has the first one waiting. Else he had better decompress it himself while others do the rest.
-        """
+        """Tell which chunks a range has, and of one that goes on from the last, what follows it."""
         last = position
         while last < len(self._items) and self._ends[last] < end + more:
             last += 1
         if last > position:
-            first = position if more else position + 1
-            expect(item.digest for item in self._items[first : last + 1] if item.digest)
+            expect(item.digest for item in self._items[position : last + 1] if item.digest)
 
     def seek(self, offset: int, whence: int) -> int:
         """lseek(2) with SEEK_DATA or SEEK_HOLE; OSError ENXIO past the end or where no data follows."""

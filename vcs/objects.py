@@ -103,13 +103,17 @@ class Objects:
         return data
 
     def expect(self, digests: Iterable[bytes]) -> None:
-        """These objects will be asked for soon, in this order."""
+        """These objects will be asked for in this order, the first of them at once.
+
+        So that one is left to who asks, unless it is on its way: handing it over would take as long.
+        """
         if self._ahead is None:
             return
         if len(self._expected) > _EXPECTED_MOST:
             self._expected.clear()
         wanted: dict[int, list[int]] = {}
-        for digest in digests:
+        own: Key | None = None
+        for position, digest in enumerate(digests):
             if digest in self._near or digest in self._expected:
                 continue
             place = self._find(digest)
@@ -120,9 +124,13 @@ class Objects:
                     blocks = wanted.setdefault(place.layer, [])
                     if place.block not in blocks:
                         blocks.append(place.block)
+                    if not position:
+                        own = key
         for layer, numbers in wanted.items():
             with suppress(TreeringError, OSError):  # whoever asks for it is told
-                self._ahead.begin(self._reader(layer), layer, numbers)
+                reader = self._reader(layer)
+                reader.want(numbers)
+                self._ahead.begin(reader, layer, [number for number in numbers if (layer, number) != own])
 
     def _locate(self, digest: bytes) -> tuple[Key, memoryview]:
         """Find and load an object's block: once more where gc has moved the object to another layer meanwhile."""

@@ -88,6 +88,21 @@ class LayerReader:
         """Whether the file has no name any more. It can be read, and takes its room on the disk."""
         return not os.fstat(self._fd).st_nlink
 
+    def want(self, numbers: Sequence[int]) -> None:
+        """Have the kernel read these blocks, in this order: neighbours at once."""
+        start = end = -1
+        for number in numbers:
+            block = self._blocks[number]
+            if block.offset != end:
+                self._want(start, end)
+                start = block.offset
+            end = block.offset + block.stored
+        self._want(start, end)
+
+    def _want(self, start: int, end: int) -> None:
+        if start < end:
+            os.posix_fadvise(self._fd, start, end - start, os.POSIX_FADV_WILLNEED)
+
     def warm(self) -> None:
         """Have the kernel read the tables of the layer, unless they are large."""
         start, _ = tables_at(self.size, self._blocks, self._first[-1])
@@ -113,7 +128,7 @@ class LayerReader:
         elif end + _AHEAD // 2 > self._asked:
             start = max(end, self._asked)
             self._asked = end + _AHEAD
-            os.posix_fadvise(self._fd, start, self._asked - start, os.POSIX_FADV_WILLNEED)
+            self._want(start, self._asked)
         self._end = end
         return os.pread(self._fd, block.stored, block.offset)
 
