@@ -228,7 +228,7 @@ def ordinary_user(*, ids: bool = True) -> Iterator[OrdinaryUser]:
         _admin("useradd", "--no-create-home", "--user-group", "--home-dir", str(place / "home"), name)
         uid = int(_admin("id", "--user", name))
         _admin("groupmod", "--non-unique", "--gid", str(uid), name)
-        user = OrdinaryUser(name, uid, place, _give_ids(name) if ids else _take_ids(name))
+        user = OrdinaryUser(name, uid, place, give_ids(name) if ids else take_ids(name))
         os.chown(user.home, uid, uid)
         try:
             yield user
@@ -239,12 +239,13 @@ def ordinary_user(*, ids: bool = True) -> Iterator[OrdinaryUser]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _give_ids(name: str) -> Span:
+def give_ids(name: str) -> Span:
+    """Give a user ids in /etc/subuid and /etc/subgid, the same in both."""
     files = [Path("/etc/subuid"), Path("/etc/subgid")]
     texts = [file.read_text() if file.exists() else "" for file in files]
     spans = [subordinate(text, [name]) for text in texts]
     if not (spans[0] and spans[0] == spans[1]):
-        _take_ids(name)
+        take_ids(name)
         span = free_span("".join(texts))
         given = f"{span.first}-{span.first + span.size - 1}"
         _admin("usermod", "--add-subuids", given, "--add-subgids", given, name)
@@ -252,7 +253,8 @@ def _give_ids(name: str) -> Span:
     return spans[0][0]
 
 
-def _take_ids(name: str) -> None:
+def take_ids(name: str) -> None:
+    """Take them away."""
     for file, option in ((Path("/etc/subuid"), "--del-subuids"), (Path("/etc/subgid"), "--del-subgids")):
         for span in subordinate(file.read_text() if file.exists() else "", [name]):
             _admin("usermod", option, f"{span.first}-{span.first + span.size - 1}", name)

@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.busybox_root import make_busybox_root
 from tests.support.containers import eventually
-from tests.support.ordinary_user import SECONDS, OrdinaryUser, ordinary_user
+from tests.support.ordinary_user import SECONDS, OrdinaryUser, give_ids, ordinary_user, take_ids
 from tests.support.rich_tree import CAPABILITY, acl, make
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes a user")
@@ -470,6 +470,8 @@ class TestWithOneId:
         assert error["kind"] == "EngineError"
         assert error["message"].startswith("user 1000 of group 1000 cannot be had in your containers")
         assert "usermod --add-subuids" in error["advice"]
+        inside = user.treering("run", "--rm", "main", "busybox", "su", "ana", "-c", "id", code=1)
+        assert inside.stderr == "su: can't set groups: Operation not permitted\n"
 
     def test_what_belongs_to_others(self, user: OrdinaryUser) -> None:
         """In a directory it is imported as nobody's; out of an archive it keeps its owners, and nobody changes it."""
@@ -494,6 +496,21 @@ class TestWithOneId:
         assert "there is no owner 1000:0 in this user namespace" in refused
         assert "--no-owners lets all files be yours" in refused
         user.treering("export", "--no-owners", "odd", "out")
+
+    def test_a_range_that_comes_later(self, user: OrdinaryUser) -> None:
+        assert user.treering("run", "--name", "web", "main", "touch", "/made").stderr == ""
+        assert user.settled()
+        give_ids(user.name)
+        try:
+            script = "chown ana /made; ls -ln /made"
+            user.treering("commit", "web", "-m", "made", "-b", "made")
+            done = user.treering("run", "--rm", "made", "sh", "-c", script)
+            assert done.stdout.split()[2:4] == ["1000", "0"]
+            assert user.treering("run", "--rm", "--user", "ana", "main", "id", "-u").stdout == "1000\n"
+            assert user.settled()
+        finally:
+            user.clear(keep=["root", ".local"])
+            take_ids(user.name)
 
 
 def test_root_is_told_that_he_needs_no_namespaces(tmp_path: Path) -> None:
