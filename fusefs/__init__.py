@@ -34,6 +34,7 @@
         process      one worker's process
         crashes      requests that workers die of
         worker       the process that answers the kernel
+        orphans      workers without a holder, who look after one another
         control      who uses it, and when it leaves
         startings    starts of containers: clients tell of them, workers follow them
         known        which roots the kernel may still read from

@@ -5,7 +5,8 @@ one is answered, its length becomes 0. So whoever looks at a slot sees what its 
 when it died:
 
     negotiated   flags u64, minor u32, 1 once INIT has been answered
-    slot         messages u64, nodes u64, given u64, profiled u64, then the request: its first four bytes are its length
+    slot         owner u64, messages u64, nodes u64, given u64, profiled u64, then the request: its first four bytes are
+                 its length. The owner is the worker's pid, 0 for nobody
 
 The first is what a later worker needs to go on with a connection that was begun by another.
 """
@@ -25,6 +26,7 @@ REQUEST_SIZE = 128 << 10
 
 _PAGE = 4096
 _NEGOTIATED = Struct("<QII")
+_OWNER = Struct("<Q")
 _COUNTS = Struct("<QQQQ")
 _LENGTH = Struct("<I")
 _DONE = Struct("<QQQQI")
@@ -98,6 +100,10 @@ class RequestMemory:
         """A worker's place."""
         return Slot(self, self._map, _PAGE + number * _SLOT_SIZE)
 
+    def slots(self) -> list[Slot]:
+        """All places."""
+        return [self.slot(number) for number in range(SLOTS)]
+
 
 class Slot:
     """A worker's place in the request memory."""
@@ -105,8 +111,9 @@ class Slot:
     def __init__(self, memory: RequestMemory, map_: mmap.mmap, at: int) -> None:
         self.memory = memory
         self._map = map_
-        self._at = at
-        self._request = at + _COUNTS.size
+        self._owner = at
+        self._at = at + _OWNER.size
+        self._request = self._at + _COUNTS.size
         self.buffer = memoryview(map_)[self._request : self._request + REQUEST_SIZE]
         """Where requests are read to."""
 
@@ -115,6 +122,15 @@ class Slot:
         that is just killed, the request fails."""
         for offset in range(0, REQUEST_SIZE, _PAGE):
             self.buffer[offset] = self.buffer[offset]
+
+    @property
+    def owner(self) -> int:
+        """The pid of the worker whose slot it is, 0 if it is nobody's."""
+        return int(_OWNER.unpack_from(self._map, self._owner)[0])
+
+    @owner.setter
+    def owner(self, pid: int) -> None:
+        _OWNER.pack_into(self._map, self._owner, pid)
 
     @property
     def length(self) -> int:

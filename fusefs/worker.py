@@ -8,6 +8,8 @@ makes it leave once it has answered what it has in hand.
     holder -> worker   {"slot": 3}        serve, in this slot
     worker -> holder   {"opened": true}   or {"failed": {"kind", "message", "facts"}}
                        {"serving": true}  what INIT agrees on is known
+
+When the channel ends, the holder is gone: from then on workers look after one another (orphans.py).
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO, Protocol, cast
 
+from fusefs import orphans
 from fusefs.detached import failure
 from fusefs.filesystem import FileSystem
 from fusefs.journal import Journal
@@ -74,10 +77,7 @@ def main(arguments: Sequence[str]) -> int:
         Path("/proc/self/oom_score_adj").write_text("0")  # not the holder's, which is to live longest
     channel = socket.socket(fileno=given["channel"])
     try:
-        source = load_opener(given["opener"])(Path(given["store"]), read_ahead=True)
-        journal = Journal(given["journal"])
-        starts = Starts(source)
-        filesystem = FileSystem(starts, given["uid"], given["gid"], given["time"], journal)
+        source, filesystem = _open(given)
     except (TreeringError, OSError) as error:
         _say(channel, {"failed": failure(error)})
         return FAILED
@@ -91,25 +91,49 @@ def main(arguments: Sequence[str]) -> int:
     gc.freeze()
     gc.set_threshold(100_000, 50, 1000)
     lines = channel.makefile("rb")
+    memory = RequestMemory(given["memory"])
     line = lines.readline()
-    if not line:
-        return LEFT  # the holder is gone, and nobody needs a spare any more
-    slot = RequestMemory(given["memory"]).slot(json.loads(line)["slot"])
-    threading.Thread(target=_listen, args=(lines, channel, starts), name="starts", daemon=True).start()
-    return _serve(given["device"], filesystem, slot, channel, starts)
+    slot = memory.slot(json.loads(line)["slot"]) if line else orphans.next_vacancy(memory)
+    if slot is None:
+        return LEFT  # the holder is gone, and nothing is served
+    slot.owner = os.getpid()
+    threading.Thread(target=_listen, args=(given, lines, channel, source, memory), name="starts", daemon=True).start()
+    return _serve(given["device"], filesystem, slot, channel, source)
 
 
-def _listen(lines: BinaryIO, channel: socket.socket, starts: Starts) -> None:
-    """The thread: follow the starts that the holder tells of."""
+def _open(given: dict[str, Any]) -> tuple[Starts, FileSystem]:
+    """The store and what is served of it. TreeringError or OSError."""
+    source = Starts(load_opener(given["opener"])(Path(given["store"]), read_ahead=True))
+    return source, FileSystem(source, given["uid"], given["gid"], given["time"], Journal(given["journal"]))
+
+
+def _listen(
+    given: dict[str, Any], lines: BinaryIO, channel: socket.socket, starts: Starts, memory: RequestMemory
+) -> None:
+    """The thread: follow the starts that the holder tells of. Once it is gone, answer for workers that die."""
     for line in lines:
-        message: dict[str, Any] = json.loads(line)
         try:
-            reply = starts.told(message)
+            reply = starts.told(json.loads(line))
         except Exception:
-            _log.exception("%s", message)
+            _log.exception("%s", line)
             continue
         if reply is not None:
             _say(channel, reply)
+    _log.warning("the holder is gone: workers that die are not replaced any more")
+    orphans.answer_for_the_dead(memory, lambda request: _answer(given, memory, request))
+
+
+def _answer(given: dict[str, Any], memory: RequestMemory, request: bytes) -> None:
+    """Answer what another worker had in hand, beside what this one serves: with a store and nodes of its own."""
+    own = RequestMemory(-1)
+    if memory.negotiated is not None:
+        own.negotiated = memory.negotiated
+    slot = own.slot(0)
+    slot.request = request
+    try:
+        Session(given["device"], _open(given)[1], slot=slot).replay()
+    except Exception:
+        _log.exception("what a dead worker had in hand is not answered")
 
 
 def _serve(device: int, filesystem: FileSystem, slot: Slot, channel: socket.socket, starts: Starts) -> int:

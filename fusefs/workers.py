@@ -218,8 +218,6 @@ class Workers:
         counts = slot.counts
         self._past += Counts(counts.messages, 0, counts.given, counts.profiled)
         request = slot.request
-        if worker.process.returncode is not None:
-            slot.done(0, 0, 0)
         if status == _ENDED:
             self.is_over = True
             return
@@ -234,6 +232,10 @@ class Workers:
             self._write(replies.resend())
         elif request:
             self._left.append(request)
+        # Not before: if we die first, others find it there.
+        slot.owner = 0
+        if worker.process.returncode is not None:
+            slot.done(0, 0, 0)
 
     @property
     def _resends(self) -> bool:

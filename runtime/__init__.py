@@ -9,6 +9,7 @@
     who          namespace/  an ordinary user's own namespaces
     one run      running     from the record to the process       launch       seen from the caller
                  supervisor  the process in between               state        what is on disk about it
+                 preparation the root, mounted, and the bundle, written
                  profiles    what it reads first, kept
                  overlay     the kernel's overlayfs               stubs        mount targets that a root lacks
                  spreading   containers apart on the disk

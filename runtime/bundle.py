@@ -7,7 +7,7 @@ the OCI runtime specification 1.0 (config.md, config-linux.md).
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,13 +96,13 @@ class Host:
     """RLIMIT_NOFILE, soft and hard, as inherited. Set so that it is passed on as it is, since runc raises its own."""
     terminal_size: tuple[int, int] | None = None
     """Columns and rows."""
-    last_group: int | None = None
-    """In a user namespace, its highest group id; None on the machine itself. There, cgroups are not ours."""
+    last_ids: tuple[int, int] | None = None
+    """In a user namespace, its highest user and group id; None on the machine itself. There, cgroups are not ours."""
 
     @property
     def confined(self) -> bool:
         """Whether this is a user namespace, whose root is an ordinary user of the machine."""
-        return self.last_group is not None
+        return self.last_ids is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +115,12 @@ class _Mount:
 
 
 _NO = ("nosuid", "noexec", "nodev")
+_TTY_GROUP = 5
+_DEVPTS = _Mount("/dev/pts", "devpts", "devpts", ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"))
 _KERNEL_MOUNTS = (
     _Mount("/proc", "proc", "proc", _NO),
     _Mount("/dev", "tmpfs", "tmpfs", ("nosuid", "strictatime", "mode=755", "size=65536k")),
-    _Mount("/dev/pts", "devpts", "devpts", ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5")),
+    replace(_DEVPTS, options=(*_DEVPTS.options, f"gid={_TTY_GROUP}")),
     _Mount("/sys", "sysfs", "sysfs", (*_NO, "ro")),
     _Mount("/sys/fs/cgroup", "cgroup", "cgroup", (*_NO, "relatime", "ro")),
     _Mount("/dev/mqueue", "mqueue", "mqueue", _NO),
@@ -138,6 +140,8 @@ def _kernel_mounts(spec: LaunchSpec, host: Host) -> list[_Mount]:
     if not host.confined:
         return list(_KERNEL_MOUNTS)
     other = {**_CONFINED}
+    if host.last_ids and host.last_ids[1] < _TTY_GROUP:
+        other["/dev/pts"] = _DEVPTS
     if spec.network == "none":
         del other["/sys"]  # with a network of its own it may have a sysfs of its own
     return [other.get(mount.destination, mount) for mount in _KERNEL_MOUNTS]
@@ -224,7 +228,7 @@ def _mount(mount: _Mount, destination: bytes) -> dict[str, Any]:
 def _process(spec: LaunchSpec, image: Mapping[str, Any], who: Identity, host: Host) -> dict[str, Any]:
     process: dict[str, Any] = {
         "terminal": spec.tty,
-        "user": {"uid": who.uid, "gid": who.gid, "additionalGids": list(who.groups)},
+        "user": _user(who, host),
         "args": command(spec, image),
         "env": environment(spec, image, who.home),
         "cwd": working_directory(spec, image),
@@ -235,6 +239,24 @@ def _process(spec: LaunchSpec, image: Mapping[str, Any], who: Identity, host: Ho
     if spec.tty and host.terminal_size:
         process["consoleSize"] = {"width": host.terminal_size[0], "height": host.terminal_size[1]}
     return process
+
+
+def _user(who: Identity, host: Host) -> dict[str, Any]:
+    """EngineError if the user namespace does not have these ids."""
+    last_user, last_group = host.last_ids or (who.uid, who.gid)
+    if who.uid > last_user or who.gid > last_group:
+        raise EngineError(
+            f"user {who.uid} of group {who.gid} cannot be had in your containers, whose ids end with {last_user} and "
+            f"{last_group}",
+            advice="have root give you more ids, with usermod --add-subuids and --add-subgids, or take root: --user 0",
+            uid=who.uid, gid=who.gid, last=[last_user, last_group],
+        )  # fmt: skip
+    # Who has no group but his own cannot set any: the kernel forbids it, and engines fail.
+    return {
+        "uid": who.uid,
+        "gid": who.gid,
+        "additionalGids": list(who.groups) if last_group or not host.confined else [],
+    }
 
 
 def _capabilities(who: Identity, granted: list[str]) -> dict[str, list[str]]:
@@ -256,7 +278,7 @@ def _linux(spec: LaunchSpec, host: Host) -> dict[str, Any]:
     if spec.network == "none":
         namespaces.append("network")
         # In a network of its own a container may listen on any port and ping without privileges, as in Docker.
-        groups = f"0 {_LAST_GROUP if host.last_group is None else host.last_group}"
+        groups = f"0 {_LAST_GROUP if host.last_ids is None else host.last_ids[1]}"
         linux["sysctl"] = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": groups}
     linux["namespaces"] = [{"type": name} for name in namespaces]
     return linux

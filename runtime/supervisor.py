@@ -17,7 +17,6 @@ import errno
 import gc
 import json
 import os
-import resource
 import select
 import signal
 import socket
@@ -27,16 +26,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from runtime import bundle, command, engine, mounts, overlay, seccomp, stubs
+from runtime import bundle, engine, mounts, preparation
 from runtime.console import receive_terminal
 from runtime.descriptors import close_all_but, duplicate, same_file
 from runtime.engine import Engine
-from runtime.identity import resolve_user
-from runtime.namespace import in_user_namespace
-from runtime.namespace.mapping import last_group
 from runtime.profiles import Recording
 from runtime.pump import Pump
-from runtime.rootaccess import Root
 from runtime.signals import FORWARDED, SignalPipe
 from runtime.state import Process, Run, RunPaths, boot_id, save_exit, save_run
 from runtime.terminal import set_window_size
@@ -163,7 +158,7 @@ class _Supervisor:
         mounts.private_mount_namespace()
         if self._job.engine.name == "crun":
             (engine.hide_hybrid_cgroup if self._job.engine.cgroups else engine.hide_cgroups)()
-        self._set_up()
+        preparation.prepare(paths, spec, self._job.image, self._job.lower, self._job.terminal_size)
         init = self._start()
         self._init_fd = os.pidfd_open(init)
         self._run = replace(self._run, init=Process.of(init))
@@ -179,36 +174,6 @@ class _Supervisor:
             self._hang_up()
         self._wait_for(self._init_fd)
         return _collect(init)
-
-    def _set_up(self) -> None:
-        """Mount the root and write the bundle."""
-        job, paths = self._job, self._paths
-        overlay.prepare_upper(job.lower, paths.upper, paths.work)
-        mounted = overlay.mount_overlay(job.lower, paths.upper, paths.work, paths.rootfs)
-        try:
-            root = Root(mounted.root)
-            who = resolve_user(bundle.user(job.spec, job.image), root.read)
-            cwd = bundle.working_directory(job.spec, job.image)
-            placed, missing = stubs.place(root, bundle.mount_targets(cwd))
-            args = bundle.command(job.spec, job.image)
-            environment = bundle.environment(job.spec, job.image, who.home)
-            command.check_command(root, args[0], environment, cwd)
-            stubs.make_stubs(root, missing, paths.stubs)
-        finally:
-            os.close(mounted.root)
-        for name, content in bundle.etc_files(job.spec.hostname, _host_resolv_conf()).items():
-            (paths.etc / name).write_bytes(content)
-        granted = bundle.grantable(bundle.DEFAULT_CAPABILITIES, _bounding_set())
-        host = bundle.Host(
-            etc=paths.etc,
-            rootfs=paths.rootfs,
-            seccomp=seccomp.to_oci(seccomp.load_profile(), granted),
-            capabilities=granted,
-            open_files=resource.getrlimit(resource.RLIMIT_NOFILE),
-            terminal_size=job.terminal_size,
-            last_group=last_group() if in_user_namespace() else None,
-        )
-        _write_config(paths.bundle, bundle.config(job.spec, job.image, who, placed, host))
 
     def _start(self) -> int:
         """Run the engine; returns the pid of the container's init. EngineError if the engine fails."""
@@ -384,25 +349,3 @@ def _collect(init: int) -> int:
 
 def _text(value: object) -> str:
     return os.fsdecode(value) if isinstance(value, bytes) else str(value)
-
-
-def _host_resolv_conf() -> bytes:
-    try:
-        return Path("/etc/resolv.conf").read_bytes()
-    except OSError:
-        return b""
-
-
-def _bounding_set() -> int:
-    for line in Path("/proc/self/status").read_bytes().splitlines():
-        if line.startswith(b"CapBnd:"):
-            return int(line[7:], 16)
-    return 0
-
-
-def _write_config(directory: Path, config: dict[str, Any]) -> None:
-    try:
-        data = json.dumps(config, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise EngineError(f"the OCI runtime only takes UTF-8, not {error.object[error.start :][:20]!r}") from error
-    (directory / "config.json").write_bytes(data)

@@ -17,6 +17,7 @@
     in and out   importer   a directory -> a root                exporter   a root -> a directory
                  importframe   one directory of an import        importcache   what the last import saw
                  importlinks   hard links between names that stay and names that are read
+                 importresult  what an import made
                  livedir    directories of the host, held open   reading    one name in them -> an entry
                  ignore     names that are left out
                  tar/       the format                           tar_import, tar_export   archives -> roots -> archives

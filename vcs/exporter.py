@@ -107,8 +107,13 @@ def refusal(error: OSError, path: bytes) -> TreeringError:
     if error.errno in _FULL:
         return NoSpace(f"no space left to write {shown!r}: {error.strerror}", path=path)
     if error.errno in _REFUSED:
-        return Denied(f"{shown!r} cannot be written as it is in the snapshot: {error.strerror}", path=path)
+        missing = {"missing": "owner"} if isinstance(error, _NoSuchOwner) else {}
+        return Denied(f"{shown!r} cannot be written as it is in the snapshot: {error.strerror}", path=path, **missing)
     return StoreError(f"{shown!r} cannot be written: {error.strerror}", path=path)
+
+
+class _NoSuchOwner(PermissionError):
+    """A user namespace does not have an owner's ids."""
 
 
 class _Cursor:
@@ -350,7 +355,7 @@ class _DirectoryExport:
             if error.errno != errno.EINVAL:
                 raise
             text = f"there is no owner {entry.uid}:{entry.gid} in this user namespace"
-            raise OSError(errno.EPERM, text) from error
+            raise _NoSuchOwner(errno.EPERM, text) from error
 
     def _mode(self, entry: Entry) -> int:
         # A set-ID bit would give away whoever exports, where the owner is not the entry's.

@@ -14,7 +14,6 @@ import os
 import stat
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -27,6 +26,7 @@ from vcs.ignore import FILE_NAME, NO_PATTERNS, Ignore
 from vcs.importcache import UNKNOWN, ImportCache, Place, are_as_recorded, device_and_inode, record_of
 from vcs.importframe import Before, Frame
 from vcs.importlinks import ImportLinks, NewLinksError
+from vcs.importresult import ImportResult
 from vcs.links import NO_TREE, PendingTree, rewrite_links, settle
 from vcs.livedir import Identity
 from vcs.model import Entry, ListItem, RootId, Tree
@@ -37,27 +37,6 @@ from vcs.trees import Sink, write_root, write_tree
 _NOBODY = 65534
 _OPEN_DIRECTORIES = 64
 """Deeper than this, the topmost directories' descriptors are given up, and had again by `..` on the way back."""
-
-
-@dataclass(slots=True)
-class ImportResult:
-    """What an import made."""
-
-    root: RootId
-    entries: int
-    size: int
-    """Bytes in files, holes included."""
-    vanished: list[bytes] = field(default_factory=list)
-    """Paths that were deleted while we read; they are not in the root."""
-    skipped: list[bytes] = field(default_factory=list)
-    """Mount points of other filesystems, and what was to be left out: in the root as empty directories."""
-    left_out: int = 0
-    """How many names patterns left out; a directory with all below it counts as one."""
-    nobody: int = 0
-    """How many of the names that were read belong to the user or group 65534: in a user namespace the kernel shows so
-    whatever has an owner that the namespace does not map."""
-    whiteouts: list[bytes] = field(default_factory=list)
-    """Character devices 0:0: overlayfs takes them for deleted names, so no container will see them."""
 
 
 def import_directory(

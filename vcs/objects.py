@@ -105,7 +105,7 @@ class Objects:
     def expect(self, digests: Iterable[bytes]) -> None:
         """These objects will be asked for in this order, the first of them at once.
 
-        So that one is left to who asks, unless it is on its way: handing it over would take as long as decompressing it.
+        So that one is left to who asks, unless it is on its way: handing it over would take as long.
         """
         if self._ahead is None:
             return

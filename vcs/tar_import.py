@@ -17,7 +17,7 @@ from vcs.blobs import CHUNK_MAX, BlobWriter, put_data
 from vcs.decompress import Limits, decompressed
 from vcs.errors import BadInput
 from vcs.ignore import Patterns, Selection
-from vcs.importer import ImportResult
+from vcs.importresult import ImportResult
 from vcs.links import NO_TREE
 from vcs.model import Chunked, Content, Data, Device, Entry, Special, Symlink, Tree
 from vcs.progress import Meter, Progress

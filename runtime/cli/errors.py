@@ -142,13 +142,17 @@ def _not_a_store(facts: Facts) -> str:
 
 
 def _missing(facts: Facts) -> str:
-    """What root must do before ordinary users can have namespaces (runtime.namespace.needs)."""
+    """What root must do before ordinary users can have namespaces (runtime.namespace.needs), or more ids in them."""
     match facts["missing"]:
         case "uidmap":
             return "install it, as root: apt-get install uidmap (the package shadow-utils or shadow elsewhere)"
         case "range":
             span = facts["span"]
             return f"as root: usermod --add-subuids {span} --add-subgids {span} {facts['user']}"
+        case "owner":
+            return (
+                "--no-owners lets all files be yours; root gives you more ids with usermod --add-subuids, --add-subgids"
+            )
         case "map":
             return (
                 f"/etc/subuid and /etc/subgid must give {facts['user']} ids, and newuidmap and newgidmap be setuid root"

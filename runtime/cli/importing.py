@@ -22,7 +22,7 @@ from runtime.namespace import in_user_namespace
 if TYPE_CHECKING:
     from vcs.ignore import Patterns
     from vcs.importcache import ImportCache
-    from vcs.importer import ImportResult
+    from vcs.importresult import ImportResult
     from vcs.leases import Lease
     from vcs.store import Store
     from vcs.trees import Sink

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from runtime.cli.output import Output
+from runtime.cli.output import Output, message
 from vcs.errors import BadInput, NotFound
 
 if TYPE_CHECKING:
@@ -73,7 +73,12 @@ class Invocation:
 
         if to_mount:
             needs.check_device()
-        door.enter(self.store_path, needs.User(self.uid, os.getgid(), login_name(self.uid)))
+        user = needs.User(self.uid, os.getgid(), login_name(self.uid))
+        if door.enter(self.store_path, user):
+            from runtime.cli.errors import advice
+
+            lack = needs.no_range(user)
+            message(f"warning: {lack}: containers have root alone, and cannot chown. To change that, {advice(lack)}")
 
     @cached_property
     def store(self) -> Store:

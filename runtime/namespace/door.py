@@ -9,7 +9,8 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,10 @@ _MAP_SECONDS = 20.0
 _LOCK_PAUSE = 0.01
 
 
-def enter(store: Path, user: User) -> None:
+def enter(store: Path, user: User) -> bool:
     """Move this process, which must have one thread only, into the namespaces of `store`; they are made if there are
-    none. Inside, `user` is 0. The current directory stays, by its path.
+    none. Inside, `user` is 0. The current directory stays, by its path. Returns whether they were made now and have no
+    id but that one, since the machine gives him none.
 
     NotAStore; Denied if the machine lacks something (runtime.namespace.needs), or the current directory cannot be
     entered; NotFound if that is gone; StoreError.
@@ -40,14 +42,16 @@ def enter(store: Path, user: User) -> None:
     here = _current_directory()
     with _locked(places, fcntl.LOCK_SH):
         joined = _join_keeper(places.path)
+    is_alone = False
     if not joined:
         with _locked(places, fcntl.LOCK_EX):
             if not _join_keeper(places.path):
-                _make_or_adopt(places, user)
+                is_alone = _make_or_adopt(places, user)
     try:
         os.chdir(here)
     except OSError as error:  # setns(2) has put us into the root directory: a relative path would be of another file
         raise Denied(f"{here} cannot be entered from the store's namespaces: {error.strerror}", path=here) from error
+    return is_alone
 
 
 def are_there(store: Path) -> bool:
@@ -138,34 +142,37 @@ def _open_process(pid: int) -> int | None:
         return None
 
 
-def _make_or_adopt(places: RunDirectory, user: User) -> None:
-    """Without a keeper there are no namespaces, unless it was killed: whoever is still inside is joined then."""
+def _make_or_adopt(places: RunDirectory, user: User) -> bool:
+    """Without a keeper there are no namespaces, unless it was killed: whoever is still inside is joined then. Returns
+    what enter() does."""
     record = Record.load(places.path)
     if record is not None:
         for pid in members(record.user, record.mount):
             if _join(pid, record):
-                _start(places, None, user)
-                return
-    _start(places, find_means(user), user)
+                _start(places, None)
+                return False
+    means = find_means(user)
+    _start(places, partial(_map_one, user) if means is None else partial(_map_all, user, means))
     if not _join_keeper(places.path):
         raise StoreError(f"the namespaces of {places.store} do not stay: see {places.log}", log=str(places.log))
+    return means is None
 
 
-def _start(places: RunDirectory, means: Means | None, user: User) -> None:
-    """Start a keeper; without means, one that adopts the namespaces that we are in."""
+def _start(places: RunDirectory, map_ids: Callable[[int], None] | None) -> None:
+    """Start a keeper, and have its ids mapped by its pid; without that, one that adopts the namespaces that we are
+    in."""
     told, tell = os.pipe()
     go, let_go = os.pipe()
     try:
         try:
-            _spawn(places, tell, -1 if means is None else go)
+            _spawn(places, tell, -1 if map_ids is None else go)
         finally:
             os.close(tell)
             os.close(go)
         answers = _Answers(told, places)
         answer = answers.next()
-        if means is not None and "pid" in answer:
-            _map(means.newuidmap, answer["pid"], arguments(user.uid, means.uids), user)
-            _map(means.newgidmap, answer["pid"], arguments(user.gid, means.gids), user)
+        if map_ids is not None and "pid" in answer:
+            map_ids(answer["pid"])
             os.write(let_go, b"\n")
             answer = answers.next()
         if "errno" in answer:
@@ -207,6 +214,20 @@ class _Answers:
         line, _, self._rest = self._rest.partition(b"\n")
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+
+def _map_one(user: User, pid: int) -> None:
+    """Map the user's own ids, which the kernel lets him do by himself once setgroups(2) is forbidden inside."""
+    process = Path("/proc", str(pid))
+    (process / "uid_map").write_text(f"0 {user.uid} 1\n")
+    (process / "setgroups").write_text("deny")
+    (process / "gid_map").write_text(f"0 {user.gid} 1\n")
+
+
+def _map_all(user: User, means: Means, pid: int) -> None:
+    """Map his and those that the machine gives him, which only programs that are setuid root may."""
+    _map(means.newuidmap, pid, arguments(user.uid, means.uids), user)
+    _map(means.newgidmap, pid, arguments(user.gid, means.gids), user)
 
 
 def _map(program: Path, pid: int, wanted: list[str], user: User) -> None:

@@ -68,10 +68,14 @@ def free_span(text: str, size: int = 65536) -> Span:
 
 
 @lru_cache(1)
-def last_group() -> int:
-    """The highest group id of this process's user namespace, of those that begin with 0 and have no gap."""
+def last_ids() -> tuple[int, int]:
+    """The highest user and group id of this process's user namespace, of those that begin with 0 and have no gap."""
+    return _last("uid_map"), _last("gid_map")
+
+
+def _last(name: str) -> int:
     end = 0
-    for line in sorted(parse_map(Path("/proc/self/gid_map").read_text())):
+    for line in sorted(parse_map(Path("/proc/self", name).read_text())):
         if line.inside == end:
             end += line.size
     return max(end - 1, 0)

@@ -49,20 +49,28 @@ class Means:
     gids: tuple[Span, ...]
 
 
-def find_means(user: User, machine: Machine = MACHINE) -> Means:
-    """The programs and the ids. Denied if something is missing."""
-    newuidmap, newgidmap = (_program(name, machine) for name in PROGRAMS)
+def find_means(user: User, machine: Machine = MACHINE) -> Means | None:
+    """The programs and the ids; None if the machine gives the user no ids but his own, which takes no programs. Denied
+    if it gives some and something else is missing."""
     names = [user.name, str(user.uid)]
     uids = subordinate(_text(machine.subuid), names)
     gids = subordinate(_text(machine.subgid), names)
+    if not uids and not gids:
+        return None
     for path, spans in ((machine.subuid, uids), (machine.subgid, gids)):
         if not spans:
-            span = free_span(_text(machine.subuid) + _text(machine.subgid))
-            raise Denied(
-                f"{path} gives {user.name} no ids, so that files of other users could not be kept apart",
-                missing="range", user=user.name, span=f"{span.first}-{span.first + span.size - 1}",
-            )  # fmt: skip
+            raise no_range(user, path, machine)
+    newuidmap, newgidmap = (_program(name, machine) for name in PROGRAMS)
     return Means(newuidmap, newgidmap, tuple(uids), tuple(gids))
+
+
+def no_range(user: User, path: Path = MACHINE.subuid, machine: Machine = MACHINE) -> Denied:
+    """The error for one whom `path` gives no ids."""
+    span = free_span(_text(machine.subuid) + _text(machine.subgid))
+    return Denied(
+        f"{path} gives {user.name} no ids, so that there are no users but one",
+        missing="range", user=user.name, span=f"{span.first}-{span.first + span.size - 1}",
+    )  # fmt: skip
 
 
 def check_device(machine: Machine = MACHINE) -> None:

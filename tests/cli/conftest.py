@@ -135,6 +135,21 @@ def cli(prepared: Path, tmp_path: Path) -> Iterator[Cli]:
 
 
 @pytest.fixture
+def box(cli: Cli) -> Iterator[Cli]:
+    """The same, for tests that make containers: they are removed in the end."""
+    yield cli
+    remove_containers(cli)
+
+
+def remove_containers(cli: Cli) -> None:
+    """End and remove all containers of a store, and its service."""
+    names = cli.process("ps", "-aq").stdout.decode().split()
+    if names:
+        cli.process("rm", "-f", "--discard", *names)
+    stop_service(cli.store)
+
+
+@pytest.fixture
 def empty(tmp_path: Path) -> Cli:
     """Commands on a store that is not there yet."""
     return Cli(tmp_path / "store")

@@ -8,25 +8,15 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Cli, environment, stop_service
+from tests.cli.conftest import Cli, environment
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-
-
-@pytest.fixture
-def box(cli: Cli) -> Iterator[Cli]:
-    """The store's commands; every container is removed in the end."""
-    yield cli
-    names = cli.process("ps", "-aq").stdout.decode().split()
-    if names:
-        cli.process("rm", "-f", "--discard", *names)
-    stop_service(cli.store)
 
 
 def sh(box: Cli, name: str, script: str, revision: str = "main") -> subprocess.CompletedProcess[bytes]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Cli, stop_service
+from tests.cli.conftest import Cli, remove_containers
 from vcs.check import check
 from vcs.store import Store
 
@@ -22,10 +22,7 @@ def cli(cli: Cli, tmp_path: Path) -> Iterator[Cli]:
         (root / "etc/number").write_text(f"{number}\n")
         cli("import", str(root), "-m", f"number {number}")
     yield cli
-    names = cli.process("ps", "-aq").stdout.decode().split()
-    if names:
-        cli.process("rm", "-f", "--discard", *names)
-    stop_service(cli.store)
+    remove_containers(cli)
     with Store.open(cli.store) as store:
         assert check(store).problems == []
 

@@ -15,7 +15,7 @@ from fusefs import mounting
 from tests.cli.conftest import Cli, environment
 from tests.fusefs.serving import needs_fuse
 from tests.support.deadline import abort_below
-from tests.support.nobody import as_nobody, own
+from tests.support.ordinary_user import as_nobody, own
 
 pytestmark = needs_fuse
 
@@ -100,7 +100,7 @@ def test_one_who_may_not_open_the_device_is_told_of_both_drivers(place: Path) ->
 def test_a_driver_that_cannot_mount_says_what_to_do(place: Path) -> None:
     command = [sys.executable, "-P", "-m", "runtime.cli", "--format", "json"]
     assert run(as_nobody([*command, "init"], place), place).returncode == 0
-    done = run(as_nobody([*command, "mount", "--driver=native", str(place / "shown")], place), place)
+    done = run(as_nobody([*command, "mount", "--driver=native", str(place / "shown")], place, device_mode=0o600), place)
     assert done.returncode == 125
     assert "--driver libfuse" in json.loads(done.stderr.splitlines()[-1])["error"]["advice"]
 

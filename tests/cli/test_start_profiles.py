@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,16 +13,6 @@ from tests.support.containers import eventually
 from vcs.profiles import open_profile
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-
-
-@pytest.fixture
-def box(cli: Cli) -> Iterator[Cli]:
-    """The store's commands; every container is removed in the end."""
-    yield cli
-    names = cli.process("ps", "-aq").stdout.decode().split()
-    if names:
-        cli.process("rm", "-f", "--discard", *names)
-    stop_service(cli.store)
 
 
 def profiles(box: Cli) -> list[Path]:

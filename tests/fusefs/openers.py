@@ -38,6 +38,7 @@ class Snared(Store):
                 (self.path / "caches/snared").mkdir()
             except FileExistsError:
                 return data
+            (self.path / "caches/snared-worker").write_text(f"{os.getpid()}\n")
             while True:
                 signal.pause()
         return data
@@ -85,3 +86,8 @@ def on_an_older_kernel(path: Path, read_ahead: bool = False) -> Store:
 def on_an_older_kernel_poisoned(path: Path, read_ahead: bool = False) -> Store:
     negotiation._WANTED.pop(Init.HAS_RESEND, None)
     return poisoned(path, read_ahead)
+
+
+def on_an_older_kernel_snared(path: Path, read_ahead: bool = False) -> Store:
+    negotiation._WANTED.pop(Init.HAS_RESEND, None)
+    return snared(path, read_ahead)

@@ -25,7 +25,7 @@ from tests.support import rich_tree
 from tests.support.agent import Agent
 from tests.support.collecting import NOW, author
 from tests.support.deadline import abort_below
-from tests.support.nobody import own
+from tests.support.ordinary_user import own
 from tests.support.values import root
 from vcs.collect.collection import collect
 from vcs.errors import AlreadyExists, BadInput, Conflict

@@ -298,6 +298,50 @@ def test_when_the_holder_dies_workers_serve_on(store: Path) -> None:
         until(lambda: not set(workers) & set(processes(store)))
 
 
+@pytest.mark.parametrize("opener", ["snared", "on_an_older_kernel_snared"])
+@pytest.mark.parametrize("later", [False, True])
+def test_what_a_worker_had_in_hand_that_died_with_the_holder_is_answered(trap: Path, opener: str, later: bool) -> None:
+    with service(trap, workers=2, opener=f"tests.fusefs.openers:{opener}") as served:
+        workers = served.workers()
+        reading = served.begin("cat", served.top / "branches/main/bad/snare")
+        snared = who_is_snared(trap)
+        kill(served.lease.pid)
+        if later:
+            until(lambda: "the holder is gone" in served.log())
+        kill(snared)
+        assert served.finish(reading) == "snare is passed"
+        assert served.run("cat", served.top / "branches/main/last") == "last"
+        assert set(processes(trap)) == set(workers) - {snared}
+        replace_service(trap, workers)
+
+
+def test_a_spare_takes_the_place_of_a_worker_that_died_with_the_holder(trap: Path) -> None:
+    with service(trap, opener="tests.fusefs.openers:snared") as served:
+        until(lambda: len(processes(trap)) == 3)
+        (spare,) = set(processes(trap)) - {served.lease.pid, *served.workers()}
+        reading = served.begin("cat", served.top / "branches/main/bad/snare")
+        snared = who_is_snared(trap)
+        kill(served.lease.pid)
+        kill(snared)
+        assert served.finish(reading) == "snare is passed"
+        assert served.run("cat", served.top / "branches/main/last") == "last"
+        until(lambda: processes(trap) == [spare])
+        replace_service(trap, [spare])
+
+
+def who_is_snared(store: Path) -> int:
+    """The worker that does not come back."""
+    place = store / "caches/snared-worker"
+    until(lambda: place.exists() and place.read_text().endswith("\n"))
+    return int(place.read_text())
+
+
+def replace_service(store: Path, workers: list[int]) -> None:
+    """A new service takes the old mount away, with which what is left of the old one ends."""
+    with Service.ensure(store, 600.0):
+        until(lambda: not set(workers) & set(processes(store)))
+
+
 @pytest.mark.parametrize("opener", ["poisoned", "on_an_older_kernel_poisoned"])
 def test_a_request_that_workers_crash_in_is_an_error_and_the_next_is_not(trap: Path, opener: str) -> None:
     with service(trap, opener=f"tests.fusefs.openers:{opener}") as served:

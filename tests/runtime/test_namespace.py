@@ -17,7 +17,7 @@ from runtime.identity import Identity
 from runtime.namespace import in_user_namespace
 from runtime.namespace.keeper import Record, members
 from runtime.namespace.mapping import Mapped, Span, arguments, free_span, parse_map, subordinate
-from runtime.namespace.needs import Machine, User, check_device, find_means, refusal
+from runtime.namespace.needs import Machine, User, check_device, find_means, no_range, refusal
 from runtime.state import Exited, Process, Run, Running, boot_id, save_run, state_of
 from tests.support.containers import eventually
 from vcs.errors import Denied
@@ -71,6 +71,7 @@ class TestWhatIsMissing:
 
     def test_nothing(self, tmp_path: Path) -> None:
         means = find_means(ANA, machine(tmp_path))
+        assert means is not None
         assert (means.uids, means.gids) == ((Span(100000, 65536),), (Span(100000, 65536),))
         assert means.newuidmap == tmp_path / "bin/newuidmap"
 
@@ -89,11 +90,13 @@ class TestWhatIsMissing:
             find_means(ANA, machine(tmp_path, **texts))
         assert advice(caught.value) == "as root: usermod --add-subuids 231072-296607 --add-subgids 231072-296607 ana"
 
-    def test_a_file_with_ranges(self, tmp_path: Path) -> None:
-        where = machine(tmp_path)
-        where.subuid.unlink()
-        with pytest.raises(Denied, match="gives ana no ids"):
-            find_means(ANA, where)
+    def test_who_has_no_ids_needs_no_programs(self, tmp_path: Path) -> None:
+        where = machine(tmp_path, "bob:165536:65536\n")
+        where.subgid.unlink()
+        for program in where.programs[0].iterdir():
+            program.unlink()
+        assert find_means(ANA, where) is None
+        assert "231072-296607 ana" in advice(no_range(ANA, where.subuid, where))
 
     @pytest.mark.parametrize(
         ("sysctl", "forbids", "allows"),
@@ -154,7 +157,8 @@ class TestBundle:
     """The OCI config of a container in a user namespace."""
 
     def config(self, last_group: int | None, network: str = "host") -> dict[str, dict[str, object]]:
-        host = Host(Path("/etc-of-ours"), Path("/rootfs"), {}, (), (1024, 1024), last_group=last_group)
+        last_ids = None if last_group is None else (last_group, last_group)
+        host = Host(Path("/etc-of-ours"), Path("/rootfs"), {}, (), (1024, 1024), last_ids=last_ids)
         spec = LaunchSpec("id", "host", ("true",), network=network)  # type: ignore[arg-type]
         placed = {target.path: target.path for target in mount_targets("/")}
         made = config(spec, {}, Identity(0, 0, (), "/root"), placed, host)
@@ -176,6 +180,11 @@ class TestBundle:
     def test_groups_that_may_ping_are_those_that_there_are(self) -> None:
         assert self.config(65536, "none")["sysctl"]["net.ipv4.ping_group_range"] == "0 65536"
         assert self.config(None, "none")["sysctl"]["net.ipv4.ping_group_range"] == "0 2147483647"
+
+    def test_with_one_id_there_is_no_group_for_terminals(self) -> None:
+        assert "gid=5" in self.config(None)["mounts"]["/dev/pts"]["options"]
+        assert "gid=5" in self.config(5)["mounts"]["/dev/pts"]["options"]
+        assert not [option for option in self.config(4)["mounts"]["/dev/pts"]["options"] if option.startswith("gid=")]
 
     def test_crun_leaves_cgroups_alone(self) -> None:
         engines = [

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from tests.support.deadline import abort_below
-from tests.support.nobody import PROJECT, as_nobody
+from tests.support.ordinary_user import PROJECT, as_nobody
 
 Result = TypeVar("Result")
 

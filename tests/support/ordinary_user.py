@@ -1,21 +1,30 @@
-"""A user of the machine who is not root, made for a test and removed after it, and commands as him.
+"""A user of the machine who is not root, and commands as him.
 
-He needs nothing of the checkout's place, which he may not be able to enter: the packages and what they depend on are
-copied to where he can read them. Each command has a mount namespace of its own, in which /dev/fuse is for everybody, as
-distributions have it (the machine's own is left alone), and a ramfs of his own, which knows no extended attributes. A
-command writes to files, not pipes, so that nothing which it leaves behind can keep a test waiting; what that is, is
-found by its owner.
+    NOBODY            the number of one who is there anyway, and has nothing: as_nobody(), own()
+    ordinary_user()   one who is made for a test and removed after it, with a home and ids for a namespace
+
+    python -P -m tests.support.ordinary_user SETTINGS COMMAND...
+
+as root runs a command as such a user, in a mount namespace of its own, in which
+
+    /dev/fuse          is for everybody, as distributions have it, or of another mode; the machine's own is not touched
+    `reached`          are paths that he can reach, though they may lie below directories that only root may enter: each
+                       of these is replaced by one that everybody may, with the same things in it
+    `ram`              is a ramfs of his own, which knows no extended attributes
+    `hidden`           are programs that are not there
+
+and which ends with the last process in it. fusermount is set-user-ID root, and mounts there for its caller.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import re
 import secrets
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -25,26 +34,48 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runtime import mounts
 from runtime.namespace.mapping import Span, free_span, subordinate
 from tests.support.containers import eventually
 
 PROJECT = Path(__file__).parents[2]
-PACKAGES = ("vcs", "fusefs", "runtime")
 SECONDS = 120
+NOBODY = 65534
+_OPEN_TO_ALL = stat.S_IROTH | stat.S_IXOTH
 
-_PRELUDE = """
-set -e
-mount -t tmpfs -o size=64k,mode=755 tmpfs "$SPARE"
-mknod -m "$FUSE_MODE" "$SPARE/fuse" c 10 229
-mount --bind "$SPARE/fuse" /dev/fuse
-mount -t ramfs ramfs "$RAM"
-chown "$OWNER" "$RAM"
-if [ -n "$BASE" ]; then mount --bind "$BASE" "$PYTHONHOME"; fi
-for program in $HIDDEN; do mount --bind /dev/null "$program"; done
-user=$OWNER
-unset SPARE FUSE_MODE BASE HIDDEN OWNER RAM
-exec setpriv --reuid "$user" --regid "$user" --clear-groups -- "$@"
-"""
+
+def as_nobody(command: Sequence[str | os.PathLike[str]], *paths: Path, device_mode: int = 0o666) -> list[str]:
+    """A command line that runs another one as nobody, who can reach the project, its Python and `paths`."""
+    return _as_user(NOBODY, list(map(os.fspath, command)), reached=paths, device_mode=device_mode)
+
+
+def own(path: Path) -> None:
+    """Give a directory and all in it to nobody."""
+    for place, directories, files in os.walk(path):
+        for name in (".", *directories, *files):
+            os.chown(os.path.join(place, name), NOBODY, NOBODY, follow_symlinks=False)
+
+
+def _as_user(
+    uid: int,
+    command: Sequence[str],
+    *,
+    reached: Sequence[Path] = (),
+    device_mode: int = 0o666,
+    ram: Path | None = None,
+    hidden: Sequence[str] = (),
+    directory: Path = Path("/"),
+) -> list[str]:
+    python = [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve()]
+    settings = {
+        "uid": uid,
+        "device_mode": device_mode,
+        "reached": [os.fspath(path) for path in (PROJECT, *python, *reached)],
+        "ram": ram and os.fspath(ram),
+        "hidden": list(hidden),
+        "directory": os.fspath(directory),
+    }
+    return [sys.executable, "-P", "-m", "tests.support.ordinary_user", json.dumps(settings), *command]
 
 
 @dataclass(frozen=True)
@@ -66,7 +97,7 @@ class OrdinaryUser:
     name: str
     uid: int
     place: Path
-    """Holds his home, and what he cannot change: a copy of the program."""
+    """Holds his home, and what he cannot change."""
     span: Span | None
 
     @property
@@ -79,8 +110,7 @@ class OrdinaryUser:
 
     @property
     def python(self) -> list[str]:
-        own = Path(os.path.realpath(sys.executable))
-        return [str(own if _is_open(own) else self.place / "python/bin" / own.name), "-P"]
+        return [sys.executable, "-P"]
 
     def outside(self, number: int) -> int:
         """What an id of his namespace is on the machine."""
@@ -92,32 +122,25 @@ class OrdinaryUser:
         *command: str,
         output: int,
         errors: int,
-        fuse_mode: str = "666",
+        fuse_mode: int = 0o666,
         hidden: Sequence[str] = (),
         as_root: bool = False,
     ) -> subprocess.Popen[bytes]:
         """Start a command in his home, in a session of its own. `hidden` are programs that are not there for it."""
-        own = Path(os.path.realpath(sys.executable))
-        moved = self.place / "python"
-        home = {"PYTHONHOME": str(moved), "LD_LIBRARY_PATH": str(moved / "lib"), "BASE": sys.base_prefix}
         environment = {
             "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
             "HOME": str(self.home),
             "LC_ALL": "C.UTF-8",
-            "PYTHONPATH": str(self.place / "program"),
+            "PYTHONPATH": str(PROJECT),
             "PYTHONDONTWRITEBYTECODE": "1",
-            "SPARE": str(self.place / "spare"),
-            "RAM": str(self.place / "ram"),
-            "FUSE_MODE": fuse_mode,
-            "HIDDEN": " ".join(hidden),
-            "OWNER": str(0 if as_root else self.uid),
-            "BASE": "",
-            **({} if _is_open(own) else home),
         }
+        uid = 0 if as_root else self.uid
         return subprocess.Popen(
-            ["unshare", "--mount", "--propagation", "private", "sh", "-c", _PRELUDE, "sh", *command],
+            _as_user(
+                uid, command, device_mode=fuse_mode, ram=self.place / "ram", hidden=hidden, directory=self.home
+            ),
             stdin=subprocess.DEVNULL, stdout=output, stderr=errors,
-            cwd=self.home, env=environment, start_new_session=True,
+            cwd=PROJECT, env=environment, start_new_session=True,
         )  # fmt: skip
 
     def run(self, *command: str, **settings: Any) -> Done:
@@ -160,8 +183,9 @@ class OrdinaryUser:
         table = Path("/proc/self/mountinfo").read_text()
         return str(self.place) not in table and not list((self.store / "run/engine").glob("*"))
 
-    def clear(self) -> None:
-        """Kill whatever a failed test has left, with which its namespaces and mounts end, and empty his home."""
+    def clear(self, keep: Sequence[str] = ()) -> None:
+        """Kill whatever a failed test has left, with which its namespaces and mounts end, and empty his home but for
+        what is named."""
 
         def ended() -> bool:
             for pid in self.processes():
@@ -171,6 +195,8 @@ class OrdinaryUser:
 
         eventually(ended)
         for entry in os.scandir(self.home):
+            if entry.name in keep:
+                continue
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry)
             else:
@@ -196,15 +222,14 @@ def ordinary_user(*, ids: bool = True) -> Iterator[OrdinaryUser]:
     place = Path(tempfile.mkdtemp(prefix="treering-user-", dir=_open_directory()))
     try:
         place.chmod(0o755)
-        for part in ("home", "spare", "ram", "program", "python"):
+        for part in ("home", "ram"):
             (place / part).mkdir()
             (place / part).chmod(0o755)
         _admin("useradd", "--no-create-home", "--user-group", "--home-dir", str(place / "home"), name)
         uid = int(_admin("id", "--user", name))
         _admin("groupmod", "--non-unique", "--gid", str(uid), name)
-        user = OrdinaryUser(name, uid, place, _give_ids(name) if ids else _take_ids(name))
+        user = OrdinaryUser(name, uid, place, give_ids(name) if ids else take_ids(name))
         os.chown(user.home, uid, uid)
-        _copy_program(place / "program")
         try:
             yield user
         finally:
@@ -214,12 +239,13 @@ def ordinary_user(*, ids: bool = True) -> Iterator[OrdinaryUser]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _give_ids(name: str) -> Span:
+def give_ids(name: str) -> Span:
+    """Give a user ids in /etc/subuid and /etc/subgid, the same in both."""
     files = [Path("/etc/subuid"), Path("/etc/subgid")]
     texts = [file.read_text() if file.exists() else "" for file in files]
     spans = [subordinate(text, [name]) for text in texts]
     if not (spans[0] and spans[0] == spans[1]):
-        _take_ids(name)
+        take_ids(name)
         span = free_span("".join(texts))
         given = f"{span.first}-{span.first + span.size - 1}"
         _admin("usermod", "--add-subuids", given, "--add-subgids", given, name)
@@ -227,7 +253,8 @@ def _give_ids(name: str) -> Span:
     return spans[0][0]
 
 
-def _take_ids(name: str) -> None:
+def take_ids(name: str) -> None:
+    """Take them away."""
     for file, option in ((Path("/etc/subuid"), "--del-subuids"), (Path("/etc/subgid"), "--del-subgids")):
         for span in subordinate(file.read_text() if file.exists() else "", [name]):
             _admin("usermod", option, f"{span.first}-{span.first + span.size - 1}", name)
@@ -241,33 +268,70 @@ def _admin(*command: str) -> str:
 
 def _open_directory() -> Path:
     """A directory for temporary files that everybody can reach."""
-    return next(path for path in map(Path, (tempfile.gettempdir(), "/tmp", "/var/tmp")) if _is_open(path))
+
+    def is_open(path: Path) -> bool:
+        return all(~part.stat().st_mode & _OPEN_TO_ALL == 0 for part in (path, *path.parents))
+
+    return next(path for path in map(Path, (tempfile.gettempdir(), "/tmp", "/var/tmp")) if is_open(path))
 
 
-def _is_open(path: Path) -> bool:
-    return all(part.stat().st_mode & 0o005 == 0o005 for part in (path, *path.parents))
+def _make_device(mode: int) -> None:
+    """What lies on a file system with `nodev` cannot be opened, so the node gets one of its own."""
+    mounts.mount(b"tmpfs", b"/mnt", b"tmpfs", 0, b"mode=755")
+    os.mknod("/mnt/fuse", stat.S_IFCHR, os.stat("/dev/fuse").st_rdev)
+    os.chmod("/mnt/fuse", mode)
+    mounts.mount(b"/mnt/fuse", b"/dev/fuse", None, mounts.MS_BIND)
+    mounts.umount(b"/mnt")
 
 
-def _copy_program(target: Path) -> None:
-    """The three packages, what they need, and the tests' own `compare`."""
-    for package in PACKAGES:
-        shutil.copytree(PROJECT / package, target / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for distribution in _needed("treering", set()):
-        for file in distribution.files or ():
-            if ".." not in file.parts and "__pycache__" not in file.parts:
-                (target / file).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(str(file.locate()), target / file)
-    shutil.copyfile(PROJECT / "tests/support/compare.py", target / "compare.py")
-    for path in target.rglob("*"):
-        path.chmod(0o755 if path.is_dir() else 0o644)
+def _reach(path: Path, uid: int) -> None:
+    for directory in (*reversed(path.parents), path):
+        status = directory.stat()
+        if status.st_uid != uid and stat.S_ISDIR(status.st_mode) and ~status.st_mode & _OPEN_TO_ALL:
+            _replace(directory)
 
 
-def _needed(name: str, seen: set[str]) -> Iterator[importlib.metadata.Distribution]:
-    """What a distribution depends on, here and now, and it all in turn; not itself."""
-    for requirement in importlib.metadata.requires(name) or ():
-        found = re.match(r"[A-Za-z0-9._-]+", requirement)
-        if found and "extra ==" not in requirement and found[0].lower() not in seen:
-            seen.add(found[0].lower())
-            with suppress(importlib.metadata.PackageNotFoundError):  # of another Python or machine
-                yield importlib.metadata.distribution(found[0])
-                yield from _needed(found[0], seen)
+def _replace(directory: Path) -> None:
+    here = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    mounts.mount(b"tmpfs", os.fsencode(directory), b"tmpfs", 0, b"mode=755")
+    for name in os.listdir(here):
+        status = os.lstat(name, dir_fd=here)
+        shown = directory / name
+        if stat.S_ISLNK(status.st_mode):
+            shown.symlink_to(os.readlink(name, dir_fd=here))
+            continue
+        if stat.S_ISDIR(status.st_mode):
+            shown.mkdir()
+        else:
+            shown.touch()
+        mounts.mount(
+            os.fsencode(f"/proc/self/fd/{here}/{name}"), os.fsencode(shown), None, mounts.MS_BIND | mounts.MS_REC
+        )
+    os.close(here)
+
+
+def _become(settings: dict[str, Any]) -> None:
+    uid: int = settings["uid"]
+    mounts.private_mount_namespace()
+    _make_device(settings["device_mode"])
+    for path in settings["reached"]:
+        _reach(Path(path), uid)
+    if settings["ram"] is not None:
+        mounts.mount(b"ramfs", os.fsencode(settings["ram"]), b"ramfs", 0, None)
+        os.chown(settings["ram"], uid, uid)
+    for program in settings["hidden"]:
+        mounts.mount(b"/dev/null", os.fsencode(program), None, mounts.MS_BIND)
+    os.chdir(settings["directory"])
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+
+
+def main(arguments: list[str]) -> None:
+    settings, *command = arguments
+    _become(json.loads(settings))
+    os.execvp(command[0], command)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

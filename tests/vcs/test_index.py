@@ -1,6 +1,8 @@
 """The index is derived: whatever happens to it, the layers give it back."""
 
+import fcntl
 import multiprocessing
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -284,3 +286,28 @@ def test_processes_that_add_at_once_lose_nothing(path: Path, layers: Path) -> No
         for number in range(start, start + 20):
             assert digest(b"%d" % number) in index
     index.close()
+
+
+def _can_lock(path: Path) -> bool:
+    """Whether another process may take the lock that SQLite's readers hold: the bytes that os_unix.c calls SHARED."""
+    pid = os.fork()
+    if not pid:
+        with path.open("r+b") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 510, 0x40000002)
+                os._exit(0)
+            except BaseException:
+                os._exit(1)
+    return not os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_reading_it_ahead_leaves_the_locks(path: Path, layers: Path) -> None:
+    write_layer(layers, b"one")
+    index = Index(path, layers)
+    index.find(digest(b"one"))
+    assert not _can_lock(path)
+    index.warm()
+    index.warm()
+    assert not _can_lock(path)
+    index.close()
+    assert _can_lock(path)
