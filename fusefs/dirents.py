@@ -11,12 +11,12 @@ import stat
 from collections.abc import Callable
 from typing import TypeAlias
 
-from fusefs.filesystem import BLOCK_SIZE, FileSystem
+from fusefs.filesystem import BLOCK_SIZE, FileSystem, listed
 from fusefs.inodes import Folder, Node
 from fusefs.listing import fitting
 from fusefs.trace import Reply
 from fusefs.view import Changing
-from fusefs.walks import Walks
+from fusefs.walks import Answer, Walks
 from fusefs.wire import replies
 from fusefs.wire.protocol import UNKNOWN_INO
 
@@ -44,9 +44,10 @@ class Dirents:
             return self._changing(node, offset, size, _BARE)
         if offset == node.end:
             return b""  # every listing ends with this: a third of what a cold `find` asks
-        if not offset:
-            return self.walks.begin(node, size)
-        return self._with_nodes(node, offset, size)
+        reply, told = self._with_nodes(node, offset, size) if offset else self.walks.begin(node, size)
+        for names in told:
+            self._fs.told(node, *names)
+        return reply
 
     def names(self, node: Node, offset: int, size: int) -> Reply:
         """READDIR: the same without attributes."""
@@ -55,18 +56,21 @@ class Dirents:
         parts = _dots(node, offset, size, replies.dirent)
         return b"".join(parts + self._without_nodes(node, parts, offset, size, _NAMES))
 
-    def _with_nodes(self, folder: Folder, offset: int, size: int) -> bytes:
+    def _with_nodes(self, folder: Folder, offset: int, size: int) -> Answer:
         """Names of a root's directory, with their nodes unless there are too many."""
         listing = self._fs.listing(folder)
         folder.end = len(listing) + 2
         parts = _dots(folder, offset, size, replies.dirent_plus_bare) if offset < 2 else []
         if not self._fs.lists_nodes(listing):
-            return b"".join(parts + self._without_nodes(folder, parts, offset, size, _BARE))
+            return b"".join(parts + self._without_nodes(folder, parts, offset, size, _BARE)), []
+        told = []
         room = size - sum(map(len, parts))
         for run, start, stop in fitting(listing, max(offset - 2, 0), room, replies.dirent_plus_size):
-            listed = self._fs.listed(folder, listing, run, start, stop)
-            parts += replies.dirents_plus(listed, BLOCK_SIZE, run.first + start + 3)
-        return b"".join(parts)
+            numbers = self._fs.numbered(folder, listing, run, start, stop)
+            rows = listed(numbers, run.entries[start:stop])
+            parts += replies.dirents_plus(rows, BLOCK_SIZE, run.first + start + 3)
+            told.append((run, start, numbers))
+        return b"".join(parts), told
 
     def _without_nodes(self, folder: Folder, parts: list[bytes], offset: int, size: int, form: _Form) -> list[bytes]:
         """Names of a root's directory that fit after the parts that are there."""

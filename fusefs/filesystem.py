@@ -102,29 +102,28 @@ class FileSystem:
         return len(listing) <= NODES_LISTED
 
     def children(self, folder: Folder, listing: AnyListing, run: Run, start: int, stop: int) -> list[Node]:
-        """The nodes of some entries, from one place in a run to another."""
-        nodes = self.table.nodes
-        found = [nodes[number] for number in self._told(folder, listing, run, start, stop)]
+        """The nodes of some entries, from one place in a run to another. The kernel is told of them."""
+        numbers = self.numbered(folder, listing, run, start, stop)
+        self.table.add_run(folder, run, start, numbers)
+        found = [self.table.nodes[number] for number in numbers]
         self.table.trim()
         return found
 
-    def listed(self, folder: Folder, listing: AnyListing, run: Run, start: int, stop: int) -> Iterator[Listed]:
-        """What a listing says of the same, for one who is told of their nodes by that."""
-        numbers = self._told(folder, listing, run, start, stop)
-        self.table.trim()
-        return listed(numbers, run.entries[start:stop])
+    def numbered(self, folder: Folder, listing: AnyListing, run: Run, start: int, stop: int) -> list[int]:
+        """The numbers of some entries, from one place in a run to another."""
+        while True:
+            numbering = folder.numbering
+            if numbering is None or numbering.generation != self.numbers.generation:
+                numbering = self.numbers.numbering(folder.number, folder.path, _tree(folder), listing)
+                folder.numbering = numbering
+            numbers = self.numbers.of_run(numbering, listing, run, start, stop)
+            if numbering.generation == self.numbers.generation:
+                return numbers  # else a root was dropped that may have given some
 
-    def _told(self, folder: Folder, listing: AnyListing, run: Run, start: int, stop: int) -> list[int]:
-        """The numbers of some entries, whose nodes are in the table then. In bulk: a cold `find` is mostly this."""
-        numbering = folder.numbering
-        if numbering is None or numbering.generation != self.numbers.generation:
-            numbering = self.numbers.numbering(folder.number, folder.path, _tree(folder), listing)
-            folder.numbering = numbering
-        numbers = self.numbers.of_run(numbering, listing, run, start, stop)
+    def told(self, folder: Folder, run: Run, start: int, numbers: Sequence[int]) -> None:
+        """The kernel is told of the entries from a place on, by these numbers: their nodes are kept."""
         self.table.add_run(folder, run, start, numbers)
-        if numbering.generation != self.numbers.generation:
-            return self._told(folder, listing, run, start, stop)  # a root was dropped that may have given numbers
-        return numbers
+        self.table.trim()
 
     def names(self, directory: Changing, offset: int) -> list[tuple[int, bytes, int]]:
         """The names in a directory above the roots, from an offset on: see View.names()."""

@@ -11,10 +11,11 @@ used once, and only if no root was dropped since (numbers.py).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from fusefs.filesystem import FileSystem
 from fusefs.inodes import Folder
+from fusefs.listing import Run
 from vcs.model import Tree
 
 _WALKS = 4
@@ -22,6 +23,10 @@ _WALKS = 4
 _ENTRIES_MOST = 1024
 """Nothing is made in advance of directories with more names below them: who asks for something else must not wait for
 long."""
+
+Answer: TypeAlias = tuple[bytes, list[tuple[Run, int, list[int]]]]
+"""A reply, and which entries it tells the kernel of: of each run, the place of the first, and their numbers. Nodes are
+made of them when it is used: until then the kernel does not know them, and nothing must be given to it (readahead.py)."""
 
 
 class _Ready(NamedTuple):
@@ -31,13 +36,13 @@ class _Ready(NamedTuple):
     """The size of the buffer that it was made for, in bytes."""
     generation: int
     """That of the numbers, before it was made."""
-    reply: bytes
+    answer: Answer
 
 
 class Walks:
     """Those of one connection."""
 
-    def __init__(self, filesystem: FileSystem, answer: Callable[[Folder, int], bytes]) -> None:
+    def __init__(self, filesystem: FileSystem, answer: Callable[[Folder, int], Answer]) -> None:
         """`answer` makes the beginning of a directory's listing, for a buffer of so many bytes."""
         self._fs = filesystem
         self._nodes = filesystem.table.nodes
@@ -47,14 +52,14 @@ class Walks:
         self._begun: tuple[Folder, int, bool] | None = None
         """The directory whose listing was begun last, the room for it, and whether it was expected."""
 
-    def begin(self, folder: Folder, size: int) -> bytes:
+    def begin(self, folder: Folder, size: int) -> Answer:
         """The beginning of a directory's listing, made now or in advance."""
         number = folder.number
         self._begun = folder, size, number in self._expected
         ready = self._expected.pop(number, None)
         if ready is None or ready.size != size or ready.generation != self._fs.numbers.generation:
             return self._answer(folder, size)
-        return ready.reply
+        return ready.answer
 
     def go_on(self) -> None:
         """What begin() has returned was answered: make the next one."""
