@@ -26,7 +26,7 @@ long."""
 
 Answer: TypeAlias = tuple[bytes, list[tuple[Run, int, list[int]]]]
 """A reply, and which entries it tells the kernel of: of each run, the place of the first, and their numbers. Nodes are
-made of them when it is used: until then the kernel does not know them, and nothing must be given to it (readahead.py)."""
+made when it is used: until then the kernel does not know the files, and must not be given them (readahead.py)."""
 
 
 class _Ready(NamedTuple):
