@@ -44,7 +44,9 @@ class Dirents:
             return self._changing(node, offset, size, _BARE)
         if offset == node.end:
             return b""  # every listing ends with this: a third of what a cold `find` asks
-        reply, told = self._with_nodes(node, offset, size) if offset else self.walks.begin(node, size)
+        if not offset:
+            return self.walks.begin(node, size)
+        reply, told = self._with_nodes(node, offset, size)
         for names in told:
             self._fs.told(node, *names)
         return reply

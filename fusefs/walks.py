@@ -24,9 +24,10 @@ _ENTRIES_MOST = 1024
 """Nothing is made in advance of directories with more names below them: who asks for something else must not wait for
 long."""
 
-Answer: TypeAlias = tuple[bytes, list[tuple[Run, int, list[int]]]]
-"""A reply, and which entries it tells the kernel of: of each run, the place of the first, and their numbers. Nodes are
-made when it is used: until then the kernel does not know the files, and must not be given them (readahead.py)."""
+Told: TypeAlias = list[tuple[Run, int, list[int]]]
+"""Of which entries the kernel is told: of each run, the place of the first, and their numbers. Nodes are made when it was
+told: until then it does not know the files, and must not be given them (readahead.py)."""
+Answer: TypeAlias = tuple[bytes, Told]
 
 
 class _Ready(NamedTuple):
@@ -49,24 +50,29 @@ class Walks:
         self._answer = answer
         self._expected: dict[int, _Ready | None] = {}
         """What may be listed next, in the order in which it was thought of."""
-        self._begun: tuple[Folder, int, bool] | None = None
-        """The directory whose listing was begun last, the room for it, and whether it was expected."""
+        self._begun: tuple[Folder, int, Told, bool] | None = None
+        """The directory whose listing was begun last, the room for it, what is told of it, and whether it was
+        expected."""
 
-    def begin(self, folder: Folder, size: int) -> Answer:
-        """The beginning of a directory's listing, made now or in advance."""
-        number = folder.number
-        self._begun = folder, size, number in self._expected
-        ready = self._expected.pop(number, None)
+    def begin(self, folder: Folder, size: int) -> bytes:
+        """The beginning of a directory's listing, made now or in advance. Once it was answered, go_on() is due."""
+        was_expected = folder.number in self._expected
+        ready = self._expected.pop(folder.number, None)
         if ready is None or ready.size != size or ready.generation != self._fs.numbers.generation:
-            return self._answer(folder, size)
-        return ready.answer
+            reply, told = self._answer(folder, size)
+        else:
+            reply, told = ready.answer
+        self._begun = folder, size, told, was_expected
+        return reply
 
     def go_on(self) -> None:
-        """What begin() has returned was answered: make the next one."""
+        """Keep the nodes of which the kernel was told, and make the next answer of a walk."""
         if self._begun is None:
             return
-        folder, size, was_expected = self._begun
+        folder, size, told, was_expected = self._begun
         self._begun = None
+        for names in told:
+            self._fs.told(folder, *names)
         following = self._after(folder)
         if following is None or following.number in self._expected:
             return
