@@ -25,8 +25,8 @@ _ENTRIES_MOST = 1024
 long."""
 
 Told: TypeAlias = list[tuple[Run, int, list[int]]]
-"""Of which entries the kernel is told: of each run, the place of the first, and their numbers. Nodes are made when it was
-told: until then it does not know the files, and must not be given them (readahead.py)."""
+"""Of which entries the kernel is told: of each run, the place of the first, and their numbers. Nodes are made after
+that: until then it does not know the files, and must not be given them (readahead.py)."""
 Answer: TypeAlias = tuple[bytes, Told]
 
 
