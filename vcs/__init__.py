@@ -19,6 +19,7 @@
                  importlinks   hard links between names that stay and names that are read
                  importresult  what an import made
                  livedir    directories of the host, held open   reading    one name in them -> an entry
+                 extents    where a sparse file has data
                  ignore     names that are left out
                  tar/       the format                           tar_import, tar_export   archives -> roots -> archives
                  assembly   names in any order -> a tree         decompress   gzip, bzip2, xz, zstd
@@ -26,6 +27,7 @@
                  statcache  files that need not be read again    progress   how far it has come
     the disk     durable    what survives a power cut            locks      what a killed process cannot leave behind
                  leases     what running writers rely on, so that gc does not remove it
+                 warming    a file read ahead that is open
                  seal       by which a byte of the index that has changed is noticed
     garbage      collect/   what nothing needs goes               reach      what is needed
                  retention  which commits a branch keeps          rewriting  the others are taken out of a history

@@ -11,7 +11,6 @@ import os
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, takewhile
 from typing import TYPE_CHECKING, TypeAlias, cast
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 from vcs.encoding import decode_list, encode_list, split
 from vcs.encoding import digest as digest_of
 from vcs.errors import Damaged
+from vcs.extents import data_extents
 from vcs.model import EMPTY_FILE, Chunked, Data, ListItem
 
 if TYPE_CHECKING:
@@ -273,30 +273,6 @@ def _thread() -> ThreadPoolExecutor:
     from concurrent.futures import ThreadPoolExecutor  # 5 ms, and most commits never need it
 
     return ThreadPoolExecutor(1, "blob")
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """A run of data in a file, with the hole before it."""
-
-    gap: int
-    start: int
-    length: int
-
-
-def data_extents(fd: int, size: int) -> Iterator[Extent]:
-    """The data of a sparse file, by SEEK_DATA and SEEK_HOLE (lseek(2)); the last may be an empty one after a hole."""
-    position = 0
-    while position < size:
-        try:
-            start = os.lseek(fd, position, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                raise
-            start = size
-        end = os.lseek(fd, start, os.SEEK_HOLE) if start < size else size
-        yield Extent(start - position, start, min(end, size) - start)
-        position = end
 
 
 def _feed_range(writer: BlobWriter, fd: int, start: int, length: int) -> None:

@@ -23,6 +23,7 @@ from vcs.layers.format import SUFFIX, Place
 from vcs.layers.reader import LayerReader
 from vcs.model import LayerId
 from vcs.seal import SEALED_MAX, seal_of
+from vcs.warming import warm_open_file
 
 VERSION = 2
 TABLES = (
@@ -71,7 +72,6 @@ class Index:
         self._layers = layers
         self._names: dict[int, LayerId] = {}
         self._unwritten: dict[bytes, Location] = {}
-        self._found = -1
         self._db = self._connect()
         try:
             self.refresh()
@@ -117,23 +117,7 @@ class Index:
     def warm(self) -> None:
         """Have the kernel read the index from end to end, unless it is large. Digests lie in it in no order: page by
         page, a cold start waits for the disk some hundred times."""
-        with contextlib.suppress(OSError):
-            status = self._path.stat()
-            if status.st_size <= _WARMED_MOST:
-                os.posix_fadvise(self._descriptor(status), 0, 0, os.POSIX_FADV_WILLNEED)
-
-    def _descriptor(self, status: os.stat_result) -> int:
-        """SQLite's own descriptor of the database; OSError if it cannot be found. One of ours must not be: to close it
-        would take all locks on the file from this process, SQLite's too (sqlite.org/howtocorrupt.html, 2.2)."""
-        with contextlib.suppress(OSError):
-            if os.path.samestat(os.fstat(self._found), status):
-                return self._found
-        for name in os.listdir("/proc/self/fd"):
-            with contextlib.suppress(OSError):
-                if os.path.samestat(os.fstat(int(name)), status):
-                    self._found = int(name)
-                    return self._found
-        raise OSError(errno.EBADF, "no descriptor of the index")
+        warm_open_file(self._path, _WARMED_MOST)
 
     def is_empty(self) -> bool:
         return self._db.execute("SELECT 1 FROM layers LIMIT 1").fetchone() is None

@@ -16,7 +16,6 @@ from vcs.blobs import (
     BlobReader,
     BlobWriter,
     cuts_of,
-    data_extents,
     file_pieces,
     list_items,
     put_data,
@@ -24,6 +23,7 @@ from vcs.blobs import (
     write_list,
 )
 from vcs.encoding import NODE_LIMIT
+from vcs.extents import data_extents
 from vcs.model import EMPTY_FILE, Chunked, Data, ListItem
 from vcs.testing import MemoryStore
 
