@@ -7,7 +7,8 @@ import importlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -175,11 +176,12 @@ def _ready(
 def _cold(scene: _Scene) -> Section:
     section = Section("Containers, cold", "program")
     section.note(
-        "Before each run the caches of the machine are dropped (`sync; echo 3 > /proc/sys/vm/drop_caches`), and the "
-        "service is a new process, which has read nothing yet."
+        "Before each run the machine's caches are dropped (`sync; echo 3 > /proc/sys/vm/drop_caches`). The service has "
+        "served the same program once before, or, in the rows that say so, is a new process that has read nothing yet."
     )
     for workload in COLD:
-        _compare_cold(scene, section, workload)
+        _compare_cold_kept(scene, section, workload)
+        _compare_cold_new(scene, section, replace(workload, name=f"{workload.name}, new service"))
     recording = _recording()
     if recording is None:
         section.note("There are no start profiles yet.")
@@ -189,7 +191,7 @@ def _cold(scene: _Scene) -> Section:
             "`treering run` does. The time has the telling in it."
         )
         _record(scene, recording)
-        _compare_cold(scene, section, _PROFILED, recording)
+        _compare_cold_new(scene, section, _PROFILED, recording)
     return section
 
 
@@ -228,9 +230,25 @@ def _branch(corpus: str) -> str:
     return corpus.replace(" ", "-")
 
 
-def _compare_cold(
+def _compare_cold_kept(scene: _Scene, section: Section, workload: Workload) -> None:
+    """One service, which goes on."""
+    with served(scene.store, scene.roots[workload.corpus]) as (lower, connection):
+
+        def ours() -> float:
+            with merged(scene.setting, "ours", lower, connection) as inside:
+                drop_caches()
+                return inside.run(workload.words)
+
+        with merged(scene.setting, "ours", lower, connection) as inside:
+            inside.run(workload.words)
+        plain = partial(_plain_cold, scene, workload)
+        _compare(section, "cold", workload, _rounds(scene, workload), ours, plain)
+
+
+def _compare_cold_new(
     scene: _Scene, section: Section, workload: Workload, recording: Callable[..., Any] | None = None
 ) -> None:
+    """A service for each round."""
     root = scene.roots[workload.corpus]
 
     def ours() -> float:
@@ -247,12 +265,14 @@ def _compare_cold(
         Service.stop(scene.store, force=True)
         return telling + seconds
 
-    def plain() -> float:
-        with merged(scene.setting, "plain", scene.sources[workload.corpus]) as inside:
-            drop_caches()
-            return inside.run(workload.words)
-
+    plain = partial(_plain_cold, scene, workload)
     _compare(section, "cold", workload, _rounds(scene, workload), ours, plain)
+
+
+def _plain_cold(scene: _Scene, workload: Workload) -> float:
+    with merged(scene.setting, "plain", scene.sources[workload.corpus]) as inside:
+        drop_caches()
+        return inside.run(workload.words)
 
 
 def _compare(
