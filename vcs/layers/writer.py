@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import zstandard
 from blake3 import blake3
 
-from vcs.durable import sync_directory
+from vcs.durable import begin_to_flush, sync_directory
 from vcs.layers.compression import FAST, Compression
 from vcs.layers.format import (
     CODEC_RAW,
@@ -42,12 +42,12 @@ INCOMING = "incoming-"
 
 _JOB = 1 << 20
 """Bytes that are handed to the threads at once: with a job a block, a tenth of an import went into handing over."""
-_QUEUED_JOBS = 6
-"""How many jobs may wait for compression or writing: bounds the memory."""
+_QUEUED_JOBS = 12
+"""How many jobs may wait for compression or writing: bounds the memory. With half as many, the disk is waited for."""
 _WITHOUT_THREADS = 512 << 10
 """The first bytes are compressed by the caller. Most commits write no more, and starting threads takes 3 ms."""
-_FLUSH_EVERY = 32 << 20
-"""Bytes after which a thread begins to flush to the disk, so that the last fsync finds little to do."""
+_FLUSH_EVERY = 8 << 20
+"""Bytes after which the kernel is told to begin to write to the disk, so that the last fsync finds little to do."""
 _WORTH_IT = 0.97
 """A block that compresses to more of its size than this is stored raw, and read without decompression."""
 
@@ -83,7 +83,6 @@ class LayerWriter:
         self._queue: deque[Future[None]] = deque()
         self._pool: ThreadPoolExecutor | None = None
         self._scribe: ThreadPoolExecutor | None = None
-        self._flusher: Future[None] | None = None
         self._unflushed = 0
         self._blocks: list[Block] = []
         self._digests: list[bytes] = []
@@ -185,7 +184,7 @@ class LayerWriter:
         if self._pool is None or self._scribe is None:
             from concurrent.futures import ThreadPoolExecutor  # 5 ms, and most commits never need it
 
-            self._pool = ThreadPoolExecutor(self._threads + 1, thread_name_prefix="compress")  # one may be flushing
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="compress")
             self._scribe = ThreadPoolExecutor(1, thread_name_prefix="write")
         job, self._job, self._job_bytes = self._job, [], 0
         compressed = self._pool.submit(_compress, job, self._compression)
@@ -236,24 +235,15 @@ class LayerWriter:
 
     def _flush_behind(self, written: int) -> None:
         self._unflushed += written
-        if self._unflushed < _FLUSH_EVERY or (self._flusher and not self._flusher.done()):
-            return
-        if self._flusher:
-            self._flusher.result()
-        if self._pool is None:  # all blocks so far came whole
-            os.fdatasync(self._fd)
-        else:
-            self._flusher = self._pool.submit(os.fdatasync, self._fd)
-        self._unflushed = 0
+        if self._unflushed >= _FLUSH_EVERY:
+            begin_to_flush(self._fd)
+            self._unflushed = 0
 
     def _stop_threads(self) -> None:
         for threads in (self._scribe, self._pool):
             if threads is not None:
                 threads.shutdown(cancel_futures=True)
         self._scribe = self._pool = None
-        flusher, self._flusher = self._flusher, None
-        if flusher is not None and not flusher.cancelled():
-            flusher.result()
 
 
 def _compress(blocks: list[_Pending], compression: Compression) -> list[bytes]:
