@@ -27,7 +27,7 @@
                  statcache  files that need not be read again    progress   how far it has come
     the disk     durable    what survives a power cut            locks      what a killed process cannot leave behind
                  leases     what running writers rely on, so that gc does not remove it
-                 warming    a file read ahead that is open
+                 warming    a file read ahead that is open      heap       memory that is used again
                  seal       by which a byte of the index that has changed is noticed
     garbage      collect/   what nothing needs goes               reach      what is needed
                  retention  which commits a branch keeps          rewriting  the others are taken out of a history

@@ -19,6 +19,7 @@ from vcs.encoding import decode_list, encode_list, split
 from vcs.encoding import digest as digest_of
 from vcs.errors import Damaged
 from vcs.extents import data_extents
+from vcs.heap import keep_freed_memory
 from vcs.model import EMPTY_FILE, Chunked, Data, ListItem
 
 if TYPE_CHECKING:
@@ -224,6 +225,7 @@ def _windows(fd: int, size: int, before: Mapping[int, ListItem]) -> Iterator[byt
         while data := os.read(fd, _WINDOW):
             yield data
         return
+    keep_freed_memory()
     lengths = _lengths(list(before))
     with _thread() as reader:
         coming = reader.submit(os.read, fd, next(lengths))

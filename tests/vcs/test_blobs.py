@@ -1,7 +1,10 @@
 """File contents as objects: the same bytes come back, holes stay holes, and small changes stay small."""
 
+import mmap
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -309,3 +312,22 @@ def test_a_large_file_read_by_its_earlier_cuts_is_cut_as_without_them(tmp_path: 
     before = cuts_of(store, content)
     assert before
     assert written(bytes(new), before)[1] == written(bytes(new), None)[1]
+
+
+def test_a_large_file_is_read_through_the_same_memory(tmp_path: Path) -> None:
+    """64 MiB in windows of 1 MiB: by far fewer pages are asked of the kernel than are read. In a process of its own."""
+    (tmp_path / "large").write_bytes(noise(64 << 20))
+    program = (
+        "import os, resource, sys\n"
+        "from vcs.blobs import write_file\n"
+        "from vcs.scratch import Scratch\n"
+        "from vcs.testing import MemoryStore\n"
+        "fd = os.open(sys.argv[1], os.O_RDONLY)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "write_file(Scratch(MemoryStore()), fd, os.fstat(fd))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "large"], capture_output=True, check=True, timeout=60
+    )
+    assert int(ended.stdout) < (64 << 20) // mmap.PAGESIZE // 2
