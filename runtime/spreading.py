@@ -16,20 +16,11 @@ from pathlib import Path
 
 from runtime import mounts
 
-_GETFLAGS, _SETFLAGS = 0x80086601, 0x40086602
+GETFLAGS, _SETFLAGS = 0x80086601, 0x40086602
 """FS_IOC_GETFLAGS and FS_IOC_SETFLAGS (ioctl_iflags(2)), for a long of 64 bits; the kernel takes 32 of them."""
 TOPDIR = 0x00020000
 """FS_TOPDIR_FL."""
 _REFUSALS = (errno.EPERM, errno.EACCES, errno.EROFS, errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL)
-
-
-def flags_of(directory: Path) -> int:
-    """The inode flags of a directory. OSError where the file system has none."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        return _flags(fd)
-    finally:
-        os.close(fd)
 
 
 def spread(directory: Path) -> None:
@@ -38,7 +29,7 @@ def spread(directory: Path) -> None:
     try:
         if mounts.file_system_type(fd) != mounts.EXT4_MAGIC:
             return
-        flags = _flags(fd)
+        (flags,) = struct.unpack("@l", fcntl.ioctl(fd, GETFLAGS, bytes(struct.calcsize("@l"))))
         if not flags & TOPDIR:
             fcntl.ioctl(fd, _SETFLAGS, struct.pack("@l", flags | TOPDIR))
     except OSError as error:
@@ -46,8 +37,3 @@ def spread(directory: Path) -> None:
             raise
     finally:
         os.close(fd)
-
-
-def _flags(fd: int) -> int:
-    (flags,) = struct.unpack("@l", fcntl.ioctl(fd, _GETFLAGS, bytes(struct.calcsize("@l"))))
-    return int(flags) & 0xFFFFFFFF

@@ -32,8 +32,9 @@ _NEAR = 8
 
 _DISK_SECONDS = 40e-6
 """What is in the page cache is found in 10 us."""
-_WARMED_SECONDS = 0.01
-"""So long the tables stay where they are, once they have been read."""
+_WARMING_PAUSE = 50
+"""Tables are read whole again after so many times as long as that took: of many layers, or on a busy machine where
+other things than the disk make a look-up slow, it must not become what the time goes into."""
 
 _EXPECTED_MOST = 4096
 """Objects whose place is remembered until they are asked for."""
@@ -66,8 +67,8 @@ class Objects:
         self._expected: dict[bytes, Location] = {}
         self._ahead = _ahead() if read_ahead else None
         self._last: Key = (0, 0)
-        self._warmed = -math.inf
-        """When the tables were last read ahead, by the performance counter."""
+        self._warm_again = -math.inf
+        """When the tables may be read whole again, by the performance counter."""
 
     def close(self) -> None:
         """Give back descriptors, memory and the thread."""
@@ -151,11 +152,13 @@ class Objects:
         page cache any more: they are read whole then, which takes no longer than some ten such looks."""
         began = time.perf_counter()
         place = self._index.find(digest)
-        if time.perf_counter() - began > _DISK_SECONDS and began - self._warmed > _WARMED_SECONDS:
-            self._warmed = began
+        found = time.perf_counter()
+        if found - began > _DISK_SECONDS and found > self._warm_again:
             self._index.warm()
             for reader in self._readers.values():
                 reader.warm()
+            warmed = time.perf_counter()
+            self._warm_again = warmed + _WARMING_PAUSE * (warmed - found)
         return place
 
     def _loaded(self, key: Key, digest: bytes) -> _Block:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from benchmarks.corpora.workplace import PACKAGE, PROGRAM, TREE
 from benchmarks.inside import Root, connection_of
@@ -23,6 +21,7 @@ from benchmarks.setting import DEBIAN, Setting
 from fusefs.client import Service
 from runtime.mounts import umount
 from runtime.overlay import mount_overlay, prepare_upper
+from runtime.profiles import Recording
 from vcs.history import BRANCHES
 from vcs.importer import import_directory
 from vcs.model import CommitId, RootId
@@ -182,35 +181,22 @@ def _cold(scene: _Scene) -> Section:
     for workload in COLD:
         _compare_cold_kept(scene, section, workload)
         _compare_cold_new(scene, section, replace(workload, name=f"{workload.name}, new service"))
-    recording = _recording()
-    if recording is None:
-        section.note("There are no start profiles yet.")
-    else:
-        section.note(
-            "With a start profile: the same program was started once before, with the service told so, as "
-            "`treering run` does. The time has the telling in it."
-        )
-        _record(scene, recording)
-        _compare_cold_new(scene, section, _PROFILED, recording)
+    section.note(
+        "With a start profile: the same program was started once before, with the service told so, as `treering run` "
+        "does. The time has the telling in it."
+    )
+    _record(scene)
+    _compare_cold_new(scene, section, _PROFILED, is_told=True)
     return section
 
 
-def _recording() -> Callable[..., Any] | None:
-    """What tells the service of a start, and keeps what was read."""
-    try:
-        found: Callable[..., Any] = importlib.import_module("runtime.profiles").Recording
-    except ModuleNotFoundError:
-        return None
-    return found
-
-
-def _record(scene: _Scene, recording: Callable[..., Any]) -> None:
+def _record(scene: _Scene) -> None:
     """Start the program once, and wait until its profile is kept. FailedError."""
     root = scene.roots[_PROFILED.corpus]
     with Store.open(scene.store) as store, Service.ensure(scene.store) as lease:
         lower, connection = lease.mountpoint / "trees" / root.hex(), connection_of(lease.mountpoint)
         with merged(scene.setting, "recorded", lower, connection) as inside:
-            noted = recording(store, _commit(store, _PROFILED.corpus), lease)
+            noted = Recording(store, _commit(store, _PROFILED.corpus), lease)
             inside.run(_PROFILED.words)
         # After the unmounting: until a process that was spawned has closed them, it holds our descriptors too.
         noted.finish()
@@ -245,10 +231,8 @@ def _compare_cold_kept(scene: _Scene, section: Section, workload: Workload) -> N
         _compare(section, "cold", workload, _rounds(scene, workload), ours, plain)
 
 
-def _compare_cold_new(
-    scene: _Scene, section: Section, workload: Workload, recording: Callable[..., Any] | None = None
-) -> None:
-    """A service for each round."""
+def _compare_cold_new(scene: _Scene, section: Section, workload: Workload, is_told: bool = False) -> None:
+    """A service for each round. It may be told of a start, as it is of a container's."""
     root = scene.roots[workload.corpus]
 
     def ours() -> float:
@@ -258,8 +242,8 @@ def _compare_cold_new(
             with merged(scene.setting, "ours", lower, connection) as inside:
                 drop_caches()
                 started = time.perf_counter()
-                if recording is not None:
-                    recording(store, commit, lease)
+                if is_told:
+                    Recording(store, commit, lease)
                 telling = time.perf_counter() - started
                 seconds = inside.run(workload.words)
         Service.stop(scene.store, force=True)

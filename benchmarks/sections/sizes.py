@@ -70,5 +70,3 @@ def claim_sizes(
         section.claim(
             "3", f"{what}, repacked, to the smaller of restic max and borg zstd,10", packed.allocated / smallest, then
         )
-    elif not packed:
-        section.note("`treering gc --repack` is not there yet.")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -11,7 +14,7 @@ import pytest
 from runtime import mounts
 from runtime.containers import Containers
 from runtime.records import Settings
-from runtime.spreading import TOPDIR, flags_of, spread
+from runtime.spreading import GETFLAGS, TOPDIR, spread
 from vcs.history import Author
 from vcs.model import EMPTY_FILE, Entry
 from vcs.store import Store
@@ -29,6 +32,14 @@ def _with_a_container(place: Path) -> Path:
         assert container.paths.directory.parent == place / "containers"
         assert container.paths.record.is_file()
     return place / "containers"
+
+
+def flags_of(directory: Path) -> int:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return int.from_bytes(fcntl.ioctl(fd, GETFLAGS, bytes(8)), sys.byteorder)
+    finally:
+        os.close(fd)
 
 
 def test_on_ext4_containers_lie_apart(tmp_path: Path) -> None:

@@ -110,10 +110,23 @@ def test_tables_that_are_on_the_disk_are_read_whole(tmp_path: Path, monkeypatch:
         (layer,) = (tmp_path / "store" / "layers").iterdir()
         _drop(index), _drop(layer)
         monkeypatch.setattr("vcs.objects._DISK_SECONDS", 0)  # as if the next look-up took as long as a disk
-        monkeypatch.setattr("vcs.objects._WARMED_SECONDS", 0)
+        monkeypatch.setattr(store._objects, "_warm_again", 0.0)
         store._objects._find(names[1])
         tables = 20_000 * 36  # digests and lengths
         deadline = time.monotonic() + 30
         while resident(index) < index.stat().st_size or resident(layer) < tables:
             assert time.monotonic() < deadline
             time.sleep(0.01)
+
+
+def test_reading_tables_whole_is_not_repeated_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store.create(tmp_path / "store") as store:
+        with store.batch() as batch:
+            name = batch.put_chunk(b"one")
+        warmed = []
+        monkeypatch.setattr(store._index, "warm", lambda: warmed.append(1))
+        monkeypatch.setattr("vcs.objects._DISK_SECONDS", -1)
+        monkeypatch.setattr("vcs.objects._WARMING_PAUSE", 1e12)
+        for _ in range(3):
+            assert store._objects._find(name) is not None
+        assert warmed == [1]
