@@ -1,6 +1,7 @@
 """Containers on commits, and the command line.
 
-    containers   records     what is kept of a container          containers   made, named, found, listed, removed
+    containers   records     what is kept of a container          settings     how it is run
+                 containers  made, named, found, listed, removed
                  states      compared, committed, rolled back, forked       check    whether their records are whole
                  upper/      what was written -> a new root       views        commits shown as directories
                                                                    ownmount     the process of a mount of its own

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from runtime.records import ContainerPaths, Generation, Record, Settings, load, save
+from runtime.records import ContainerPaths, Generation, Record, load, save
+from runtime.settings import Settings
 from runtime.spreading import spread
 from vcs.durable import sync_directory
 from vcs.errors import AlreadyExists, Corrupt, EngineError, InvalidName, NotFound, UnknownFormat

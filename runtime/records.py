@@ -17,12 +17,15 @@ from typing import Any
 
 import msgspec
 
+from runtime.settings import Settings
 from vcs.durable import replace_file
 from vcs.encoding import digest
 from vcs.errors import Corrupt, UnknownFormat
 from vcs.model import CommitId
 
-VERSION = 1
+VERSION = 2
+READABLE = (1, VERSION)
+"""Version 1 had fewer settings."""
 
 
 class Generation(msgspec.Struct, frozen=True):
@@ -32,24 +35,6 @@ class Generation(msgspec.Struct, frozen=True):
     base: CommitId
     created: float
     previous: int | None = None
-
-
-class Settings(msgspec.Struct, frozen=True):
-    """How a container's process is started; None where the image config decides."""
-
-    args: tuple[str, ...] = ()
-    env: tuple[str, ...] = ()
-    cwd: str | None = None
-    user: str | None = None
-    hostname: str | None = None
-    network: str = "host"
-    tty: bool = False
-    interactive: bool = False
-    read_only: bool = False
-    engine: str | None = None
-    """crun, runc or a path; None for the best there is."""
-    profile: bool = True
-    """Whether its start is noted, and the start profile used."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -104,12 +89,12 @@ def load(paths: ContainerPaths) -> Record:
     data = paths.record.read_bytes()
     try:
         fields = msgspec.json.decode(data, type=dict[str, Any])
-        if (version := fields.get("version")) != VERSION:
+        if (version := fields.get("version")) not in READABLE:
             message = f"{paths.record} has version {version}, this program knows {VERSION}"
             raise UnknownFormat(message, path=str(paths.record), found=version)
         if fields.pop("digest", None) not in (None, _digest(fields)):  # the first records had none
             raise Corrupt(f"{paths.record} is damaged: it does not have its digest", path=str(paths.record))
-        return _decoder.decode(data)
+        return msgspec.structs.replace(_decoder.decode(data), version=VERSION)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Corrupt(f"{paths.record} cannot be read: {error}", path=str(paths.record)) from error
 

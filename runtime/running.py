@@ -17,7 +17,7 @@ from runtime.bundle import LaunchSpec
 from runtime.containers import Container, Containers
 from runtime.launch import launch, sweep
 from runtime.profiles import Recording
-from runtime.records import Settings
+from runtime.settings import Settings
 from runtime.source import OPENER
 from runtime.state import Exited, Running, RunPaths, is_running, send_signal, state_of
 from vcs.errors import Conflict, EngineError

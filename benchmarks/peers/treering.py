@@ -17,7 +17,7 @@ from fusefs.client import Service
 from runtime.containers import Containers
 from runtime.mounts import umount
 from runtime.overlay import mount_overlay, prepare_upper
-from runtime.records import Settings
+from runtime.settings import Settings
 from vcs.history import Author
 from vcs.store import Store
 

@@ -12,7 +12,7 @@ from fusefs.client import Lease
 from runtime.containers import Container, Containers
 from runtime.mounts import umount
 from runtime.overlay import mount_overlay, prepare_upper
-from runtime.records import Settings
+from runtime.settings import Settings
 from runtime.states import States
 from vcs.diff import diff
 from vcs.history import BRANCHES, Author

@@ -40,9 +40,9 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
     ),
     "Containers": (
         Summary("run", "run", "Run a command in a new container."),
-        Summary("start", "run", "Start a stopped container again."),
-        Summary("stop", "run", "Stop containers."),
-        Summary("kill", "run", "Send a signal to containers."),
+        Summary("start", "lifecycle", "Start a stopped container again."),
+        Summary("stop", "lifecycle", "Stop containers."),
+        Summary("kill", "lifecycle", "Send a signal to containers."),
         Summary("ps", "containers", "List containers."),
         Summary("rename", "containers", "Give a container another name."),
         Summary("rm", "containers", "Remove containers."),

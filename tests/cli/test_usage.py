@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runtime.containers import Containers
-from runtime.records import Settings
+from runtime.settings import Settings
 from tests.cli.conftest import Cli
 from tests.support.collecting import author
 from vcs.check import check

@@ -23,7 +23,7 @@ from fusefs.wire.protocol import Opcode
 from fusefs.wire.replies import ENDLESS
 from runtime import views
 from runtime.containers import Containers
-from runtime.records import Settings
+from runtime.settings import Settings
 from runtime.source import OPENER, StoreWithContainers
 from tests.fusefs.fake_kernel import FakeKernel
 from tests.fusefs.serving import commit, needs_fuse, until

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from runtime.containers import Containers
-from runtime.records import Settings
+from runtime.settings import Settings
 from vcs.history import Author
 from vcs.model import EMPTY_FILE, Entry
 from vcs.store import Store
@@ -25,7 +25,7 @@ def test_a_damaged_record_hides_one_container_only(tmp_path: Path) -> None:
         bad = containers.create("main", commit, Settings(), author, "bad")
         newer = containers.create("main", commit, Settings(), author, "newer")
         bad.paths.record.write_text("{")
-        newer.paths.record.write_text(newer.paths.record.read_text().replace('"version": 1', '"version": 9'))
+        newer.paths.record.write_text(newer.paths.record.read_text().replace('"version": 2', '"version": 9'))
         assert [container.name for container in containers.all()] == ["good"]
         assert sorted(error.kind for error in containers.damaged) == ["Corrupt", "UnknownFormat"]
         assert containers.find("good").id == good.id

@@ -15,7 +15,7 @@ import pytest
 
 from runtime.containers import Container, Containers
 from runtime.forgetting import Forgotten, drop_memories, forget
-from runtime.records import Settings
+from runtime.settings import Settings
 from runtime.states import States
 from tests.support.collecting import NOW, git_fsck, noise, write
 from vcs.check import check

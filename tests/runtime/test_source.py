@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from fusefs.worker import load_opener
 from runtime import source
 from runtime.containers import Container, Containers
-from runtime.records import Settings
+from runtime.settings import Settings
 from runtime.source import OPENER, ContainerNames, StoreWithContainers
 from tests.support.values import root
 from vcs.history import Author

@@ -13,7 +13,7 @@ import pytest
 
 from runtime import mounts
 from runtime.containers import Containers
-from runtime.records import Settings
+from runtime.settings import Settings
 from runtime.spreading import GETFLAGS, TOPDIR, spread
 from vcs.history import Author
 from vcs.model import EMPTY_FILE, Entry

@@ -22,7 +22,7 @@ from fusefs.inodes import Folder, Node
 from fusefs.view import ROOT
 from runtime.check import check_containers
 from runtime.containers import Containers
-from runtime.records import Settings
+from runtime.settings import Settings
 from tests.support.values import Spec, directory, file, link
 from vcs.blobs import BlobWriter, put_data
 from vcs.check import Problem, examine

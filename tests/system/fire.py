@@ -20,7 +20,7 @@ from pathlib import Path
 from fusefs.client import Service
 from runtime.cli.program import run
 from runtime.containers import Containers
-from runtime.records import Settings
+from runtime.settings import Settings
 from runtime.states import States
 from tests.support.collecting import author, noise
 from vcs.errors import NotFound

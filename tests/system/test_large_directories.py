@@ -15,7 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from runtime.containers import Container, Containers
-from runtime.records import Settings
+from runtime.settings import Settings
 from runtime.states import CommitResult, States
 from tests.fusefs.serving import needs_fuse, serving
 from tests.support.values import DIRECTORY, FILE

@@ -13,7 +13,7 @@ from fusefs.client import Lease, Service
 from runtime.containers import Container, Containers
 from runtime.mounts import umount
 from runtime.overlay import mount_overlay, prepare_upper
-from runtime.records import Settings
+from runtime.settings import Settings
 from runtime.states import States
 from tests.support.compare import differences
 from tests.support.rich_tree import make, needs_root
