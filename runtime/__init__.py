@@ -13,6 +13,7 @@
                  duties      what else it does                    restarts     whether it is started again
                  stdio, streams   what it prints and reads        log          what is kept of that
                  attachments who talks to the supervisor          attach       the caller's side of it
+                 logs        read and followed                    keptlogs     of removed containers
                  removal     the end of a container
                  preparation the root, mounted, and the bundle, written
                  profiles    what it reads first, kept
@@ -21,7 +22,7 @@
                  rootaccess  looking into a root, safely          command      whether there is such a command
                  bundle      the OCI config.json                  seccomp      the system call filter
                  identity    users and groups                     engine       crun or runc
-                 terminal, console, pump, signals, pidfds              mounts, descriptors   system calls that Python lacks
+                 terminal, console, signals, pidfds               mounts, descriptors   system calls that Python lacks
     people       cli/        the `treering` command
 
 One rule: only cli prints, reads the environment or exits.

@@ -7,8 +7,9 @@
     output       data to stdout as table, JSON or JSON lines    quoting   odd names, made safe for a terminal
     pager, progress, render_*                                   completion   what a shell asks for
     store, importing, exporting, history, compare, refs, files,
-    run, lifecycle, containers, states, mounting, service, namespaces,
+    run, lifecycle, logs, containers, states, mounting, service, namespaces,
     shell, collect, usage, forget, fsck                  the verbs, one module a group
+    times        as people give them                         reconciling   after a supervisor was killed
     linediff     lines that differ                              reference   writes docs/cli.md
 
 One rule: starting must cost little. A module here imports at its top only what every one of its verbs needs, and

@@ -44,6 +44,8 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
         Summary("stop", "lifecycle", "Stop containers."),
         Summary("kill", "lifecycle", "Send a signal to containers."),
         Summary("ps", "containers", "List containers."),
+        Summary("logs", "logs", "Show what containers printed."),
+        Summary("attach", "logs", "Stand at a running container's input and output."),
         Summary("rename", "containers", "Give a container another name."),
         Summary("rm", "containers", "Remove containers."),
     ),
