@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from runtime import bundle, engine, metering, mounts, preparation
-from runtime.cgroups import Cgroup, Usage
+from runtime.cgroups import Cgroup
 from runtime.cgroups.processes import Ended
 from runtime.console import receive_terminal
 from runtime.descriptors import close_all_but, duplicate, same_file
@@ -100,7 +100,7 @@ class _Supervisor:
         self._impatience = 0
         self._waiting_signals: list[int] = []
         self._init_fd: int | None = None
-        self._usage: Usage | None = None
+        self._ended: Ended | None = None
         self._master: int | None = None
         self._streams = _Streams(None, None, None)
         self._pumps: list[Pump] = []
@@ -178,10 +178,9 @@ class _Supervisor:
         if self._job.detach:
             self._hang_up()
         self._wait_for(self._init_fd)
-        ended = Ended()
+        self._ended = Ended()
         code = _collect(init)
-        if not self._job.engine.cgroups:
-            self._usage = ended.usage()
+        self._ended.collected()
         return code
 
     def _start(self) -> int:
@@ -315,7 +314,8 @@ class _Supervisor:
         paths, container = self._paths, self._job.spec.id
         deleting = None
         with suppress(OSError):
-            metering.record(paths.directory, self._usage or Cgroup.of(container).usage())
+            usage = Cgroup.of(container).usage()
+            metering.record(paths.directory, self._ended.complete(usage) if self._ended else usage)
         if self._job.engine.knows(container):
             deleting = engine.spawn(self._job.engine.delete(container, paths.engine_log), (None, None, None))
         with suppress(OSError):  # a full disk must not keep the container's end from its caller
