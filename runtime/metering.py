@@ -167,6 +167,14 @@ def sample(directory: Path, reading: Reading, *, durable: bool = False) -> None:
         replace_file(directory / SAMPLE, msgspec.json.encode(_Sample(_name(run), present)), durable=durable)
 
 
+def note(directory: Path) -> None:
+    """Look at a container, and note what it has used if it runs. A supervisor does so now and then, in case that it,
+    or the machine, comes to a sudden end."""
+    run = load_run(directory)
+    if run is not None and run.init is not None and _alive(run):
+        sample(directory, Meter().read(directory.name, run.init.pid))
+
+
 def record(directory: Path, usage: Usage, *, durable: bool = True) -> None:
     """Add the start that has just ended to what the container has used before. Once for each start: again changes
     nothing. To be called while its cgroup is still there. OSError if it cannot be written."""

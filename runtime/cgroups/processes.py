@@ -74,15 +74,18 @@ class Processes:
 class Ended:
     """What a container has used when all is over, as far as its cgroup does not say: the difference that waiting for
     its init makes to what the waiting process knows of its children (getrusage(2)). Everything is in it that anybody
-    inside waited for; when a pid namespace ends, the kernel waits for the rest on init's behalf."""
+    inside waited for; when a pid namespace ends, the kernel waits for the rest on init's behalf.
 
-    def __init__(self) -> None:
-        """To be made just before init is waited for."""
-        self._before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        self._after = self._before
+        with Ended() as ended:
+            os.waitpid(init, 0)
+        usage = ended.complete(cgroup.usage())
+    """
 
-    def collected(self) -> None:
-        """To be called just after."""
+    def __enter__(self) -> Ended:
+        self._before = self._after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._after = resource.getrusage(resource.RUSAGE_CHILDREN)
 
     def complete(self, usage: Usage) -> Usage:
