@@ -8,8 +8,10 @@
     pager, progress, render_*                                   completion   what a shell asks for
     store, importing, exporting, history, compare, refs, files,
     run, lifecycle, logs, containers, states, mounting, service, namespaces,
-    shell, collect, usage, forget, fsck                  the verbs, one module a group
+    shell, collect, usage, forget, fsck, metering,
+    updating                                             the verbs, one module a group
     times        as people give them                         reconciling   after a supervisor was killed
+    quantities   how options say how much
     linediff     lines that differ                              reference   writes docs/cli.md
 
 One rule: starting must cost little. A module here imports at its top only what every one of its verbs needs, and

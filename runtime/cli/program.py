@@ -46,6 +46,9 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
         Summary("ps", "containers", "List containers."),
         Summary("logs", "logs", "Show what containers printed."),
         Summary("attach", "logs", "Stand at a running container's input and output."),
+        Summary("stats", "metering", "Show what containers use, again and again, or a store in numbers."),
+        Summary("metrics", "metering", "Print what containers and the store use, for Prometheus."),
+        Summary("update", "updating", "Change what containers may use, and whether they are started again."),
         Summary("rename", "containers", "Give a container another name."),
         Summary("rm", "containers", "Remove containers."),
     ),
@@ -73,7 +76,6 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
     "Store": (
         Summary("fsck", "fsck", "Check that everything in the store is there and undamaged."),
         Summary("du", "usage", "Show what branches, tags, containers, commits and directories take."),
-        Summary("stats", "usage", "Show a store in numbers."),
         Summary("forget", "forget", "Forget old commits of branches."),
         Summary("gc", "collect", "Remove what nothing needs any more."),
         Summary("service", "service", "See, restart or stop the processes that serve the store's files."),
