@@ -1,8 +1,8 @@
 """What holds for a container when its settings and its image's config are put together. Pure.
 
-An image config is OCI's or Docker's (image-spec config.md): the commit's config.json. What a user set wins, and the image
-decides the rest; labels and variables are merged by name. Malformed members count as missing: a commit's
-config may come from anywhere.
+An image config is OCI's or Docker's (image-spec config.md): the commit's config.json. What a user set wins, the image
+decides the rest; labels and variables are merged by name. Malformed members count as missing: a commit's config may
+come from anywhere.
 
     Entrypoint Cmd Env User WorkingDir    what runs: command(), environment(), user(), working_directory()
     StopSignal                            stop_signal()

@@ -169,8 +169,8 @@ def attach(mount_fd: int, target: bytes) -> None:
 
 
 def clone(path: bytes, *, recursive: bool = False) -> int:
-    """open_tree(2): a descriptor of a mount that shows what is at `path` (`recursive`: and what is mounted below). It is
-    mounted nowhere yet; once it is attached, it is a bind mount."""
+    """open_tree(2): a descriptor of a mount that shows what is at `path` (`recursive`: and what is mounted below).
+    It is mounted nowhere yet; once it is attached, it is a bind mount."""
     flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | (_AT_RECURSIVE if recursive else 0)
     return _retry(_libc.syscall, _SYS_OPEN_TREE, _AT_FDCWD, path, flags, path=path)
 
