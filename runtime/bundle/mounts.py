@@ -91,7 +91,9 @@ def _kernel_mounts(spec: LaunchSpec, host: Host) -> list[_Mount]:
     if host.last_ids and host.last_ids[1] < _TTY_GROUP:
         other["/dev/pts"] = _DEVPTS
     if (host.confined or spec.ids is not None) and spec.network != NONE:
-        other["/sys"] = _BOUND_SYS  # with a network that the engine makes it may have a sysfs of its own
+        other["/sys"] = replace(
+            _BOUND_SYS, source=host.sysfs
+        )  # with a network that the engine makes it may have a sysfs of its own
     found = [other.get(mount.destination, mount) for mount in _KERNEL_MOUNTS]
     return [_writable(mount) for mount in found] if spec.security.privileged and not host.confined else found
 

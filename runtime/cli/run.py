@@ -44,7 +44,7 @@ def run(invocation: Invocation, revision: str, command: tuple[str, ...], detach:
 
     container = _create(invocation, revision, command, asked)
     try:
-        code = start_container(invocation.containers, container, detach=detach)
+        code = start_container(invocation.containers, container, invocation.author(), detach=detach)
     except Exception:
         # It never ran, so there is nothing in it, and its name is wanted for the next try.
         _remove_unless_running(invocation, container)
