@@ -385,8 +385,7 @@ class _Supervisor:
             engine.remove_cgroups(container)
         paths.pid_file.unlink(missing_ok=True)
         # Not left to the end of the namespace, which the kernel would clean up after our caller has gone on.
-        with suppress(OSError):
-            mounts.umount(os.fsencode(paths.rootfs), mounts.UMOUNT_NOFOLLOW)
+        preparation.take_down(paths, self._job.spec)
         if self._init_fd is not None:
             os.close(self._init_fd)
             self._init_fd = None

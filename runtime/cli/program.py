@@ -40,6 +40,7 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
     ),
     "Containers": (
         Summary("run", "run", "Run a command in a new container."),
+        Summary("create", "run", "Make a container without starting it."),
         Summary("start", "lifecycle", "Start a stopped container again."),
         Summary("stop", "lifecycle", "Stop containers."),
         Summary("kill", "lifecycle", "Send a signal to containers."),
