@@ -43,6 +43,7 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
         Summary("start", "lifecycle", "Start a stopped container again."),
         Summary("stop", "lifecycle", "Stop containers."),
         Summary("kill", "lifecycle", "Send a signal to containers."),
+        Summary("exec", "execution", "Run a further command in a running container."),
         Summary("ps", "containers", "List containers."),
         Summary("rename", "containers", "Give a container another name."),
         Summary("rm", "containers", "Remove containers."),

@@ -1,0 +1,65 @@
+"""A running container from outside: its first process, held so that it cannot be taken for another, and its root.
+
+The container's mounts are in a mount namespace of its own; /proc/PID/root leads there, and a descriptor of it serves
+all further looks (runtime.rootaccess). No path of the container is ever looked up as one of the machine's.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from runtime.containers import Container
+from runtime.rootaccess import Root
+from runtime.state import Running, state_of
+from vcs.errors import Conflict, Denied
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A container that runs."""
+
+    pid: int
+    """Of its first process, as the machine counts."""
+    process: int
+    """A pidfd of it."""
+    root: Root
+
+    def alive(self) -> bool:
+        """Whether the first process still runs."""
+        poll = select.poll()
+        poll.register(self.process, select.POLLIN)
+        return not poll.poll(0)
+
+
+@contextmanager
+def reached(container: Container) -> Iterator[Reached]:
+    """Hold a running container's first process and its root. Conflict if it does not run; Denied."""
+    with ExitStack() as stack:
+        state = state_of(container.paths.directory)
+        if not isinstance(state, Running):
+            raise not_running(container)
+        try:
+            process = os.pidfd_open(state.pid)
+            stack.callback(os.close, process)
+            # Between the look and the descriptor the pid may have become another process's; from here on it cannot.
+            if state_of(container.paths.directory) != state:
+                raise not_running(container)
+            root = os.open(f"/proc/{state.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, root)
+        except (ProcessLookupError, FileNotFoundError):
+            raise not_running(container) from None
+        except PermissionError as error:
+            raise Denied(f"the root of container {container.name!r} cannot be reached: {error.strerror}") from error
+        found = Reached(state.pid, process, Root(root))
+        if not found.alive():
+            raise not_running(container)
+        yield found
+
+
+def not_running(container: Container) -> Conflict:
+    """The error for what only a running container can do."""
+    return Conflict(f"container {container.name!r} is not running", container=container.name, wanted="running")
