@@ -18,7 +18,7 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -93,13 +93,17 @@ def _environment(
     own: Mapping[str, Any], wanted: Execution, who: Identity | None, read: Callable[[bytes], bytes | None]
 ) -> list[str]:
     """The container's variables and the command's over them. HOME goes with the user where it is his home."""
-    variables = dict(item.split("=", 1) for item in own["env"])
+    variables = _variables(own["env"])
     if wanted.tty:
         variables.setdefault("TERM", "xterm")
     if who is not None and variables.get("HOME") == resolve_user(str(own["user"]["uid"]), read).home:
         variables["HOME"] = who.home
-    variables.update(item.split("=", 1) for item in wanted.env)
+    variables |= _variables(wanted.env)
     return [f"{name}={value}" for name, value in variables.items()]
+
+
+def _variables(lines: Iterable[str]) -> dict[str, str]:
+    return {name: value for name, _, value in (line.partition("=") for line in lines)}
 
 
 def execute(containers: Containers, container: Container, wanted: Execution) -> int:

@@ -6,16 +6,20 @@ all further looks (runtime.rootaccess). No path of the container is ever looked 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from runtime.containers import Container
 from runtime.rootaccess import Root
-from runtime.state import Running, state_of
+from runtime.state import RUN_LOCK, Running, is_running, state_of
 from vcs.errors import Conflict, Denied
+
+_LET_GO_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +67,29 @@ def reached(container: Container) -> Iterator[Reached]:
 def not_running(container: Container) -> Conflict:
     """The error for what only a running container can do."""
     return Conflict(f"container {container.name!r} is not running", container=container.name, wanted="running")
+
+
+@contextmanager
+def at_rest(container: Container) -> Iterator[None]:
+    """Keep a stopped container from being started meanwhile, and wait until its last run has left no trace: its end is
+    known a moment before its supervisor has let go of its overlay. Conflict if it runs."""
+    lock = os.open(container.paths.directory / RUN_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + _LET_GO_SECONDS
+        while not _try_lock(lock):
+            if is_running(container.paths.directory) or time.monotonic() > deadline:
+                raise Conflict(f"container {container.name!r} is running", container=container.name)
+            time.sleep(0.005)
+        if is_running(container.paths.directory):
+            raise Conflict(f"container {container.name!r} is running", container=container.name)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -35,13 +35,14 @@ class Streams:
         self._stop, self._stopper = os.pipe2(os.O_CLOEXEC)
         self._carriers: list[_Carrier] = []
         self._feeder: _Carrier | None = None
+        self.given: tuple[int | None, int | None, int | None]
         stdin = self._input() if interactive else None
         out, err = duplicate(1), duplicate(2)
         stdout = self._output(out)
         # One pipe for both keeps the order of what goes to one place.
-        if stdout is not None and same_file(out, err):
+        stderr: int | None
+        if err is not None and same_file(out, err):
             stderr = stdout
-            assert err is not None
             os.close(err)
         else:
             stderr = self._output(err)
