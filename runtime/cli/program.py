@@ -49,6 +49,9 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
         Summary("wait", "lifecycle", "Wait until containers end, and print their exit codes."),
         Summary("exec", "execution", "Run a further command in a running container."),
         Summary("ps", "containers", "List containers."),
+        Summary("stats", "metering", "Show what containers use, again and again, or a store in numbers."),
+        Summary("metrics", "metering", "Print what containers and the store use, for Prometheus."),
+        Summary("update", "updating", "Change what containers may use, and whether they are started again."),
         Summary("rename", "containers", "Give a container another name."),
         Summary("rm", "containers", "Remove containers."),
     ),
@@ -76,7 +79,6 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
     "Store": (
         Summary("fsck", "fsck", "Check that everything in the store is there and undamaged."),
         Summary("du", "usage", "Show what branches, tags, containers, commits and directories take."),
-        Summary("stats", "usage", "Show a store in numbers."),
         Summary("forget", "forget", "Forget old commits of branches."),
         Summary("gc", "collect", "Remove what nothing needs any more."),
         Summary("service", "service", "See, restart or stop the processes that serve the store's files."),
