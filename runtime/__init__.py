@@ -15,7 +15,9 @@
                  overlay     the kernel's overlayfs               stubs        mount targets that a root lacks
                  spreading   containers apart on the disk
                  rootaccess  looking into a root, safely          command      whether there is such a command
-                 bundle      the OCI config.json                  seccomp      the system call filter
+                 bundle/     the OCI config.json                  seccomp      the system call filter
+                 imageconfig settings and image put together      devices      the machine's, for the privileged
+                 idranges    ids of a container's own             idmapping    its root, with these ids
                  identity    users and groups                     engine       crun or runc
                  terminal, console, pump, signals                 mounts, descriptors   system calls that Python lacks
     measured     metering    what they use and have used      cgroups/   the kernel's control groups

@@ -87,9 +87,16 @@ def _spec(container: Container, settings: Settings) -> LaunchSpec:
         user=settings.user,
         tty=settings.tty,
         interactive=settings.interactive,
-        network="none" if settings.network == "none" else "host",
+        network=settings.network,
         read_only=settings.read_only,
         engine=settings.engine,
+        entrypoint=settings.entrypoint,
+        mounts=settings.mounts,
+        limits=settings.limits,
+        security=settings.security,
+        hosts=settings.hosts,
+        volatile=settings.volatile,
+        ids=container.record.ids,
     )
 
 

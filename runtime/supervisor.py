@@ -326,8 +326,7 @@ class _Supervisor:
             engine.remove_cgroups(container)
         paths.pid_file.unlink(missing_ok=True)
         # Not left to the end of the namespace, which the kernel would clean up after our caller has gone on.
-        with suppress(OSError):
-            mounts.umount(os.fsencode(paths.rootfs), mounts.UMOUNT_NOFOLLOW)
+        preparation.take_down(paths)
         for pump in self._pumps:
             pump.join()
         if not error:

@@ -9,6 +9,7 @@
     store, importing, exporting, history, compare, refs, files,
     run, lifecycle, containers, states, mounting, service, namespaces,
     shell, collect, usage, forget, fsck                  the verbs, one module a group
+    run_options, run_settings, specs      the options of `run` and `create`, and what they come to
     linediff     lines that differ                              reference   writes docs/cli.md
 
 One rule: starting must cost little. A module here imports at its top only what every one of its verbs needs, and

@@ -40,6 +40,7 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
     ),
     "Containers": (
         Summary("run", "run", "Run a command in a new container."),
+        Summary("create", "run", "Make a container without starting it."),
         Summary("start", "lifecycle", "Start stopped containers again."),
         Summary("stop", "lifecycle", "Stop containers."),
         Summary("restart", "lifecycle", "Stop containers and start them again."),
