@@ -49,6 +49,7 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
         Summary("unpause", "lifecycle", "Let paused containers go on."),
         Summary("wait", "lifecycle", "Wait until containers end, and print their exit codes."),
         Summary("exec", "execution", "Run a further command in a running container."),
+        Summary("cp", "copying", "Copy files between a container and the machine."),
         Summary("ps", "containers", "List containers."),
         Summary("stats", "metering", "Show what containers use, again and again, or a store in numbers."),
         Summary("metrics", "metering", "Print what containers and the store use, for Prometheus."),
