@@ -136,7 +136,7 @@ def _copy_out(
     source, target = ends
     given = parse(source.path)
     if source.revision:
-        items = _of_commit(invocation, source, given, follow, copied)
+        items = _of_commit(invocation, source, given, archive, follow, copied)
     else:
         items = _of_container(invocation, stack, source, given, archive, follow, copied)
     first = next(items)
@@ -172,7 +172,12 @@ def _copy_in(
     there = parse(target.path)
     if source.is_stream:
         opened = opened_directory(side, there, owners, copied)
-        _fill(stack.enter_context(opened), read_archive(decompressed(sys.stdin.buffer, None)), side, there)
+        _fill(
+            stack.enter_context(opened),
+            read_archive(decompressed(sys.stdin.buffer, None), every_xattr=archive),
+            side,
+            there,
+        )
         return
     given = parse(source.path, os.getcwdb())
     top = stack.enter_context(opened_source(Machine(), given, follow=follow))
@@ -207,14 +212,16 @@ def _of_container(
         yield replace(item, uid=seen_inside(item.uid, shift), gid=seen_inside(item.gid, shift)) if shift else item
 
 
-def _of_commit(invocation: Invocation, source: _End, given: Path, follow: bool, copied: Copied) -> Iterator[Item]:
+def _of_commit(
+    invocation: Invocation, source: _End, given: Path, archive: bool, follow: bool, copied: Copied
+) -> Iterator[Item]:
     from runtime.copying.commits import read_commit
 
     try:
         snapshot = invocation.snapshot(source.revision)
     except NotFound as error:
         raise NotFound(f"there is no container and no commit {source.revision!r}", container=source.revision) from error
-    return read_commit(snapshot, given, follow, copied)
+    return read_commit(snapshot, given, copied, follow=follow, every_xattr=archive)
 
 
 def _fill(target: Target, items: Iterable[Item], side: Side, there: Path) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterable, Iterator
 
-from runtime.copying.item import Copied, Item
+from runtime.copying.item import CAPABILITY, Copied, Item, is_carried
 from vcs.errors import BadInput
 from vcs.snapshot import split_path
+from vcs.tar.acl import acl_from_text
 from vcs.tar.reader import Member, TarReader
 from vcs.tar.stream import Readable
 from vcs.tar.writer import TarWriter, Writable
@@ -16,7 +17,7 @@ _SMALL = 1 << 20
 _SPECIAL = (stat.S_IFCHR, stat.S_IFBLK)
 
 
-def read_archive(stream: Readable) -> Iterator[Item]:
+def read_archive(stream: Readable, *, every_xattr: bool = False) -> Iterator[Item]:
     """What is in an archive, in its order. BadInput, with the member, for whatever is wrong with it.
 
     Names are taken as below the top, whether they begin with a slash or not; one with `..` is refused.
@@ -24,12 +25,12 @@ def read_archive(stream: Readable) -> Iterator[Item]:
     reader = TarReader(stream)
     for member in reader:
         try:
-            yield _item(member, reader)
+            yield _item(member, reader, every_xattr)
         except BadInput as error:
             raise reader.error(error) from error
 
 
-def _item(member: Member, reader: TarReader) -> Item:
+def _item(member: Member, reader: TarReader, every_xattr: bool) -> Item:
     # Of a hard link the archive says no more than its target's name; what it is else, the target says.
     is_link = not member.type
     kind = member.type or stat.S_IFREG
@@ -42,14 +43,18 @@ def _item(member: Member, reader: TarReader) -> Item:
         size=member.size,
         target=member.target if stat.S_ISLNK(kind) else b"",
         device=(member.major, member.minor) if kind in _SPECIAL else (0, 0),
-        xattrs=tuple(
-            (name, value)
-            for name, value in member.xattrs.items()
-            if name == b"security.capability" or name.startswith((b"user.", b"system.posix_acl_"))
-        ),
+        xattrs=_xattrs(member, every_xattr),
         link=_path(member.target) if is_link else None,
         pieces=reader.pieces if kind == stat.S_IFREG and not is_link else None,
     )
+
+
+def _xattrs(member: Member, every: bool) -> tuple[tuple[bytes, bytes], ...]:
+    found = {name: value for name, value in member.xattrs.items() if name == CAPABILITY or (every and is_carried(name))}
+    if every:
+        for name, text in member.acls.items():
+            found[name] = acl_from_text(text, lambda _kind, _name: None)
+    return tuple(found.items())
 
 
 def _path(name: bytes) -> bytes:

@@ -11,6 +11,17 @@ Pieces: TypeAlias = Iterator[tuple[int, bytes]]
 """A file's data in order: pairs of a hole's length (0 for none) and bytes (empty for a hole)."""
 
 
+CAPABILITY = b"security.capability"
+"""What is always carried: without it a program cannot do what it is for."""
+
+
+def is_carried(name: bytes) -> bool:
+    """Whether an extended attribute is copied where all are wanted: none that a security module of one machine set."""
+    return (
+        name == CAPABILITY or not name.startswith((b"security.", b"system.")) or name.startswith(b"system.posix_acl_")
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """A name below what is copied, with its attributes. Owners are as the container, or the machine, sees them."""

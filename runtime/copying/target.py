@@ -194,18 +194,22 @@ class Target:
 
     def _set_attributes(self, fd: int, item: Item) -> None:
         os.chown(fd, *self._owners.of(item))
-        for name, value in item.xattrs:
-            with suppress(OSError):  # as with Docker: not every file system has them
-                os.setxattr(fd, name, value)
+        self._set_xattrs(fd, item)
         os.fchmod(fd, self._owners.mode(item))
         os.utime(fd, ns=(item.mtime, item.mtime))
 
     def _set_attributes_of_held(self, place: bytes, item: Item) -> None:
         """Those of what must not be opened. `place` leads to what is held, a symbolic link itself not followed."""
         os.chown(place, *self._owners.of(item))
+        self._set_xattrs(place, item)
         if not stat.S_ISLNK(item.mode):
             os.chmod(place, self._owners.mode(item))
         os.utime(place, ns=(item.mtime, item.mtime))
+
+    def _set_xattrs(self, place: int | bytes, item: Item) -> None:
+        for name, value in item.xattrs:
+            with suppress(OSError):  # as with Docker: not every file system has them, and not everybody may
+                os.setxattr(place, name, value)
 
     def _put(self, parent: int, aside: bytes, name: bytes) -> None:
         """Rename into place. What is a mount point, such as a container's /etc/hosts, is written to instead."""

@@ -12,11 +12,10 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
+from functools import partial
 
 from runtime import mounts
-from runtime.copying.item import Copied, Item, Pieces
-from vcs.errors import EngineError
+from runtime.copying.item import CAPABILITY, Copied, Item, Pieces, is_carried
 from vcs.extents import Extent, data_extents
 
 _HOLD = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -24,7 +23,7 @@ _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _BELOW = mounts.RESOLVE_BENEATH | mounts.RESOLVE_NO_SYMLINKS
 _PIECE = 1 << 20
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)
-_CAPABILITY = b"security.capability"
+_DEVICES = (stat.S_IFCHR, stat.S_IFBLK)
 
 
 class Tree:
@@ -85,36 +84,35 @@ class Tree:
         self._copied.skipped.append((path, "it was removed or replaced meanwhile"))
 
     def _item(self, path: bytes, held: int, status: os.stat_result) -> Item:
-        item = Item(path, status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns)
-        match stat.S_IFMT(status.st_mode):
-            case stat.S_IFLNK:
-                return replace(item, target=os.readlink(b"", dir_fd=held))
-            case stat.S_IFCHR | stat.S_IFBLK:
-                return replace(item, device=(os.major(status.st_rdev), os.minor(status.st_rdev)))
-            case stat.S_IFREG:
-                link = None
-                if status.st_nlink > 1:
-                    first = self._first.setdefault((status.st_dev, status.st_ino), path)
-                    link = None if first is path else first
-                return replace(
-                    item,
-                    size=status.st_size,
-                    xattrs=self._xattrs(held),
-                    link=link,
-                    pieces=lambda: _pieces(held),
-                )
-            case stat.S_IFDIR:
-                return replace(item, xattrs=self._xattrs(held) if self._every_xattr else ())
-            case stat.S_IFIFO:
-                return item
-        raise EngineError("a socket cannot be copied", path=path)
+        kind = stat.S_IFMT(status.st_mode)
+        is_file = kind == stat.S_IFREG
+        link = None
+        if status.st_nlink > 1 and kind != stat.S_IFDIR:
+            first = self._first.setdefault((status.st_dev, status.st_ino), path)
+            link = None if first is path else first
+        return Item(
+            path=path,
+            mode=status.st_mode,
+            uid=status.st_uid,
+            gid=status.st_gid,
+            mtime=status.st_mtime_ns,
+            size=status.st_size if is_file else 0,
+            target=os.readlink(b"", dir_fd=held) if kind == stat.S_IFLNK else b"",
+            device=(os.major(status.st_rdev), os.minor(status.st_rdev)) if kind in _DEVICES else (0, 0),
+            xattrs=self._xattrs(held) if is_file or self._every_xattr else (),
+            link=link,
+            pieces=partial(_pieces, held) if is_file else None,
+        )
 
     def _xattrs(self, held: int) -> tuple[tuple[bytes, bytes], ...]:
         place = b"/proc/self/fd/%d" % held
+        try:
+            names = list(map(os.fsencode, os.listxattr(place))) if self._every_xattr else [CAPABILITY]
+        except OSError:
+            return ()
         found = []
-        names = map(os.fsencode, os.listxattr(place)) if self._every_xattr else (_CAPABILITY,)
         for name in names:
-            if name == _CAPABILITY or name.startswith((b"user.", b"system.posix_acl_")):
+            if is_carried(name):
                 with suppress(OSError):  # there is none, or it has gone
                     found.append((name, os.getxattr(place, name)))
         return tuple(found)
