@@ -10,6 +10,7 @@
     run, lifecycle, logs, containers, states, mounting, service, namespaces,
     shell, collect, usage, forget, fsck, metering,
     updating                                             the verbs, one module a group
+    starting     what run, start and restart do alike
     times        as people give them                         reconciling   after a supervisor was killed
     quantities   how options say how much
     run_options, run_settings, specs      the options of `run` and `create`, and what they come to
