@@ -10,7 +10,7 @@
     who          namespace/  an ordinary user's own namespaces
     one run      running     from the record to the process       launch       seen from the caller
                  supervisor  the process in between               state        what is on disk about it
-                 duties      what else it does                    restarts     whether it is started again
+                 duties, healthchecks   what else it does          restarts     whether it is started again
                  stdio, streams   what it prints and reads        log          what is kept of that
                  attachments who talks to the supervisor          attach       the caller's side of it
                  logs        read and followed                    keptlogs     of removed containers

@@ -19,6 +19,7 @@ from runtime import restarts
 from runtime.bundle import LaunchSpec
 from runtime.containers import Container, Containers
 from runtime.duties import Duties, Orders
+from runtime.imageconfig import health
 from runtime.launch import adopt, launch, sweep
 from runtime.pausing import let_signals_through
 from runtime.profiles import Recording
@@ -108,7 +109,7 @@ def _duties(containers: Containers, container: Container, author: Author, detach
         log=settings.log if settings.log.keep and not watched else None,
         restart=settings.restart,
         remove=settings.remove,
-        health=settings.health,
+        health=health(settings, containers.store.history.config(container.base)),
         autocommit=settings.autocommit,
     )
     return Duties(orders)
