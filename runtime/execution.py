@@ -26,6 +26,7 @@ from typing import Any, NoReturn
 
 from runtime import engine as engines
 from runtime import mounts
+from runtime.carriers import Streams
 from runtime.command import NOT_FOUND, check_command
 from runtime.console import receive_terminal
 from runtime.containers import Container, Containers
@@ -39,7 +40,6 @@ from runtime.reaching import Reached, not_running, reached
 from runtime.rootaccess import Root
 from runtime.signals import FORWARDED, SignalPipe
 from runtime.state import load_run
-from runtime.streams import Streams
 from runtime.terminal import TerminalProxy, raw_mode, set_window_size, window_size
 from vcs import errors
 from vcs.errors import Conflict, EngineError, TreeringError
@@ -120,7 +120,8 @@ def execute(containers: Containers, container: Container, wanted: Execution) -> 
             command, master = _start_with_terminal(containers, container, wanted, size)
             if wanted.interactive:
                 stack.enter_context(raw_mode(0))
-            proxy = TerminalProxy(master, 0 if wanted.interactive else None, 1)
+            proxy = TerminalProxy(master, 0 if wanted.interactive else None, 1, keys=b"")
+            _resize(proxy)
             stack.callback(proxy.close)
             return _wait(command, signals, proxy)
         streams = stack.enter_context(Streams(interactive=wanted.interactive))
@@ -345,6 +346,12 @@ def _is_directory(root: Root, path: str) -> bool:
 # -- while it runs
 
 
+def _resize(proxy: TerminalProxy) -> None:
+    """Give the command's terminal the size of the user's."""
+    if proxy.terminal is not None and (size := proxy.size()):
+        set_window_size(proxy.terminal, size)
+
+
 def _wait(command: _Command, signals: SignalPipe, proxy: TerminalProxy | None) -> int:
     """Pass signals and the terminal on until the command has ended; its exit code."""
     impatience = 0
@@ -358,7 +365,7 @@ def _wait(command: _Command, signals: SignalPipe, proxy: TerminalProxy | None) -
         for number in signals.read() if signals.fd in ready else ():
             if number == signal.SIGWINCH:
                 if proxy:
-                    proxy.resize()
+                    _resize(proxy)
                 continue
             impatience += number in (signal.SIGINT, signal.SIGTERM)
             with suppress(ProcessLookupError):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from runtime import mounts
@@ -34,8 +35,14 @@ def make_stage() -> None:
         )
     except OSError as error:
         raise EngineError(f"cannot mount at {STAGE}: {error.strerror}", path=str(STAGE)) from error
-    for name in ("lower", "rootfs", "etc", "sources"):
+    for name in ("lower", "rootfs", "etc", "sources", "sys"):
         (STAGE / name).mkdir(mode=0o755)
+
+
+def remove_stage() -> None:
+    """Unmount the stage with all that is on it."""
+    with suppress(OSError):
+        mounts.umount(os.fsencode(STAGE), mounts.MNT_DETACH | mounts.UMOUNT_NOFOLLOW)
 
 
 def map_lower(lower: Path, first: int) -> Path:
@@ -81,6 +88,37 @@ def show(sources: Mapping[str, Source]) -> dict[str, Source]:
             os.close(clone)
         found[target] = Source(str(place), source.is_dir)
     return found
+
+
+def show_network(namespace: str, target: str, sysctls: Mapping[str, str]) -> None:
+    """Mount at `target` a sysfs that shows a network namespace, and set its sysctls: what root of the container's user
+    namespace may not, as the network is not its own. EngineError."""
+    here = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        there = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            mounts.setns(there, mounts.CLONE_NEWNET)
+            try:
+                _set_up_network(target, sysctls)
+            finally:
+                mounts.setns(here, mounts.CLONE_NEWNET)
+        finally:
+            os.close(there)
+    except OSError as error:
+        raise EngineError(f"cannot set up the network {namespace}: {error.strerror}", path=namespace) from error
+    finally:
+        os.close(here)
+
+
+def _set_up_network(target: str, sysctls: Mapping[str, str]) -> None:
+    with mounts.FsContext(b"sysfs") as context:
+        sysfs = context.mount()
+    try:
+        mounts.attach(sysfs, os.fsencode(target))
+    finally:
+        os.close(sysfs)
+    for name, value in sysctls.items():
+        Path("/proc/sys", *name.split(".")).write_text(f"{value}\n")
 
 
 def _user_namespace(first: int) -> int:

@@ -4,7 +4,7 @@ A container has 65,536 of them: its 0 is `first` on the machine, its 1 the next 
 creation to its removal, since its upper holds files that are theirs, and no two containers of a store share one. They
 are taken
 
-    from what /etc/subuid and /etc/subgid both give to root, if they give it anything,
+    from what /etc/subuid and /etc/subgid both give to root, if that is at least one range,
     else from 1879048192 (0x70000000) to 2147352575, which is nobody's by systemd's account of ids
     (systemd.io/UIDS-GIDS): below it are its own containers, above it foreign files.
 
@@ -32,8 +32,8 @@ def free_range(taken: Collection[int], subuid: str, subgid: str, start: int = 0)
     `subuid` and `subgid` are the content of the two files; `start` is any number, and says where to begin to look.
     EngineError if all are taken.
     """
-    spans = _common(subordinate(subuid, _ROOT), subordinate(subgid, _ROOT)) or [UNUSED]
-    ranges = [first for span in spans for first in range(span.first, span.first + span.size - SIZE + 1, SIZE)]
+    given = _common(subordinate(subuid, _ROOT), subordinate(subgid, _ROOT))
+    ranges = [first for span in given for first in _ranges(span)] or list(_ranges(UNUSED))
     used = sorted(taken)
     for first in _from(ranges, start):
         after = bisect_right(used, first - SIZE)  # the first that could reach into this one
@@ -47,8 +47,12 @@ def free_range(taken: Collection[int], subuid: str, subgid: str, start: int = 0)
     )
 
 
+def _ranges(span: Span) -> range:
+    return range(span.first, span.first + span.size - SIZE + 1, SIZE)
+
+
 def _from(ranges: Sequence[int], start: int) -> Iterator[int]:
-    middle = start % len(ranges) if ranges else 0
+    middle = start % len(ranges)
     yield from ranges[middle:]
     yield from ranges[:middle]
 

@@ -32,7 +32,7 @@ import msgspec
 from runtime import traffic
 from runtime.cgroups import Cgroup, Hierarchies, Usage
 from runtime.cgroups.parsing import TICKS
-from runtime.cgroups.processes import Processes
+from runtime.cgroups.processes import Processes, transfers, with_transfers
 from runtime.state import Run, boot_id, load_run
 from runtime.traffic import Traffic
 from vcs.durable import replace_file
@@ -116,21 +116,21 @@ class Meter:
 
     def read(self, container_id: str, init: int | None) -> Reading:
         """What a container uses; `init` if it runs."""
-        usage = Cgroup.of(container_id, self._hierarchies).usage()
-        if usage.source == "nothing" and init is not None:
-            usage = Cgroup.find(container_id, init, self._hierarchies).usage()
-        if usage.source == "nothing" and init is not None:
+        group = Cgroup.find(container_id, init, self._hierarchies)
+        usage = group.usage()
+        if init is not None and usage.source == "nothing":
             usage = self._processes.usage(init)
+        elif init is not None and not usage.read_bytes and not usage.written_bytes:
+            usage = with_transfers(usage, transfers(group.processes()))
         return Reading(time.monotonic(), usage, None if init is None else traffic.of_process(init))
 
 
 def lifetime(directory: Path, cgroup: Cgroup) -> Lifetime:
     """What the container of this directory has used until now, its present start included."""
     run = load_run(directory)
-    usage = cgroup.usage()
-    if usage.source == "nothing" and run and run.init and _alive(run):
+    if run and run.init and _alive(run):
         return total(directory, Meter().read(directory.name, run.init.pid))
-    return total(directory, Reading(time.monotonic(), usage, None))
+    return total(directory, Reading(time.monotonic(), cgroup.usage(), None))
 
 
 def total(directory: Path, reading: Reading) -> Lifetime:
@@ -165,6 +165,14 @@ def sample(directory: Path, reading: Reading, *, durable: bool = False) -> None:
         elif last:
             _finish(directory, finished, last)
         replace_file(directory / SAMPLE, msgspec.json.encode(_Sample(_name(run), present)), durable=durable)
+
+
+def note(directory: Path) -> None:
+    """Look at a container, and note what it has used if it runs. A supervisor does so now and then, in case that it,
+    or the machine, comes to a sudden end."""
+    run = load_run(directory)
+    if run is not None and run.init is not None and _alive(run):
+        sample(directory, Meter().read(directory.name, run.init.pid))
 
 
 def record(directory: Path, usage: Usage, *, durable: bool = True) -> None:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,8 +130,7 @@ def _settle_volatile(generation: Path, work: Path, volatile: bool) -> None:
                 path=str(generation),
             )
         if mark.exists():
-            mark.rmdir()
-            mark.parent.rmdir()
+            shutil.rmtree(mark)
         if volatile:
             note.write_text(boot_id())
         else:

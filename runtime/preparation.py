@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime import bundle, command, devices, idmapping, imageconfig, mounts, overlay, seccomp, stubs
+from runtime.bundle.config import network_sysctls
 from runtime.bundle.resources import check_limits
 from runtime.bundle.spec import Source
 from runtime.identity import resolve_user
@@ -42,12 +43,12 @@ def prepare(
     """
     check_limits(spec.limits, confined=in_user_namespace())
     sources = _sources(spec)
-    rootfs, etc = paths.rootfs, paths.etc
+    rootfs, etc = _rootfs(paths, spec), paths.etc
     if spec.ids is not None:
         idmapping.make_stage()
         lower = idmapping.map_lower(lower, spec.ids)
         sources = idmapping.show(sources)
-        rootfs, etc = idmapping.STAGE / "rootfs", idmapping.STAGE / "etc"
+        etc = idmapping.STAGE / "etc"
     overlay.prepare_upper(lower, paths.upper, paths.work)
     merged = overlay.mount_overlay(lower, paths.upper, paths.work, rootfs, volatile=spec.volatile)
     try:
@@ -63,14 +64,21 @@ def prepare(
         os.close(merged.root)
     _write_etc(etc, spec, connection)
     host = _host(spec, rootfs, etc, sources, terminal_size, connection)
+    if spec.ids is not None and host.network_namespace:
+        idmapping.show_network(host.network_namespace, host.sysfs, network_sysctls(spec, host))
     _write_config(paths.bundle, bundle.config(spec, image, who, placed, host))
 
 
-def take_down(paths: RunPaths) -> None:
-    """Unmount the root, as far as it is mounted. The rest ends with the mount namespace."""
-    for root in (paths.rootfs, idmapping.STAGE / "rootfs"):
-        with suppress(OSError):
-            mounts.umount(os.fsencode(root), mounts.UMOUNT_NOFOLLOW)
+def take_down(paths: RunPaths, spec: bundle.LaunchSpec) -> None:
+    """Unmount what prepare() has mounted, as far as it has."""
+    with suppress(OSError):
+        mounts.umount(os.fsencode(_rootfs(paths, spec)), mounts.UMOUNT_NOFOLLOW)
+    if spec.ids is not None:
+        idmapping.remove_stage()
+
+
+def _rootfs(paths: RunPaths, spec: bundle.LaunchSpec) -> Path:
+    return paths.rootfs if spec.ids is None else idmapping.STAGE / "rootfs"
 
 
 def _sources(spec: bundle.LaunchSpec) -> dict[str, Source]:
@@ -109,6 +117,7 @@ def _host(
 ) -> bundle.Host:
     security = spec.security
     confined = in_user_namespace()
+    namespace = connection.namespace if connection else None
     granted = bundle.granted(security, _bounding_set())
     return bundle.Host(
         etc=etc,
@@ -120,7 +129,8 @@ def _host(
         last_ids=last_ids() if confined else None,
         sources=sources,
         devices=devices.devices() if security.privileged and not confined else (),
-        network_namespace=connection.namespace if connection else None,
+        network_namespace=namespace,
+        sysfs=str(idmapping.STAGE / "sys") if namespace and spec.ids is not None else "/sys",
         deep_read_only=seccomp.kernel_version(os.uname().release) >= _DEEP_READ_ONLY,
     )
 

@@ -12,7 +12,7 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -34,14 +34,18 @@ class Target:
     is_dir: bool
     asked: bool = False
     """Its user asked for a mount here; others are ours."""
+    mode: int = 0o755
+    """Of a directory that is made for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stub:
-    """A name that we put into an upper. A file is empty with mode 0644, a directory has mode 0755; both are root's."""
+    """A name that we put into an upper: an empty file with mode 0644, or an empty directory. Both are root's."""
 
     path: bytes
     is_dir: bool
+    mode: int = field(default=0o755, compare=False)
+    """Of a directory."""
 
 
 class View(Protocol):
@@ -86,7 +90,7 @@ def place(view: View, targets: Sequence[Target]) -> tuple[dict[bytes, bytes], li
             continue
         else:
             placed[target.path] = real
-        for name in _missing(view, Target(real, target.is_dir), stubs):
+        for name in _missing(view, replace(target, path=real), stubs):
             stubs[name.path] = name
     return placed, list(stubs.values())
 
@@ -120,7 +124,7 @@ def _missing(view: View, target: Target, planned: dict[bytes, Stub]) -> Iterator
         if status is not None and stat.S_ISDIR(status.st_mode) != want_dir:
             raise EngineError(f"{_show(path)} in the root must {'' if want_dir else 'not '}be a directory", path=path)
         if status is None and path not in planned and path != b"/":
-            yield Stub(path, want_dir)
+            yield Stub(path, want_dir, target.mode if depth == len(names) else 0o755)
 
 
 def _show(path: bytes) -> str:
@@ -151,7 +155,8 @@ def make_stubs(root: Root, stubs: Sequence[Stub], record: Path, owner: int = 0) 
 
 def _create(stub: Stub, directory: int) -> None:
     if stub.is_dir:
-        os.mkdir(stub.path, 0o755, dir_fd=directory)
+        os.mkdir(stub.path, dir_fd=directory)
+        os.chmod(stub.path, stub.mode, dir_fd=directory)
     else:
         os.close(os.open(stub.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=directory))
 

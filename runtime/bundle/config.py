@@ -92,7 +92,7 @@ def _linux(spec: LaunchSpec, host: Host) -> dict[str, Any]:
     if host.devices:
         linux["devices"] = devices(host)
     if spec.network == NONE or (host.network_namespace and spec.ids is None):
-        linux["sysctl"] = _sysctls(spec, host)
+        linux["sysctl"] = network_sysctls(spec, host)
     if spec.ids is not None:
         linux["uidMappings"] = linux["gidMappings"] = [{"containerID": 0, "hostID": spec.ids, "size": SIZE}]
     return linux
@@ -111,9 +111,12 @@ def _namespaces(spec: LaunchSpec, host: Host) -> list[dict[str, str]]:
     return found
 
 
-def _sysctls(spec: LaunchSpec, host: Host) -> dict[str, str]:
-    """In a network of its own a container may listen on any port and ping without privileges, as in Docker. (One that
-    was made outside of its user namespace is not its own to set.)"""
+def network_sysctls(spec: LaunchSpec, host: Host) -> dict[str, str]:
+    """In a network of its own a container may listen on any port and ping without privileges, as in Docker. Where that
+    was made outside of its user namespace, the engine may not set them: idmapping.show_network does."""
     last = _last_ids(spec, host)
-    groups = f"0 {_LAST_GROUP if last is None else last[1]}"
+    first, final = 0, _LAST_GROUP if last is None else last[1]
+    if spec.ids is not None and host.network_namespace:  # set from outside, in the machine's ids
+        first, final = spec.ids, spec.ids + SIZE - 1
+    groups = f"{first} {final}"
     return {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": groups}

@@ -47,18 +47,23 @@ _NO_CGROUPS = _Mount("/sys/fs/cgroup", "tmpfs", "tmpfs", (*_NO, _READ_ONLY, "siz
 
 _PROPAGATION = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
 _TMPFS = (*_NO, "mode=1777")
-"""Docker's defaults; the user's options come after them, and the last one counts."""
+"""Docker's defaults, where the user says nothing else."""
 
 
 def mount_targets(spec: LaunchSpec, cwd: str, sources: Mapping[str, Source]) -> list[Target]:
     """What must exist in the root for the mounts and the working directory; `stubs.place` decides where that is."""
     ours = [Target(mount.destination.encode(), mount.is_dir) for mount in _KERNEL_MOUNTS]
-    asked = [
-        Target(_bytes(mount.target), mount.kind == "tmpfs" or sources[mount.target].is_dir, asked=True)
-        for mount in sorted(spec.mounts, key=lambda mount: _depth(mount.target))
-    ]
+    asked = [_target(mount, sources) for mount in sorted(spec.mounts, key=lambda mount: _depth(mount.target))]
     etc = [Target(mount.destination.encode(), mount.is_dir) for mount in _etc_mounts(Path("/"))]
     return [*ours, *asked, *etc, Target(_bytes(cwd), True)]
+
+
+def _target(mount: Mount, sources: Mapping[str, Source]) -> Target:
+    if mount.kind == "bind":
+        return Target(_bytes(mount.target), sources[mount.target].is_dir, asked=True)
+    # runc before 1.1.8 gives a tmpfs the mode of the directory that it is mounted on.
+    modes = [option.removeprefix("mode=") for option in (*_TMPFS, *mount.options) if option.startswith("mode=")]
+    return Target(_bytes(mount.target), True, asked=True, mode=int(modes[-1], 8))
 
 
 def mounts(spec: LaunchSpec, placed: Mapping[bytes, bytes], host: Host) -> list[dict[str, Any]]:
@@ -86,7 +91,9 @@ def _kernel_mounts(spec: LaunchSpec, host: Host) -> list[_Mount]:
     if host.last_ids and host.last_ids[1] < _TTY_GROUP:
         other["/dev/pts"] = _DEVPTS
     if (host.confined or spec.ids is not None) and spec.network != NONE:
-        other["/sys"] = _BOUND_SYS  # with a network that the engine makes it may have a sysfs of its own
+        other["/sys"] = replace(
+            _BOUND_SYS, source=host.sysfs
+        )  # with a network that the engine makes it may have a sysfs of its own
     found = [other.get(mount.destination, mount) for mount in _KERNEL_MOUNTS]
     return [_writable(mount) for mount in found] if spec.security.privileged and not host.confined else found
 
@@ -103,14 +110,16 @@ def _asked(mount: Mount, host: Host) -> _Mount:
     """What the user asked for, in the engine's words."""
     options = list(mount.options)
     if mount.kind == "tmpfs":
-        names = {option.partition("=")[0] for option in options}
-        options = [option for option in _TMPFS if option.partition("=")[0] not in names] + options
+        # Left out rather than undone: crun does not let `exec` undo a `noexec` before it.
+        named = {option.partition("=")[0] for option in options}
+        named |= {f"no{name}" for name in named}
+        options = [option for option in _TMPFS if option.partition("=")[0] not in named] + options
         return _Mount(mount.target, "tmpfs", "tmpfs", (*options, *([_READ_ONLY] if mount.read_only else [])))
     if not _PROPAGATION.intersection(options):
         options.append("rprivate")
-    if mount.read_only:
-        options.append("rro" if host.deep_read_only else _READ_ONLY)
     source = host.sources[mount.target]
+    if mount.read_only:  # crun cannot do it to a file in all its depth, which is none
+        options.append("rro" if host.deep_read_only and source.is_dir else _READ_ONLY)
     return _Mount(mount.target, "bind", source.path, ("rbind", *options), source.is_dir)
 
 

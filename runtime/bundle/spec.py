@@ -107,6 +107,8 @@ class Host:
     """The machine's devices, which a privileged container has."""
     network_namespace: str | None = None
     """The path of one that was made for the container."""
+    sysfs: str = "/sys"
+    """What is bound where a container cannot have a sysfs of its own."""
     deep_read_only: bool = True
     """Whether a bind mount can be made read-only with all that is mounted below it (Linux 5.12)."""
 

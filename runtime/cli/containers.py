@@ -16,8 +16,8 @@ from runtime.cli.output import message
 from runtime.cli.progress import duration_text
 from runtime.cli.quoting import safe
 from runtime.cli.render_commits import SHORT
-from runtime.state import Created, Exited, Running, Starting, State, is_running, state_of
-from vcs.errors import Conflict, TreeringError
+from runtime.state import Created, Exited, Restarting, Running, Starting, State, is_running
+from vcs.errors import TreeringError
 
 if TYPE_CHECKING:
     from runtime.containers import Container
@@ -45,9 +45,11 @@ def ps(invocation: Invocation, every: bool, quiet: bool, usage: bool) -> None:
       treering rm $(treering ps -aq)
     """
     output = invocation.output
-    rows = [(container, state_of(container.paths.directory)) for container in invocation.containers.all()]
+    from runtime.cli.reconciling import reconcile_all
+
+    rows = reconcile_all(invocation)
     if not every:
-        rows = [(container, state) for container, state in rows if isinstance(state, (Running, Starting))]
+        rows = [(container, state) for container, state in rows if isinstance(state, (Running, Starting, Restarting))]
 
     totals: dict[str, Lifetime] = {}
     if usage:
@@ -105,6 +107,8 @@ def _state_text(state: State) -> str:
             return "starting"
         case Running():
             return "running"
+        case Restarting(code):
+            return f"restarting ({code})"
         case Exited(None):
             return "exited (unknown)"
         case Exited(code):
@@ -175,15 +179,10 @@ def _remove(invocation: Invocation, container: Container, force: bool, discard: 
         from runtime.running import stop
 
         stop(container, patience=0)
-    with invocation.containers.changing(container) as now:
-        if is_running(now.paths.directory):
-            raise Conflict(f"container {now.name!r} is running", container=now.name)
-        kept = invocation.states.save(now, invocation.author(), discard=discard)
-        if isinstance(state_of(now.paths.directory), Exited):
-            from runtime.running import clean_up
+    from runtime.removal import remove
 
-            clean_up(invocation.containers, now)
-        invocation.containers.remove(now)
+    kept = remove(invocation.containers, container, invocation.author(), discard=discard)
+    now = container
     if invocation.output.is_table:
         message(f"Removed {now.name}")
         for commit in kept:

@@ -48,7 +48,7 @@ def start(invocation: Invocation, names: tuple[str, ...], attach: bool, interact
       treering start web
       treering start -d db cache
     """
-    from runtime.running import start as start_container
+    from runtime.cli.starting import start as start_one
 
     if detach and (attach or interactive):
         raise click.UsageError("--detach does not go with --attach or --interactive")
@@ -58,11 +58,7 @@ def start(invocation: Invocation, names: tuple[str, ...], attach: bool, interact
 
     def do(container: Container) -> None:
         nonlocal code
-        code = start_container(
-            invocation.containers, container, detach=detach, interactive=True if interactive else None
-        )
-        if detach:
-            invocation.output.line(container.name)
+        code = start_one(invocation, container, detach=detach, interactive=True if interactive else None)
 
     each(invocation, names, do)
     return code
@@ -116,8 +112,8 @@ def restart(invocation: Invocation, names: tuple[str, ...], wanted: str | None, 
       treering restart web
       treering restart -t 1 web db
     """
+    from runtime.cli.starting import start as start_one
     from runtime.reaching import at_rest
-    from runtime.running import start as start_container
     from runtime.state import is_running
 
     def prepare(container: Container) -> Callable[[], Any]:
@@ -128,8 +124,7 @@ def restart(invocation: Invocation, names: tuple[str, ...], wanted: str | None, 
     def done(container: Container) -> None:
         with at_rest(container):
             pass
-        start_container(invocation.containers, container, detach=True)
-        invocation.output.line(container.name)
+        start_one(invocation, container, detach=True)
 
     each_at_once(invocation, names, prepare, done)
 

@@ -51,6 +51,8 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
         Summary("exec", "execution", "Run a further command in a running container."),
         Summary("cp", "copying", "Copy files between a container and the machine."),
         Summary("ps", "containers", "List containers."),
+        Summary("logs", "logs", "Show what containers printed."),
+        Summary("attach", "logs", "Stand at a running container's input and output."),
         Summary("stats", "metering", "Show what containers use, again and again, or a store in numbers."),
         Summary("metrics", "metering", "Print what containers and the store use, for Prometheus."),
         Summary("update", "updating", "Change what containers may use, and whether they are started again."),

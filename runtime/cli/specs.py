@@ -38,8 +38,8 @@ def size(text: str) -> int:
     >>> size("512m"), size("1.5G"), size("64KiB")
     (536870912, 1610612736, 65536)
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(?:i?b)?|b)?", text.strip().lower())
-    if not found:
+    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*(?:([kmgt])(?:i?b)?|b)?", text.strip().lower())
+    if not found or float(found[1]) * _UNITS[found[2] or ""] >= 1 << 62:
         raise ValueError(f"{text!r} is no size: write a number with k, m or g, such as 512m")
     return int(float(found[1]) * _UNITS[found[2] or ""])
 
@@ -80,10 +80,10 @@ def duration(text: str) -> float:
     >>> duration("30s"), duration("1h30m"), duration("250ms"), duration("5")
     (30.0, 5400.0, 0.25, 5.0)
     """
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smh])", text)
+    parts = re.findall(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|[smh])", text)
     if text and "".join(map("".join, parts)) == text:
         return sum(float(number) * _SECONDS[unit] for number, unit in parts)
-    if re.fullmatch(r"\d+(\.\d+)?", text):
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
         return float(text)
     raise ValueError(f"{text!r} is no length of time: write it such as 30s, 5m or 1h30m")
 
@@ -228,7 +228,7 @@ def ports(text: str) -> list[Port]:
 
 
 def _range(text: str, part: str) -> list[int]:
-    found = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", part)
+    found = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part)
     first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     if not 1 <= first <= last <= 65535:
         raise ValueError(
