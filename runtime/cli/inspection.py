@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import time
@@ -12,6 +11,7 @@ import click
 
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import container_argument, revision_argument, verb
+from runtime.cli.output import as_json
 from runtime.cli.quoting import safe
 from runtime.cli.several import each, tell
 from vcs.errors import NotFound, TreeringError
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 def inspect(invocation: Invocation, names: tuple[str, ...], field: str | None) -> None:
     """Show all that is known of containers or commits.
 
-    It is JSON: an array, or with --format jsonl, a line for each. NAME is a container, or else a revision. With --field,
-    a line for each: text as it is, anything else as JSON.
+    It is JSON: an array, or with --format jsonl a line for each. NAME is a container, or else a revision. With --field,
+    it is a line for each: text as it is, anything else as JSON.
 
     \b
     Example:
@@ -48,9 +48,7 @@ def inspect(invocation: Invocation, names: tuple[str, ...], field: str | None) -
         except TreeringError as error:
             errors.append(error)
     if field is None:
-        if output.is_table:
-            output.format = "json"
-        output.rows(found, lambda value: value, lambda _: None)
+        output.rows(found, lambda value: value, lambda rows: output.raw(as_json(list(rows), indent=2)))
     tell(invocation, errors)
 
 
@@ -163,9 +161,7 @@ def _field(value: Any, path: str, name: str) -> Any:
             break
         step = _STEP.match(path, position)
         if step is None:
-            raise click.BadParameter(
-                f"{path!r} is no path: write .state.pid, or .settings.args[0]", param_hint="--field"
-            )
+            raise click.BadParameter(f"{path!r} is no path; one is .settings.args[0]", param_hint="--field")
         position = step.end()
         key = int(step[2]) if step[2] else step[1] or step[3]
         try:
@@ -177,7 +173,7 @@ def _field(value: Any, path: str, name: str) -> Any:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else as_json(value).decode().rstrip("\n")
 
 
 @verb("top", data=True, namespaces="enter")
