@@ -50,6 +50,8 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
         Summary("wait", "lifecycle", "Wait until containers end, and print their exit codes."),
         Summary("exec", "execution", "Run a further command in a running container."),
         Summary("cp", "copying", "Copy files between a container and the machine."),
+        Summary("inspect", "inspection", "Show all that is known of containers or commits."),
+        Summary("top", "inspection", "Show the processes of containers."),
         Summary("ps", "containers", "List containers."),
         Summary("logs", "logs", "Show what containers printed."),
         Summary("attach", "logs", "Stand at a running container's input and output."),
