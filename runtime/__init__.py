@@ -21,7 +21,8 @@
                  rootaccess  looking into a root, safely          command      whether there is such a command
                  bundle      the OCI config.json                  seccomp      the system call filter
                  identity    users and groups                     engine       crun or runc
-                 terminal, console, pump, signals, pidfds              mounts, descriptors   system calls that Python lacks
+                 terminal, console, pump, signals, pidfds
+                 mounts, descriptors   system calls that Python lacks
     measured     metering    what they use and have used      cgroups/   the kernel's control groups
                  traffic     over the network                 exposition what Prometheus is told
     people       cli/        the `treering` command
