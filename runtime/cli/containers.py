@@ -16,7 +16,7 @@ from runtime.cli.output import message
 from runtime.cli.progress import duration_text
 from runtime.cli.quoting import safe
 from runtime.cli.render_commits import SHORT
-from runtime.state import Created, Exited, Restarting, Running, Starting, State, is_running, state_of
+from runtime.state import Created, Exited, Restarting, Running, Starting, State, is_running
 from vcs.errors import TreeringError
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ def ps(invocation: Invocation, every: bool, quiet: bool, usage: bool) -> None:
       treering rm $(treering ps -aq)
     """
     output = invocation.output
-    rows = [(container, state_of(container.paths.directory)) for container in invocation.containers.all()]
+    from runtime.cli.reconciling import reconcile_all
+
+    rows = reconcile_all(invocation)
     if not every:
         rows = [(container, state) for container, state in rows if isinstance(state, (Running, Starting, Restarting))]
 

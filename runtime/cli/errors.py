@@ -122,7 +122,8 @@ def _conflict(facts: Facts) -> str:
     if "limit" in facts:
         return "free memory in the container first, or let it use more"
     if "container" in facts:
-        return f"stop it first: treering stop {facts['container']}"
+        verb = {"running": "start", "unpaused": "unpause", "paused": ""}.get(facts.get("wanted", ""), "stop")
+        return f"{verb} it first: treering {verb} {facts['container']}" if verb else ""
     if "mountpoint" in facts:
         return "leave it, and close what is open there: `fuser -vm DIRECTORY` tells whose it is"
     if "service" in facts:
