@@ -28,6 +28,7 @@ import re
 import signal
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -185,6 +186,7 @@ class Restarting:
 State: TypeAlias = Created | Starting | Running | Restarting | Exited
 
 
+@lru_cache(maxsize=1)
 def boot_id() -> str:
     """Names the time since the machine last booted."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -119,6 +119,8 @@ def _conflict(facts: Facts) -> str:
             "somebody else's commits are there, and they are kept. Commit to another branch (--branch NAME), "
             "or look at what is there with `treering log`"
         )
+    if "limit" in facts:
+        return "free memory in the container first, or let it use more"
     if "container" in facts:
         verb = {"running": "start", "unpaused": "unpause", "paused": ""}.get(facts.get("wanted", ""), "stop")
         return f"{verb} it first: treering {verb} {facts['container']}" if verb else ""
