@@ -15,6 +15,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runtime import metering
+from runtime.cgroups import Cgroup
+from runtime.cgroups.processes import Ended
 from runtime.settings import Health, Log, Restart
 from runtime.state import Exited, Run, RunPaths
 from vcs.errors import TreeringError
@@ -44,6 +47,8 @@ class Duties:
 
     def __init__(self, orders: Orders) -> None:
         self._orders = orders
+        self.ended: Ended | None = None
+        """What the kernel told when init was waited for."""
 
     @property
     def log(self) -> Log | None:
@@ -68,7 +73,14 @@ class Duties:
         """Begin what is to be done by now."""
 
     def end(self, paths: RunPaths, end: Exited) -> Exited:
-        """The container has ended, and its cgroup is still there."""
+        """The container has ended, and its cgroup is still there: what it used is added up."""
+        with suppress(OSError):  # a full disk: what was sampled last remains
+            usage = Cgroup.of(self._orders.container).usage()
+            if self.ended:
+                usage = self.ended.complete(usage)
+            metering.record(paths.directory, usage, durable=not self.remove)
+            end = replace(end, oom=bool(usage.oom_kills))
+        self.ended = None
         return end
 
     def after(self, paths: RunPaths, run: Run, end: Exited) -> None:

@@ -8,6 +8,7 @@ The numbers of the newer system calls are the same on every architecture that Py
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 from collections.abc import Callable
@@ -35,6 +36,7 @@ EXT4_MAGIC = 0xEF53
 
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 
 _AT_FDCWD = -100
@@ -47,6 +49,8 @@ _MOVE_MOUNT_F_EMPTY_PATH = 4
 _OPEN_TREE_CLONE, _AT_RECURSIVE, _AT_EMPTY_PATH = 1, 0x8000, 0x1000
 _MOUNT_ATTR_IDMAP = 0x00100000
 _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36
+
+_RACES = 1000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -99,9 +103,9 @@ def private_mount_namespace() -> None:
     mount(None, b"/", None, MS_REC | MS_SLAVE)
 
 
-def become_subreaper() -> None:
-    """Orphaned descendants become this process's children (PR_SET_CHILD_SUBREAPER, prctl(2))."""
-    _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+def become_subreaper(on: bool = True) -> None:
+    """Orphaned descendants become this process's children (PR_SET_CHILD_SUBREAPER, prctl(2)), or no longer do."""
+    _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0))
 
 
 def set_process_name(name: bytes) -> None:
@@ -123,7 +127,10 @@ def open_beneath(directory: int, path: bytes, flags: int, mode: int = 0, resolve
     The descriptor is close-on-exec. RESOLVE_NO_MAGICLINKS is always added.
     """
     how = struct.pack("@QQQ", flags | os.O_CLOEXEC, mode, resolve | RESOLVE_NO_MAGICLINKS)
-    return _retry(_libc.syscall, _SYS_OPENAT2, directory, path, how, len(how), path=path)
+    for _ in range(_RACES):
+        with suppress(BlockingIOError):  # somebody renames directories, and the kernel cannot tell where `..` leads
+            return _retry(_libc.syscall, _SYS_OPENAT2, directory, path, how, len(how), path=path)
+    raise OSError(errno.EAGAIN, "directories on this path are being renamed all the time", path)
 
 
 class FsContext:

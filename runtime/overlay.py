@@ -93,19 +93,25 @@ def mount_overlay(lower: Path, upper: Path, work: Path, target: Path, *, volatil
 
     EngineError if the kernel refuses, or if it was volatile, and the machine has been booted since.
     """
+    root, dropped = make_overlay(lower, upper, work, volatile=volatile)
+    try:
+        mounts.attach(root, os.fsencode(target))
+    except OSError as error:
+        os.close(root)
+        raise EngineError(f"cannot mount at {target}: {error.strerror}", target=str(target)) from error
+    return Overlay(root, target, dropped)
+
+
+def make_overlay(lower: Path, upper: Path, work: Path, *, volatile: bool = False) -> tuple[int, tuple[str, ...]]:
+    """The same, mounted nowhere: a descriptor of its root, with which it ends, and the options that this kernel does
+    not have."""
     _settle_volatile(upper.parent, work, volatile)
     with ExitStack() as stack:
         layers = {}
         for key, path in ((b"lowerdir", lower), (b"upperdir", upper), (b"workdir", work)):
             layers[key] = _open_directory(path)
             stack.callback(os.close, layers[key])
-        root, dropped = _make(layers, upper, in_user_namespace(), volatile)
-        try:
-            mounts.attach(root, os.fsencode(target))
-        except OSError as error:
-            os.close(root)
-            raise EngineError(f"cannot mount at {target}: {error.strerror}", target=str(target)) from error
-    return Overlay(root, target, dropped)
+        return _make(layers, upper, in_user_namespace(), volatile)
 
 
 def _settle_volatile(generation: Path, work: Path, volatile: bool) -> None:

@@ -26,8 +26,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from runtime import bundle, engine, mounts, preparation, restarts
+from runtime import bundle, engine, metering, mounts, preparation, restarts
 from runtime.attachments import Door, Message, Peer, error_fields
+from runtime.cgroups.processes import Ended
 from runtime.console import receive_terminal
 from runtime.descriptors import close_all_but
 from runtime.duties import Duties
@@ -122,6 +123,8 @@ class _Supervisor:
         error: TreeringError | None = None
         code: int | None = None
         try:
+            if not self._job.adopted:
+                metering.settle(self._paths.directory)
             save_run(self._paths.directory, self._run)
             code = self._adopt() if self._job.adopted else self._contain(lent)
         except TreeringError as caught:
@@ -184,7 +187,11 @@ class _Supervisor:
         if job.duties:
             job.duties.begin(paths, self._run)
         self._wait_for(self._init_fd)
-        return _collect(init)
+        with Ended() as ended:
+            code = _collect(init)
+        if job.duties:
+            job.duties.ended = ended
+        return code
 
     def _adopt(self) -> int | None:
         """Wait for the end of a container that another supervisor began; its exit code as far as the kernel tells."""

@@ -9,7 +9,7 @@ from runtime import imageconfig
 from runtime.bundle.mounts import mounts
 from runtime.bundle.resources import devices, resources
 from runtime.bundle.spec import HOST, NONE, Host, LaunchSpec
-from runtime.identity import Identity
+from runtime.identity import Identity, oci_user
 from runtime.idranges import SIZE
 from runtime.state import CGROUP_PREFIX
 from vcs.errors import EngineError
@@ -54,7 +54,7 @@ def config(
 def _process(spec: LaunchSpec, image: Mapping[str, Any], who: Identity, host: Host) -> dict[str, Any]:
     process: dict[str, Any] = {
         "terminal": spec.tty,
-        "user": _user(who, spec, host),
+        "user": oci_user(who, _last_ids(spec, host), own=spec.ids is not None),
         "args": imageconfig.command(spec, image),
         "env": imageconfig.environment(spec, image, spec.hostname, who.home),
         "cwd": imageconfig.working_directory(spec, image),
@@ -70,25 +70,6 @@ def _process(spec: LaunchSpec, image: Mapping[str, Any], who: Identity, host: Ho
 def _last_ids(spec: LaunchSpec, host: Host) -> tuple[int, int] | None:
     """The highest user and group of the container; None where it has all."""
     return host.last_ids if spec.ids is None else (SIZE - 1, SIZE - 1)
-
-
-def _user(who: Identity, spec: LaunchSpec, host: Host) -> dict[str, Any]:
-    """EngineError if the container does not have these ids."""
-    last = _last_ids(spec, host)
-    if last and (who.uid > last[0] or who.gid > last[1]):
-        raise EngineError(
-            f"user {who.uid} of group {who.gid} cannot be had in your containers, whose ids end with {last[0]} and "
-            f"{last[1]}",
-            advice="take another --user" if spec.ids is not None else
-                   "have root give you more ids, with usermod --add-subuids and --add-subgids, or take root: --user 0",
-            uid=who.uid, gid=who.gid, last=list(last),
-        )  # fmt: skip
-    # Who has no group but his own cannot set any: the kernel forbids it, and engines fail.
-    return {
-        "uid": who.uid,
-        "gid": who.gid,
-        "additionalGids": [] if last and not last[1] else list(who.groups),
-    }
 
 
 def _capabilities(who: Identity, granted: list[str]) -> dict[str, list[str]]:

@@ -40,20 +40,16 @@ def run(invocation: Invocation, revision: str, command: tuple[str, ...], detach:
       treering run -it --rm nginx bash
       treering run -d --name db -e PASSWORD -u postgres -v ./data:/var/lib/postgresql --memory 1g db postgres
     """
-    from runtime.running import start as start_container
+    from runtime.cli.starting import start
+    from runtime.removal import remove_ended
 
     container = _create(invocation, revision, command, asked)
     try:
-        code = start_container(invocation.containers, container, invocation.author(), detach=detach)
+        return start(invocation, container, detach=detach)
     except Exception:
         # It never ran, so there is nothing in it, and its name is wanted for the next try.
-        _remove_unless_running(invocation, container)
+        remove_ended(invocation.store, container.id, invocation.author())
         raise
-    if detach:
-        invocation.output.line(container.name)
-    elif container.record.settings.remove:
-        _remove_unless_running(invocation, container)
-    return code
 
 
 @verb("create", context_settings=_BEFORE_REV, namespaces="enter", cls=GroupedCommand)
@@ -81,15 +77,6 @@ def _create(invocation: Invocation, revision: str, command: tuple[str, ...], ask
     check_here(settings)
     make_sources(asked)
     return invocation.containers.create(revision, commit, settings, invocation.author(), asked["name"])
-
-
-def _remove_unless_running(invocation: Invocation, container: Container) -> None:
-    from runtime.state import is_running
-
-    with invocation.containers.changing(container) as now:
-        if not is_running(now.paths.directory):
-            invocation.states.save(now, invocation.author(), discard=True)
-            invocation.containers.remove(now)
 
 
 VERBS: dict[str, click.Command] = {"run": run, "create": create}

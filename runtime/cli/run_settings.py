@@ -24,7 +24,7 @@ def settings_of(asked: Mapping[str, Any], command: tuple[str, ...], image: Mappi
         raise click.UsageError("--rm does not go with --restart: a container that is removed cannot start again")
     return Settings(
         args=command[1:] if command[:1] == ("--",) else command,
-        env=_environment(asked["env"], asked["env_files"]),
+        env=environment_of(asked["env"], asked["env_files"]),
         cwd=asked["workdir"],
         user=asked["user"],
         hostname=asked["hostname"],
@@ -150,7 +150,7 @@ def _labels(options: Iterable[tuple[str, str]], files: Iterable[Path]) -> dict[s
     return {**found, **dict(options)}
 
 
-def _environment(options: Iterable[str], files: Iterable[Path]) -> tuple[str, ...]:
+def environment_of(options: Iterable[str], files: Iterable[Path]) -> tuple[str, ...]:
     """NAME=value of every variable, later ones over earlier ones; a name alone takes our own value, if it has one."""
     lines = [line for file in files for line in _file_lines(file)]
     found: dict[str, str] = {}
