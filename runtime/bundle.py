@@ -6,12 +6,13 @@ the OCI runtime specification 1.0 (config.md, config-linux.md).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from runtime.identity import Identity
+from runtime.settings import Port
 from runtime.state import CGROUP_PREFIX
 from runtime.stubs import Target
 from vcs.errors import EngineError
@@ -55,8 +56,6 @@ READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysr
 _LAST_GROUP = 2147483647
 """As high as net.ipv4.ping_group_range goes."""
 
-Network = Literal["host", "none"]
-
 
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
@@ -75,10 +74,13 @@ class LaunchSpec:
     tty: bool = False
     interactive: bool = False
     """Pass standard input on; otherwise it is /dev/null."""
-    network: Network = "host"
+    network: str = "host"
     read_only: bool = False
     engine: str | None = None
     """crun, runc or a path; None for the best there is."""
+    name: str = ""
+    """What others on its network know it by."""
+    ports: tuple[Port, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,8 @@ class Host:
     """Columns and rows."""
     last_ids: tuple[int, int] | None = None
     """In a user namespace, its highest user and group id; None on the machine itself. There, cgroups are not ours."""
+    network_namespace: str | None = None
+    """The path of one that was made for the container."""
 
     @property
     def confined(self) -> bool:
@@ -142,7 +146,7 @@ def _kernel_mounts(spec: LaunchSpec, host: Host) -> list[_Mount]:
     other = {**_CONFINED}
     if host.last_ids and host.last_ids[1] < _TTY_GROUP:
         other["/dev/pts"] = _DEVPTS
-    if spec.network == "none":
+    if spec.network != "host":
         del other["/sys"]  # with a network of its own it may have a sysfs of its own
     return [other.get(mount.destination, mount) for mount in _KERNEL_MOUNTS]
 
@@ -275,12 +279,15 @@ def _linux(spec: LaunchSpec, host: Host) -> dict[str, Any]:
     if not host.confined:  # devices cannot be used there anyway, but for those that the engine binds
         linux["cgroupsPath"] = f"/{CGROUP_PREFIX}{spec.id}"
         linux["resources"] = {"devices": _device_rules()}
-    if spec.network == "none":
-        namespaces.append("network")
+    if spec.network != "host":
         # In a network of its own a container may listen on any port and ping without privileges, as in Docker.
         groups = f"0 {_LAST_GROUP if host.last_ids is None else host.last_ids[1]}"
         linux["sysctl"] = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": groups}
     linux["namespaces"] = [{"type": name} for name in namespaces]
+    if host.network_namespace:
+        linux["namespaces"].append({"type": "network", "path": host.network_namespace})
+    elif spec.network == "none":
+        linux["namespaces"].append({"type": "network"})
     return linux
 
 
@@ -324,10 +331,12 @@ _CAPABILITY_BITS = {
 """linux/capability.h."""
 
 
-def etc_files(hostname: str, resolv_conf: bytes) -> dict[str, bytes]:
-    """The content of ETC_FILES for a container. 127.0.1.1 is the container, so that sudo can resolve it."""
+def etc_files(hostname: str, resolv_conf: bytes, lines: Iterable[str] = ()) -> dict[str, bytes]:
+    """The content of ETC_FILES for a container. 127.0.1.1 is the container, so that sudo can resolve it, unless one of
+    the further `lines` of /etc/hosts says otherwise: they come first, and the first that has a name counts."""
+    further = "".join(f"{line}\n" for line in lines)
     hosts = (
-        "127.0.0.1\tlocalhost\n127.0.1.1\t" + hostname + "\n"
+        further + "127.0.0.1\tlocalhost\n127.0.1.1\t" + hostname + "\n"
         "::1\tlocalhost ip6-localhost ip6-loopback\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
     )
     return {"hosts": hosts.encode(), "hostname": f"{hostname}\n".encode(), "resolv.conf": resolv_conf}

@@ -16,6 +16,7 @@ from runtime import bundle, command, overlay, seccomp, stubs
 from runtime.identity import resolve_user
 from runtime.namespace import in_user_namespace
 from runtime.namespace.mapping import last_ids
+from runtime.network import Connection
 from runtime.rootaccess import Root
 from runtime.state import RunPaths
 from vcs.errors import EngineError
@@ -27,8 +28,9 @@ def prepare(
     image: Mapping[str, Any],
     lower: Path,
     terminal_size: tuple[int, int] | None,
+    connection: Connection | None = None,
 ) -> None:
-    """Mount the root and write the bundle. EngineError if the root, the image or what is asked for does not allow it;
+    """Mount the root and write the bundle. `connection` is the container's place in a network, if it has one. EngineError if the root, the image or what is asked for does not allow it;
     OSError."""
     overlay.prepare_upper(lower, paths.upper, paths.work)
     mounted = overlay.mount_overlay(lower, paths.upper, paths.work, paths.rootfs)
@@ -42,13 +44,18 @@ def prepare(
         stubs.make_stubs(root, missing, paths.stubs)
     finally:
         os.close(mounted.root)
-    for name, content in bundle.etc_files(spec.hostname, _host_resolv_conf()).items():
+    resolv_conf = connection.resolv_conf if connection else None
+    resolv_conf = _host_resolv_conf() if resolv_conf is None else resolv_conf
+    lines = connection.hosts if connection else ()
+    for name, content in bundle.etc_files(spec.hostname, resolv_conf, lines).items():
         (paths.etc / name).write_bytes(content)
-    host = _host(paths, terminal_size)
+    host = _host(paths, terminal_size, connection)
     _write_config(paths.bundle, bundle.config(spec, image, who, placed, host))
 
 
-def _host(paths: RunPaths, terminal_size: tuple[int, int] | None) -> bundle.Host:
+def _host(
+    paths: RunPaths, terminal_size: tuple[int, int] | None, connection: Connection | None
+) -> bundle.Host:
     granted = bundle.grantable(bundle.DEFAULT_CAPABILITIES, _bounding_set())
     return bundle.Host(
         etc=paths.etc,
@@ -58,6 +65,7 @@ def _host(paths: RunPaths, terminal_size: tuple[int, int] | None) -> bundle.Host
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE),
         terminal_size=terminal_size,
         last_ids=last_ids() if in_user_namespace() else None,
+        network_namespace=connection.namespace if connection else None,
     )
 
 

@@ -13,6 +13,7 @@ import time
 from contextlib import ExitStack, suppress
 
 from fusefs.client import Service
+from runtime import network
 from runtime.bundle import LaunchSpec
 from runtime.containers import Container, Containers
 from runtime.launch import launch, sweep
@@ -53,6 +54,7 @@ def start(containers: Containers, container: Container, *, detach: bool = False)
 
 def clean_up(containers: Containers, container: Container) -> None:
     """Remove what a run that nobody saw end has left on the machine, before the container is removed."""
+    network.disconnect(container.paths.directory)
     state = state_of(container.paths.directory)
     if isinstance(state, Exited) and state.code is None:
         with suppress(EngineError):  # its engine is installed no more: then so is what it left
@@ -77,7 +79,9 @@ def _spec(container: Container, settings: Settings) -> LaunchSpec:
         user=settings.user,
         tty=settings.tty,
         interactive=settings.interactive,
-        network="none" if settings.network == "none" else "host",
+        network=settings.network,
+        name=container.name,
+        ports=settings.ports,
         read_only=settings.read_only,
         engine=settings.engine,
     )

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from runtime import bundle, engine, mounts, preparation
+from runtime import bundle, engine, mounts, network, preparation
 from runtime.console import receive_terminal
 from runtime.descriptors import close_all_but, duplicate, same_file
 from runtime.engine import Engine
@@ -101,6 +101,7 @@ class _Supervisor:
         self._master: int | None = None
         self._streams = _Streams(None, None, None)
         self._pumps: list[Pump] = []
+        self._connection = network.Connection()
         me = Process.of(os.getpid())
         assert me is not None
         self._run = Run(job.run, job.spec.id, boot_id(), str(job.engine.path), me)
@@ -158,7 +159,14 @@ class _Supervisor:
         mounts.private_mount_namespace()
         if self._job.engine.name == "crun":
             (engine.hide_hybrid_cgroup if self._job.engine.cgroups else engine.hide_cgroups)()
-        preparation.prepare(paths, spec, self._job.image, self._job.lower, self._job.terminal_size)
+        directory, store = paths.directory, paths.engine_state.parents[1]
+        self._connection = network.connect(
+            directory, store, spec.id, spec.name, spec.network, spec.ports, (spec.hostname,)
+        )
+        preparation.prepare(
+            paths, spec, self._job.image, self._job.lower, self._job.terminal_size, self._connection
+        )
+        network.refresh(directory)
         init = self._start()
         self._init_fd = os.pidfd_open(init)
         self._run = replace(self._run, init=Process.of(init))
@@ -313,6 +321,9 @@ class _Supervisor:
             engine.wait(deleting)
         if self._job.engine.cgroups:
             engine.remove_cgroups(container)
+        with suppress(TreeringError, OSError):  # what is left is taken down by the next command that looks
+            network.disconnect(paths.directory)
+        self._connection.close()
         paths.pid_file.unlink(missing_ok=True)
         # Not left to the end of the namespace, which the kernel would clean up after our caller has gone on.
         with suppress(OSError):

@@ -13,6 +13,7 @@ from runtime.cli.options import revision_argument, verb
 
 if TYPE_CHECKING:
     from runtime.containers import Container
+    from runtime.settings import Port
 
 
 @verb("run", namespaces="mount", context_settings={"allow_interspersed_args": False})
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
 @click.option("-w", "--workdir", metavar="DIRECTORY", help="Where the command starts.")
 @click.option("-u", "--user", metavar="USER[:GROUP]", help="Who runs the command; names are the container's own.")
 @click.option("--hostname", metavar="NAME", help="Otherwise, the container's name.")
-@click.option("--network", type=click.Choice(("host", "none")), default="host", show_default=True,
-              help="The machine's network, or none.")  # fmt: skip
+@click.option("--network", metavar="NETWORK",
+              help="host, none, bridge, or one made by `treering network create`; host unless ports are published.")  # fmt: skip
+@click.option("-p", "--publish", multiple=True, metavar="[[ADDRESS:]HOST:]PORT[/udp]",
+              help="Let the machine listen on a port of its own for one of the container's.")  # fmt: skip
 @click.option("--rm", "remove", is_flag=True, help="Remove the container, with what it wrote, when it ends.")
 @click.option("--read-only", is_flag=True, help="Let it write nothing to its root.")
 @click.option("--no-profile", is_flag=True, help="Neither use the commit's start profile nor add to it.")
@@ -48,7 +51,8 @@ def run(
     workdir: str | None,
     user: str | None,
     hostname: str | None,
-    network: str,
+    network: str | None,
+    publish: tuple[str, ...],
     remove: bool,
     read_only: bool,
     no_profile: bool,
@@ -82,7 +86,8 @@ def run(
         cwd=workdir,
         user=user,
         hostname=hostname,
-        network=network,
+        network=network or ("bridge" if publish else "host"),
+        ports=tuple(map(_port, publish)),
         tty=tty,
         interactive=interactive,
         read_only=read_only,
@@ -117,6 +122,14 @@ def _environment(options: tuple[str, ...], files: tuple[Path, ...]) -> tuple[str
         elif name in os.environ:
             found[name] = os.environ[name]
     return tuple(f"{name}={value}" for name, value in found.items())
+
+
+def _port(text: str) -> Port:
+    from runtime.settings import Port
+
+    text, _, protocol = text.partition("/")
+    address, host, inside = ["", "0", *text.rsplit(":", 2)][-3:]
+    return Port(int(inside), int(host or 0), address, "udp" if protocol == "udp" else "tcp")
 
 
 def _file_lines(file: Path) -> list[str]:
