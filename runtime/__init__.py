@@ -18,6 +18,7 @@
                  bundle      the OCI config.json                  seccomp      the system call filter
                  identity    users and groups                     engine       crun or runc
                  terminal, console, pump, signals                 mounts, descriptors   system calls that Python lacks
+    beside it    network/    addresses, names and published ports
     people       cli/        the `treering` command
 
 One rule: only cli prints, reads the environment or exits.

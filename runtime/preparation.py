@@ -30,8 +30,8 @@ def prepare(
     terminal_size: tuple[int, int] | None,
     connection: Connection | None = None,
 ) -> None:
-    """Mount the root and write the bundle. `connection` is the container's place in a network, if it has one. EngineError if the root, the image or what is asked for does not allow it;
-    OSError."""
+    """Mount the root and write the bundle. `connection` is the container's place in a network, if it has one.
+    EngineError if the root, the image or what is asked for does not allow it; OSError."""
     overlay.prepare_upper(lower, paths.upper, paths.work)
     mounted = overlay.mount_overlay(lower, paths.upper, paths.work, paths.rootfs)
     try:
@@ -53,9 +53,7 @@ def prepare(
     _write_config(paths.bundle, bundle.config(spec, image, who, placed, host))
 
 
-def _host(
-    paths: RunPaths, terminal_size: tuple[int, int] | None, connection: Connection | None
-) -> bundle.Host:
+def _host(paths: RunPaths, terminal_size: tuple[int, int] | None, connection: Connection | None) -> bundle.Host:
     granted = bundle.grantable(bundle.DEFAULT_CAPABILITIES, _bounding_set())
     return bundle.Host(
         etc=paths.etc,

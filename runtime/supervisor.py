@@ -163,9 +163,7 @@ class _Supervisor:
         self._connection = network.connect(
             directory, store, spec.id, spec.name, spec.network, spec.ports, (spec.hostname,)
         )
-        preparation.prepare(
-            paths, spec, self._job.image, self._job.lower, self._job.terminal_size, self._connection
-        )
+        preparation.prepare(paths, spec, self._job.image, self._job.lower, self._job.terminal_size, self._connection)
         network.refresh(directory)
         init = self._start()
         self._init_fd = os.pidfd_open(init)

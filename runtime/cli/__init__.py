@@ -8,7 +8,7 @@
     pager, progress, render_*                                   completion   what a shell asks for
     store, importing, exporting, history, compare, refs, files,
     run, lifecycle, containers, states, mounting, service, namespaces,
-    shell, collect, usage, forget, fsck                  the verbs, one module a group
+    shell, collect, usage, forget, fsck, network         the verbs, one module a group
     linediff     lines that differ                              reference   writes docs/cli.md
 
 One rule: starting must cost little. A module here imports at its top only what every one of its verbs needs, and

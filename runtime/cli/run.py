@@ -128,8 +128,8 @@ def _port(text: str) -> Port:
     from runtime.settings import Port
 
     text, _, protocol = text.partition("/")
-    address, host, inside = ["", "0", *text.rsplit(":", 2)][-3:]
-    return Port(int(inside), int(host or 0), address, "udp" if protocol == "udp" else "tcp")
+    *address, host, inside = ["0", *text.rsplit(":", 2)][-3:] if ":" not in text else text.rsplit(":", 2)
+    return Port(int(inside), int(host or 0), "".join(address), "udp" if protocol == "udp" else "tcp")
 
 
 def _file_lines(file: Path) -> list[str]:

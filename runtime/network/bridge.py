@@ -34,11 +34,13 @@ def make(directory: Path, store: Path, wanted: Record, fd: int) -> Record:
     for plugin in ("bridge", "host-local", *(("portmap",) if wanted.ports else ())):
         cni.find(plugin)
     networks = Networks(store)
-    bridge = networks.bridge(wanted.network)
     members = Members(store, wanted.network.name)
     to = cni.Attachment(wanted.id, f"/proc/{os.getpid()}/fd/{fd}", _INTERFACE)
     with members.locked(), namespace.locked():
-        network = wanted.network if namespace.exists(bridge) else networks.fitted(wanted.network)
+        network = networks.find(wanted.network.name)  # as it is now that nobody can remove it
+        bridge = networks.bridge(network)
+        if not namespace.exists(bridge):
+            network = networks.fitted(network)
         record = msgspec.structs.replace(wanted, network=network, bridge=bridge)
         save(directory, record, durable=True)
         members.add(directory, record.id)
@@ -57,8 +59,8 @@ def lost(network: Network, bridge: str, identity: str) -> Record:
 
 
 def end(store: Path, record: Record) -> None:
-    """Take down what a connection has on the machine, and the network's bridge if it was the last. EngineError, OSError;
-    then it can be tried again."""
+    """Take down what a connection has on the machine, and the network's bridge if it was the last. EngineError,
+    OSError; then it can be tried again."""
     to = cni.Attachment(record.id, "", _INTERFACE)
     cni.delete(_cni_name(record.network), _plugins(record, store), to, record.result)
     if record.this_boot:

@@ -1,16 +1,16 @@
 """The machine's packet filter: what bridges may, and what is theirs alone. All of it is iptables(8)'s.
 
-    filter  FORWARD → TREERING-FORWARD → TREERING-NETWORKS      the same for all networks of all stores, then a network's
+    filter  FORWARD → TREERING-FORWARD → TREERING-NETWORKS      the same for all networks, then one's
             INPUT   → TREERING-INPUT
     nat     POSTROUTING                                         a rule for each network that has a way out
 
 The names of our bridges begin with BRIDGE, those of internal networks with INTERNAL, so that few rules suffice for all:
 
-- who is on one network reaches nobody on another, nor does anybody from outside reach him, but by published ports (which
-  the portmap plugin redirects: conntrack's state DNAT);
+- who is on one network reaches nobody on another, nor does anybody from outside reach him, but by published ports
+  (which the portmap plugin redirects: conntrack's state DNAT);
 - who is on a network with a way out reaches the rest of the world, with the machine's address;
-- nobody reaches what listens on the machine's loopback: publishing on 127.0.0.1 switches route_localnet on for a bridge,
-  and without a rule that opens the loopback to it (CVE-2020-8558).
+- nobody reaches what listens on the machine's loopback: publishing on 127.0.0.1 switches route_localnet on for a
+  bridge, and without a rule that opens the loopback to it (CVE-2020-8558).
 
 The callers hold `namespace.locked()`. What is there already is not made again; three looks at it take 5 ms.
 """

@@ -1,7 +1,8 @@
 """How members of a network find one another, and the rest of the world: /etc/hosts and /etc/resolv.conf.
 
-Each member has a hosts file of its own, of which one section is ours; it lists all members and is written anew when one
-comes or goes. Nothing has to run for it. The file is mounted into the container by its inode, so it is written in place.
+Each member has a hosts file of its own, of which one section is ours; it lists all members and is written anew when
+one comes or goes. Nothing has to run for it. The file is mounted into the container by its inode, so it is written in
+place.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ _NLM_F_REQUEST, _NLM_F_ACK = 1, 4
 def make() -> int:
     """Make a network namespace whose loopback is up; returns a descriptor that keeps it. OSError.
 
-    A child makes it, whose namespace is then opened: in a user namespace nobody comes back to the machine's network once
-    he has left it.
+    A child makes it, whose namespace is then opened: in a user namespace nobody comes back to the machine's network
+    once he has left it.
     """
     told, tell = os.pipe2(os.O_CLOEXEC)
     stay, leave = os.pipe2(os.O_CLOEXEC)

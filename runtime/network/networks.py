@@ -21,9 +21,9 @@ import msgspec
 
 from runtime.network import namespace, subnets
 from runtime.network.firewall import BRIDGE, INTERNAL
-from runtime.network.record import Network
+from runtime.network.record import Members, Network
 from vcs.durable import replace_file, sync_directory
-from vcs.errors import AlreadyExists, BadInput, Corrupt, InvalidName, NotFound
+from vcs.errors import AlreadyExists, BadInput, Conflict, Corrupt, InvalidName, NotFound
 from vcs.locks import flocked
 
 DEFAULT = "bridge"
@@ -111,10 +111,18 @@ class Networks:
         self._save(fitted)
         return fitted
 
-    def delete(self, network: Network) -> None:
-        """Forget a definition. The caller knows that nobody is on it."""
-        self._path(network.name).unlink(missing_ok=True)
-        sync_directory(self._directory)
+    def remove(self, network: Network) -> None:
+        """Forget a network. Conflict if somebody is on it."""
+        members = Members(self._store, network.name)
+        with members.locked():
+            names = sorted(record.names[0] for _, record in members.all())
+            if members.ids():
+                raise Conflict(
+                    f"network {network.name!r} is in use by {', '.join(names) or 'a container'}",
+                    network=network.name, containers=names,
+                )  # fmt: skip
+            self._path(network.name).unlink(missing_ok=True)
+            sync_directory(self._directory)
 
     def bridge(self, network: Network) -> str:
         """The name of a network's bridge: this store's alone, also if it was copied from another."""
@@ -122,9 +130,7 @@ class Networks:
         digest = hashlib.blake2b(seed, digest_size=5).hexdigest()
         return (INTERNAL if network.internal else BRIDGE) + digest
 
-    def _choose(
-        self, name: str, internal: bool, others: list[IPv4Network], created: float | None = None
-    ) -> Network:
+    def _choose(self, name: str, internal: bool, others: list[IPv4Network], created: float | None = None) -> Network:
         subnet = subnets.free([*subnets.in_use(), *others])
         gateway = str(subnets.first_host(subnet))
         return Network(name, str(subnet), gateway, internal, True, time.time() if created is None else created)

@@ -29,13 +29,18 @@ def show(port: Port) -> str:
 
 
 def normal(port: Port) -> Port:
-    """The same with an empty address for everywhere. EngineError for IPv6, which our networks do not have."""
-    if ":" in port.address:
+    """The same with an empty address for everywhere. EngineError for what is not IPv4."""
+    if port.address in ("", ANYWHERE):
+        return msgspec.structs.replace(port, address="")
+    try:
+        socket.inet_pton(socket.AF_INET, port.address)
+    except OSError:
         raise EngineError(
-            f"port {port.container} cannot be published on {port.address}: containers have no IPv6 addresses",
+            f"port {port.container} cannot be published on {port.address}, which is not an IPv4 address: "
+            "containers have no others",
             address=port.address,
-        )
-    return msgspec.structs.replace(port, address="") if port.address == ANYWHERE else port
+        ) from None
+    return port
 
 
 def overlap(one: Port, other: Port) -> bool:

@@ -60,9 +60,7 @@ def programs(network: str) -> list[Program]:
     """Those that can be tried. Denied if an ordinary user cannot have such a network; EngineError if neither is
     installed."""
     if network != NETWORK.name:
-        raise Denied(
-            f"the network {network!r} is a bridge, which only root can make", network=network, missing="root"
-        )
+        raise Denied(f"the network {network!r} is a bridge, which only root can make", network=network, missing="root")
     if not _TUN.exists():
         raise Denied(f"there is no {_TUN}: containers cannot have a network of their own", missing="tun")
     if not os.access(_TUN, os.R_OK | os.W_OK):
