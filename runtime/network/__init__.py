@@ -13,9 +13,9 @@ One rule: a connection is written down before it is made, and can be ended by it
 """
 
 from runtime.network.connecting import (
-    DEFAULT,
     Connection,
     address,
+    adopt,
     connect,
     disconnect,
     published,
@@ -25,9 +25,9 @@ from runtime.network.connecting import (
 )
 
 __all__ = [
-    "DEFAULT",
     "Connection",
     "address",
+    "adopt",
     "connect",
     "disconnect",
     "published",

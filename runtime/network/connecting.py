@@ -2,6 +2,7 @@
 
     connect      in the supervisor: a network namespace, and all that ties it to the network
     refresh      after the container's /etc/hosts was written: others may have come meanwhile
+    adopt        another supervisor takes the place of one that was killed
     disconnect   what connect made is taken down; by the supervisor, or by whoever finds a container that ended unseen
     sweep        the same for all such containers of a store
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,10 +24,11 @@ import msgspec
 from runtime.namespace import in_user_namespace
 from runtime.network.record import RECORD, Members, Record, held, in_use, load, me, save
 from runtime.settings import Port
+from runtime.state import is_running
 from vcs.errors import NotFound, TreeringError
 
-DEFAULT = "bridge"
-"""The network that needs no making."""
+_SECONDS, _PAUSE = 10.0, 0.01
+"""How long a port is waited for whose container has ended, and between two looks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ def _connect_bridge(
     from runtime.network.ports import hold
 
     defined = Networks(store).find_or_default(network)
-    _check_ports(store, identity, wanted)
+    _await_ports(store, identity, wanted)
     ports, sockets = hold(wanted)
     made = Connection(ports=ports, _held=sockets)
     record = Record("bridge", defined, os.path.relpath(store, directory), identity, known, me(), ports)
@@ -131,17 +134,44 @@ def _connect_usermode(
         raise
 
 
-def _check_ports(store: Path, identity: str, wanted: tuple[Port, ...]) -> None:
-    """EngineError if a container of the store, whose supervisor was killed so that it cannot hold its ports, has one of
-    these."""
-    from runtime.network.ports import overlap, refusal
+def _await_ports(store: Path, identity: str, wanted: tuple[Port, ...]) -> None:
+    """Wait for ports of containers of the store that have just ended. EngineError if one that runs has a port of these:
+    if its supervisor was killed, nobody holds it."""
+    from runtime.network.ports import normal, overlap, refusal
 
-    networks = store / "run" / "network"
-    others = [one for place in networks.glob("*/members") for one in Members(store, place.parent.name).all()]
-    for port in wanted:
-        for _, record in others:
-            if record.id != identity and any(overlap(port, other) for other in record.ports):
-                raise refusal(port, errno.EADDRINUSE)
+    deadline = time.monotonic() + _SECONDS
+    while wanted:
+        networks = [place.parent.name for place in (store / "run" / "network").glob("*/members")]
+        others = [member for network in networks for member in Members(store, network).all()]
+        taken = [
+            (port, directory)
+            for port in map(normal, wanted)
+            for directory, record in others
+            if record.id != identity and any(overlap(port, other) for other in record.ports)
+        ]
+        if not taken:
+            return
+        if time.monotonic() > deadline or any(is_running(directory) for _, directory in taken):
+            raise refusal(taken[0][0], errno.EADDRINUSE)
+        sweep(store)
+        time.sleep(_PAUSE)
+
+
+def adopt(directory: Path) -> Connection:
+    """Take over the connection of a container whose supervisor was killed, by the one who takes his place. It holds the
+    ports again, if nobody has taken them meanwhile. Its namespace is the container's alone."""
+    from runtime.network.ports import hold
+
+    with held(directory):
+        record = load(directory)
+        if record is None:
+            return Connection()
+        save(directory, msgspec.structs.replace(record, owner=me()), durable=False)
+        sockets: list[socket.socket] = []
+        if record.kind == "bridge":
+            with suppress(TreeringError):
+                _, sockets = hold(record.ports)
+        return Connection(ports=record.ports, _held=sockets)
 
 
 def refresh(directory: Path) -> None:

@@ -89,7 +89,7 @@ def refusal(port: Port, number: int) -> EngineError:
     match number:
         case errno.EADDRINUSE:
             why = "another process listens there, or another container"
-            advice = f"`ss -lnp sport = :{port.host}` tells whose it is; any free port: -p 0:{port.container}"
+            advice = f"`ss -lnp sport = :{port.host}` tells whose it is; any free port: -p {port.container}"
         case errno.EADDRNOTAVAIL:
             why, advice = "the machine does not have this address", "`ip address` lists those that it has"
         case errno.EACCES | errno.EPERM:
