@@ -27,6 +27,7 @@
                  terminal, console, signals, pidfds               mounts, descriptors   system calls that Python lacks
     measured     metering    what they use and have used          cgroups/     the kernel's control groups
                  traffic     over the network                     exposition   what Prometheus is told
+    connected    network/    addresses, names and published ports
     people       cli/        the `treering` command
 
 One rule: only cli prints, reads the environment or exits.

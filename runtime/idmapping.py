@@ -71,6 +71,22 @@ def map_lower(lower: Path, first: int) -> Path:
     return target
 
 
+def show_etc(etc: Path) -> Path:
+    """Show the directory of the container's files in /etc. They stay where they are, where others on its network find
+    them. EngineError."""
+    target = STAGE / "etc"
+    etc.chmod(0o755)  # what it lies in is closed
+    try:
+        clone = mounts.clone(os.fsencode(etc))
+        try:
+            mounts.attach(clone, os.fsencode(target))
+        finally:
+            os.close(clone)
+    except OSError as error:
+        raise EngineError(f"cannot mount {etc}: {error.strerror}", path=str(etc)) from error
+    return target
+
+
 def show(sources: Mapping[str, Source]) -> dict[str, Source]:
     """The same sources of bind mounts, at places on the stage."""
     found = {}

@@ -56,6 +56,10 @@ class RunPaths:
     """Where the engines keep their own state, for all containers: STORE/run/engine."""
 
     @property
+    def store(self) -> Path:
+        return self.engine_state.parents[1]
+
+    @property
     def bundle(self) -> Path:
         return self.directory / "bundle"
 

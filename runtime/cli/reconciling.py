@@ -30,6 +30,10 @@ def reconcile_all(invocation: Invocation) -> list[tuple[Container, State]]:
                     continue
                 message(f"warning: {container.name}: {error}")
         found.append((container, state))
+    if (invocation.store.path / "run" / "network").exists():
+        from runtime.network import sweep
+
+        sweep(invocation.store.path)
     return found
 
 
