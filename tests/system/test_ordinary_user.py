@@ -549,6 +549,8 @@ def test_what_containers_use_without_cgroups(user: OrdinaryUser) -> None:
 def usage(user: OrdinaryUser) -> dict[str, Any]:
     found: dict[str, Any] = user.treering("ps", "-a", "--usage", "--format", "json").json()[0]["usage"]
     return found
+
+
 @pytest.mark.parametrize("engine", ["crun", "runc"])
 def test_options_that_an_ordinary_user_can_have(user: OrdinaryUser, engine: str) -> None:
     shared = user.home / "shared"
