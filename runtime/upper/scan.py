@@ -4,6 +4,10 @@ What is not in the upper is taken over from the base without being opened, and o
 that hold the upper's names, so a scan costs what the upper holds. Each file is read through a descriptor that pins it
 (runtime.upper.pinned); the whole is what a reader of the merged view could have seen while the scan ran, file by file,
 not at one moment: freeze the container for that.
+
+Where an earlier scan is known (runtime.upper.seen), the new root is the earlier one with the names that changed since
+(runtime.upper.look) read again: only directories on the way to these are entered, and in them only these names are
+opened. Their frames are `known`: what the earlier root holds stands for all other names.
 """
 
 from __future__ import annotations
@@ -15,13 +19,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
 
 from msgspec.structs import replace
 
 from runtime.upper import pinned
 from runtime.upper.conventions import TRUSTED, Marks, is_absolute, separate
 from runtime.upper.frames import NO_STUBS, Frame, Stubs, nested_stubs
+from runtime.upper.look import Changes, look_everywhere, ways
+from runtime.upper.seen import Contents, Seen, SeenDirectory, joined, reachable
 from vcs.attributes import (
     entry_of,
     pinned_symlink,
@@ -35,7 +40,8 @@ from vcs.errors import BadInput, Conflict
 from vcs.links import NO_TREE, LinkGroups, PendingTree, Recount, holds_links, linked_entries, settle
 from vcs.model import EMPTY_FILE, Chunked, Content, Data, Entry, ListItem, RootId, Tree, Xattrs
 from vcs.snapshot import Snapshot
-from vcs.trees import Directory, Sink, write_root
+from vcs.statcache import is_settled
+from vcs.trees import Directory, Objects, Sink, write_root
 
 _OPEN_DIRECTORIES = 64
 """Deeper than this, the topmost directories' descriptors are given up, and had again by `..` on the way back."""
@@ -45,16 +51,13 @@ _REREAD_MAX = 64 << 20
 """A larger file that is being written is read once."""
 
 
-class ContentCache(Protocol):
-    """Remembers what files held: vcs.statcache.StatCache. Contents it returns must be in the sink's store."""
+@dataclass(frozen=True, slots=True)
+class Distrust:
+    """Files whose content may change, or have changed, without stat(2) telling: they are read in any case."""
 
-    def get(self, status: os.stat_result) -> Data | Chunked | None:
-        """The content of the file with this status, if it has certainly not changed."""
-        ...
-
-    def put(self, status: os.stat_result, content: Data | Chunked, now_ns: int) -> None:
-        """Remember a file's content, whose reading began at `now_ns` (time.time_ns)."""
-        ...
+    paths: frozenset[bytes] = frozenset()
+    """As in Seen."""
+    inodes: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,12 @@ class UpperResult:
     """Bytes in these, holes included."""
     unsteady: tuple[bytes, ...]
     """Paths of files that were written to each time they were read: their content may never have been so at once."""
+    seen: Seen
+    """For the next scan."""
+
+
+class _NotPlain(Exception):
+    """There are hard links among the changes, or in what they hide: what was seen is not enough to count them."""
 
 
 def scan_upper(
@@ -83,26 +92,87 @@ def scan_upper(
     *,
     stubs: Collection[bytes] = (),
     prefix: str = TRUSTED,
-    cache: ContentCache | None = None,
+    before: Seen | None = None,
+    changes: Changes | None = None,
+    objects: Objects | None = None,
+    distrust: Distrust = Distrust(),
+    since: int | None = None,
 ) -> UpperResult:
     """The root that an overlay of `upper` on `base` shows, written to `sink`. The upper is not changed.
 
     `stubs`: absolute paths of mount targets that the runtime made in the upper. One that is still empty, and that the
     base does not have, is left out, and so is the time stamp that making it left on its directory.
     `prefix`: TRUSTED, or USER for an overlay mounted with userxattr.
+    `before`: what an earlier scan of this upper saw, its root to be read from `objects` (otherwise, where the base is).
+    `changes`: what differs from that, if it is known; otherwise every name is looked at.
+    `distrust`: what to read again whatever was seen. `since`: a time (time_ns) before `distrust` was found out; what
+    has changed since is not relied on later. Now, if it is not given.
 
     BadInput if the upper cannot have come from an overlay on this base; Denied if a file cannot be read; Conflict if
     directories are moved about faster than they can be read.
     """
-    return _Scan(base, sink, prefix, cache).run(os.fsencode(upper), nested_stubs(stubs))
+    path, nested = os.fsencode(upper), nested_stubs(stubs)
+    since = time.time_ns() if since is None else since
+    if before is not None and before.base != base.id:
+        before = None
+    known = before if before is not None and before.plain else None
+    contents = Contents(before, objects or base.objects) if before is not None else None
+    if known is not None:
+        try:
+            changes = _look(path, known) if changes is None else changes
+            earlier = Snapshot(objects or base.objects, known.root)
+            return _Scan(base, sink, prefix, contents, distrust, since, _Known(known, changes, earlier)).run(
+                path, nested
+            )
+        except _NotPlain:
+            pass
+    return _Scan(base, sink, prefix, contents, distrust, since).run(path, nested)
+
+
+def _look(upper: bytes, seen: Seen) -> Changes:
+    try:
+        fd = os.open(upper, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return look_everywhere(fd, seen)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise read_error(error, upper) from error
+
+
+class _Known:
+    """An earlier scan, what has changed since, and the root that it gave."""
+
+    def __init__(self, seen: Seen, changes: Changes, root: Snapshot) -> None:
+        self.seen = seen
+        self.changes = changes
+        self.root = root
+        self._ways = ways(changes)
+
+    def below(self, path: bytes) -> Collection[bytes]:
+        """The subdirectories to go on to."""
+        return self._ways.get(path, ())
 
 
 class _Scan:
-    def __init__(self, base: Snapshot, sink: Sink, prefix: str, cache: ContentCache | None) -> None:
+    def __init__(
+        self,
+        base: Snapshot,
+        sink: Sink,
+        prefix: str,
+        contents: Contents | None,
+        distrust: Distrust,
+        since: int,
+        known: _Known | None = None,
+    ) -> None:
         self._base = base
         self._sink = sink
         self._prefix = prefix
-        self._cache = cache
+        self._contents = contents
+        self._distrust = distrust
+        self._since = since
+        self._known = known
+        self._seen: dict[bytes, SeenDirectory] = dict(known.seen.directories) if known is not None else {}
         self._base_directory = lru_cache(64)(self._open_base_directory)
         self._stack: list[Frame] = []
         self._device = 0
@@ -117,7 +187,7 @@ class _Scan:
             fd = pinned.open_directory(upper)
             if fd is None:
                 raise BadInput(f"{os.fsdecode(upper)!r} is not a directory", path=upper)
-            self._push(b"", fd, self._base.root, stubs)
+            self._push(b"", fd, self._base.root, stubs, self._known.root.root if self._known is not None else None)
             while True:
                 frame = self._stack[-1]
                 if frame.directories:
@@ -134,29 +204,57 @@ class _Scan:
 
     # Directories
 
-    def _push(self, name: bytes, fd: int, lower: Entry | None, stubs: Stubs) -> None:
+    def _push(self, name: bytes, fd: int, lower: Entry | None, stubs: Stubs, earlier: Entry | None = None) -> None:
         """Begin a directory, open as `fd`: read its attributes, and everything in it but subdirectories.
 
-        `lower` is the base's entry at its place.
+        `lower` is the base's entry at its place, `earlier` that of the earlier root if it is to be gone by.
         """
-        frame = Frame(name, fd, (0, 0), PendingTree(self._base.root), stubs)
+        path = joined(self._stack[-1].path, name) if self._stack else name
+        frame = Frame(name, path, fd, (0, 0), PendingTree(self._base.root), stubs, SeenDirectory(0, 0, (False, None)))
         self._stack.append(frame)
         status = os.fstat(fd)
         self._check_device(status)
         marks, xattrs = self._separate(read_xattrs(fd))
         frame.identity = pinned.identity_of(status)
         frame.tree = PendingTree(entry_of(name, status, NO_TREE, xattrs))
+        frame.seen = SeenDirectory(status.st_ino, self._stamp(status), (marks.opaque, marks.redirect))
         base = self._base_of(name, lower, marks)
         if base is not None and isinstance(base.content, Tree):
             frame.base = self._base.directory(base)
-            frame.tree.start_from(frame.base, base.content)
         if base is lower and stubs.holds_any():
             frame.tree.unless_only_time_of = lower
         if len(self._stack) > _OPEN_DIRECTORIES:
             self._stack[-1 - _OPEN_DIRECTORIES].close()
-        for child in sorted(map(os.fsencode, os.listdir(fd))):
-            self._take(frame, child)
+        if not self._go_by(frame, earlier, status):
+            if frame.base is not None and base is not None and isinstance(base.content, Tree):
+                frame.tree.start_from(frame.base, base.content)
+            for child in sorted(map(os.fsencode, os.listdir(fd))):
+                self._take(frame, child)
         frame.directories.reverse()
+
+    def _go_by(self, frame: Frame, earlier: Entry | None, status: os.stat_result) -> bool:
+        """Begin a directory with what the earlier root holds, if it is the one that was seen, and read what changed."""
+        known = self._known
+        if known is None or earlier is None or not isinstance(earlier.content, Tree):
+            return False
+        seen = known.seen.directories[frame.path]
+        if (seen.inode, seen.marking) != (frame.seen.inode, frame.seen.marking):
+            return False
+        frame.earlier = known.root.directory(earlier)
+        frame.tree.start_from(frame.earlier, earlier.content)
+        change = known.changes.get(frame.path)
+        names = change.names if change is not None else set()
+        stamp = frame.seen.ctime if change is not None and change.ctime in (None, status.st_ctime_ns) else 0
+        frame.seen = seen.without(names)
+        frame.seen.ctime = stamp if change is not None else seen.ctime
+        frame.read = names
+        below = [name for name in known.below(frame.path) if name not in names]
+        frame.hidden.update(below)
+        for child in sorted(names):
+            self._take(frame, child)
+        frame.known.update(below)
+        frame.directories = sorted([*frame.directories, *below])
+        return True
 
     def _base_of(self, name: bytes, lower: Entry | None, marks: Marks) -> Entry | None:
         """The directory of the base that shows through one of the upper."""
@@ -181,9 +279,16 @@ class _Scan:
             except OSError as error:
                 raise read_error(error, self._path(name)) from error
             if fd is not None:
-                self._push(name, fd, parent.below(name), parent.stubs.below.get(name, NO_STUBS))
+                earlier = parent.earlier.lookup(name) if parent.earlier is not None and name in parent.known else None
+                if name not in parent.known:
+                    parent.seen.directories.append(name)
+                self._push(name, fd, parent.below(name), parent.stubs.below.get(name, NO_STUBS), earlier)
                 return
             parent.hidden.discard(name)
+            if name in parent.known:
+                parent.known.discard(name)
+                parent.seen = parent.seen.without({name})
+                parent.read = {*parent.read, name}
             self._take(parent, name)
             if not parent.directories or parent.directories[-1] != name:
                 return
@@ -197,6 +302,7 @@ class _Scan:
         if parent.fd < 0:
             parent.fd = pinned.open_parent(frame.fd, parent.identity)
         self._take_out_of_base(frame)
+        self._seen[frame.path] = frame.seen
         frame.close()
         self._stack.pop()
         if parent.is_stub(frame.name) and frame.tree.is_empty():
@@ -208,7 +314,10 @@ class _Scan:
             parent.tree.add(done)
 
     def _take_out_of_base(self, frame: Frame) -> None:
-        """Take what the upper hides out of the base's directory, and note the hard links in it."""
+        """Take what the upper hides out of what the directory began with, and note the hard links in it."""
+        if frame.earlier is not None:
+            self._take_out_of_earlier(frame, frame.earlier)
+            return
         for name in sorted(frame.hidden) if frame.base is not None else ():
             entry = frame.below(name)
             if entry is not None:
@@ -216,22 +325,39 @@ class _Scan:
                 if name not in frame.merged:
                     self._touch(entry)
 
+    def _take_out_of_earlier(self, frame: Frame, earlier: Directory) -> None:
+        """The same for a known directory: of what the upper has no more, the base shows again."""
+        for name in sorted({*frame.hidden, *frame.read}):
+            below = frame.below(name)
+            if below is not None and name not in frame.merged:
+                self._touch(below)
+            if name not in frame.hidden and below is not None:
+                frame.tree.add(below)
+            elif earlier.lookup(name) is not None:
+                frame.tree.remove(name)
+
     def _finish(self, frame: Frame) -> UpperResult:
         self._take_out_of_base(frame)
+        self._seen[b""] = frame.seen
+        plain = not self._of_inode and not self._touched
+        if self._known is not None and not plain:
+            raise _NotPlain
         recount = Recount(self._base.objects, self._touched)
         if self._touched:
             for entry in frame.tree.base_links():
                 recount.count(entry)
             self._groups.reuse(recount.vacant())
         root = settle(self._sink, frame.tree, self._groups, recount.apply if recount.changed() else None)
+        digest = write_root(self._sink, root)
         return UpperResult(
-            root=write_root(self._sink, root),
+            root=digest,
             entry=root,
             names=self._names,
             deleted=self._deleted,
             files=self._files,
             size=self._size,
             unsteady=tuple(self._unsteady),
+            seen=Seen(self._base.id, digest, plain, reachable(self._seen)),
         )
 
     # Names
@@ -248,10 +374,14 @@ class _Scan:
             frame.hidden.add(name)
             if stat.S_ISDIR(status.st_mode):
                 frame.directories.append(name)
-            elif _is_whiteout(status):  # before any thought of hard links: whiteouts share one inode
+                return
+            steady = len(self._unsteady)
+            if _is_whiteout(status):  # before any thought of hard links: whiteouts share one inode
                 self._deleted += 1
             else:
                 self._take_file(frame, name, fd, status)
+            trusted = len(self._unsteady) == steady and not self._is_distrusted(frame, name, status)
+            frame.seen.add(name, status.st_ino, self._stamp(status) if trusted else 0)
         except OSError as error:
             raise read_error(error, self._path(name)) from error
         finally:
@@ -304,17 +434,15 @@ class _Scan:
         """The content of a pinned regular file, and its status when it was so."""
         if not status.st_size:
             return EMPTY_FILE, status
-        known = self._cache.get(status) if self._cache is not None else None
-        if known is not None:
-            return known, status
+        if self._contents is not None and not self._is_distrusted(frame, name, status):
+            known = self._contents.get(status)
+            if known is not None:
+                return known, status
         lower = frame.below(name) if status.st_size >= LARGE else None
         before = cuts_of(self._base.objects, lower.content) if lower is not None else None
         for _ in range(_ATTEMPTS if status.st_size <= _REREAD_MAX else 1):
-            now = time.time_ns()
             content, after = self._read_file(fd, status, before)
             if pinned.same_state(status, after):
-                if self._cache is not None:
-                    self._cache.put(status, content, now)
                 return content, status
             status = after
         self._unsteady.append(self._path(name))
@@ -352,6 +480,16 @@ class _Scan:
         if holds_links(entry):
             found = linked_entries(self._base.objects, entry)
             self._touched.update(item.link.group for item in found if item.link is not None)
+
+    # What is relied on later
+
+    def _stamp(self, status: os.stat_result) -> int:
+        """The ctime by which a later change will be noticed, 0 if it might not be."""
+        return status.st_ctime_ns if is_settled(status, self._since) else 0
+
+    def _is_distrusted(self, frame: Frame, name: bytes, status: os.stat_result) -> bool:
+        distrust = self._distrust
+        return status.st_ino in distrust.inodes or joined(frame.path, name) in distrust.paths
 
     # The rest
 

@@ -1,0 +1,159 @@
+"""What has changed in an upper since a scan: found by looking at every name, or only at those that may have changed.
+
+To look at a name is one stat(2). The kernel takes 1.1 us for it and Python 0.3 (measured: 100,000 names in 143 ms, in C
+110). So a live commit looks at everything while the container runs, and when it is frozen only at what it was told of
+since (runtime.upper.watch), or at everything once more where nobody could tell.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass, field
+
+from runtime import mounts
+from runtime.upper.seen import Seen, SeenDirectory, joined
+
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+
+
+@dataclass(slots=True)
+class Change:
+    """What is to be read again of a directory that is still the one that was seen: these names, and itself."""
+
+    ctime: int | None = None
+    """The directory's (ns), before its names were looked at; None if nothing can have changed since."""
+    names: set[bytes] = field(default_factory=set)
+
+
+Changes = dict[bytes, Change]
+"""By the directory's path, as in Seen."""
+
+
+@dataclass(slots=True)
+class Hints:
+    """Where to look."""
+
+    names: dict[int, set[bytes]] = field(default_factory=dict)
+    """Names, by the inode of the directory that they are, or were, in."""
+    inodes: set[int] = field(default_factory=set)
+    """Files and directories that were changed themselves."""
+    paths: set[bytes] = field(default_factory=set)
+    """Files, by path as in Seen."""
+
+
+def look_everywhere(upper: int, seen: Seen) -> Changes:
+    """What is not as it was seen, each name compared. `upper` is the upper's descriptor. OSError."""
+    changes: Changes = {}
+    stack = [b""]
+    while stack:
+        path = stack.pop()
+        known = seen.directories[path]
+        fd = _open(upper, path)
+        if fd is None:
+            _note(changes, seen, path)
+            continue
+        try:
+            status = os.fstat(fd)
+            if status.st_ino != known.inode:
+                _note(changes, seen, path)
+                continue
+            names = _listed(fd, known) if status.st_ctime_ns != known.ctime else set()
+            names.update(_differing(fd, known))
+            if names or status.st_ctime_ns != known.ctime:
+                changes[path] = Change(status.st_ctime_ns, names)
+        finally:
+            os.close(fd)
+        stack += [joined(path, name) for name in known.directories if name not in names]
+    return changes
+
+
+def look_at(upper: int, seen: Seen, hints: Hints) -> Changes:
+    """The same where it is known where to look; nothing moves meanwhile. A hinted name counts as changed. OSError."""
+    changes: Changes = {}
+    for path, known in seen.directories.items():
+        told = hints.names.get(known.inode, set())
+        names = told.difference(known.directories)
+        names.update(name for name in told.intersection(known.directories) if not _stays(upper, seen, path, name))
+        if not hints.inodes.isdisjoint(known.inodes):
+            names.update(name for name, inode in zip(known.names, known.inodes, strict=True) if inode in hints.inodes)
+        if told or names or known.inode in hints.inodes:
+            changes[path] = Change(names=names)
+        for name in told & set(known.directories) - names:
+            changes.setdefault(joined(path, name), Change())
+    for path in hints.paths:
+        parent, _, name = path.rpartition(b"/")
+        if parent in seen.directories and joined(parent, name) not in seen.directories:
+            changes.setdefault(parent, Change()).names.add(name)
+    return changes
+
+
+def ways(changes: Changes) -> dict[bytes, set[bytes]]:
+    """The way to what has changed: by directory, the subdirectories to go on to."""
+    found: dict[bytes, set[bytes]] = {}
+    for changed in changes:
+        path = changed
+        while path:
+            path, _, name = path.rpartition(b"/")
+            below = found.setdefault(path, set())
+            if name in below:
+                break
+            below.add(name)
+    return found
+
+
+def _open(upper: int, path: bytes) -> int | None:
+    """A directory of the upper, None if it is none (any more). No link is followed, wherever it is on the path."""
+    try:
+        return mounts.open_beneath(
+            upper,
+            path or b".",
+            os.O_RDONLY | os.O_DIRECTORY,
+            resolve=mounts.RESOLVE_IN_ROOT | mounts.RESOLVE_NO_SYMLINKS,
+        )
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return None
+        raise
+
+
+def _listed(fd: int, known: SeenDirectory) -> set[bytes]:
+    """The names that came or went."""
+    return set(map(os.fsencode, os.listdir(fd))) ^ {*known.names, *known.directories}
+
+
+def _differing(fd: int, known: SeenDirectory) -> list[bytes]:
+    """The names whose file is another, or has changed."""
+    found = []
+    look = os.stat
+    for name, inode, ctime in zip(known.names, known.inodes, known.ctimes, strict=True):
+        try:
+            status = look(name, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            found.append(name)
+            continue
+        if status.st_ctime_ns != ctime or status.st_ino != inode:
+            found.append(name)
+    return found
+
+
+def _stays(upper: int, seen: Seen, path: bytes, name: bytes) -> bool:
+    """Whether a subdirectory that something happened to is still the one that was seen."""
+    below = joined(path, name)
+    fd = _open(upper, below)
+    if fd is None:
+        return False
+    try:
+        status = os.fstat(fd)
+    finally:
+        os.close(fd)
+    return stat.S_ISDIR(status.st_mode) and status.st_ino == seen.directories[below].inode
+
+
+def _note(changes: Changes, seen: Seen, path: bytes) -> None:
+    """A directory is not there any more, or is another: its name is to be read by its parent."""
+    if not path:
+        raise FileNotFoundError(errno.ENOENT, "the upper is not the one that was seen")
+    parent, _, name = path.rpartition(b"/")
+    changes.setdefault(parent, Change(seen.directories[parent].ctime)).names.add(name)
