@@ -18,6 +18,8 @@
                  bundle      the OCI config.json                  seccomp      the system call filter
                  identity    users and groups                     engine       crun or runc
                  terminal, console, pump, signals                 mounts, descriptors   system calls that Python lacks
+    measured     metering    what they use and have used      cgroups/   the kernel's control groups
+                 traffic     over the network                 exposition what Prometheus is told
     people       cli/        the `treering` command
 
 One rule: only cli prints, reads the environment or exits.

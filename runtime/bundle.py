@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from runtime.identity import Identity
+from runtime.identity import Identity, oci_user
 from runtime.state import CGROUP_PREFIX
 from runtime.stubs import Target
 from vcs.errors import EngineError
@@ -228,7 +228,7 @@ def _mount(mount: _Mount, destination: bytes) -> dict[str, Any]:
 def _process(spec: LaunchSpec, image: Mapping[str, Any], who: Identity, host: Host) -> dict[str, Any]:
     process: dict[str, Any] = {
         "terminal": spec.tty,
-        "user": _user(who, host),
+        "user": oci_user(who, host.last_ids),
         "args": command(spec, image),
         "env": environment(spec, image, who.home),
         "cwd": working_directory(spec, image),
@@ -239,24 +239,6 @@ def _process(spec: LaunchSpec, image: Mapping[str, Any], who: Identity, host: Ho
     if spec.tty and host.terminal_size:
         process["consoleSize"] = {"width": host.terminal_size[0], "height": host.terminal_size[1]}
     return process
-
-
-def _user(who: Identity, host: Host) -> dict[str, Any]:
-    """EngineError if the user namespace does not have these ids."""
-    last_user, last_group = host.last_ids or (who.uid, who.gid)
-    if who.uid > last_user or who.gid > last_group:
-        raise EngineError(
-            f"user {who.uid} of group {who.gid} cannot be had in your containers, whose ids end with {last_user} and "
-            f"{last_group}",
-            advice="have root give you more ids, with usermod --add-subuids and --add-subgids, or take root: --user 0",
-            uid=who.uid, gid=who.gid, last=[last_user, last_group],
-        )  # fmt: skip
-    # Who has no group but his own cannot set any: the kernel forbids it, and engines fail.
-    return {
-        "uid": who.uid,
-        "gid": who.gid,
-        "additionalGids": list(who.groups) if last_group or not host.confined else [],
-    }
 
 
 def _capabilities(who: Identity, granted: list[str]) -> dict[str, list[str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from vcs.errors import EngineError
 
@@ -38,6 +39,23 @@ def resolve_user(user: str, read: Reader) -> Identity:
         return Identity(uid, gid, (gid,), home)
     extra = [number for _, number, members in _groups(read) if login and login in members]
     return Identity(uid, gid, tuple(dict.fromkeys([gid, *extra])), home)
+
+
+def oci_user(who: Identity, ids: tuple[int, int] | None) -> dict[str, Any]:
+    """The same for an OCI runtime. `ids` are the last user and group of the user namespace; None on the machine itself.
+
+    EngineError if the user namespace does not have these ids.
+    """
+    last_user, last_group = ids or (who.uid, who.gid)
+    if who.uid > last_user or who.gid > last_group:
+        raise EngineError(
+            f"user {who.uid} of group {who.gid} cannot be had in your containers, whose ids end with {last_user} and "
+            f"{last_group}",
+            advice="have root give you more ids, with usermod --add-subuids and --add-subgids, or take root: --user 0",
+            uid=who.uid, gid=who.gid, last=[last_user, last_group],
+        )  # fmt: skip
+    # Who has no group but his own cannot set any: the kernel forbids it, and engines fail.
+    return {"uid": who.uid, "gid": who.gid, "additionalGids": list(who.groups) if last_group or ids is None else []}
 
 
 def _user(name: str, read: Reader) -> tuple[int, int, str, str]:

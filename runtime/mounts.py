@@ -93,9 +93,9 @@ def private_mount_namespace() -> None:
     mount(None, b"/", None, MS_REC | MS_SLAVE)
 
 
-def become_subreaper() -> None:
-    """Orphaned descendants become this process's children (PR_SET_CHILD_SUBREAPER, prctl(2))."""
-    _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+def become_subreaper(on: bool = True) -> None:
+    """Orphaned descendants become this process's children (PR_SET_CHILD_SUBREAPER, prctl(2)), or no longer do."""
+    _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0))
 
 
 def set_process_name(name: bytes) -> None:

@@ -12,11 +12,15 @@ import signal
 import time
 from contextlib import ExitStack, suppress
 
+import msgspec
+
 from fusefs.client import Service
 from runtime.bundle import LaunchSpec
 from runtime.containers import Container, Containers
 from runtime.launch import launch, sweep
+from runtime.pausing import let_signals_through
 from runtime.profiles import Recording
+from runtime.reaching import not_running
 from runtime.settings import Settings
 from runtime.source import OPENER
 from runtime.state import Exited, Running, RunPaths, is_running, send_signal, state_of
@@ -26,8 +30,11 @@ _SHORTEST, _LONGEST = 0.002, 0.05
 """Seconds between two looks at a container that is about to end."""
 
 
-def start(containers: Containers, container: Container, *, detach: bool = False) -> int:
-    """Run a container with its settings, on the base and the upper of its current generation.
+def start(
+    containers: Containers, container: Container, *, detach: bool = False, interactive: bool | None = None
+) -> int:
+    """Run a container with its settings, on the base and the upper of its current generation. `interactive` says for
+    this once whether standard input is passed on.
 
     Returns its exit code, or 0 as soon as it runs if `detach`. Conflict if it runs already; EngineError, with the fact
     `exit_code`, if it cannot be started.
@@ -38,10 +45,13 @@ def start(containers: Containers, container: Container, *, detach: bool = False)
         now = changing.enter_context(containers.changing(container))
         if is_running(now.paths.directory):
             raise Conflict(f"container {now.name!r} is running already", container=now.name)
+        settings = now.record.settings
+        if interactive is not None:
+            settings = msgspec.structs.replace(settings, interactive=interactive)
         root = store.commit(now.base).root
         return launch(
             _run_paths(containers, now),
-            _spec(now, now.record.settings),
+            _spec(now, settings),
             store.history.config(now.base),
             lease.mountpoint / "trees" / root.hex(),
             hold=(lease.fileno(),),
@@ -90,8 +100,9 @@ def stop(container: Container, patience: float, number: int = signal.SIGTERM) ->
     """
     directory = container.paths.directory
     if not is_running(directory):
-        raise Conflict(f"container {container.name!r} is not running", container=container.name)
+        raise not_running(container)
     _signal(container, number)
+    let_signals_through(container)
     if not wait(container, patience):
         _signal(container, signal.SIGKILL)
         if not wait(container, patience=60):
@@ -105,7 +116,9 @@ def kill(container: Container, number: int) -> None:
     try:
         send_signal(container.paths.directory, number)
     except Conflict:
-        raise Conflict(f"container {container.name!r} is not running", container=container.name) from None
+        raise not_running(container) from None
+    if number == signal.SIGKILL:
+        let_signals_through(container)
 
 
 def wait(container: Container, patience: float) -> bool:

@@ -34,7 +34,7 @@ from vcs.errors import Conflict
 
 CGROUP_PREFIX = "treering-"
 
-RUN, EXIT = "run.json", "exit.json"
+RUN, EXIT, RUN_LOCK = "run.json", "exit.json", "run.lock"
 PID_FILE = "init.pid"
 """Written by the engine."""
 STUBS = "stubs.json"
@@ -81,7 +81,7 @@ class RunPaths:
     @property
     def lock(self) -> Path:
         """Flocked by the supervisor as long as it lives."""
-        return self.directory / "run.lock"
+        return self.directory / RUN_LOCK
 
     @property
     def pid_file(self) -> Path:

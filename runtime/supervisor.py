@@ -26,7 +26,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from runtime import bundle, engine, mounts, preparation
+from runtime import bundle, engine, metering, mounts, preparation
+from runtime.cgroups import Cgroup, Usage
+from runtime.cgroups.processes import Ended
 from runtime.console import receive_terminal
 from runtime.descriptors import close_all_but, duplicate, same_file
 from runtime.engine import Engine
@@ -98,6 +100,7 @@ class _Supervisor:
         self._impatience = 0
         self._waiting_signals: list[int] = []
         self._init_fd: int | None = None
+        self._usage: Usage | None = None
         self._master: int | None = None
         self._streams = _Streams(None, None, None)
         self._pumps: list[Pump] = []
@@ -111,6 +114,8 @@ class _Supervisor:
             error: TreeringError | None = None
             try:
                 self._isolate()
+                with suppress(OSError):
+                    metering.settle(self._paths.directory)
                 save_run(self._paths.directory, self._run)
                 code = self._contain()
             except TreeringError as caught:
@@ -173,7 +178,11 @@ class _Supervisor:
         if self._job.detach:
             self._hang_up()
         self._wait_for(self._init_fd)
-        return _collect(init)
+        ended = Ended()
+        code = _collect(init)
+        if not self._job.engine.cgroups:
+            self._usage = ended.usage()
+        return code
 
     def _start(self) -> int:
         """Run the engine; returns the pid of the container's init. EngineError if the engine fails."""
@@ -305,6 +314,8 @@ class _Supervisor:
         """Write the exit down, remove every trace, deliver the last output, and say so: in this order."""
         paths, container = self._paths, self._job.spec.id
         deleting = None
+        with suppress(OSError):
+            metering.record(paths.directory, self._usage or Cgroup.of(container).usage())
         if self._job.engine.knows(container):
             deleting = engine.spawn(self._job.engine.delete(container, paths.engine_log), (None, None, None))
         with suppress(OSError):  # a full disk must not keep the container's end from its caller

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runtime.cli import render_usage
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import container_argument, dry_run_option, verb
 from runtime.cli.output import message
@@ -20,6 +21,7 @@ from vcs.errors import Conflict, TreeringError
 
 if TYPE_CHECKING:
     from runtime.containers import Container
+    from runtime.metering import Lifetime
 
 _COMMAND_WIDTH = 40
 
@@ -27,21 +29,30 @@ _COMMAND_WIDTH = 40
 @verb("ps", data=True)
 @click.option("-a", "--all", "every", is_flag=True, help="Those that do not run too.")
 @click.option("-q", "--quiet", is_flag=True, help="Names only.")
-def ps(invocation: Invocation, every: bool, quiet: bool) -> None:
+@click.option("--usage", is_flag=True, help="What each has used, in all its starts.")
+def ps(invocation: Invocation, every: bool, quiet: bool, usage: bool) -> None:
     """List containers.
 
-    IMAGE is what a container was made from, COMMIT the last commit of its state.
+    IMAGE is what a container was made from, COMMIT the last commit of its state. With --usage: the processor time that
+    it has used since it was made, the most memory it had at once, what it read from disks and wrote to them, and how
+    long it ran.
 
     \b
     Example:
       treering ps
       treering ps -a --format json
+      treering ps -a --usage
       treering rm $(treering ps -aq)
     """
     output = invocation.output
     rows = [(container, state_of(container.paths.directory)) for container in invocation.containers.all()]
     if not every:
         rows = [(container, state) for container, state in rows if isinstance(state, (Running, Starting))]
+
+    totals: dict[str, Lifetime] = {}
+    if usage:
+        invocation.enter_namespaces()
+        totals = render_usage.measure(rows)
 
     def fields(row: tuple[Container, State]) -> dict[str, Any]:
         container, state = row
@@ -54,9 +65,14 @@ def ps(invocation: Invocation, every: bool, quiet: bool) -> None:
             "command": list(container.record.settings.args),
             "created": created.isoformat(timespec="milliseconds"),
             **_state_fields(state),
+            **({"usage": render_usage.fields(totals[container.id])} if usage else {}),
         }
 
     def table(rows: Any) -> None:
+        if usage:
+            cells = [(one.name, _state_text(state), *render_usage.cells(totals[one.id])) for one, state in rows]
+            output.columns(("NAME", "STATE", *render_usage.TITLES), cells, numbers=render_usage.TITLES)
+            return
         titles = ("NAME", "IMAGE", "COMMIT", "STATE", "CREATED", "COMMAND")
         output.columns(titles, [_cells(invocation, container, state) for container, state in rows])
 

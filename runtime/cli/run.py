@@ -78,7 +78,7 @@ def run(
         raise click.UsageError("--rm needs somebody who waits for the end: it does not go with --detach")
     settings = Settings(
         args=command[1:] if command[:1] == ("--",) else command,
-        env=_environment(environment, env_files),
+        env=environment_of(environment, env_files),
         cwd=workdir,
         user=user,
         hostname=hostname,
@@ -104,7 +104,7 @@ def run(
     return code
 
 
-def _environment(options: tuple[str, ...], files: tuple[Path, ...]) -> tuple[str, ...]:
+def environment_of(options: tuple[str, ...], files: tuple[Path, ...]) -> tuple[str, ...]:
     """NAME=value of every variable, later ones over earlier ones; a name alone takes our own value, if it has one."""
     lines = [line for file in files for line in _file_lines(file)]
     found: dict[str, str] = {}
