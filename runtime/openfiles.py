@@ -80,3 +80,16 @@ def _add_nameless(found: OpenFiles, link: str) -> None:
         status = os.stat(link)
         if status.st_nlink:
             found.nameless.add(status.st_ino)
+
+
+def processes_of(init: int) -> list[int]:
+    """The processes in the pid namespace that a container's first process began: what it has without a cgroup."""
+    wanted = _namespace(str(init))
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal() and wanted and _namespace(name) == wanted]
+
+
+def _namespace(pid: str) -> str | None:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return None

@@ -24,6 +24,7 @@ from runtime.reaching import not_running
 from runtime.settings import Settings
 from runtime.source import OPENER
 from runtime.state import Exited, Running, RunPaths, is_running, send_signal, state_of
+from runtime.states import States
 from vcs.errors import Conflict, EngineError
 
 _SHORTEST, _LONGEST = 0.002, 0.05
@@ -45,6 +46,7 @@ def start(
         now = changing.enter_context(containers.changing(container))
         if is_running(now.paths.directory):
             raise Conflict(f"container {now.name!r} is running already", container=now.name)
+        now = States(containers).settle(now)
         settings = now.record.settings
         if interactive is not None:
             settings = msgspec.structs.replace(settings, interactive=interactive)

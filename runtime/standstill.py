@@ -2,9 +2,9 @@
 
     commit ──fork── keeper: freezes when told, and thaws when told, when the commit has ended, or when it takes too long
 
-The keeper holds nothing but one end of a socket. If the commit is killed at whatever moment, the kernel closes the other
-end, and the keeper thaws. If the keeper is killed, the commit thaws. Only if both are killed does the container stand
-until `treering unpause`.
+The keeper holds nothing but one end of a socket. If the commit is killed at whatever moment, the kernel closes the
+other end, and the keeper thaws. If the keeper is killed, the commit thaws. Only if both are killed does the container
+stand until `treering unpause`.
 
 On the socket (SOCK_SEQPACKET): `freeze` is answered by `frozen` or by why not; `thaw` by `thawed`, or by `late` if the
 container has been going on for a while.
@@ -65,7 +65,7 @@ class Standstill:
             raise EngineError(answer.decode() or "the process that freezes the container was killed")
 
     def thaw(self) -> float:
-        """Let all go on; returns how long they stood, in seconds. Conflict if they went on earlier: it took too long."""
+        """Let all go on; returns for how long they stood (s). Conflict if they went on earlier: it took too long."""
         assert self._frozen_at is not None
         answer = self._ask(b"thaw", _FREEZING + _SLACK)
         stood, self._frozen_at = time.monotonic() - self._frozen_at, None

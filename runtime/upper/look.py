@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from runtime import mounts
@@ -82,11 +83,17 @@ def look_at(upper: int, seen: Seen, hints: Hints) -> Changes:
             changes[path] = Change(names=names)
         for name in told & set(known.directories) - names:
             changes.setdefault(joined(path, name), Change())
-    for path in hints.paths:
-        parent, _, name = path.rpartition(b"/")
-        if parent in seen.directories and joined(parent, name) not in seen.directories:
-            changes.setdefault(parent, Change()).names.add(name)
+    add_paths(changes, seen, hints.paths)
     return changes
+
+
+def add_paths(changes: Changes, seen: Seen, paths: Iterable[bytes]) -> None:
+    """Have these files, where the upper has them, read again too."""
+    for path in paths:
+        parent, _, name = path.rpartition(b"/")
+        known = seen.directories.get(parent)
+        if known is not None and path not in seen.directories and name in known.names:
+            changes.setdefault(parent, Change(known.ctime)).names.add(name)
 
 
 def ways(changes: Changes) -> dict[bytes, set[bytes]]:

@@ -82,6 +82,11 @@ class Seen:
     def __len__(self) -> int:
         return sum(1 + len(directory.names) for directory in self.directories.values())
 
+    @property
+    def inodes(self) -> set[int]:
+        """Of all files that are no directories."""
+        return {inode for directory in self.directories.values() for inode in directory.inodes}
+
 
 class Contents:
     """What files held when they were seen, by their status: whatever their names are now."""

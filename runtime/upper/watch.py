@@ -1,9 +1,9 @@
 """What happens in an upper from now on: told by the kernel (fanotify(7)), so that nobody need look for it.
 
-A mark on the whole file system, which takes no time to set, has the kernel queue an event for each name that comes, goes
-or moves, and for each file that is written, has its attributes changed, or is closed after it was open for writing.
-Events name a directory and a name in it, or a file, by handles (open_by_handle_at(2)); what is not the upper's is of no
-interest and left alone by runtime.upper.look.
+A mark on the whole file system, which takes no time to set, has the kernel queue an event for each name that comes,
+goes or moves, and for each file that is written, has its attributes changed, or is closed after it was open for
+writing. Events name a directory and a name in it, or a file, by handles (open_by_handle_at(2)); what is not the upper's
+is of no interest and left alone by runtime.upper.look.
 
 Not everything is told. Whoever relies on this adds the files that are mapped or open for writing when the container
 stands still (runtime.openfiles):
@@ -91,7 +91,9 @@ class Watch:
         while position < end:
             kind, _, length, _, size, _ = _INFO.unpack_from(data, position)
             handle_end = position + _INFO.size + size
-            inode = self._inode(data[position + _INFO.size - 8 : handle_end]) if kind in (_FID, _DFID_NAME, _DFID) else None
+            inode = (
+                self._inode(data[position + _INFO.size - 8 : handle_end]) if kind in (_FID, _DFID_NAME, _DFID) else None
+            )
             if inode is not None:
                 name = data[handle_end : position + length].split(b"\0", 1)[0] if kind == _DFID_NAME else _ITSELF
                 if name != _ITSELF:
