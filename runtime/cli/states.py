@@ -62,9 +62,7 @@ def status(invocation: Invocation, name: str, zero: bool, exit_code: bool) -> in
 @author_option
 @click.option("--allow-empty", is_flag=True, help="Make a commit even if nothing changed.")
 @click.option("-p/ ", "--pause/--no-pause", default=True, help="Let a running container stand still while it is read.")
-@click.option(
-    "--pre-hook", metavar="COMMAND", help="Run in the container before: to write down what is in memory."
-)
+@click.option("--pre-hook", metavar="COMMAND", help="Run in the container before: to write down what is in memory.")
 @click.option("--post-hook", metavar="COMMAND", help="Run in the container as soon as it goes on.")
 @click.option("-c", "--change", "lines", multiple=True, metavar="LINE",
               help="Change the image config, by a line of a Dockerfile: 'CMD [\"nginx\"]'.")  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from runtime.upper.pinned import Identity
-from runtime.upper.seen import SeenDirectory
+from runtime.upper.seen import Sighting
 from vcs.links import PendingTree
 from vcs.model import Entry
 from vcs.trees import Directory
@@ -56,7 +56,7 @@ class Frame:
     identity: Identity
     tree: PendingTree
     stubs: Stubs
-    seen: SeenDirectory
+    seen: Sighting
     """What a later scan goes by."""
     base: Directory | None = None
     """The entries of the base's directory that shows through, if one does."""
@@ -72,6 +72,8 @@ class Frame:
     """Then: the names that were to be read again, whether they are still there or not."""
     known: set[bytes] = field(default_factory=set)
     """Then: the subdirectories still to be read that are the ones that were seen."""
+    place: bytes | None = None
+    """Where the earlier scan saw it."""
 
     def below(self, name: bytes) -> Entry | None:
         """The entry of the base with this name."""

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+
+import msgspec
 
 from runtime import mounts
 from runtime.upper.seen import Seen, SeenDirectory, joined
@@ -31,6 +35,11 @@ class Change:
 Changes = dict[bytes, Change]
 """By the directory's path, as in Seen."""
 
+_LARGE = 20_000
+"""Names from which on a second process looks as well: to start it takes 3 ms."""
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[tuple[bytes, Change]]).decode
+
 
 @dataclass(slots=True)
 class Hints:
@@ -45,29 +54,77 @@ class Hints:
 
 
 def look_everywhere(upper: int, seen: Seen) -> Changes:
-    """What is not as it was seen, each name compared. `upper` is the upper's descriptor. OSError."""
+    """What is not as it was seen, each name compared. `upper` is the upper's descriptor. OSError.
+
+    Of a large upper, a process looks at each half: on two processors that takes half the time.
+    """
+    paths = list(seen.directories)
     changes: Changes = {}
-    stack = [b""]
-    while stack:
-        path = stack.pop()
+    with ExitStack() as stack:
+        if seen.files >= _LARGE:
+            middle = _middle(seen, paths)
+            answer = stack.enter_context(_elsewhere(lambda: _look(upper, seen, paths[middle:])))
+            paths = paths[:middle]
+            found = _look(upper, seen, paths)
+            others = answer()
+        else:
+            found, others = _look(upper, seen, paths), []
+    for path, change in [*found, *others]:
+        known = changes.setdefault(path, Change(change.ctime))
+        known.names |= change.names
+    return changes
+
+
+def _look(upper: int, seen: Seen, paths: Iterable[bytes]) -> list[tuple[bytes, Change]]:
+    """The same, of these directories."""
+    found = []
+    for path in paths:
         known = seen.directories[path]
         fd = _open(upper, path)
-        if fd is None:
-            _note(changes, seen, path)
-            continue
         try:
-            status = os.fstat(fd)
-            if status.st_ino != known.inode:
-                _note(changes, seen, path)
+            status = os.fstat(fd) if fd is not None else None
+            if fd is None or status is None or status.st_ino != known.inode:
+                found.append(_missing(seen, path))
                 continue
             names = _listed(fd, known) if status.st_ctime_ns != known.ctime else set()
             names.update(_differing(fd, known))
             if names or status.st_ctime_ns != known.ctime:
-                changes[path] = Change(status.st_ctime_ns, names)
+                found.append((path, Change(status.st_ctime_ns, names)))
         finally:
-            os.close(fd)
-        stack += [joined(path, name) for name in known.directories if name not in names]
-    return changes
+            if fd is not None:
+                os.close(fd)
+    return found
+
+
+def _middle(seen: Seen, paths: list[bytes]) -> int:
+    """How many of the directories have half of the names."""
+    half, count = seen.files // 2, 0
+    for number, path in enumerate(paths):
+        count += len(seen.directories[path].packed_inodes) // 8
+        if count >= half:
+            return number + 1
+    return len(paths)
+
+
+@contextmanager
+def _elsewhere(
+    look: Callable[[], list[tuple[bytes, Change]]],
+) -> Iterator[Callable[[], list[tuple[bytes, Change]]]]:
+    """Have a process of its own look; yields what waits for its answer. It is ended with the block."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if not child:
+        with suppress(BaseException), os.fdopen(writer, "wb") as output:
+            output.write(_encode(look()))
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as file:
+        try:
+            yield lambda: _decode(data) if (data := file.read()) else look()
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
 
 
 def look_at(upper: int, seen: Seen, hints: Hints) -> Changes:
@@ -158,9 +215,9 @@ def _stays(upper: int, seen: Seen, path: bytes, name: bytes) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_ino == seen.directories[below].inode
 
 
-def _note(changes: Changes, seen: Seen, path: bytes) -> None:
+def _missing(seen: Seen, path: bytes) -> tuple[bytes, Change]:
     """A directory is not there any more, or is another: its name is to be read by its parent."""
     if not path:
         raise FileNotFoundError(errno.ENOENT, "the upper is not the one that was seen")
     parent, _, name = path.rpartition(b"/")
-    changes.setdefault(parent, Change(seen.directories[parent].ctime)).names.add(name)
+    return parent, Change(seen.directories[parent].ctime, {name})

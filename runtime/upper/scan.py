@@ -26,7 +26,7 @@ from runtime.upper import pinned
 from runtime.upper.conventions import TRUSTED, Marks, is_absolute, separate
 from runtime.upper.frames import NO_STUBS, Frame, Stubs, nested_stubs
 from runtime.upper.look import Changes, look_everywhere, ways
-from runtime.upper.seen import Contents, Seen, SeenDirectory, joined, reachable
+from runtime.upper.seen import Contents, Seen, SeenDirectory, Sighting, joined, reachable
 from vcs.attributes import (
     entry_of,
     pinned_symlink,
@@ -210,14 +210,15 @@ class _Scan:
         `lower` is the base's entry at its place, `earlier` that of the earlier root if it is to be gone by.
         """
         path = joined(self._stack[-1].path, name) if self._stack else name
-        frame = Frame(name, path, fd, (0, 0), PendingTree(self._base.root), stubs, SeenDirectory(0, 0, (False, None)))
+        frame = Frame(name, path, fd, (0, 0), PendingTree(self._base.root), stubs, Sighting(0, 0, (False, None)))
         self._stack.append(frame)
         status = os.fstat(fd)
         self._check_device(status)
         marks, xattrs = self._separate(read_xattrs(fd))
         frame.identity = pinned.identity_of(status)
         frame.tree = PendingTree(entry_of(name, status, NO_TREE, xattrs))
-        frame.seen = SeenDirectory(status.st_ino, self._stamp(status), (marks.opaque, marks.redirect))
+        frame.seen = Sighting(status.st_ino, self._stamp(status), (marks.opaque, marks.redirect))
+        frame.place = self._contents.place(status.st_ino) if self._contents is not None else None
         base = self._base_of(name, lower, marks)
         if base is not None and isinstance(base.content, Tree):
             frame.base = self._base.directory(base)
@@ -245,7 +246,7 @@ class _Scan:
         change = known.changes.get(frame.path)
         names = change.names if change is not None else set()
         stamp = frame.seen.ctime if change is not None and change.ctime in (None, status.st_ctime_ns) else 0
-        frame.seen = seen.without(names)
+        frame.seen.take(seen, names)
         frame.seen.ctime = stamp if change is not None else seen.ctime
         frame.read = names
         below = [name for name in known.below(frame.path) if name not in names]
@@ -287,7 +288,7 @@ class _Scan:
             parent.hidden.discard(name)
             if name in parent.known:
                 parent.known.discard(name)
-                parent.seen = parent.seen.without({name})
+                parent.seen.directories.remove(name)
                 parent.read = {*parent.read, name}
             self._take(parent, name)
             if not parent.directories or parent.directories[-1] != name:
@@ -302,7 +303,7 @@ class _Scan:
         if parent.fd < 0:
             parent.fd = pinned.open_parent(frame.fd, parent.identity)
         self._take_out_of_base(frame)
-        self._seen[frame.path] = frame.seen
+        self._seen[frame.path] = frame.seen.done()
         frame.close()
         self._stack.pop()
         if parent.is_stub(frame.name) and frame.tree.is_empty():
@@ -338,7 +339,7 @@ class _Scan:
 
     def _finish(self, frame: Frame) -> UpperResult:
         self._take_out_of_base(frame)
-        self._seen[b""] = frame.seen
+        self._seen[b""] = frame.seen.done()
         plain = not self._of_inode and not self._touched
         if self._known is not None and not plain:
             raise _NotPlain
@@ -381,7 +382,7 @@ class _Scan:
             else:
                 self._take_file(frame, name, fd, status)
             trusted = len(self._unsteady) == steady and not self._is_distrusted(frame, name, status)
-            frame.seen.add(name, status.st_ino, self._stamp(status) if trusted else 0)
+            frame.seen.rows[name] = status.st_ino, self._stamp(status) if trusted else 0
         except OSError as error:
             raise read_error(error, self._path(name)) from error
         finally:
@@ -434,8 +435,8 @@ class _Scan:
         """The content of a pinned regular file, and its status when it was so."""
         if not status.st_size:
             return EMPTY_FILE, status
-        if self._contents is not None and not self._is_distrusted(frame, name, status):
-            known = self._contents.get(status)
+        if self._contents is not None and frame.place is not None and not self._is_distrusted(frame, name, status):
+            known = self._contents.get(frame.place, name, status)
             if known is not None:
                 return known, status
         lower = frame.below(name) if status.st_size >= LARGE else None

@@ -22,7 +22,6 @@ from __future__ import annotations
 import contextlib
 import os
 from array import array
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -43,31 +42,62 @@ Marking = tuple[bool, bytes | None]
 """What decides what of the base shows through a directory: opaque, and redirect."""
 
 
-@dataclass(slots=True)
-class SeenDirectory:
-    """One directory of an upper. `names` are those of no directories; `inodes` and `ctimes` (ns) are in their order."""
+class SeenDirectory(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One directory of an upper. Packed, and unpacked when it is looked at: of a large upper, little is."""
 
     inode: int
     ctime: int
     marking: Marking
-    names: list[bytes] = field(default_factory=list)
-    inodes: array[int] = field(default_factory=lambda: array("Q"))
-    ctimes: array[int] = field(default_factory=lambda: array("q"))
+    packed_names: bytes
+    """Of files that are no directories; a slash is in no name."""
+    packed_inodes: bytes
+    packed_ctimes: bytes
+    """Of the same files, 8 bytes each."""
+    packed_directories: bytes
+
+    @property
+    def names(self) -> list[bytes]:
+        return self.packed_names.split(b"/") if self.packed_names else []
+
+    @property
+    def inodes(self) -> memoryview[int]:
+        return memoryview(self.packed_inodes).cast("Q")
+
+    @property
+    def ctimes(self) -> memoryview[int]:
+        """ns; 0 where it is not to be relied on."""
+        return memoryview(self.packed_ctimes).cast("q")
+
+    @property
+    def directories(self) -> list[bytes]:
+        return self.packed_directories.split(b"/") if self.packed_directories else []
+
+
+@dataclass(slots=True)
+class Sighting:
+    """A SeenDirectory in the making."""
+
+    inode: int
+    ctime: int
+    marking: Marking
+    rows: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    """By name: inode and ctime."""
     directories: list[bytes] = field(default_factory=list)
 
-    def add(self, name: bytes, inode: int, ctime: int) -> None:
-        self.names.append(name)
-        self.inodes.append(inode)
-        self.ctimes.append(ctime)
+    def take(self, seen: SeenDirectory, without: set[bytes]) -> None:
+        """Begin with what was seen, less these names."""
+        rows = zip(seen.names, zip(seen.inodes, seen.ctimes, strict=True), strict=True)
+        self.rows = {name: row for name, row in rows if name not in without}
+        self.directories = [name for name in seen.directories if name not in without]
 
-    def without(self, gone: set[bytes]) -> SeenDirectory:
-        """A copy that lacks these names."""
-        kept = SeenDirectory(self.inode, self.ctime, self.marking)
-        kept.directories = [name for name in self.directories if name not in gone]
-        for row in zip(self.names, self.inodes, self.ctimes, strict=True):
-            if row[0] not in gone:
-                kept.add(*row)
-        return kept
+    def done(self) -> SeenDirectory:
+        inodes, ctimes = array("Q"), array("q")
+        inodes.extend(inode for inode, _ in self.rows.values())
+        ctimes.extend(ctime for _, ctime in self.rows.values())
+        names, directories = b"/".join(self.rows), b"/".join(self.directories)
+        return SeenDirectory(
+            self.inode, self.ctime, self.marking, names, inodes.tobytes(), ctimes.tobytes(), directories
+        )
 
 
 class Seen:
@@ -79,8 +109,10 @@ class Seen:
         self.plain = plain
         self.directories = directories
 
-    def __len__(self) -> int:
-        return sum(1 + len(directory.names) for directory in self.directories.values())
+    @property
+    def files(self) -> int:
+        """How many names of files there are."""
+        return sum(len(directory.packed_inodes) // 8 for directory in self.directories.values())
 
     @property
     def inodes(self) -> set[int]:
@@ -89,36 +121,38 @@ class Seen:
 
 
 class Contents:
-    """What files held when they were seen, by their status: whatever their names are now."""
+    """What files held when they were seen. A file is found by its directory's inode and its name: one that is moved by
+    itself gets another ctime, but those in a directory that is moved do not."""
 
     def __init__(self, seen: Seen, objects: Objects) -> None:
         self._seen = seen
         self._root = Snapshot(objects, seen.root)
-        self._open = lru_cache(_OPEN)(self._directory)
+        self._rows = lru_cache(_OPEN)(self._unpacked)
+        self._open = lru_cache(_OPEN)(self._opened)
 
-    def get(self, status: os.stat_result) -> Data | Chunked | None:
+    def place(self, inode: int) -> bytes | None:
+        """Where the directory with this inode was."""
+        return self._places.get(inode)
+
+    def get(self, place: bytes, name: bytes, status: os.stat_result) -> Data | Chunked | None:
         """The content of the file with this status, None if it may have changed since."""
-        found = self._places.get(status.st_ino)
-        if found is None:
+        if self._rows(place).get(name) != (status.st_ino, status.st_ctime_ns):
             return None
-        path, position = found
-        seen = self._seen.directories[path]
-        directory = self._open(path) if seen.ctimes[position] == status.st_ctime_ns else None
-        entry = directory.lookup(seen.names[position]) if directory is not None else None
+        directory = self._open(place)
+        entry = directory.lookup(name) if directory is not None else None
         content = entry.content if entry is not None else None
         return content if isinstance(content, (Data, Chunked)) and content.size == status.st_size else None
 
     @cached_property
-    def _places(self) -> dict[int, tuple[bytes, int]]:
-        """By inode: the directory, and the position in it."""
-        return {
-            inode: (path, position)
-            for path, directory in self._seen.directories.items()
-            for position, inode in enumerate(directory.inodes)
-        }
+    def _places(self) -> dict[int, bytes]:
+        return {directory.inode: path for path, directory in self._seen.directories.items()}
 
-    def _directory(self, path: bytes) -> Directory | None:
-        entry = self._root.find(path)
+    def _unpacked(self, place: bytes) -> dict[bytes, tuple[int, int]]:
+        seen = self._seen.directories[place]
+        return dict(zip(seen.names, zip(seen.inodes, seen.ctimes, strict=True), strict=True))
+
+    def _opened(self, place: bytes) -> Directory | None:
+        entry = self._root.find(place)
         return self._root.directory(entry) if entry is not None and entry.is_dir else None
 
 
@@ -143,23 +177,12 @@ def reachable(directories: dict[bytes, SeenDirectory]) -> dict[bytes, SeenDirect
 # The file
 
 
-class _Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    path: bytes
-    inode: int
-    ctime: int
-    marking: Marking
-    names: bytes
-    inodes: bytes
-    ctimes: bytes
-    directories: bytes
-
-
 class _File(msgspec.Struct, frozen=True, array_like=True, gc=False):
     stamp: bytes
     base: bytes
     root: bytes
     plain: bool
-    rows: list[_Row]
+    rows: list[tuple[bytes, SeenDirectory]]
 
 
 _decode = msgspec.msgpack.Decoder(_File).decode
@@ -168,57 +191,31 @@ _encode = msgspec.msgpack.Encoder().encode
 
 def load(path: Path, base: RootId, stamp: bytes) -> Seen | None:
     """What was saved there for this base with this stamp; None if there is nothing that can be used."""
-    with contextlib.suppress(OSError, msgspec.MsgspecError, ValueError):
+    with contextlib.suppress(OSError, msgspec.MsgspecError):
         data = path.read_bytes()
-        if not _is_whole(data):
+        if not _is_sound(data):
             return None
         saved = _decode(memoryview(data)[len(_MAGIC) + DIGEST_SIZE :])
         if (saved.stamp, saved.base) == (stamp, base):
-            return Seen(base, RootId(saved.root), saved.plain, dict(map(_directory, saved.rows)))
+            return Seen(base, RootId(saved.root), saved.plain, dict(saved.rows))
     return None
 
 
 def save(path: Path, seen: Seen, stamp: bytes) -> None:
     """Keep what a scan saw, once its root is in the store. Replaced by rename, not synced: after a power cut it may be
     damaged, which is noticed. OSError as it comes."""
-    body = _encode(_File(stamp, seen.base, seen.root, seen.plain, list(_rows(seen))))
+    body = _encode(_File(stamp, seen.base, seen.root, seen.plain, list(seen.directories.items())))
     replace_file(path, _MAGIC + digest(body) + body, durable=False)
 
 
 def is_damaged(path: Path) -> bool:
     """Whether there is a file that load() would not use for what it holds."""
     try:
-        return not _is_whole(path.read_bytes())
+        return not _is_sound(path.read_bytes())
     except FileNotFoundError:
         return False
 
 
-def _is_whole(data: bytes) -> bool:
+def _is_sound(data: bytes) -> bool:
     start = len(_MAGIC) + DIGEST_SIZE
     return data[:start] == _MAGIC + digest(memoryview(data)[start:])
-
-
-def _rows(seen: Seen) -> Iterator[_Row]:
-    for path, one in seen.directories.items():
-        yield _Row(
-            path, one.inode, one.ctime, one.marking,
-            _joined(one.names), one.inodes.tobytes(), one.ctimes.tobytes(), _joined(one.directories),
-        )  # fmt: skip
-
-
-def _directory(row: _Row) -> tuple[bytes, SeenDirectory]:
-    found = SeenDirectory(row.inode, row.ctime, row.marking, _split(row.names), directories=_split(row.directories))
-    found.inodes.frombytes(row.inodes)
-    found.ctimes.frombytes(row.ctimes)
-    if not len(found.names) == len(found.inodes) == len(found.ctimes):
-        raise ValueError(row.path)
-    return row.path, found
-
-
-def _joined(names: Iterable[bytes]) -> bytes:
-    """A slash is in no name, and no name is empty."""
-    return b"/".join(names)
-
-
-def _split(names: bytes) -> list[bytes]:
-    return names.split(b"/") if names else []
