@@ -14,7 +14,6 @@ page cache into which the container writes, dirty or not.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Collection
 from contextlib import ExitStack, suppress
@@ -108,15 +107,11 @@ class Capture:
             watch.read()
             hints.names = watch.hints.names
             hints.inodes |= watch.hints.inodes
-        upper = os.open(self._container.upper, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            if watch is not None and watch.complete and not held.rings:
-                changes = look_at(upper, first.seen, hints)
-            else:
-                changes = look_everywhere(upper, first.seen)
-                add_paths(changes, first.seen, mapped)
-        finally:
-            os.close(upper)
+        if watch is not None and watch.complete and not held.rings:
+            changes = look_at(first.seen, hints)
+        else:
+            changes = look_everywhere(self._container.upper, first.seen)
+            add_paths(changes, first.seen, mapped)
         held.mapped = mapped
         return self._scan(staging, since, held, first.seen, staging, changes, hints.inodes)
 

@@ -10,15 +10,16 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import stat
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 
 from runtime import mounts
-from runtime.upper.seen import Seen, SeenDirectory, joined
+from runtime.upper.seen import Seen, SeenDirectory
+from vcs.attributes import read_error
 
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
@@ -53,26 +54,30 @@ class Hints:
     """Files, by path as in Seen."""
 
 
-def look_everywhere(upper: int, seen: Seen) -> Changes:
-    """What is not as it was seen, each name compared. `upper` is the upper's descriptor. OSError.
+def look_everywhere(upper: Path, seen: Seen) -> Changes:
+    """What is not as it was seen, each name compared. Denied or BadInput if it cannot be looked at.
 
     Of a large upper, a process looks at each half: on two processors that takes half the time.
     """
-    paths = list(seen.directories)
+    try:
+        fd = os.open(upper, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            found = _look_twice(fd, seen) if seen.files >= _LARGE else _look(fd, seen, seen.directories)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise read_error(error, os.fsencode(upper)) from error
     changes: Changes = {}
-    with ExitStack() as stack:
-        if seen.files >= _LARGE:
-            middle = _middle(seen, paths)
-            answer = stack.enter_context(_elsewhere(lambda: _look(upper, seen, paths[middle:])))
-            paths = paths[:middle]
-            found = _look(upper, seen, paths)
-            others = answer()
-        else:
-            found, others = _look(upper, seen, paths), []
-    for path, change in [*found, *others]:
-        known = changes.setdefault(path, Change(change.ctime))
-        known.names |= change.names
+    for path, change in found:
+        changes.setdefault(path, Change(change.ctime)).names |= change.names
     return changes
+
+
+def _look_twice(upper: int, seen: Seen) -> list[tuple[bytes, Change]]:
+    paths = list(seen.directories)
+    middle = _middle(seen, paths)
+    with _elsewhere(lambda: _look(upper, seen, paths[middle:])) as answer:
+        return [*_look(upper, seen, paths[:middle]), *answer()]
 
 
 def _look(upper: int, seen: Seen, paths: Iterable[bytes]) -> list[tuple[bytes, Change]]:
@@ -127,19 +132,20 @@ def _elsewhere(
             os.waitpid(child, 0)
 
 
-def look_at(upper: int, seen: Seen, hints: Hints) -> Changes:
-    """The same where it is known where to look; nothing moves meanwhile. A hinted name counts as changed. OSError."""
+def look_at(seen: Seen, hints: Hints) -> Changes:
+    """The same where it is known where to look, and nothing moves meanwhile: what is hinted at counts as changed.
+
+    A directory whose name is hinted at is read as a new one, also if it has the inode of the old one: that may have
+    been removed, and then the names that went with it cannot be told by its inode.
+    """
     changes: Changes = {}
     for path, known in seen.directories.items():
-        told = hints.names.get(known.inode, set())
-        names = told.difference(known.directories)
-        names.update(name for name in told.intersection(known.directories) if not _stays(upper, seen, path, name))
+        names = set(hints.names.get(known.inode, ()))
+        is_hinted = bool(names) or known.inode in hints.inodes
         if not hints.inodes.isdisjoint(known.inodes):
             names.update(name for name, inode in zip(known.names, known.inodes, strict=True) if inode in hints.inodes)
-        if told or names or known.inode in hints.inodes:
+        if is_hinted or names:
             changes[path] = Change(names=names)
-        for name in told & set(known.directories) - names:
-            changes.setdefault(joined(path, name), Change())
     add_paths(changes, seen, hints.paths)
     return changes
 
@@ -200,19 +206,6 @@ def _differing(fd: int, known: SeenDirectory) -> list[bytes]:
         if status.st_ctime_ns != ctime or status.st_ino != inode:
             found.append(name)
     return found
-
-
-def _stays(upper: int, seen: Seen, path: bytes, name: bytes) -> bool:
-    """Whether a subdirectory that something happened to is still the one that was seen."""
-    below = joined(path, name)
-    fd = _open(upper, below)
-    if fd is None:
-        return False
-    try:
-        status = os.fstat(fd)
-    finally:
-        os.close(fd)
-    return stat.S_ISDIR(status.st_mode) and status.st_ino == seen.directories[below].inode
 
 
 def _missing(seen: Seen, path: bytes) -> tuple[bytes, Change]:

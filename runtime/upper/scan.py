@@ -119,7 +119,7 @@ def scan_upper(
     contents = Contents(before, objects or base.objects) if before is not None else None
     if known is not None:
         try:
-            changes = _look(path, known) if changes is None else changes
+            changes = look_everywhere(upper, known) if changes is None else changes
             earlier = Snapshot(objects or base.objects, known.root)
             return _Scan(base, sink, prefix, contents, distrust, since, _Known(known, changes, earlier)).run(
                 path, nested
@@ -127,17 +127,6 @@ def scan_upper(
         except _NotPlain:
             pass
     return _Scan(base, sink, prefix, contents, distrust, since).run(path, nested)
-
-
-def _look(upper: bytes, seen: Seen) -> Changes:
-    try:
-        fd = os.open(upper, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            return look_everywhere(fd, seen)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise read_error(error, upper) from error
 
 
 class _Known:

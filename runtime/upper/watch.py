@@ -33,11 +33,13 @@ _INIT = 0x1 | 0x2 | 0x10 | 0x200 | 0x400 | 0x800
 _MARK_ADD_FILESYSTEM = 0x1 | 0x100
 _EVENTS = 0x2 | 0x4 | 0x8 | 0x40 | 0x80 | 0x100 | 0x200 | 0x40000000
 """FAN_MODIFY, ATTRIB, CLOSE_WRITE, MOVED_FROM, MOVED_TO, CREATE, DELETE, ONDIR."""
+_NAMES = 0x40 | 0x80 | 0x100 | 0x200
+"""Those of them that are of a name, and not of a file."""
 _OVERFLOW = 0x4000
 _EVENT = struct.Struct("=IBBHQii")
 _INFO = struct.Struct("=BBHQIi")
 """Type, padding, length; fsid; the handle's length and type. The handle follows, and a name where there is one."""
-_FID, _DFID_NAME, _DFID = 1, 2, 3
+_FID, _DFID_NAME = 1, 2
 _ITSELF = b"."
 _AT_FDCWD = -100
 _BUFFER = 1 << 17
@@ -84,22 +86,22 @@ class Watch:
                 length, _, _, header, mask, _, _ = _EVENT.unpack_from(data, position)
                 if mask & _OVERFLOW:
                     self.complete = False
-                self._take(data, position + header, position + length)
+                self._take(data, position + header, position + length, bool(mask & _NAMES))
                 position += length
 
-    def _take(self, data: bytes, position: int, end: int) -> None:
+    def _take(self, data: bytes, position: int, end: int, is_name: bool) -> None:
+        """One event, in all its parts: of a name, that is the directory and the name; of a file, the file (and its
+        directory and name, which do not matter; of a directory, itself and `.`)."""
         while position < end:
             kind, _, length, _, size, _ = _INFO.unpack_from(data, position)
             handle_end = position + _INFO.size + size
-            inode = (
-                self._inode(data[position + _INFO.size - 8 : handle_end]) if kind in (_FID, _DFID_NAME, _DFID) else None
-            )
-            if inode is not None:
-                name = data[handle_end : position + length].split(b"\0", 1)[0] if kind == _DFID_NAME else _ITSELF
-                if name != _ITSELF:
-                    self.hints.names.setdefault(inode, set()).add(name)
-                elif kind != _DFID:
-                    self.hints.inodes.add(inode)
+            name = data[handle_end : position + length].split(b"\0", 1)[0] if kind == _DFID_NAME else b""
+            wanted = kind == _DFID_NAME if is_name else kind == _FID or name == _ITSELF
+            inode = self._inode(data[position + _INFO.size - 8 : handle_end]) if wanted else None
+            if inode is not None and is_name:
+                self.hints.names.setdefault(inode, set()).add(name)
+            elif inode is not None:
+                self.hints.inodes.add(inode)
             position += length
 
     def _inode(self, handle: bytes) -> int | None:
