@@ -158,12 +158,13 @@ def rollback(invocation: Invocation, name: str, revision: str | None, undo: bool
     """Make a container's root an earlier commit again.
 
     Nothing is destroyed: the state until now, committed or not, is kept, and --undo returns to it. The container must
-    not be running.
+    not be running. `@{1}` is where it was one commit or rollback ago (`web@{1}` in other commands), `web~1` the commit
+    before its last one.
 
     \b
     Example:
       treering rollback web main
-      treering rollback web web~1
+      treering rollback web @{1}
       treering rollback web --undo
     """
     if undo == (revision is not None):
@@ -171,7 +172,7 @@ def rollback(invocation: Invocation, name: str, revision: str | None, undo: bool
     container = invocation.containers.find(name)
     name = container.name
     if revision is not None:
-        target = invocation.commit(revision)
+        target = invocation.commit(revision, container)
         if dry_run:
             message(f"{name} would be at {target[:SHORT]}")
             return
