@@ -3,6 +3,7 @@
     conventions   overlayfs's extended attributes as values: whiteout, opaque, redirect, metacopy
     pinned        files of a directory that may be changing, held by descriptors; nothing outside it is ever reached
     frames        one directory while it is read
+    content       one file, read or known
     scan          the walk over the upper, merged with the base
     seen          what a scan saw, kept: the next one reads only what has changed since
     look          what has changed                    watch   what the kernel tells of it meanwhile
@@ -10,8 +11,9 @@
 docs/upper.md has the rules, each with what the kernel does.
 """
 
+from runtime.upper.content import Distrust
 from runtime.upper.conventions import TRUSTED, USER, prefix_of
-from runtime.upper.scan import Distrust, UpperResult, scan_upper
+from runtime.upper.scan import UpperResult, scan_upper
 from runtime.upper.seen import Seen
 
 __all__ = ["TRUSTED", "USER", "Distrust", "Seen", "UpperResult", "prefix_of", "scan_upper"]

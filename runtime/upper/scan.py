@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +23,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from runtime.upper import pinned
+from runtime.upper.content import NOTHING, Distrust, Reader
 from runtime.upper.conventions import TRUSTED, Marks, is_absolute, separate
 from runtime.upper.frames import NO_STUBS, Frame, Stubs, nested_stubs
 from runtime.upper.look import Changes, look_everywhere, ways
@@ -35,29 +36,16 @@ from vcs.attributes import (
     read_xattrs,
     special_content,
 )
-from vcs.blobs import LARGE, cuts_of, write_file
 from vcs.errors import BadInput, Conflict
 from vcs.links import NO_TREE, LinkGroups, PendingTree, Recount, holds_links, linked_entries, settle
-from vcs.model import EMPTY_FILE, Chunked, Content, Data, Entry, ListItem, RootId, Tree, Xattrs
+from vcs.model import EMPTY_FILE, Chunked, Content, Data, Entry, RootId, Tree, Xattrs
 from vcs.snapshot import Snapshot
-from vcs.statcache import is_settled
 from vcs.trees import Directory, Objects, Sink, write_root
 
 _OPEN_DIRECTORIES = 64
 """Deeper than this, the topmost directories' descriptors are given up, and had again by `..` on the way back."""
 _ATTEMPTS = 3
-"""How often a name is looked at again whose type changes, or a file read again that is being written."""
-_REREAD_MAX = 64 << 20
-"""A larger file that is being written is read once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Distrust:
-    """Files whose content may change, or have changed, without stat(2) telling: they are read in any case."""
-
-    paths: frozenset[bytes] = frozenset()
-    """As in Seen."""
-    inodes: frozenset[int] = frozenset()
+"""How often a name is looked at again whose type changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +83,7 @@ def scan_upper(
     before: Seen | None = None,
     changes: Changes | None = None,
     objects: Objects | None = None,
-    distrust: Distrust = Distrust(),
+    distrust: Distrust = NOTHING,
     since: int | None = None,
 ) -> UpperResult:
     """The root that an overlay of `upper` on `base` shows, written to `sink`. The upper is not changed.
@@ -158,8 +146,7 @@ class _Scan:
         self._sink = sink
         self._prefix = prefix
         self._contents = contents
-        self._distrust = distrust
-        self._since = since
+        self._reader = Reader(sink, base.objects, contents, distrust, since)
         self._known = known
         self._seen: dict[bytes, SeenDirectory] = dict(known.seen.directories) if known is not None else {}
         self._base_directory = lru_cache(64)(self._open_base_directory)
@@ -168,8 +155,7 @@ class _Scan:
         self._groups = LinkGroups(base.id)
         self._of_inode: dict[pinned.Identity, Entry] = {}
         self._touched: set[bytes] = set()
-        self._names = self._deleted = self._files = self._size = 0
-        self._unsteady: list[bytes] = []
+        self._names = self._deleted = 0
 
     def run(self, upper: bytes, stubs: Stubs) -> UpperResult:
         try:
@@ -206,7 +192,7 @@ class _Scan:
         marks, xattrs = self._separate(read_xattrs(fd))
         frame.identity = pinned.identity_of(status)
         frame.tree = PendingTree(entry_of(name, status, NO_TREE, xattrs))
-        frame.seen = Sighting(status.st_ino, self._stamp(status), (marks.opaque, marks.redirect))
+        frame.seen = Sighting(status.st_ino, self._reader.stamp(status), (marks.opaque, marks.redirect))
         frame.place = self._contents.place(status.st_ino) if self._contents is not None else None
         base = self._base_of(name, lower, marks)
         if base is not None and isinstance(base.content, Tree):
@@ -344,9 +330,9 @@ class _Scan:
             entry=root,
             names=self._names,
             deleted=self._deleted,
-            files=self._files,
-            size=self._size,
-            unsteady=tuple(self._unsteady),
+            files=self._reader.files,
+            size=self._reader.size,
+            unsteady=tuple(b"/" + path for path in self._reader.unsteady),
             seen=Seen(self._base.id, digest, plain, reachable(self._seen)),
         )
 
@@ -365,13 +351,11 @@ class _Scan:
             if stat.S_ISDIR(status.st_mode):
                 frame.directories.append(name)
                 return
-            steady = len(self._unsteady)
             if _is_whiteout(status):  # before any thought of hard links: whiteouts share one inode
                 self._deleted += 1
             else:
                 self._take_file(frame, name, fd, status)
-            trusted = len(self._unsteady) == steady and not self._is_distrusted(frame, name, status)
-            frame.seen.rows[name] = status.st_ino, self._stamp(status) if trusted else 0
+            frame.seen.rows[name] = status.st_ino, self._reader.stamp_of_file(frame, name, status)
         except OSError as error:
             raise read_error(error, self._path(name)) from error
         finally:
@@ -406,7 +390,7 @@ class _Scan:
         elif marks.metacopy:
             content = self._base_content(frame, name, marks, status)
         else:
-            content, status = self._content(frame, name, fd, status)
+            content, status = self._reader.read(frame, name, fd, status)
         return entry_of(name, status, content, xattrs)
 
     def _base_content(self, frame: Frame, name: bytes, marks: Marks, status: os.stat_result) -> Data | Chunked:
@@ -417,39 +401,6 @@ class _Scan:
             path = self._path(name)
             raise BadInput(f"{os.fsdecode(path)!r} has its data in a file that the base does not have", path=path)
         return content
-
-    def _content(
-        self, frame: Frame, name: bytes, fd: int, status: os.stat_result
-    ) -> tuple[Data | Chunked, os.stat_result]:
-        """The content of a pinned regular file, and its status when it was so."""
-        if not status.st_size:
-            return EMPTY_FILE, status
-        if self._contents is not None and frame.place is not None and not self._is_distrusted(frame, name, status):
-            known = self._contents.get(frame.place, name, status)
-            if known is not None:
-                return known, status
-        lower = frame.below(name) if status.st_size >= LARGE else None
-        before = cuts_of(self._base.objects, lower.content) if lower is not None else None
-        for _ in range(_ATTEMPTS if status.st_size <= _REREAD_MAX else 1):
-            content, after = self._read_file(fd, status, before)
-            if pinned.same_state(status, after):
-                return content, status
-            status = after
-        self._unsteady.append(self._path(name))
-        return content, status
-
-    def _read_file(
-        self, fd: int, status: os.stat_result, before: Mapping[int, ListItem] | None
-    ) -> tuple[Data | Chunked, os.stat_result]:
-        opened = pinned.open_file(fd)
-        try:
-            content = write_file(self._sink, opened, status, before)
-            after = os.fstat(opened)
-        finally:
-            os.close(opened)
-        self._files += 1
-        self._size += content.size
-        return content, after
 
     # The base
 
@@ -470,16 +421,6 @@ class _Scan:
         if holds_links(entry):
             found = linked_entries(self._base.objects, entry)
             self._touched.update(item.link.group for item in found if item.link is not None)
-
-    # What is relied on later
-
-    def _stamp(self, status: os.stat_result) -> int:
-        """The ctime by which a later change will be noticed, 0 if it might not be."""
-        return status.st_ctime_ns if is_settled(status, self._since) else 0
-
-    def _is_distrusted(self, frame: Frame, name: bytes, status: os.stat_result) -> bool:
-        distrust = self._distrust
-        return status.st_ino in distrust.inodes or joined(frame.path, name) in distrust.paths
 
     # The rest
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.upper import TRUSTED, USER, pinned, scan, scan_upper
+from runtime.upper import TRUSTED, USER, content, pinned, scan_upper
 from runtime.upper.conventions import separate
 from tests.runtime.overlay_cases import Layers, described, exchange, imported, needs_root
 from vcs.errors import BadInput, Conflict, Denied
@@ -582,17 +582,17 @@ def test_a_file_that_is_written_while_it_is_read(layers: Layers, monkeypatch: py
     log = layers.upper / "log"
     log.write_text("one")
     rounds = []
-    original = scan.write_file
+    original = content.write_file
 
     def write_file(sink: object, fd: int, status: os.stat_result, before: object = None) -> object:
-        content = original(sink, fd, status)  # type: ignore[arg-type]
+        found = original(sink, fd, status)  # type: ignore[arg-type]
         if len(rounds) < limit:
             rounds.append(1)
             with log.open("a") as file:
                 file.write("+")
-        return content
+        return found
 
-    monkeypatch.setattr(scan, "write_file", write_file)
+    monkeypatch.setattr(content, "write_file", write_file)
     limit = 1
     result = layers.scan()
     assert result.unsteady == ()
