@@ -14,7 +14,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from runtime.commits import CommitResult, one_line, usual_author
+from runtime.commits import CommitResult, one_line
 from runtime.containers import Container, Containers
 from runtime.state import is_running
 from runtime.states import States
@@ -32,38 +32,27 @@ def after_exec(
     return _after(containers, container, command, code, seconds, author)
 
 
-def after_exit(
-    store: Path, container: str, code: int | None, seconds: float, author: Author | None = None
-) -> CommitResult | None:
+def after_exit(store: Path, container: str, code: int | None, seconds: float, author: Author) -> CommitResult | None:
     """Commit the state of a container that has ended; it continues on the commit. None if it is not there any more.
 
-    `container` is its id, `code` None if nobody saw it. Its overlay is mounted nowhere any more. Without an author, it
-    is git's user as the store has it, or the process's.
+    `container` is its id, `code` None if nobody saw it. Its overlay is mounted nowhere any more.
     """
     with Store.open(store) as opened:
         containers = Containers(opened)
         found = _found(containers, container)
         if found is None:
             return None
-        author = author or usual_author(opened)
         return _after(containers, found, found.record.settings.args, code, seconds, author)
 
 
-def tick(store: Path, container: str, author: Author | None = None) -> CommitResult | None:
+def tick(store: Path, container: str, author: Author) -> CommitResult | None:
     """Commit the state of a container as it is now; `container` is its id. None if it does not run any more."""
     with Store.open(store) as opened:
         containers = Containers(opened)
         found = _found(containers, container)
         if found is None or not is_running(found.paths.directory):
             return None
-        return _commit(containers, found, f"State of {found.name}", author or usual_author(opened), {})
-
-
-def interval(autocommit: str | None) -> float | None:
-    """The seconds between two commits of `every=SECONDS`; None for another setting."""
-    if autocommit is None or not autocommit.startswith("every="):
-        return None
-    return float(autocommit.removeprefix("every="))
+        return _commit(containers, found, f"State of {found.name}", author, {})
 
 
 def _after(

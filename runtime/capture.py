@@ -133,6 +133,7 @@ class Capture:
             sink,
             stubs=read_stubs(self._generation),
             prefix=prefix_of(self._generation),
+            ids=self._container.record.ids,
             before=seen,
             changes=changes,
             objects=objects,

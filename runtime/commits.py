@@ -10,10 +10,6 @@ Trailers (git-interpret-trailers(1)) tell what made a commit:
 
 from __future__ import annotations
 
-import os
-import pwd
-import socket
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,9 +17,7 @@ from typing import Any
 
 from runtime.containers import Container
 from vcs.diff import Change
-from vcs.history import Author
 from vcs.model import CommitId
-from vcs.store import Store
 
 _LONGEST = 500
 """Characters of a trailer."""
@@ -89,14 +83,3 @@ def one_line(text: str, length: int) -> str:
     """The text on one line, and no longer than this."""
     flat = " ".join(text.split())
     return flat if len(flat) <= length else flat[: length - 3] + "..."
-
-
-def usual_author(store: Store) -> Author:
-    """Git's user as the store has it; what is missing is the process's user at this host."""
-    name, email = store.history.user()
-    try:
-        login = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        login = str(os.getuid())
-    now = int(time.time())
-    return Author(name or login, email or f"{login}@{socket.gethostname()}", now, time.localtime(now).tm_gmtoff // 60)

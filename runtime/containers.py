@@ -95,7 +95,8 @@ class Containers:
             name = self._free_name(name, image)
             identity = os.urandom(32).hex()
             generation = Generation(0, commit, time.time())
-            record = Record(identity, name, time.time(), image, settings, (generation,), 0)
+            ids = self._own_ids() if settings.security.userns == "auto" else None
+            record = Record(identity, name, time.time(), image, settings, (generation,), 0, ids)
             self.store.history.move(record.ref(0), commit, None, f"container {name}: created", author, force=True)
             spread(self._directory)
             building = ContainerPaths(self._directory / f"{_NEW}{identity}")
@@ -247,6 +248,14 @@ class Containers:
         stem = stem if _NAME.fullmatch(stem) else "container"
         return next(name for n in range(1, len(taken) + 2) if (name := f"{stem}-{n}") not in taken)
 
+    def _own_ids(self) -> int:
+        """Ids that no other container has. The caller holds the lock."""
+        from runtime.idranges import free_range
+
+        taken = [other.record.ids for other in self.all() if other.record.ids is not None]
+        subuid, subgid = (_text_of(Path("/etc", name)) for name in ("subuid", "subgid"))
+        return free_range(taken, subuid, subgid, start=self.store.path.stat().st_ino)
+
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         with flocked(self.store.path / "locks" / "containers", fcntl.LOCK_EX):
@@ -271,6 +280,13 @@ def _find(everything: list[Container], name: str) -> Container:
         more = f" and {len(matches) - _SHOWN} more" if len(matches) > _SHOWN else ""
         raise NotFound(f"{name!r} begins the ids of several containers: {shown}{more}", container=name)
     return matches[0]
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except FileNotFoundError:
+        return ""
 
 
 def _is_large(directory: str) -> bool:

@@ -26,6 +26,7 @@ from typing import Any, NoReturn
 
 from runtime import engine as engines
 from runtime import mounts
+from runtime.carriers import Streams
 from runtime.command import NOT_FOUND, check_command
 from runtime.console import receive_terminal
 from runtime.containers import Container, Containers
@@ -39,7 +40,6 @@ from runtime.reaching import Reached, not_running, reached
 from runtime.rootaccess import Root
 from runtime.signals import FORWARDED, SignalPipe
 from runtime.state import load_run
-from runtime.streams import Streams
 from runtime.terminal import TerminalProxy, raw_mode, set_window_size, window_size
 from vcs import errors
 from vcs.errors import Conflict, EngineError, TreeringError
@@ -59,6 +59,8 @@ class Execution:
     user: str | None = None
     tty: bool = False
     interactive: bool = False
+    limit: float | None = None
+    """Seconds after which it is killed, and TimeoutError raised; only without a terminal."""
 
 
 def process_json(
@@ -120,13 +122,14 @@ def execute(containers: Containers, container: Container, wanted: Execution) -> 
             command, master = _start_with_terminal(containers, container, wanted, size)
             if wanted.interactive:
                 stack.enter_context(raw_mode(0))
-            proxy = TerminalProxy(master, 0 if wanted.interactive else None, 1)
+            proxy = TerminalProxy(master, 0 if wanted.interactive else None, 1, keys=b"")
+            _resize(proxy)
             stack.callback(proxy.close)
             return _wait(command, signals, proxy)
         streams = stack.enter_context(Streams(interactive=wanted.interactive))
         command = _start(containers, container, wanted, streams)
         streams.flow()
-        code = _wait(command, signals, None)
+        code = _wait(command, signals, None, wanted.limit)
         streams.finish(signals.fd)
         return code
 
@@ -345,20 +348,33 @@ def _is_directory(root: Root, path: str) -> bool:
 # -- while it runs
 
 
-def _wait(command: _Command, signals: SignalPipe, proxy: TerminalProxy | None) -> int:
+def _resize(proxy: TerminalProxy) -> None:
+    """Give the command's terminal the size of the user's."""
+    if proxy.terminal is not None and (size := proxy.size()):
+        set_window_size(proxy.terminal, size)
+
+
+def _wait(command: _Command, signals: SignalPipe, proxy: TerminalProxy | None, limit: float | None = None) -> int:
     """Pass signals and the terminal on until the command has ended; its exit code."""
     impatience = 0
+    deadline = None if limit is None else time.monotonic() + limit
     while True:
         poll = select.poll()
         poll.register(command.process, select.POLLIN)
         poll.register(signals.fd, select.POLLIN)
         for fd, events in (proxy.interests() if proxy else {}).items():
             poll.register(fd, events)
-        ready = dict(poll.poll())
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        ready = dict(poll.poll(None if left is None else left * 1000))
+        if left == 0 and not ready:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(command.process, signal.SIGKILL)
+            command.collect()
+            raise TimeoutError
         for number in signals.read() if signals.fd in ready else ():
             if number == signal.SIGWINCH:
                 if proxy:
-                    proxy.resize()
+                    _resize(proxy)
                 continue
             impatience += number in (signal.SIGINT, signal.SIGTERM)
             with suppress(ProcessLookupError):

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, get_args
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -23,14 +23,14 @@ from runtime import __version__, metering
 from runtime.cgroups import Usage
 from runtime.containers import Container, Containers
 from runtime.metering import Lifetime
-from runtime.state import Created, Exited, Running, Starting, State, state_of
+from runtime.state import Exited, Running, State, state_of
 from vcs.errors import TreeringError
 from vcs.store import Store
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SHORT = 12
 """Characters of a container's id."""
-_STATES: tuple[type[State], ...] = (Created, Starting, Running, Exited)
+_STATES: tuple[type[State], ...] = get_args(State)
 _SECONDS = 10
 """How long a client may take to ask, or to read."""
 
@@ -139,9 +139,8 @@ def _measure(containers: Containers) -> Iterator[_Measured]:
         directory = container.paths.directory
         state = state_of(directory)
         reading = meter.read(container.id, state.pid if isinstance(state, Running) else None)
-        metering.sample(directory, reading)
         usage = reading.usage if isinstance(state, Running) else None
-        yield _Measured(container, state, usage, metering.total(directory, reading), reading.traffic is not None)
+        yield _Measured(container, state, usage, metering.look(directory, reading), reading.traffic is not None)
 
 
 def _of_store(store: Store) -> Iterator[Metric]:

@@ -41,21 +41,23 @@ def resolve_user(user: str, read: Reader) -> Identity:
     return Identity(uid, gid, tuple(dict.fromkeys([gid, *extra])), home)
 
 
-def oci_user(who: Identity, ids: tuple[int, int] | None) -> dict[str, Any]:
-    """The same for an OCI runtime. `ids` are the last user and group of the user namespace; None on the machine itself.
+def oci_user(who: Identity, last: tuple[int, int] | None, *, own: bool = False) -> dict[str, Any]:
+    """The same for an OCI runtime. `last` are the highest user and group that the container has, None for all; `own`:
+    since it has ids of its own.
 
-    EngineError if the user namespace does not have these ids.
+    EngineError if the container does not have these ids.
     """
-    last_user, last_group = ids or (who.uid, who.gid)
-    if who.uid > last_user or who.gid > last_group:
+    if last and (who.uid > last[0] or who.gid > last[1]):
         raise EngineError(
-            f"user {who.uid} of group {who.gid} cannot be had in your containers, whose ids end with {last_user} and "
-            f"{last_group}",
-            advice="have root give you more ids, with usermod --add-subuids and --add-subgids, or take root: --user 0",
-            uid=who.uid, gid=who.gid, last=[last_user, last_group],
+            f"user {who.uid} of group {who.gid} cannot be had in your containers, whose ids end with {last[0]} and "
+            f"{last[1]}",
+            advice="take another --user" if own else
+                   "have root give you more ids, with usermod --add-subuids and --add-subgids, or take root: --user 0",
+            uid=who.uid, gid=who.gid, last=list(last),
         )  # fmt: skip
     # Who has no group but his own cannot set any: the kernel forbids it, and engines fail.
-    return {"uid": who.uid, "gid": who.gid, "additionalGids": list(who.groups) if last_group or ids is None else []}
+    groups = [] if last and not last[1] else list(who.groups)
+    return {"uid": who.uid, "gid": who.gid, "additionalGids": groups}
 
 
 def _user(name: str, read: Reader) -> tuple[int, int, str, str]:

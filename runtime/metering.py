@@ -32,7 +32,7 @@ import msgspec
 from runtime import traffic
 from runtime.cgroups import Cgroup, Hierarchies, Usage
 from runtime.cgroups.parsing import TICKS
-from runtime.cgroups.processes import Processes
+from runtime.cgroups.processes import Processes, transfers, with_transfers
 from runtime.state import Run, boot_id, load_run
 from runtime.traffic import Traffic
 from vcs.durable import replace_file
@@ -116,40 +116,58 @@ class Meter:
 
     def read(self, container_id: str, init: int | None) -> Reading:
         """What a container uses; `init` if it runs."""
-        usage = Cgroup.of(container_id, self._hierarchies).usage()
-        if usage.source == "nothing" and init is not None:
-            usage = Cgroup.find(container_id, init, self._hierarchies).usage()
-        if usage.source == "nothing" and init is not None:
+        group = Cgroup.of(container_id, self._hierarchies)
+        usage = group.usage()
+        if init is not None and usage.source == "nothing":
+            group = Cgroup.find(container_id, init, self._hierarchies)
+            usage = group.usage()
+        if init is not None and usage.source == "nothing":
             usage = self._processes.usage(init)
+        elif init is not None and not usage.read_bytes and not usage.written_bytes:
+            usage = with_transfers(usage, transfers(group.processes()))
         return Reading(time.monotonic(), usage, None if init is None else traffic.of_process(init))
 
 
 def lifetime(directory: Path, cgroup: Cgroup) -> Lifetime:
     """What the container of this directory has used until now, its present start included."""
     run = load_run(directory)
-    usage = cgroup.usage()
-    if usage.source == "nothing" and run and run.init and _alive(run):
+    if run and run.init and _alive(run):
         return total(directory, Meter().read(directory.name, run.init.pid))
-    return total(directory, Reading(time.monotonic(), usage, None))
+    return total(directory, Reading(time.monotonic(), cgroup.usage(), None))
 
 
 def total(directory: Path, reading: Reading) -> Lifetime:
     """The same, of what was read of it just now."""
+    return _add_up(load_run(directory), *_load(directory), reading)[0]
+
+
+def look(directory: Path, reading: Reading) -> Lifetime:
+    """The same, and what was read is noted if it is worth that."""
     run = load_run(directory)
-    finished, sample = _load(directory)
+    finished, noted = _load(directory)
+    found, present = _add_up(run, finished, noted, reading)
+    if present and (noted is None or _notable(noted.used, present)):
+        sample(directory, reading)
+    return found
+
+
+def _add_up(
+    run: Run | None, finished: _Finished, sample: _Sample | None, reading: Reading
+) -> tuple[Lifetime, Lifetime | None]:
+    """All starts together, and the present one if it is not among the finished."""
     found = finished.total
     if sample and (run is None or sample.start != _name(run)):
         found += sample.used
         sample = None
     if run is None or finished.last == _name(run):
-        return found
+        return found, None
     present = _present(run, reading)
-    return found + (present | sample.used if sample else present)
+    return found + (present | sample.used if sample else present), present
 
 
 def sample(directory: Path, reading: Reading, *, durable: bool = False) -> None:
-    """Note what the present start has used so far, if that is noticeably more than was noted. Nothing is noted if
-    somebody else does it just now, or cannot be written: a look is no reason to fail."""
+    """Note what the present start has used so far. Nothing is noted if somebody else does it just now, or cannot be
+    written: a look is no reason to fail."""
     run = load_run(directory)
     if run is None or run.init is None or reading.usage.source == "nothing":
         return
@@ -160,11 +178,17 @@ def sample(directory: Path, reading: Reading, *, durable: bool = False) -> None:
             return
         if last and last.start == _name(run):
             present |= last.used
-            if not durable and not _notable(last.used, present):
-                return
         elif last:
             _finish(directory, finished, last)
         replace_file(directory / SAMPLE, msgspec.json.encode(_Sample(_name(run), present)), durable=durable)
+
+
+def note(directory: Path) -> None:
+    """Look at a container, and note what it has used if it runs. A supervisor does so now and then, in case that it,
+    or the machine, comes to a sudden end."""
+    run = load_run(directory)
+    if run is not None and run.init is not None and _alive(run):
+        look(directory, Meter().read(directory.name, run.init.pid))
 
 
 def record(directory: Path, usage: Usage, *, durable: bool = True) -> None:

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from runtime.cgroups import Cgroup
+from runtime.cgroups import Cgroup, Hierarchies
 from runtime.containers import Container
 from runtime.namespace import in_user_namespace
 from runtime.reaching import reached
 from vcs.errors import Conflict, Denied, EngineError
 
 
-def paused(container_id: str) -> bool:
-    """Whether a container is paused. Cheap: a read of one small file."""
-    return Cgroup.of(container_id).frozen
+def paused(container_id: str, hierarchies: Hierarchies | None = None) -> bool:
+    """Whether a container is paused. Cheap, a read of one small file, if `hierarchies` have been looked up."""
+    return Cgroup.of(container_id, hierarchies).frozen
 
 
 def pause(container: Container) -> None:

@@ -14,7 +14,7 @@ import msgspec
 
 from runtime import generations
 from runtime.capture import Capture
-from runtime.commits import CommitResult, Edit, Wish, usual_author
+from runtime.commits import CommitResult, Edit, Wish
 from runtime.containers import REMOVED, Container, Containers
 from runtime.hooks import Hooks
 from runtime.state import is_running
@@ -106,7 +106,7 @@ class States:
                 capture.keep(seen)
             return result
 
-    def settle(self, container: Container) -> Container:
+    def settle(self, container: Container, author: Author) -> Container:
         """Before a stopped container starts again: let it stand on its head with an empty upper, if its state is
         exactly that; otherwise it keeps base and upper. The caller holds its lock. Nothing is committed.
 
@@ -119,7 +119,6 @@ class States:
         before = self._store.snapshot_of(head)
         if Capture(self._store, container).now(Scratch(self._store)).root != before.id:
             return container
-        author = usual_author(self._store)
         return generations.begin(self._containers, container, head, author, "start: on the last commit", keep=False)
 
     def rollback(self, container: Container, commit: CommitId, author: Author) -> Container:

@@ -1,140 +1,225 @@
-"""The standard streams of a command that runs inside a container while others there go on: pipes, and what carries.
+"""What a container prints and reads, as descriptors in one event loop: no threads, and nothing that blocks.
 
-The command gets pipes, so that it can neither read nor change what is behind our own output. Of our input it gets the
-file or pipe itself, from which not a byte more than it wants is read; but never our terminal, whose holder could read
-all that is typed and write to it.
+An Output is one stream that comes out of a container: a pipe's reading end, or its terminal. What it brings goes to the
+container's log and to sinks: the streams of whoever ran the container or is attached to it. A sink that takes nothing
+for a while holds its output up, so that the container waits as it would for any slow reader, if the sink is the
+`owner`'s; anybody else's is dropped when it is too far behind.
 
-That the command has ended does not mean that its pipes have: what it left in the background may hold them for ever. So
-all that the command itself wrote is passed on, and then a second is given to others.
+A descriptor that was lent to us is shared with programs that expect it to block. So a terminal or pipe is opened again
+by /proc/self/fd, which makes it one of our own; a socket is told with each call; and a file never blocks, and is not
+opened again, for it would not share its position.
 """
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import os
 import select
-import struct
-import termios
-import threading
-import time
+import socket
+import stat
+from collections.abc import Callable
 from contextlib import suppress
 
-from runtime.descriptors import duplicate, same_file
-from runtime.terminal import write_all
-
-_CHUNK = 1 << 16
-_GRACE = 1.0
-"""Seconds that output may still come from what a command leaves behind."""
-_TICK = 0.05
+CHUNK = 65536
+_BEHIND = 1 << 20
+"""Bytes that an attached reader may be behind before it is dropped."""
+_END_OF_FILE = b"\x04"
 
 
-class Streams:
-    """Ours, moved to a container: `given` are what the command is started with."""
+class Sink:
+    """A descriptor to write to without waiting. Owns and closes `fd`."""
 
-    def __init__(self, *, interactive: bool) -> None:
-        self._stop, self._stopper = os.pipe2(os.O_CLOEXEC)
-        self._carriers: list[_Carrier] = []
-        self._feeder: _Carrier | None = None
-        self.given: tuple[int | None, int | None, int | None]
-        stdin = self._input() if interactive else None
-        out, err = duplicate(1), duplicate(2)
-        stdout = self._output(out)
-        # One pipe for both keeps the order of what goes to one place.
-        stderr: int | None
-        if err is not None and same_file(out, err):
-            stderr = stdout
-            os.close(err)
-        else:
-            stderr = self._output(err)
-        self.given = (stdin, stdout, stderr)
+    def __init__(self, fd: int, owner: bool = False) -> None:
+        self.owner = owner
+        self.fd = _unblocked(fd, os.O_WRONLY)
+        self._socket = socket.socket(fileno=self.fd) if stat.S_ISSOCK(os.fstat(self.fd).st_mode) else None
+        self._pending = bytearray()
+        self.open = True
 
-    def __enter__(self) -> Streams:
-        return self
+    @property
+    def behind(self) -> bool:
+        """Whether something waits to be written."""
+        return bool(self._pending)
 
-    def __exit__(self, *_: object) -> None:
-        self._give_up()
-        with suppress(OSError):
-            os.close(self._stopper)
+    def write(self, data: bytes) -> None:
+        """Write it now or later. A reader who has left closes the sink."""
+        if not self.open:
+            return
+        if self._pending:
+            self._pending += data
+            if not self.owner and len(self._pending) > _BEHIND:
+                self.close()
+            return
+        self._pending += data[self._try(data) :]
 
-    def flow(self) -> None:
-        """Begin to carry. Not before the engine has let go: its complaints come through the same pipe."""
-        self._give_up()
-        for carrier in (*self._carriers, *([self._feeder] if self._feeder else ())):
-            carrier.start()
+    def flush(self) -> None:
+        """Write of what waits as much as there is room for."""
+        with memoryview(bytes(self._pending)) as view:
+            done = self._try(view)
+        del self._pending[:done]
 
-    def finish(self, interrupted: int) -> None:
-        """Carry the rest, after the command has ended. Who reads our output may take his time; what can be read from
-        `interrupted` (signals) ends it."""
-        deadline = time.monotonic() + _GRACE
-        told = False
-        while any(carrier.is_alive() for carrier in self._carriers):
-            if not told and time.monotonic() > deadline:
-                os.close(self._stopper)
-                self._stopper = -1
-                told = True
-            for carrier in self._carriers:
-                carrier.join(_TICK)
-            if select.select([interrupted], [], [], 0)[0]:
-                return
+    def close(self) -> None:
+        if self.open:
+            self.open = False
+            self._pending.clear()
+            if self._socket is not None:
+                self._socket.detach()
+            os.close(self.fd)
 
-    def _give_up(self) -> None:
-        """Close the command's ends, of which it has copies."""
-        for fd in {fd for fd in self.given if fd is not None}:
-            os.close(fd)
-        self.given = (None, None, None)
-
-    def _input(self) -> int | None:
-        source = duplicate(0)
-        if source is None or not os.isatty(source):
-            return source
-        reader, writer = os.pipe2(os.O_CLOEXEC)
-        self._feeder = _Carrier(source, writer, self._stop, to_the_end=False)
-        return reader
-
-    def _output(self, sink: int | None) -> int | None:
-        if sink is None:
-            return None
-        reader, writer = os.pipe2(os.O_CLOEXEC)
-        self._carriers.append(_Carrier(reader, sink, self._stop, to_the_end=True))
-        return writer
-
-
-class _Carrier(threading.Thread):
-    """Carries bytes until the end; once `stop` was closed on its other side, `to_the_end` of what is there already.
-    Closes both ends: whoever writes to what nobody reads any more learns (SIGPIPE)."""
-
-    def __init__(self, source: int, sink: int, stop: int, *, to_the_end: bool) -> None:
-        super().__init__(daemon=True)
-        self._to_the_end = to_the_end
-        self._source = source
-        self._sink = sink
-        self._stop_fd = stop
-
-    def run(self) -> None:
+    def _try(self, data: bytes | memoryview) -> int:
+        done = 0
         try:
-            poll = select.poll()
-            poll.register(self._source, select.POLLIN)
-            poll.register(self._stop_fd, select.POLLIN)
-            stopped = False
-            while not stopped:
-                stopped = self._stop_fd in dict(poll.poll())
-                if not stopped:
-                    if not self._carry(_CHUNK):
-                        return
-                elif self._to_the_end:
-                    self._carry(_waiting(self._source))
-        except OSError:
+            while done < len(data):
+                part = data[done : done + CHUNK]
+                done += self._socket.send(part, socket.MSG_DONTWAIT) if self._socket else os.write(self.fd, part)
+        except BlockingIOError:
             pass
-        finally:
-            os.close(self._source)
+        except OSError:
+            self.close()
+            return len(data)
+        return done
+
+
+class Output:
+    """One stream of a container. Owns and closes `source`.
+
+    `log` is called with what was read. Without `last_reader`, the container can write on when all sinks have closed;
+    with it, the stream is closed then, so that whoever writes to it learns (SIGPIPE).
+    """
+
+    def __init__(self, source: int, log: Callable[[bytes], None] | None = None, last_reader: bool = False) -> None:
+        os.set_blocking(source, False)
+        self.source: int | None = source
+        self.sinks: list[Sink] = []
+        self._log = log
+        self._last_reader = last_reader
+
+    def interests(self) -> dict[int, int]:
+        """What to poll for: descriptor -> poll events."""
+        wanted = {sink.fd: select.POLLOUT for sink in self.sinks if sink.behind}
+        if self.source is not None and not any(sink.behind and sink.owner for sink in self.sinks):
+            wanted[self.source] = select.POLLIN
+        return wanted
+
+    def ready(self, fd: int) -> None:
+        """Move bytes for a descriptor that poll returned."""
+        if fd == self.source:
+            self._read()
+        for sink in self.sinks:
+            if sink.fd == fd and sink.open:
+                sink.flush()
+        self._forget_closed()
+
+    def close(self) -> None:
+        """Read no more. What sinks have not taken yet they still get."""
+        if self.source is not None:
+            os.close(self.source)
+            self.source = None
+        for sink in [*self.sinks]:
+            if not sink.behind:
+                sink.close()
+        self._forget_closed()
+
+    @property
+    def done(self) -> bool:
+        """Whether all has been read and handed on."""
+        return self.source is None and not self.sinks
+
+    def _read(self) -> None:
+        assert self.source is not None
+        try:
+            data = os.read(self.source, CHUNK)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            data = b""
+            if error.errno != errno.EIO:  # a terminal's end
+                raise
+        if not data:
+            self.close()
+            return
+        if self._log:
+            self._log(data)
+        for sink in self.sinks:
+            sink.write(data)
+
+    def _forget_closed(self) -> None:
+        had = bool(self.sinks)
+        self.sinks = [sink for sink in self.sinks if sink.open]
+        for sink in [*self.sinks]:
+            if self.source is None and not sink.behind:
+                sink.close()
+                self.sinks.remove(sink)
+        if had and not self.sinks and self._last_reader:
+            self.close()
+
+
+class Input:
+    """What somebody types or pipes, on its way to a container. Owns and closes `source`; `sink` is the container's
+    terminal or the pipe of its standard input, which others use too."""
+
+    def __init__(self, source: int, sink: int, terminal: bool, closes: bool) -> None:
+        self.source: int | None = _unblocked(source, os.O_RDONLY)
+        self._sink: int | None = sink
+        self._terminal = terminal
+        self._closes = closes
+        """Whether the sink ends when the source does."""
+        self._pending = bytearray()
+
+    def interests(self) -> dict[int, int]:
+        wanted: dict[int, int] = {}
+        if self._sink is not None and self._pending:
+            wanted[self._sink] = select.POLLOUT
+        if self.source is not None and len(self._pending) < CHUNK:
+            wanted[self.source] = select.POLLIN
+        return wanted
+
+    def ready(self, fd: int) -> None:
+        if fd == self.source:
+            self._read()
+        if self._pending and self._sink is not None:
+            try:
+                del self._pending[: os.write(self._sink, self._pending)]
+            except BlockingIOError:
+                return
+            except OSError:
+                self._sink = None
+                self.close()
+        if self.source is None and not self._pending and self._closes and self._sink is not None:
             os.close(self._sink)
+            self._sink = None
 
-    def _carry(self, size: int) -> bool:
-        """Pass on what is read at once, at most `size` bytes; False at the end. A pipe gives all that is in it."""
-        data = os.read(self._source, size)
-        return bool(data) and write_all(self._sink, data)
+    @property
+    def done(self) -> bool:
+        return self.source is None and (not self._pending or self._sink is None)
+
+    def close(self) -> None:
+        """Take no more."""
+        if self.source is not None:
+            os.close(self.source)
+            self.source = None
+
+    def _read(self) -> None:
+        assert self.source is not None
+        data = b""
+        with suppress(OSError):
+            try:
+                data = os.read(self.source, CHUNK)
+            except BlockingIOError:
+                return
+        if data:
+            self._pending += data
+            return
+        self.close()
+        if self._terminal:  # a file or pipe that ends is an end of file for whoever reads the terminal too
+            self._pending += _END_OF_FILE
 
 
-def _waiting(fd: int) -> int:
-    """How many bytes can be read at once."""
-    return int(struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0])
+def _unblocked(fd: int, mode: int) -> int:
+    """A descriptor of the same file that does not block, if it can be had; `fd` is closed if it is another."""
+    if stat.S_ISFIFO(os.fstat(fd).st_mode) or os.isatty(fd):
+        with suppress(OSError):  # somebody else's terminal, after su: it may block us, then
+            again = os.open(f"/proc/self/fd/{fd}", mode | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            os.close(fd)
+            return again
+    return fd

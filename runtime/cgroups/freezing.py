@@ -41,7 +41,7 @@ def freeze_v1(directory: Path, seconds: float) -> None:
             return
         looks += 1
         if time.monotonic() >= deadline:
-            thaw_v1(directory, seconds)
+            _write(directory / "freezer.state", b"THAWED")
             raise _late(directory, seconds)
         if looks % _AGAIN == 0:
             _write(directory / "freezer.state", b"THAWED")
@@ -114,7 +114,7 @@ def _late(directory: Path, seconds: float) -> EngineError:
 
 
 def _write(path: Path, data: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
     try:
         os.write(fd, data)
     finally:

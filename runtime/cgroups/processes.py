@@ -1,4 +1,5 @@
-"""What a container uses that has no cgroup, an ordinary user's: summed over its processes in /proc, at one moment.
+"""What a container uses of which no cgroup tells: an ordinary user's has none. Summed over its processes in /proc, at
+one moment.
 
 Its processes are those of its init's pid namespace, and of namespaces made inside. A process's times hold those of the
 children that it waited for, so the sum over the living is what all have used: what has ended was waited for by its
@@ -13,6 +14,7 @@ import os
 import resource
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 
 from runtime.cgroups import parsing
 from runtime.cgroups.parsing import Usage
@@ -46,15 +48,15 @@ class Processes:
             return Usage()
         user = sum(stat.user + stat.children_user for stat in stats) / parsing.TICKS
         system = sum(stat.system + stat.children_system for stat in stats) / parsing.TICKS
-        transfers = _transfers(members)
+        moved = transfers(members)
         return Usage(
             cpu_seconds=user + system,
             user_seconds=user,
             system_seconds=system,
             memory_bytes=sum(_memory(pid, self._stats[pid]) for pid in members),
             pids=sum(stat.threads for stat in stats),
-            read_bytes=transfers and transfers[0],
-            written_bytes=transfers and transfers[1],
+            read_bytes=moved and moved[0],
+            written_bytes=moved and moved[1],
             source="processes",
         )
 
@@ -70,25 +72,45 @@ class Processes:
 
 
 class Ended:
-    """What a container without a cgroup has used when all is over: the difference that waiting for its init makes to
-    what the waiting process knows of its children (getrusage(2)). Everything is in it that anybody inside waited for;
-    when a pid namespace ends, the kernel waits for the rest on init's behalf."""
+    """What a container has used when all is over, as far as its cgroup does not say: the difference that waiting for
+    its init makes to what the waiting process knows of its children (getrusage(2)). Everything is in it that anybody
+    inside waited for; when a pid namespace ends, the kernel waits for the rest on init's behalf.
 
-    def __init__(self) -> None:
-        self._before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        with Ended() as ended:
+            os.waitpid(init, 0)
+        usage = ended.complete(cgroup.usage())
+    """
 
-    def usage(self) -> Usage:
-        """To be called after init was waited for, and nobody else since this was made."""
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        user, system = after.ru_utime - self._before.ru_utime, after.ru_stime - self._before.ru_stime
+    def __enter__(self) -> Ended:
+        self._before = self._after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._after = resource.getrusage(resource.RUSAGE_CHILDREN)
+
+    def complete(self, usage: Usage) -> Usage:
+        """What the cgroup says, and the rest from here."""
+        before, after = self._before, self._after
+        transfers = (after.ru_inblock - before.ru_inblock) * 512, (after.ru_oublock - before.ru_oublock) * 512
+        if usage.source == "cgroup":
+            return with_transfers(usage, transfers)
+        user, system = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
         return Usage(
             cpu_seconds=user + system,
             user_seconds=user,
             system_seconds=system,
-            read_bytes=(after.ru_inblock - self._before.ru_inblock) * 512,
-            written_bytes=(after.ru_oublock - self._before.ru_oublock) * 512,
+            read_bytes=transfers[0],
+            written_bytes=transfers[1],
             source="processes",
         )
+
+
+def with_transfers(usage: Usage, found: tuple[int, int] | None) -> Usage:
+    """A cgroup's usage, with what its processes say of disks if it has nothing to tell: v1 counts nothing since Linux
+    6.10 unless somebody limits a disk, and v2 only with the io controller on."""
+    if usage.read_bytes or usage.written_bytes or found is None:
+        return usage
+    return replace(usage, read_bytes=found[0], written_bytes=found[1], read_operations=None, write_operations=None)
 
 
 def _namespace(pid: int) -> str | None:
@@ -106,12 +128,15 @@ def _memory(pid: int, stat: parsing.Stat) -> int:
     return stat.resident * _PAGE if share is None else share * 1024
 
 
-def _transfers(pids: Iterable[int]) -> tuple[int, int] | None:
-    found = [parsing.fields(_read(f"/proc/{pid}/io")) for pid in pids]
-    sums = [
-        (one[b"read_bytes"], one[b"write_bytes"]) for one in found if b"read_bytes" in one and b"write_bytes" in one
-    ]
-    return (sum(read for read, _ in sums), sum(written for _, written in sums)) if sums else None
+def transfers(pids: Iterable[int]) -> tuple[int, int] | None:
+    """Bytes that processes, and those that they waited for, have read from disks and written; None if nobody tells."""
+    sums = None
+    for pid in pids:
+        found = parsing.fields(_read(f"/proc/{pid}/io"))
+        if b"read_bytes" in found and b"write_bytes" in found:
+            read, written = sums or (0, 0)
+            sums = read + found[b"read_bytes"], written + found[b"write_bytes"]
+    return sums
 
 
 def _read(path: str) -> bytes | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,12 +15,23 @@ from runtime.cli.output import message
 from runtime.cli.progress import duration_text
 from runtime.cli.quoting import safe
 from runtime.cli.render_commits import SHORT
-from runtime.state import Created, Exited, Running, Starting, State, is_running, state_of
-from vcs.errors import Conflict, TreeringError
+from runtime.cli.render_containers import (
+    Paused,
+    moment,
+    port_fields,
+    ports_of,
+    ports_text,
+    state_fields,
+    state_text,
+)
+from runtime.state import Restarting, Running, Starting, State, is_running
+from vcs.errors import TreeringError
 
 if TYPE_CHECKING:
     from runtime.containers import Container
     from runtime.metering import Lifetime
+
+    Row = tuple[Container, State, bool]
 
 _COMMAND_WIDTH = 40
 
@@ -29,55 +39,71 @@ _COMMAND_WIDTH = 40
 @verb("ps", data=True)
 @click.option("-a", "--all", "every", is_flag=True, help="Those that do not run too.")
 @click.option("-q", "--quiet", is_flag=True, help="Names only.")
+@click.option("-f", "--filter", "filters", multiple=True, metavar="KEY=VALUE",
+              help="Those alone whose name, status, label, image, id or exited (code) is so.")  # fmt: skip
+@click.option("-n", "--last", type=click.IntRange(min=0), metavar="COUNT",
+              help="The newest ones, whether they run or not.")  # fmt: skip
+@click.option("-l", "--latest", is_flag=True, help="The newest one, whether it runs or not.")
+@click.option("--no-trunc", "whole", is_flag=True, help="Cut nothing short.")
 @click.option("--usage", is_flag=True, help="What each has used, in all its starts.")
-def ps(invocation: Invocation, every: bool, quiet: bool, usage: bool) -> None:
+def ps(
+    invocation: Invocation,
+    every: bool,
+    quiet: bool,
+    filters: tuple[str, ...],
+    last: int | None,
+    latest: bool,
+    whole: bool,
+    usage: bool,
+) -> None:
     """List containers.
 
     IMAGE is what a container was made from, COMMIT the last commit of its state. With --usage: the processor time that
     it has used since it was made, the most memory it had at once, what it read from disks and wrote to them, and how
     long it ran.
 
+    Filters: name=PART, status=running (or created, starting, paused, restarting, exited), label=KEY or label=KEY=VALUE,
+    image=REV, id=START, exited=CODE. Those of different kinds, and those of labels, must all hold.
+
     \b
     Example:
       treering ps
       treering ps -a --format json
+      treering ps --filter label=tier=web --filter status=exited
       treering ps -a --usage
       treering rm $(treering ps -aq)
     """
+    from runtime.cli.filtering import ANY_STATE, parse_filters, passes
+    from runtime.cli.reconciling import reconcile_all
+
     output = invocation.output
-    rows = [(container, state_of(container.paths.directory)) for container in invocation.containers.all()]
-    if not every:
-        rows = [(container, state) for container, state in rows if isinstance(state, (Running, Starting))]
+    wanted = parse_filters(filters)
+    is_paused = Paused()
+    rows = [(container, state, is_paused(container, state)) for container, state in reconcile_all(invocation)]
+    rows = [row for row in rows if passes(wanted, *row)]
+    count = 1 if latest else last
+    if count is not None:
+        rows = rows[max(0, len(rows) - count) :]
+    elif not every and not ANY_STATE & wanted.keys():
+        rows = [row for row in rows if isinstance(row[1], (Running, Starting, Restarting))]
 
     totals: dict[str, Lifetime] = {}
     if usage:
         invocation.enter_namespaces()
-        totals = render_usage.measure(rows)
+        totals = render_usage.measure([row[:2] for row in rows])
 
-    def fields(row: tuple[Container, State]) -> dict[str, Any]:
-        container, state = row
-        created = datetime.fromtimestamp(container.record.created, UTC)
-        return {
-            "name": container.name,
-            "id": container.id,
-            "image": container.record.image,
-            "commit": invocation.states.head(container),
-            "command": list(container.record.settings.args),
-            "created": created.isoformat(timespec="milliseconds"),
-            **_state_fields(state),
-            **({"usage": render_usage.fields(totals[container.id])} if usage else {}),
-        }
+    def fields(row: Row) -> dict[str, Any]:
+        return {**_fields(invocation, *row), **({"usage": render_usage.fields(totals[row[0].id])} if usage else {})}
 
     def table(rows: Any) -> None:
         if usage:
-            cells = [(one.name, _state_text(state), *render_usage.cells(totals[one.id])) for one, state in rows]
+            cells = [(row[0].name, state_text(*row[1:]), *render_usage.cells(totals[row[0].id])) for row in rows]
             output.columns(("NAME", "STATE", *render_usage.TITLES), cells, numbers=render_usage.TITLES)
-            return
-        titles = ("NAME", "IMAGE", "COMMIT", "STATE", "CREATED", "COMMAND")
-        output.columns(titles, [_cells(invocation, container, state) for container, state in rows])
+        else:
+            _write_table(invocation, list(rows), whole)
 
     if quiet and output.is_table:
-        for container, _ in rows:
+        for container, _, _ in rows:
             output.line(container.name)
     else:
         output.rows(rows, fields, table)
@@ -85,39 +111,41 @@ def ps(invocation: Invocation, every: bool, quiet: bool, usage: bool) -> None:
         message(f"warning: left out a container: {error}")
 
 
-def _cells(invocation: Invocation, container: Container, state: State) -> tuple[str, ...]:
-    command = safe(shlex.join(container.record.settings.args)).replace("\n", "\\n")
-    return (
-        container.name,
-        container.record.image,
-        invocation.states.head(container)[:SHORT],
-        _state_text(state),
-        f"{duration_text(max(0.0, time.time() - container.record.created))} ago",
-        command if len(command) <= _COMMAND_WIDTH else command[: _COMMAND_WIDTH - 3] + "...",
-    )
-
-
-def _state_text(state: State) -> str:
-    match state:
-        case Created():
-            return "created"
-        case Starting():
-            return "starting"
-        case Running():
-            return "running"
-        case Exited(None):
-            return "exited (unknown)"
-        case Exited(code):
-            return f"exited ({code})"
-
-
-def _state_fields(state: State) -> dict[str, Any]:
+def _fields(invocation: Invocation, container: Container, state: State, paused: bool) -> dict[str, Any]:
     return {
-        "state": type(state).__name__.lower(),
-        "pid": state.pid if isinstance(state, Running) else None,
-        "exit_code": state.code if isinstance(state, Exited) else None,
-        "error": state.error if isinstance(state, Exited) else None,
+        "name": container.name,
+        "id": container.id,
+        "image": container.record.image,
+        "commit": invocation.states.head(container),
+        "command": list(container.record.settings.args),
+        "created": moment(container.record.created),
+        **state_fields(state, paused),
+        "labels": container.record.settings.labels,
+        "ports": port_fields(ports_of(container)),
     }
+
+
+def _write_table(invocation: Invocation, rows: list[Row], whole: bool) -> None:
+    """A column for ports only where there are any."""
+    ports = [ports_text(ports_of(container)) for container, _, _ in rows]
+    lines = []
+    for (container, state, paused), published in zip(rows, ports, strict=True):
+        command = safe(shlex.join(container.record.settings.args)).replace("\n", "\\n")
+        if not whole and len(command) > _COMMAND_WIDTH:
+            command = command[: _COMMAND_WIDTH - 3] + "..."
+        commit = invocation.states.head(container)
+        lines.append((
+            *((container.id,) if whole else ()),
+            container.name,
+            container.record.image,
+            commit if whole else commit[:SHORT],
+            state_text(state, paused),
+            f"{duration_text(max(0.0, time.time() - container.record.created))} ago",
+            *((published,) if any(ports) else ()),
+            command,
+        ))  # fmt: skip
+    titles = ("NAME", "IMAGE", "COMMIT", "STATE", "CREATED", *(("PORTS",) if any(ports) else ()), "COMMAND")
+    invocation.output.columns((*(("ID",) if whole else ()), *titles), lines)
 
 
 @verb("rename")
@@ -132,8 +160,11 @@ def rename(invocation: Invocation, name: str, new_name: str) -> None:
     Example:
       treering rename web old-web
     """
+    from runtime.network import rename as rename_in_network
+
     container = invocation.containers.find(name)
     invocation.containers.rename(container, new_name)
+    rename_in_network(container.paths.directory, new_name)
     message(f"{container.name} is called {new_name} now")
 
 
@@ -175,15 +206,10 @@ def _remove(invocation: Invocation, container: Container, force: bool, discard: 
         from runtime.running import stop
 
         stop(container, patience=0)
-    with invocation.containers.changing(container) as now:
-        if is_running(now.paths.directory):
-            raise Conflict(f"container {now.name!r} is running", container=now.name)
-        kept = invocation.states.save(now, invocation.author(), discard=discard)
-        if isinstance(state_of(now.paths.directory), Exited):
-            from runtime.running import clean_up
+    from runtime.removal import remove
 
-            clean_up(invocation.containers, now)
-        invocation.containers.remove(now)
+    kept = remove(invocation.containers, container, invocation.author(), discard=discard)
+    now = container
     if invocation.output.is_table:
         message(f"Removed {now.name}")
         for commit in kept:

@@ -10,7 +10,7 @@ import click
 
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import container_argument, verb
-from runtime.cli.run import environment_of
+from runtime.cli.run_settings import environment_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -66,6 +66,10 @@ class Reader:
         self.unsteady.append(joined(frame.path, name))
         return content, status
 
+    def place(self, status: os.stat_result) -> bytes | None:
+        """Where the directory with this status was seen, if it was."""
+        return self._contents.place(status.st_ino) if self._contents is not None else None
+
     def stamp(self, status: os.stat_result) -> int:
         """The ctime by which a later change will be noticed, 0 if it might not be."""
         return status.st_ctime_ns if is_settled(status, self._since) else 0

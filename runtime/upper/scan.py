@@ -16,6 +16,7 @@ import os
 import stat
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +28,7 @@ from runtime.upper.content import NOTHING, Distrust, Reader
 from runtime.upper.conventions import TRUSTED, Marks, is_absolute, separate
 from runtime.upper.frames import NO_STUBS, Frame, Stubs, nested_stubs
 from runtime.upper.look import Changes, look_everywhere, ways
+from runtime.upper.owners import Owners
 from runtime.upper.seen import Contents, Seen, SeenDirectory, Sighting, joined, reachable
 from vcs.attributes import (
     entry_of,
@@ -80,6 +82,7 @@ def scan_upper(
     *,
     stubs: Collection[bytes] = (),
     prefix: str = TRUSTED,
+    ids: int | None = None,
     before: Seen | None = None,
     changes: Changes | None = None,
     objects: Objects | None = None,
@@ -91,6 +94,7 @@ def scan_upper(
     `stubs`: absolute paths of mount targets that the runtime made in the upper. One that is still empty, and that the
     base does not have, is left out, and so is the time stamp that making it left on its directory.
     `prefix`: TRUSTED, or USER for an overlay mounted with userxattr.
+    `ids`: the first of the container's own ids, if it has such (runtime.upper.owners).
     `before`: what an earlier scan of this upper saw, its root to be read from `objects` (otherwise, where the base is).
     `changes`: what differs from that, if it is known; otherwise every name is looked at.
     `distrust`: what to read again whatever was seen. `since`: a time (time_ns) before `distrust` was found out; what
@@ -101,20 +105,18 @@ def scan_upper(
     """
     path, nested = os.fsencode(upper), nested_stubs(stubs)
     since = time.time_ns() if since is None else since
+    owners = None if ids is None else Owners(ids)
+    objects = objects or base.objects
     if before is not None and before.base != base.id:
         before = None
-    known = before if before is not None and before.plain else None
-    contents = Contents(before, objects or base.objects) if before is not None else None
-    if known is not None:
-        try:
-            changes = look_everywhere(upper, known) if changes is None else changes
-            earlier = Snapshot(objects or base.objects, known.root)
-            return _Scan(base, sink, prefix, contents, distrust, since, _Known(known, changes, earlier)).run(
-                path, nested
-            )
-        except _NotPlain:
-            pass
-    return _Scan(base, sink, prefix, contents, distrust, since).run(path, nested)
+    contents = Contents(before, objects) if before is not None else None
+    if before is not None and before.plain:
+        changes = look_everywhere(upper, before) if changes is None else changes
+        known = _Known(before, changes, Snapshot(objects, before.root))
+        with suppress(_NotPlain):
+            reader = Reader(sink, base.objects, contents, distrust, since)
+            return _Scan(base, sink, prefix, owners, reader, known).run(path, nested)
+    return _Scan(base, sink, prefix, owners, Reader(sink, base.objects, contents, distrust, since)).run(path, nested)
 
 
 class _Known:
@@ -137,16 +139,15 @@ class _Scan:
         base: Snapshot,
         sink: Sink,
         prefix: str,
-        contents: Contents | None,
-        distrust: Distrust,
-        since: int,
+        owners: Owners | None,
+        reader: Reader,
         known: _Known | None = None,
     ) -> None:
         self._base = base
         self._sink = sink
         self._prefix = prefix
-        self._contents = contents
-        self._reader = Reader(sink, base.objects, contents, distrust, since)
+        self._owners = owners
+        self._reader = reader
         self._known = known
         self._seen: dict[bytes, SeenDirectory] = dict(known.seen.directories) if known is not None else {}
         self._base_directory = lru_cache(64)(self._open_base_directory)
@@ -191,9 +192,9 @@ class _Scan:
         self._check_device(status)
         marks, xattrs = self._separate(read_xattrs(fd))
         frame.identity = pinned.identity_of(status)
-        frame.tree = PendingTree(entry_of(name, status, NO_TREE, xattrs))
+        frame.tree = PendingTree(self._entry(name, status, NO_TREE, xattrs))
         frame.seen = Sighting(status.st_ino, self._reader.stamp(status), (marks.opaque, marks.redirect))
-        frame.place = self._contents.place(status.st_ino) if self._contents is not None else None
+        frame.place = self._reader.place(status)
         base = self._base_of(name, lower, marks)
         if base is not None and isinstance(base.content, Tree):
             frame.base = self._base.directory(base)
@@ -391,7 +392,11 @@ class _Scan:
             content = self._base_content(frame, name, marks, status)
         else:
             content, status = self._reader.read(frame, name, fd, status)
-        return entry_of(name, status, content, xattrs)
+        return self._entry(name, status, content, xattrs)
+
+    def _entry(self, name: bytes, status: os.stat_result, content: Content, xattrs: Xattrs) -> Entry:
+        entry = entry_of(name, status, content, xattrs)
+        return entry if self._owners is None else self._owners.seen_from_inside(entry)
 
     def _base_content(self, frame: Frame, name: bytes, marks: Marks, status: os.stat_result) -> Data | Chunked:
         """The content of a metacopy file, whose data is the base's."""

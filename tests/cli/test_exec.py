@@ -11,7 +11,6 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,14 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 @pytest.fixture(params=["crun", "runc"])
-def web(request: pytest.FixtureRequest, box: Cli) -> Iterator[Cli]:
+def web(request: pytest.FixtureRequest, box: Cli) -> Cli:
     """A container called web that waits, with a variable and a user of its own choice."""
     started = box.process(
         "run", "-d", "--name", "web", "--runtime", request.param, "-e", "SET=run", "-w", "/home", "main",
         "sh", "-c", "trap 'exit 0' TERM; while true; do sleep 0.05; done",
     )  # fmt: skip
     assert started.returncode == 0, started.stderr
-    yield box
+    return box
 
 
 def execute(box: Cli, *arguments: str, **settings: Any) -> tuple[int, str]:
@@ -105,7 +104,7 @@ def test_it_is_in_the_container_s_cgroups(web: Cli) -> None:
         assert process.stdout
         process.stdout.readline()
         identity = web.json("ps")[0]["id"]
-        found = [path for path in Path("/sys/fs/cgroup").glob(f"**/treering-{identity}/cgroup.procs")]
+        found = list(Path("/sys/fs/cgroup").glob(f"**/treering-{identity}/cgroup.procs"))
         assert found
         for path in found:
             names = [Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0] for pid in path.read_text().split()]

@@ -61,7 +61,7 @@ class Place:
         settings = Settings(args=args, network="none", profile=False)
         container = self.containers.create("main", self.base, settings, ANA, name)
         self.made.append(container)
-        running.start(self.containers, container, detach=True)
+        running.start(self.containers, container, ANA, detach=True)
         return container
 
     def start_again(self, container: Container) -> None:
@@ -69,7 +69,7 @@ class Place:
 
         def started() -> bool:
             with suppress(Conflict):
-                running.start(self.containers, container, detach=True)
+                running.start(self.containers, container, ANA, detach=True)
                 return True
             return False
 
@@ -387,14 +387,10 @@ def test_automatic_commits(place: Place) -> None:
     (root / "go").touch()
     assert running.wait(container, 30)
     assert autocommit.tick(store, container.id, ANA) is None
-    last = autocommit.after_exit(store, container.id, 3, 5.0)
+    last = autocommit.after_exit(store, container.id, 3, 5.0, ANA)
     assert last is not None
     assert "Exit-Code: 3" in place.store.commit(last.commit).message
     now = place.containers.reload(container)
     assert now.base == last.commit
     assert place.store.history.resolve(f"{now.ref}@{{1}}") == first.commit
-    assert autocommit.after_exit(store, "0" * 64, 0, 1.0) is None
-
-
-def test_every() -> None:
-    assert [autocommit.interval(text) for text in (None, "exec", "every=2.5")] == [None, None, 2.5]
+    assert autocommit.after_exit(store, "0" * 64, 0, 1.0, ANA) is None

@@ -28,7 +28,7 @@ def inside(container_id: str, init: int, work: Callable[[], None]) -> Iterator[N
         _be(container_id, init, work, writer)
     os.close(writer)
     try:
-        assert os.read(reader, 1) == b"+"
+        assert (said := os.read(reader, 1 << 16)) == b"+", said.decode()
         yield
         os.set_blocking(reader, False)
         with suppress(BlockingIOError):
@@ -50,8 +50,8 @@ def _be(container_id: str, init: int, work: Callable[[], None], writer: int) -> 
         signal.alarm(300)
         root = os.open(f"/proc/{init}/root", os.O_PATH | os.O_DIRECTORY)
         for directory in Cgroup.of(container_id)._directories():
-            if directory.exists():
-                (directory / "cgroup.procs").write_text(str(os.getpid()))
+            if os.path.exists(directory):
+                Path(directory, "cgroup.procs").write_text(str(os.getpid()))
         os.fchdir(root)
         os.chroot(".")
         os.write(writer, b"+")
