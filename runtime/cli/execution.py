@@ -30,6 +30,7 @@ if TYPE_CHECKING:
               help="A file with a NAME=VALUE on each line.")  # fmt: skip
 @click.option("-w", "--workdir", metavar="DIRECTORY", help="Where the command starts.")
 @click.option("-u", "--user", metavar="USER[:GROUP]", help="Who runs the command; names are the container's own.")
+@click.option("--privileged", is_flag=True, help="Give it all capabilities.")
 def exec_(
     invocation: Invocation,
     name: str,
@@ -41,6 +42,7 @@ def exec_(
     env_files: tuple[Path, ...],
     workdir: str | None,
     user: str | None,
+    privileged: bool,
 ) -> int:
     """Run a further command in a running container.
 
@@ -66,6 +68,7 @@ def exec_(
         user=user,
         tty=tty,
         interactive=interactive,
+        privileged=privileged,
     )
     if not wanted.args:
         raise click.UsageError("there is no command")
