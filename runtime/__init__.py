@@ -10,7 +10,7 @@
     who          namespace/  an ordinary user's own namespaces
     one run      running     from the record to the process       launch       seen from the caller
                  supervisor  the process in between               state        what is on disk about it
-                 duties      what else it does                    restarts     whether it is started again
+                 duties, healthchecks   what else it does          restarts     whether it is started again
                  stdio, streams   what it prints and reads        log          what is kept of that
                  attachments who talks to the supervisor          attach       the caller's side of it
                  logs        read and followed                    keptlogs     of removed containers
@@ -27,6 +27,7 @@
                  terminal, console, signals, pidfds               mounts, descriptors   system calls that Python lacks
     measured     metering    what they use and have used          cgroups/     the kernel's control groups
                  traffic     over the network                     exposition   what Prometheus is told
+    connected    network/    addresses, names and published ports
     people       cli/        the `treering` command
 
 One rule: only cli prints, reads the environment or exits.

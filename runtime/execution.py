@@ -66,6 +66,8 @@ class Execution:
     interactive: bool = False
     privileged: bool = False
     """With all capabilities that this process can give; the system call filter stays the container's."""
+    limit: float | None = None
+    """Seconds after which it is killed, and TimeoutError raised; only without a terminal."""
 
 
 def process_json(
@@ -135,7 +137,7 @@ def execute(containers: Containers, container: Container, wanted: Execution) -> 
         streams = stack.enter_context(Streams(interactive=wanted.interactive))
         command = _start(containers, container, wanted, streams)
         streams.flow()
-        code = _wait(command, signals, None)
+        code = _wait(command, signals, None, wanted.limit)
         streams.finish(signals.fd)
         return code
 
@@ -361,16 +363,23 @@ def _resize(proxy: TerminalProxy) -> None:
         set_window_size(proxy.terminal, size)
 
 
-def _wait(command: _Command, signals: SignalPipe, proxy: TerminalProxy | None) -> int:
+def _wait(command: _Command, signals: SignalPipe, proxy: TerminalProxy | None, limit: float | None = None) -> int:
     """Pass signals and the terminal on until the command has ended; its exit code."""
     impatience = 0
+    deadline = None if limit is None else time.monotonic() + limit
     while True:
         poll = select.poll()
         poll.register(command.process, select.POLLIN)
         poll.register(signals.fd, select.POLLIN)
         for fd, events in (proxy.interests() if proxy else {}).items():
             poll.register(fd, events)
-        ready = dict(poll.poll())
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        ready = dict(poll.poll(None if left is None else left * 1000))
+        if left == 0 and not ready:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(command.process, signal.SIGKILL)
+            command.collect()
+            raise TimeoutError
         for number in signals.read() if signals.fd in ready else ():
             if number == signal.SIGWINCH:
                 if proxy:

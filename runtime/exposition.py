@@ -139,9 +139,8 @@ def _measure(containers: Containers) -> Iterator[_Measured]:
         directory = container.paths.directory
         state = state_of(directory)
         reading = meter.read(container.id, state.pid if isinstance(state, Running) else None)
-        metering.sample(directory, reading)
         usage = reading.usage if isinstance(state, Running) else None
-        yield _Measured(container, state, usage, metering.total(directory, reading), reading.traffic is not None)
+        yield _Measured(container, state, usage, metering.look(directory, reading), reading.traffic is not None)
 
 
 def _of_store(store: Store) -> Iterator[Metric]:

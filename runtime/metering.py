@@ -116,8 +116,11 @@ class Meter:
 
     def read(self, container_id: str, init: int | None) -> Reading:
         """What a container uses; `init` if it runs."""
-        group = Cgroup.find(container_id, init, self._hierarchies)
+        group = Cgroup.of(container_id, self._hierarchies)
         usage = group.usage()
+        if init is not None and usage.source == "nothing":
+            group = Cgroup.find(container_id, init, self._hierarchies)
+            usage = group.usage()
         if init is not None and usage.source == "nothing":
             usage = self._processes.usage(init)
         elif init is not None and not usage.read_bytes and not usage.written_bytes:
@@ -135,21 +138,36 @@ def lifetime(directory: Path, cgroup: Cgroup) -> Lifetime:
 
 def total(directory: Path, reading: Reading) -> Lifetime:
     """The same, of what was read of it just now."""
+    return _add_up(load_run(directory), *_load(directory), reading)[0]
+
+
+def look(directory: Path, reading: Reading) -> Lifetime:
+    """The same, and what was read is noted if it is worth that."""
     run = load_run(directory)
-    finished, sample = _load(directory)
+    finished, noted = _load(directory)
+    found, present = _add_up(run, finished, noted, reading)
+    if present and (noted is None or _notable(noted.used, present)):
+        sample(directory, reading)
+    return found
+
+
+def _add_up(
+    run: Run | None, finished: _Finished, sample: _Sample | None, reading: Reading
+) -> tuple[Lifetime, Lifetime | None]:
+    """All starts together, and the present one if it is not among the finished."""
     found = finished.total
     if sample and (run is None or sample.start != _name(run)):
         found += sample.used
         sample = None
     if run is None or finished.last == _name(run):
-        return found
+        return found, None
     present = _present(run, reading)
-    return found + (present | sample.used if sample else present)
+    return found + (present | sample.used if sample else present), present
 
 
 def sample(directory: Path, reading: Reading, *, durable: bool = False) -> None:
-    """Note what the present start has used so far, if that is noticeably more than was noted. Nothing is noted if
-    somebody else does it just now, or cannot be written: a look is no reason to fail."""
+    """Note what the present start has used so far. Nothing is noted if somebody else does it just now, or cannot be
+    written: a look is no reason to fail."""
     run = load_run(directory)
     if run is None or run.init is None or reading.usage.source == "nothing":
         return
@@ -160,8 +178,6 @@ def sample(directory: Path, reading: Reading, *, durable: bool = False) -> None:
             return
         if last and last.start == _name(run):
             present |= last.used
-            if not durable and not _notable(last.used, present):
-                return
         elif last:
             _finish(directory, finished, last)
         replace_file(directory / SAMPLE, msgspec.json.encode(_Sample(_name(run), present)), durable=durable)
@@ -172,7 +188,7 @@ def note(directory: Path) -> None:
     or the machine, comes to a sudden end."""
     run = load_run(directory)
     if run is not None and run.init is not None and _alive(run):
-        sample(directory, Meter().read(directory.name, run.init.pid))
+        look(directory, Meter().read(directory.name, run.init.pid))
 
 
 def record(directory: Path, usage: Usage, *, durable: bool = True) -> None:

@@ -48,7 +48,7 @@ def prepare(
         idmapping.make_stage()
         lower = idmapping.map_lower(lower, spec.ids)
         sources = idmapping.show(sources)
-        etc = idmapping.STAGE / "etc"
+        etc = idmapping.show_etc(etc)
     overlay.prepare_upper(lower, paths.upper, paths.work)
     merged = overlay.mount_overlay(lower, paths.upper, paths.work, rootfs, volatile=spec.volatile)
     try:

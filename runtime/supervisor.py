@@ -24,10 +24,11 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from runtime import bundle, engine, metering, mounts, preparation, restarts
 from runtime.attachments import Door, Message, Peer, error_fields
+from runtime.bundle.spec import HOST, NONE
 from runtime.cgroups.processes import Ended
 from runtime.console import receive_terminal
 from runtime.descriptors import close_all_but
@@ -41,6 +42,9 @@ from runtime.state import Exited, Process, Run, RunPaths, boot_id, save_exit, sa
 from runtime.stdio import Lent, Stdio, find_pipes, take_streams
 from runtime.terminal import set_window_size
 from vcs.errors import EngineError, NoSpace, TreeringError
+
+if TYPE_CHECKING:
+    from runtime.network import Connection
 
 _PATIENCE = 3
 """The so-manieth SIGINT or SIGTERM kills: a first process without a handler ignores them (pid_namespaces(7))."""
@@ -98,6 +102,8 @@ class _Supervisor:
         self._waiting_signals: list[int] = []
         self._init_fd: int | None = None
         self._stdio: Stdio | None = None
+        self._ended: Ended | None = None
+        self._connection: Connection | None = None
         me = Process.of(os.getpid())
         assert me is not None
         self._run = Run(job.run, job.spec.id, boot_id(), str(job.engine.path), me)
@@ -171,7 +177,9 @@ class _Supervisor:
         mounts.private_mount_namespace()
         if job.engine.name == "crun":
             (engine.hide_hybrid_cgroup if job.engine.cgroups else engine.hide_cgroups)()
-        preparation.prepare(paths, job.spec, job.image, job.lower, job.terminal_size)
+        self._connect()
+        preparation.prepare(paths, job.spec, job.image, job.lower, job.terminal_size, self._connection)
+        self._refresh_names()
         self._stdio = Stdio(lent, self._log(), detached=job.detach, interactive=job.spec.interactive)
         init = self._start(self._stdio)
         self._init_fd = os.pidfd_open(init)
@@ -185,29 +193,63 @@ class _Supervisor:
         if job.detach:
             self._hang_up()
         if job.duties:
-            job.duties.begin(paths, self._run)
+            job.duties.begin(self._run)
         self._wait_for(self._init_fd)
-        with Ended() as ended:
-            code = _collect(init)
-        if job.duties:
-            job.duties.ended = ended
-        return code
+        with Ended() as self._ended:
+            return _collect(init)
 
     def _adopt(self) -> int | None:
         """Wait for the end of a container that another supervisor began; its exit code as far as the kernel tells."""
         init = self._run.init
         assert init is not None
         self._stdio = Stdio(Lent(), self._log(), detached=True, interactive=False)
+        if self._connected:
+            from runtime import network
+
+            self._connection = network.adopt(self._paths.directory)
         with suppress(OSError):
             self._init_fd = os.pidfd_open(init.pid)
             self._stdio.take_over(find_pipes(self._run.pipes, [init.pid]))
         if self._init_fd is None or Process.of(init.pid) != init:
             return None
-        if self._control:
-            self._control.send({"started": init.pid})
-            self._hang_up()
+        if self._job.duties:
+            self._job.duties.begin(self._run)
         self._wait_for(self._init_fd)
         return exit_status(self._init_fd)
+
+    # -- its network
+
+    @property
+    def _connected(self) -> bool:
+        """Whether it has a network that must be made; runtime.network is only imported then."""
+        return self._job.spec.network not in (HOST, NONE)
+
+    def _connect(self) -> None:
+        if self._connected:
+            from runtime import network
+
+            paths, spec = self._paths, self._job.spec
+            self._connection = network.connect(
+                paths.directory, paths.store, spec.id, spec.name, spec.network, spec.ports, (spec.hostname,)
+            )
+
+    def _refresh_names(self) -> None:
+        if self._connected:
+            from runtime import network
+
+            network.refresh(self._paths.directory)
+
+    def _disconnect(self) -> None:
+        if self._connected:
+            from runtime import network
+
+            if self._connection:
+                self._connection.close()
+                self._connection = None
+            with suppress(TreeringError, OSError):  # the next command that looks at networks tries again
+                network.disconnect(self._paths.directory)
+
+    # -- its output, and its engine
 
     def _log(self) -> LogWriter | None:
         duties = self._job.duties
@@ -365,7 +407,9 @@ class _Supervisor:
             while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 if init is None or ended.si_pid == init.pid:
                     return
-                os.waitpid(ended.si_pid, 0)
+                pid, status = os.waitpid(ended.si_pid, 0)
+                if self._job.duties:
+                    self._job.duties.reaped(pid, status)
 
     # -- the end
 
@@ -373,7 +417,7 @@ class _Supervisor:
         """Write the exit down, remove every trace, deliver the last output: in this order."""
         paths, container, duties = self._paths, self._job.spec.id, self._job.duties
         if duties:
-            end = duties.end(paths, end)
+            end = duties.end(end, self._ended)
         deleting = None
         if self._job.engine.knows(container):
             deleting = engine.spawn(self._job.engine.delete(container, paths.engine_log), (None, None, None))
@@ -383,6 +427,7 @@ class _Supervisor:
             engine.wait(deleting)
         if self._job.engine.cgroups:
             engine.remove_cgroups(container)
+        self._disconnect()
         paths.pid_file.unlink(missing_ok=True)
         # Not left to the end of the namespace, which the kernel would clean up after our caller has gone on.
         preparation.take_down(paths, self._job.spec)
@@ -393,7 +438,7 @@ class _Supervisor:
             self._stdio.drain(None if self._control else _LAST_WORDS)
             self._stdio = None
         if duties:
-            duties.after(paths, self._run, end)
+            duties.after(end)
         if self._job.recording:
             self._job.recording.finish()
 
@@ -432,6 +477,7 @@ class _Supervisor:
         self._run = Run(os.urandom(16).hex(), self._run.container, self._run.boot, self._run.engine, me, restarts=count)
         self._job = replace(self._job, adopted=None, recording=None)
         self._impatience = 0
+        self._ended = None
 
     def _depart(self, end: Exited) -> None:
         """Tell everybody, and do what is left to do if nobody is there who does it."""

@@ -9,7 +9,7 @@
     store, importing, exporting, history, compare, refs, files,
     run, lifecycle, logs, containers, states, mounting, service, namespaces,
     shell, collect, usage, forget, fsck, metering,
-    updating                                             the verbs, one module a group
+    updating, network                                    the verbs, one module a group
     starting     what run, start and restart do alike
     times        as people give them                         reconciling   after a supervisor was killed
     quantities   how options say how much

@@ -160,8 +160,11 @@ def rename(invocation: Invocation, name: str, new_name: str) -> None:
     Example:
       treering rename web old-web
     """
+    from runtime.network import rename as rename_in_network
+
     container = invocation.containers.find(name)
     invocation.containers.rename(container, new_name)
+    rename_in_network(container.paths.directory, new_name)
     message(f"{container.name} is called {new_name} now")
 
 

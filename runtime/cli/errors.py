@@ -104,6 +104,10 @@ def advice(error: known.TreeringError) -> str:
 def _not_found(facts: Facts) -> str:
     if "container" in facts:
         return "`treering ps -a` lists the containers"
+    if "network" in facts:
+        return "`treering network ls` lists the networks, `treering network create` makes one"
+    if "port" in facts:
+        return "`treering port NAME` lists those that are published, while it runs"
     if "revision" in facts:
         return "`treering branch` and `treering tag` list names, `treering log BRANCH` the commits of one"
     if "path" in facts:
@@ -119,6 +123,10 @@ def _conflict(facts: Facts) -> str:
             "somebody else's commits are there, and they are kept. Commit to another branch (--branch NAME), "
             "or look at what is there with `treering log`"
         )
+    if "limit" in facts:
+        return "free memory in the container first, or let it use more"
+    if "network" in facts:
+        return "stop the containers first, or remove them: treering stop " + " ".join(facts["containers"])
     if "container" in facts:
         verb = {"running": "start", "unpaused": "unpause", "paused": ""}.get(facts.get("wanted", ""), "stop")
         return f"{verb} it first: treering {verb} {facts['container']}" if verb else ""
@@ -160,6 +168,12 @@ def _missing(facts: Facts) -> str:
             )
         case "fuse":
             return "as root: modprobe fuse"
+        case "root":
+            return "use --network bridge, which gives each of your containers a network of its own; or run it as root"
+        case "tun":
+            return "as root: modprobe tun; or use --network host or none"
+        case "tun-mode":
+            return "as root: chmod 0666 /dev/net/tun, which is how distributions have it; or use --network host or none"
         case "device":
             return "as root: chmod 0666 /dev/fuse, which is how distributions have it"
         case "sysctl":

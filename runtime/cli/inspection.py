@@ -102,6 +102,7 @@ def _container(invocation: Invocation, container: Container) -> dict[str, Any]:
 
 def _state(container: Container) -> dict[str, Any]:
     from runtime.cli.render_containers import Paused, moment, state_fields
+    from runtime.healthchecks import health_of
     from runtime.state import Exited, Restarting, load_run, state_of
 
     directory = container.paths.directory
@@ -115,7 +116,7 @@ def _state(container: Container) -> dict[str, Any]:
         "finished": moment(state.ended) if isinstance(state, Exited) else None,
         "restarts": run.restarts if run else 0,
         "restarting_at": moment(state.at) if isinstance(state, Restarting) else None,
-        "health": None,
+        "health": health_of(directory),
         "engine": run.engine if run else None,
     }
 

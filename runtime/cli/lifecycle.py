@@ -40,22 +40,38 @@ _time_option = click.option(
 
 
 @verb("start", namespaces="mount")
-@container_argument("names", nargs=-1, required=True)
+@container_argument("names", nargs=-1)
 @click.option("-a", "--attach", is_flag=True, help="Show what it prints, and wait for its end; so it is without -d.")
 @click.option("-i", "--interactive", is_flag=True, help="Pass standard input on.")
-@click.option("-d", "--detach", is_flag=True, help="Return as soon as it runs. What it prints is dropped.")
-def start(invocation: Invocation, names: tuple[str, ...], attach: bool, interactive: bool, detach: bool) -> int:
+@click.option("-d", "--detach", is_flag=True, help="Return as soon as it runs.")
+@click.option("--policy", is_flag=True, help="Those that their restart policy wants, after the machine went down.")
+def start(
+    invocation: Invocation, names: tuple[str, ...], attach: bool, interactive: bool, detach: bool, policy: bool
+) -> int:
     """Start stopped containers again.
 
     Each runs the same command with the same settings, on what it has written so far. The exit code is the command's.
     Several can be started with --detach only.
 
+    With --policy, those are started that ended with the machine, or with nobody who saw it, and that --restart says are
+    to run: to be called when the machine has come up.
+
     \b
     Example:
       treering start web
       treering start -d db cache
+      treering start --policy
     """
     from runtime.cli.starting import start as start_one
+
+    if policy:
+        from runtime.cli.reconciling import wanted_by_policy
+
+        if names or attach or interactive:
+            raise click.UsageError("--policy chooses the containers itself, and waits for none")
+        names, detach = tuple(container.id for container in wanted_by_policy(invocation)), True
+    elif not names:
+        raise click.UsageError("give a NAME, or --policy")
 
     if detach and (attach or interactive):
         raise click.UsageError("--detach does not go with --attach or --interactive")

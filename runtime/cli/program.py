@@ -61,6 +61,10 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
         Summary("rename", "containers", "Give a container another name."),
         Summary("rm", "containers", "Remove containers."),
     ),
+    "Networks": (
+        Summary("network", "network", "List, make, look at or remove networks."),
+        Summary("port", "network", "Show where the machine listens for a container's ports."),
+    ),
     "States of a container": (
         Summary("status", "states", "Show what changed in a container since its last commit."),
         Summary("commit", "states", "Commit a container's state."),
