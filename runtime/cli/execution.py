@@ -10,7 +10,9 @@ import click
 
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import container_argument, verb
+from runtime.cli.output import message
 from runtime.cli.run_settings import environment_of
+from vcs.errors import TreeringError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,9 +97,12 @@ def _committer(invocation: Invocation, container: Container, command: tuple[str,
 
         seconds = time.monotonic() - began
         # Opened anew: this may be another process than the one that began, and SQLite must not cross a fork.
-        with Store.open(path) as store:
-            containers = Containers(store)
-            after_exec(containers, containers.reload(container), command, code, seconds, author)
+        try:
+            with Store.open(path) as store:
+                containers = Containers(store)
+                after_exec(containers, containers.reload(container), command, code, seconds, author)
+        except TreeringError as error:  # the command's exit code is told all the same
+            message(f"warning: what it changed was not committed: {error}")
 
     return ended
 
