@@ -1,4 +1,4 @@
-"""What is in a container: compared, committed, rolled back, forked.
+"""What is in a container: compared, committed, rolled back.
 
 A container's state is its base commit with its upper on top. Its head is the newest commit of that state: the base,
 or what was committed since while it ran. Git keeps the head (`refs/containers/<id>/<generation>`), so a crash between
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,10 +55,11 @@ class States:
         """The newest commit of the container's state."""
         return self._history.target(container.ref) or container.base
 
-    def compare(self, container: Container, keep: int = 0) -> tuple[Snapshot, Snapshot]:
-        """The container's head, and its state now. Nothing is stored; `keep` bytes of new contents can be read."""
+    def compare(self, container: Container, keep: int = 0, wanted: Collection[bytes] = ()) -> tuple[Snapshot, Snapshot]:
+        """The container's head, and its state now. Nothing is stored; `keep` bytes of new contents can be read, and
+        the chunks of these digests."""
         head = self._store.snapshot_of(self.head(container))
-        scratch = Scratch(self._store, keep)
+        scratch = Scratch(self._store, keep, wanted)
         return head, Snapshot(scratch, self._scan(container, scratch, self._cache(container)).root)
 
     def changes(self, container: Container) -> list[Change]:
@@ -117,22 +119,6 @@ class States:
             return self._containers.replace(
                 now, msgspec.structs.replace(now.record, generations=kept, current=previous)
             )
-
-    def fork(self, container: Container, count: int, author: Author, name: str | None = None) -> list[Container]:
-        """New containers from this one's current state, which becomes a commit (on no branch) if it has changed."""
-        with self._containers.changing(container) as now, self._store.writing():
-            stopped = not is_running(now.paths.directory)
-            head = self.head(now)
-            result, _ = self._write(now, head, f"Fork of {now.name}", author, allow_empty=False)
-            self._adopt(now, result, head, author, f"fork of {now.name}", stopped)
-        stem = name or container.name
-        taken = {other.name for other in self._containers.all()}
-        names = (f"{stem}-{number}" for number in range(1, len(taken) + count + 1))
-        free = [candidate for candidate in names if candidate not in taken][:count]
-        settings = container.record.settings
-        return [
-            self._containers.create(container.name, result.commit, settings, author, candidate) for candidate in free
-        ]
 
     def save(self, container: Container, author: Author, *, discard: bool = False) -> list[CommitId]:
         """Keep every state of a container, before it is removed: what differs from its head becomes a commit (not with

@@ -1,0 +1,111 @@
+"""Many containers started at once, detached, by a few processes forked from this one.
+
+Starting one is waiting by turns: for the engine, for the service, for the disk. A few at a time keep the processors
+busy. Each process takes its share of the containers, so nothing is imported or handed out again, and what a supervisor
+inherits is what it would inherit from `treering start`.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import socket
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
+
+from runtime.containers import Container, Containers
+from runtime.running import start
+from vcs.errors import EngineError, TreeringError
+from vcs.store import Store
+
+_EACH_PROCESSOR = 2
+"""Starts at once for each processor."""
+_LARGEST = 1 << 16
+"""Bytes of a message."""
+
+
+def start_many(
+    containers: Containers, wanted: Sequence[Container], at_once: int | None = None
+) -> Iterator[tuple[Container, TreeringError | None]]:
+    """Start containers, detached; yields each as soon as it runs, or with why it does not. All are tried.
+
+    Whoever stops asking, or is interrupted, leaves those alone that were not begun with.
+    """
+    processes = min(at_once or _EACH_PROCESSOR * (os.cpu_count() or 1), len(wanted))
+    if processes < 2:
+        for container in wanted:
+            yield container, _started(containers, container)
+        return
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    going_on, hold = os.pipe2(os.O_CLOEXEC)
+    workers: dict[int, int] = {}
+    try:
+        for number in range(processes):
+            pid = os.fork()
+            if not pid:
+                os.close(hold)  # or nobody would ever see its end
+                ours.close()
+                _work(containers, wanted, range(number, len(wanted), processes), theirs, going_on)
+            workers[os.pidfd_open(pid)] = pid
+        theirs.close()
+        yield from _results(ours, workers, wanted)
+    finally:
+        os.close(hold)
+        for pidfd, pid in workers.items():
+            os.waitpid(pid, 0)
+            os.close(pidfd)
+        os.close(going_on)
+        ours.close()
+        theirs.close()
+
+
+def _results(
+    ours: socket.socket, workers: dict[int, int], wanted: Sequence[Container]
+) -> Iterator[tuple[Container, TreeringError | None]]:
+    """What the workers say, until they have ended, and then what they have left unsaid."""
+    left = dict(enumerate(wanted))
+    poll = select.poll()
+    for fd in (ours.fileno(), *workers):
+        poll.register(fd, select.POLLIN)
+    alive = set(workers)
+    while left:
+        ready = {fd for fd, _ in poll.poll()}
+        if ours.fileno() in ready and (message := ours.recv(_LARGEST)):
+            number, error = pickle.loads(message)
+            yield left.pop(number), error
+            continue  # what was said before somebody ended is heard first
+        for fd in ready & alive:
+            poll.unregister(fd)
+            alive.remove(fd)
+        if not alive:
+            break
+    for container in left.values():
+        yield container, EngineError("it was not started: the process that was to start it has ended")
+
+
+def _work(
+    containers: Containers, wanted: Sequence[Container], share: Sequence[int], out: socket.socket, going_on: int
+) -> NoReturn:
+    """The life of a worker."""
+    try:
+        # Not the one that was inherited: neither SQLite nor libgit2 may be used on both sides of a fork.
+        with Store.open(containers.store.path) as store:
+            mine = Containers(store)
+            for number in share:
+                if select.select([going_on], [], [], 0)[0]:
+                    break  # its other end is closed: nobody wants more
+                out.send(pickle.dumps((number, _started(mine, wanted[number]))))
+    finally:
+        os._exit(0)
+
+
+def _started(containers: Containers, container: Container) -> TreeringError | None:
+    """Start one; why it does not run, or None."""
+    try:
+        start(containers, container, detach=True)
+    except TreeringError as error:
+        return error
+    except Exception as error:
+        return EngineError(f"container {container.name!r} could not be started: {type(error).__name__}: {error}")
+    return None
