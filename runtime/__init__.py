@@ -4,7 +4,7 @@
                  containers  made, named, found, listed, removed
                  states      compared, committed, rolled back       check        whether their records are whole
                  forking     many from one, and one a branch        comparing    what became of them, side by side
-                 packages    which ones a root has
+                 packages    which ones a root has                 removing     many taken away at once
                  upper/      what was written -> a new root       views        commits shown as directories
                                                                    ownmount     the process of a mount of its own
                  forgetting  old commits of branches, with all that stands on them

@@ -120,10 +120,17 @@ class States:
                 now, msgspec.structs.replace(now.record, generations=kept, current=previous)
             )
 
-    def save(self, container: Container, author: Author, *, discard: bool = False) -> list[CommitId]:
+    def tips(self) -> frozenset[CommitId]:
+        """Where branches and tags are."""
+        return frozenset({*self._store.branches().values(), *self._store.tags().values()})
+
+    def save(
+        self, container: Container, author: Author, *, discard: bool = False, tips: Collection[CommitId] | None = None
+    ) -> list[CommitId]:
         """Keep every state of a container, before it is removed: what differs from its head becomes a commit (not with
-        `discard`), and what no branch or tag has is kept under `refs/removed/<id>/`. Returns the commits kept there."""
-        tips = {*self._store.branches().values(), *self._store.tags().values()}
+        `discard`), and what no branch or tag has is kept under `refs/removed/<id>/`. Returns the commits kept there.
+        Who removes many looks once where branches and tags are, and gives their `tips`."""
+        tips = self.tips() if tips is None else tips
         kept = []
         for generation in container.record.generations:
             view = Container(msgspec.structs.replace(container.record, current=generation.number), container.paths)

@@ -117,8 +117,8 @@ def _conflict(facts: Facts) -> str:
     if "promoted" in facts:
         name, branch = facts["promoted"], facts["branch"]
         return (
-            f"see what is there with `treering diff {name} {branch}`; promote it to another branch, or with --force, which "
-            "tells how to go back"
+            f"see what is there with `treering diff {name} {branch}`; promote it to another branch, or with --force, "
+            "which tells how to go back"
         )
     if "expected" in facts and "found" in facts:
         return (
