@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -27,6 +28,7 @@ from vcs.snapshot import Snapshot
 from vcs.trees import differing_entries
 
 Kind = Literal["deb", "apk", "pypi"]
+_Key: TypeAlias = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -42,7 +44,7 @@ class Package:
     """The directory that a Python package is installed in: there may be a version in each of many. Else empty."""
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
+    def key(self) -> _Key:
         """What of a package stays when it is upgraded."""
         return self.kind, self.name, self.architecture, self.place
 
@@ -111,13 +113,22 @@ def database_chunks(snapshot: Snapshot) -> set[bytes]:
 
 
 def _compare(before: set[Package], after: set[Package]) -> PackageChanges:
-    old = {package.key: package for package in before - after}
-    new = {package.key: package for package in after - before}
-    return PackageChanges(
-        tuple(sorted(new[key] for key in new.keys() - old.keys())),
-        tuple(sorted(old[key] for key in old.keys() - new.keys())),
-        tuple(PackageChange(old[key], new[key]) for key in sorted(old.keys() & new.keys())),
-    )
+    old, new = _by_key(before - after), _by_key(after - before)
+    # Of two versions in one place (which pip would not leave) nobody can say which became which.
+    both = sorted(key for key in old.keys() & new.keys() if len(old[key]) == len(new[key]) == 1)
+    changed = tuple(PackageChange(*old.pop(key), *new.pop(key)) for key in both)
+    return PackageChanges(_sorted(new), _sorted(old), changed)
+
+
+def _by_key(found: Iterable[Package]) -> dict[_Key, list[Package]]:
+    groups: dict[_Key, list[Package]] = defaultdict(list)
+    for package in found:
+        groups[package.key].append(package)
+    return groups
+
+
+def _sorted(groups: dict[_Key, list[Package]]) -> tuple[Package, ...]:
+    return tuple(sorted(package for group in groups.values() for package in group))
 
 
 # -- dpkg and apk
@@ -283,7 +294,7 @@ def deb_order(version: str) -> tuple[object, ...]:
     if not colon:
         epoch, rest = "0", version
     upstream, _, revision = rest.rpartition("-") if "-" in rest else (rest, "", "")
-    return int(epoch) if epoch.isdecimal() else 0, _part_order(upstream), _part_order(revision)
+    return int(epoch) if epoch.isdecimal() else 0, _part_order(upstream), _part_order(revision or "0")
 
 
 def _part_order(text: str) -> tuple[object, ...]:

@@ -7,7 +7,8 @@
     output       data to stdout as table, JSON or JSON lines    quoting   odd names, made safe for a terminal
     pager, progress, render_*                                   completion   what a shell asks for
     store, importing, exporting, history, compare, refs, files,
-    run, lifecycle, containers, states, mounting, service, namespaces,
+    run, lifecycle, containers, states, forking, comparing,
+    mounting, service, namespaces,
     shell, collect, usage, forget, fsck                  the verbs, one module a group
     linediff     lines that differ                              reference   writes docs/cli.md
 
