@@ -93,9 +93,10 @@ class Containers:
         """
         with translated("the container cannot be made"), self._locked():
             record = _record(self._free_name(name, image), image, commit, settings)
-            reason = f"container {record.name}: created"
-            self.store.history.move(record.ref(0), commit, None, reason, author, force=True)
-            return self._make([record])[0]
+            with self._making([record]) as made:
+                reason = f"container {record.name}: created"
+                self.store.history.move(record.ref(0), commit, None, reason, author, force=True)
+        return made[0]
 
     def create_many(
         self, image: str, commit: CommitId, stem: str, count: int, settings: Callable[[int, str], Settings]
@@ -112,11 +113,14 @@ class Containers:
             records = [
                 _record(name, image, commit, settings(number, name)) for number, name in enumerate(names, start=1)
             ]
-            self.store.history.name_all({record.ref(0): commit for record in records})
-            return self._make(records)
+            with self._making(records) as made:
+                self.store.history.name_all({record.ref(0): commit for record in records})
+        return made
 
-    def _make(self, records: Sequence[Record]) -> list[Container]:
-        """Make the directories of new containers, durably. The caller holds the lock, and has made their refs.
+    @contextlib.contextmanager
+    def _making(self, records: Sequence[Record]) -> Iterator[list[Container]]:
+        """Make the directories of new containers, durably, and let them be found when the block has made their refs:
+        whatever fails before leaves nothing that counts. The caller holds the lock.
 
         What is to be flushed is all written before the first flush, which then finds most of it done by the kernel:
         on ext4, a hundred containers are two commits of the journal.
@@ -131,11 +135,11 @@ class Containers:
         for paths in building:
             sync_directory(paths.generation(0).parent)
             sync_directory(paths.directory)
-        made = [ContainerPaths(self._directory / record.id) for record in records]
-        for old, new in zip(building, made, strict=True):
-            old.directory.rename(new.directory)
+        made = [Container(record, ContainerPaths(self._directory / record.id)) for record in records]
+        yield made
+        for paths, container in zip(building, made, strict=True):
+            paths.directory.rename(container.paths.directory)
         sync_directory(self._directory)
-        return [Container(record, paths) for record, paths in zip(records, made, strict=True)]
 
     def all(self) -> list[Container]:
         """Every container, oldest first. One whose record cannot be read is left out, and noted in `damaged`."""
