@@ -38,24 +38,25 @@ def start_many(
             yield container, _started(containers, container)
         return
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    going_on, hold = os.pipe2(os.O_CLOEXEC)
+    stopped, stop = os.pipe2(os.O_CLOEXEC)
     workers: dict[int, int] = {}
     try:
         for number in range(processes):
             pid = os.fork()
             if not pid:
-                os.close(hold)  # or nobody would ever see its end
+                os.close(stop)  # who has it open too would keep the others from seeing that we were killed
                 ours.close()
-                _work(containers, wanted, range(number, len(wanted), processes), theirs, going_on)
+                _work(containers, wanted, range(number, len(wanted), processes), theirs, stopped)
             workers[os.pidfd_open(pid)] = pid
         theirs.close()
         yield from _results(ours, workers, wanted)
     finally:
-        os.close(hold)
+        os.write(stop, b"stop")  # never read: all of them see it
         for pidfd, pid in workers.items():
             os.waitpid(pid, 0)
             os.close(pidfd)
-        os.close(going_on)
+        os.close(stop)
+        os.close(stopped)
         ours.close()
         theirs.close()
 
@@ -85,7 +86,7 @@ def _results(
 
 
 def _work(
-    containers: Containers, wanted: Sequence[Container], share: Sequence[int], out: socket.socket, going_on: int
+    containers: Containers, wanted: Sequence[Container], share: Sequence[int], out: socket.socket, stopped: int
 ) -> NoReturn:
     """The life of a worker."""
     try:
@@ -93,8 +94,8 @@ def _work(
         with Store.open(containers.store.path) as store:
             mine = Containers(store)
             for number in share:
-                if select.select([going_on], [], [], 0)[0]:
-                    break  # its other end is closed: nobody wants more
+                if select.select([stopped], [], [], 0)[0]:
+                    break  # somebody has said so, or nobody is there who could
                 out.send(pickle.dumps((number, _started(mine, wanted[number]))))
     finally:
         os._exit(0)
