@@ -99,7 +99,13 @@ class Containers:
         return made[0]
 
     def create_many(
-        self, image: str, commit: CommitId, stem: str, count: int, settings: Callable[[int, str], Settings]
+        self,
+        image: str,
+        commit: CommitId,
+        stem: str,
+        count: int,
+        settings: Callable[[int, str], Settings],
+        author: Author,
     ) -> list[Container]:
         """Make many containers on a commit, called STEM-1, STEM-2 and so on, without those that are taken. All of them
         are durable when it returns; each costs a tenth of what create() costs.
@@ -114,7 +120,8 @@ class Containers:
                 _record(name, image, commit, settings(number, name)) for number, name in enumerate(names, start=1)
             ]
             with self._making(records) as made:
-                self.store.history.name_all({record.ref(0): commit for record in records})
+                refs = {record.ref(0): commit for record in records}
+                self.store.history.name_all(refs, f"containers {stem}: created", author)
         return made
 
     @contextlib.contextmanager

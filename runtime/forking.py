@@ -62,7 +62,7 @@ def fork(containers: Containers, container: Container, plan: Plan, author: Autho
     with containers.store.writing():
         result = States(containers).commit(container, f"Fork of {container.name}", author)
         settings = plan.settings(container.record.settings)
-        return containers.create_many(container.name, result.commit, plan.stem, plan.count, settings)
+        return containers.create_many(container.name, result.commit, plan.stem, plan.count, settings, author)
 
 
 @dataclass(frozen=True, slots=True)

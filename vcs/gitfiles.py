@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from vcs.durable import sync_directory
+from vcs.durable import sync_directory, sync_files
 from vcs.errors import Corrupt
 
 _HEADER = "# pack-refs with: peeled fully-peeled sorted \n"
@@ -56,9 +56,30 @@ def drop_overridden(repository: Path) -> int:
     return dropped
 
 
-def add_packed(repository: Path, refs: Mapping[str, str]) -> None:
-    """Name commits by refs that are not there yet, in packed-refs, durably: all of them or none. That is one file
-    instead of two for each, and two flushes instead of half a dozen for each. The caller holds the lock on refs."""
+def add_refs(repository: Path, refs: Mapping[str, str], logs: Mapping[str, bytes]) -> None:
+    """Name commits by refs that are not there yet, durably: all of them or, if the machine stops, none. `logs` are
+    their reflogs. The refs are lines of packed-refs: one file for all. The caller holds the lock on refs. OSError, with
+    nothing left behind."""
+    try:
+        _add_logs(repository, logs)
+        _add_packed(repository, refs)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            drop_refs(repository, refs)
+        raise
+
+
+def _add_logs(repository: Path, logs: Mapping[str, bytes]) -> None:
+    paths = {repository / "logs" / ref: text for ref, text in logs.items()}
+    for path, text in paths.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text)
+    sync_files(list(paths))
+    for directory in {above for path in paths for above in path.parents if repository in above.parents}:
+        sync_directory(directory)
+
+
+def _add_packed(repository: Path, refs: Mapping[str, str]) -> None:
     groups = list(_packed_groups(repository)) or [("", [_HEADER])]
     groups += [(ref, [f"{oid} {ref}\n"]) for ref, oid in refs.items()]
     groups.sort(key=lambda group: os.fsencode(group[0]))  # the file says that it is sorted; what is no ref comes first

@@ -28,7 +28,7 @@ from pygit2.transaction import ReferenceTransaction
 
 from vcs.durable import sync_directory
 from vcs.errors import AlreadyExists, BadInput, Conflict, Corrupt, InvalidName, Missing, NotFound
-from vcs.gitfiles import add_packed, check_pack_indexes, drop_refs, packed_refs, remove_empty
+from vcs.gitfiles import add_refs, check_pack_indexes, drop_refs, packed_refs, remove_empty
 from vcs.gitobjects import read_object, translated
 from vcs.gitwords import BRANCHES as BRANCHES
 from vcs.gitwords import TAGS as TAGS
@@ -123,8 +123,7 @@ class History:
 
         Conflict if it does not. With `force`, wherever it points. `reason` goes into the reflog.
         """
-        if not pygit2.reference_is_valid_name(ref):
-            raise InvalidName(f"{short(ref)!r} cannot be a name: see git-check-ref-format(1)", name=short(ref))
+        _check_name(ref)
         with translated(), self.locked():
             current = self.target(ref)
             if current != expected and not force:
@@ -134,17 +133,24 @@ class History:
             if current != new:
                 self._set(ref, current, new, reason, author)
 
-    def name_all(self, refs: Mapping[str, CommitId]) -> None:
-        """Make many refs at once, durably: all or, if the machine stops, none. They must not be there; their reflogs
-        begin when they are moved. AlreadyExists, NotFound."""
+    def name_all(self, refs: Mapping[str, CommitId], reason: str, author: Author) -> None:
+        """Make many refs at once, durably: all or, if the machine stops, none. AlreadyExists if one of them is there,
+        NotFound if a commit is not."""
         with translated(), self.locked():
             for ref, commit in refs.items():
+                _check_name(ref)
                 if self.target(ref) is not None:
                     raise AlreadyExists(moved(ref, commit, None), name=short(ref))
             for commit in {*refs.values()}:
                 if commit not in self._repo:
                     raise NotFound(f"commit {commit[:12]} is not there any more", revision=commit)
-            add_packed(Path(self._repo.path), refs)
+            who = _stamp(pygit2.Signature(clean(author.name), clean(author.email)))
+            lines = {
+                ref: f"{_ZERO} {commit} ".encode() + who + b"\t" + one_line(reason).encode()
+                for ref, commit in refs.items()
+            }
+            logs = {ref: line + seal(line) + b"\n" for ref, line in lines.items()}
+            add_refs(Path(self._repo.path), refs, logs)
 
     def delete_all(self, refs: Iterable[str]) -> None:
         """Remove many refs at once, durably; those that there are."""
@@ -409,6 +415,11 @@ class History:
             with contextlib.suppress(FileNotFoundError):
                 sync_directory(path)
             path = path.parent
+
+
+def _check_name(ref: str) -> None:
+    if not pygit2.reference_is_valid_name(ref):
+        raise InvalidName(f"{short(ref)!r} cannot be a name: see git-check-ref-format(1)", name=short(ref))
 
 
 def _signature(author: Author) -> pygit2.Signature:
