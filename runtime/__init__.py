@@ -4,7 +4,7 @@
                  containers  made, named, found, listed, removed
                  states      compared, committed, rolled back       check        whether their records are whole
                  forking     many from one, and one a branch        comparing    what became of them, side by side
-                 packages    which ones a root has                 removing     many taken away at once
+                 packages    which ones a root has
                  upper/      what was written -> a new root       views        commits shown as directories
                                                                    ownmount     the process of a mount of its own
                  forgetting  old commits of branches, with all that stands on them
@@ -13,6 +13,10 @@
     one run      running     from the record to the process       launch       seen from the caller
                  starting    many at once
                  supervisor  the process in between               state        what is on disk about it
+                 duties      what else it does                    restarts     whether it is started again
+                 stdio, streams   what it prints and reads        log          what is kept of that
+                 attachments who talks to the supervisor          attach       the caller's side of it
+                 removal     the end of a container
                  preparation the root, mounted, and the bundle, written
                  profiles    what it reads first, kept
                  overlay     the kernel's overlayfs               stubs        mount targets that a root lacks
@@ -20,7 +24,7 @@
                  rootaccess  looking into a root, safely          command      whether there is such a command
                  bundle      the OCI config.json                  seccomp      the system call filter
                  identity    users and groups                     engine       crun or runc
-                 terminal, console, pump, signals                 mounts, descriptors   system calls that Python lacks
+                 terminal, console, pump, signals, pidfds         mounts, descriptors   system calls that Python lacks
     people       cli/        the `treering` command
 
 One rule: only cli prints, reads the environment or exits.

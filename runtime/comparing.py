@@ -92,6 +92,6 @@ def _packages(containers: Containers, *sides: tuple[Subject, Snapshot]) -> Packa
 def _last_run(container: Container, now: float) -> tuple[State, float | None]:
     """What a container does, and for how long it has run the last time."""
     state, run = state_of(container.paths.directory), load_run(container.paths.directory)
-    started = getattr(run, "started", None)
-    ended = getattr(state, "ended", None) if isinstance(state, Exited) else now
+    started = run.started if run else None
+    ended = state.ended if isinstance(state, Exited) else now
     return state, None if started is None or ended is None else max(0.0, ended - started)

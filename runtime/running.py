@@ -13,24 +13,28 @@ import time
 from contextlib import ExitStack, suppress
 
 from fusefs.client import Service
+from runtime import restarts
 from runtime.bundle import LaunchSpec
 from runtime.containers import Container, Containers
-from runtime.launch import launch, sweep
+from runtime.duties import Duties, Orders
+from runtime.launch import adopt, launch, sweep
 from runtime.profiles import Recording
 from runtime.settings import Settings
 from runtime.source import OPENER
-from runtime.state import Exited, Running, RunPaths, is_running, send_signal, state_of
+from runtime.state import Exited, Restarting, Running, RunPaths, is_running, load_run, send_signal, state_of
 from vcs.errors import Conflict, EngineError
+from vcs.history import Author
 
 _SHORTEST, _LONGEST = 0.002, 0.05
 """Seconds between two looks at a container that is about to end."""
 
 
-def start(containers: Containers, container: Container, *, detach: bool = False) -> int:
+def start(containers: Containers, container: Container, author: Author, *, detach: bool = False) -> int:
     """Run a container with its settings, on the base and the upper of its current generation.
 
-    Returns its exit code, or 0 as soon as it runs if `detach`. Conflict if it runs already; EngineError, with the fact
-    `exit_code`, if it cannot be started.
+    Returns its exit code, or 0 as soon as it runs if `detach`. `author` is that of commits that are made for the user.
+    Conflict if it runs already; EngineError, with the fact `exit_code`, if it cannot be started. Left if the user
+    leaves its terminal.
     """
     store = containers.store
     with Service.ensure(store.path, opener=OPENER) as lease, ExitStack() as changing:
@@ -38,6 +42,7 @@ def start(containers: Containers, container: Container, *, detach: bool = False)
         now = changing.enter_context(containers.changing(container))
         if is_running(now.paths.directory):
             raise Conflict(f"container {now.name!r} is running already", container=now.name)
+        restarts.forget_stop(now.paths.directory)
         root = store.commit(now.base).root
         return launch(
             _run_paths(containers, now),
@@ -48,7 +53,50 @@ def start(containers: Containers, container: Container, *, detach: bool = False)
             detach=detach,
             started=changing.close,
             recording=Recording(store, now.base, lease) if now.record.settings.profile else None,
+            duties=_duties(containers, now, author, detach),
         )
+
+
+def reconcile(containers: Containers, container: Container, author: Author) -> None:
+    """Make what is recorded of a container true again, after its supervisor or the machine died: a container that runs
+    on gets another supervisor, and one that was to be removed at its end is."""
+    directory = container.paths.directory
+    state = state_of(directory)
+    if isinstance(state, Running) and not state.supervised:
+        run = load_run(directory)
+        if run is None or run.init is None:
+            return
+        store = containers.store
+        with Service.ensure(store.path, opener=OPENER) as lease:
+            adopt(
+                _run_paths(containers, container),
+                _spec(container, container.record.settings),
+                store.history.config(container.base),
+                lease.mountpoint / "trees" / store.commit(container.base).root.hex(),
+                run,
+                hold=(lease.fileno(),),
+                duties=_duties(containers, container, author, detach=True),
+            )
+    elif isinstance(state, Exited) and container.record.settings.remove:
+        from runtime.removal import remove_ended
+
+        remove_ended(store=containers.store, identity=container.id, author=author)
+
+
+def _duties(containers: Containers, container: Container, author: Author, detach: bool) -> Duties:
+    settings = container.record.settings
+    watched = settings.remove and not detach  # who ran it saw what it printed, and nobody will ask for it again
+    orders = Orders(
+        containers.store.path,
+        container.id,
+        author,
+        log=settings.log if settings.log.keep and not watched else None,
+        restart=settings.restart,
+        remove=settings.remove,
+        health=settings.health,
+        autocommit=settings.autocommit,
+    )
+    return Duties(orders)
 
 
 def clean_up(containers: Containers, container: Container) -> None:
@@ -91,6 +139,7 @@ def stop(container: Container, patience: float, number: int = signal.SIGTERM) ->
     directory = container.paths.directory
     if not is_running(directory):
         raise Conflict(f"container {container.name!r} is not running", container=container.name)
+    restarts.note_stop(directory)
     _signal(container, number)
     if not wait(container, patience):
         _signal(container, signal.SIGKILL)
@@ -101,7 +150,11 @@ def stop(container: Container, patience: float, number: int = signal.SIGTERM) ->
 
 
 def kill(container: Container, number: int) -> None:
-    """Send a signal to a container's first process. Conflict if it does not run."""
+    """Send a signal to a container's first process. SIGKILL ends its restarts too. Conflict if it does not run."""
+    if number == signal.SIGKILL and is_running(container.paths.directory):
+        restarts.note_stop(container.paths.directory)
+        if _end_restarts(container):
+            return
     try:
         send_signal(container.paths.directory, number)
     except Conflict:
@@ -138,6 +191,19 @@ def _wait_for_process(pid: int, seconds: float) -> bool:
         os.close(fd)
 
 
+def _end_restarts(container: Container) -> bool:
+    """Whether a container waited to be started again; its supervisor looks then whether it is still to do so."""
+    directory = container.paths.directory
+    run = load_run(directory)
+    if run is None or not isinstance(state_of(directory), Restarting):
+        return False
+    with suppress(OSError):
+        os.kill(run.supervisor.pid, signal.SIGTERM)
+    return True
+
+
 def _signal(container: Container, number: int) -> None:
+    if _end_restarts(container):
+        return
     with suppress(Conflict):  # it has ended by itself
         send_signal(container.paths.directory, number)

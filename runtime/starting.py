@@ -17,6 +17,7 @@ from typing import NoReturn
 from runtime.containers import Container, Containers
 from runtime.running import start
 from vcs.errors import EngineError, TreeringError
+from vcs.history import Author
 from vcs.store import Store
 
 _EACH_PROCESSOR = 2
@@ -26,16 +27,17 @@ _LARGEST = 1 << 16
 
 
 def start_many(
-    containers: Containers, wanted: Sequence[Container], at_once: int | None = None
+    containers: Containers, wanted: Sequence[Container], author: Author, at_once: int | None = None
 ) -> Iterator[tuple[Container, TreeringError | None]]:
-    """Start containers, detached; yields each as soon as it runs, or with why it does not. All are tried.
+    """Start containers, detached; yields each as soon as it runs, or with why it does not. All are tried. `author` is
+    that of commits that are made for the user.
 
     Whoever stops asking, or is interrupted, leaves those alone that were not begun with.
     """
     processes = min(at_once or _EACH_PROCESSOR * (os.cpu_count() or 1), len(wanted))
     if processes < 2:
         for container in wanted:
-            yield container, _started(containers, container)
+            yield container, _started(containers, container, author)
         return
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     stopped, stop = os.pipe2(os.O_CLOEXEC)
@@ -46,7 +48,7 @@ def start_many(
             if not pid:
                 os.close(stop)  # who has it open too would keep the others from seeing that we were killed
                 ours.close()
-                _work(containers, wanted, range(number, len(wanted), processes), theirs, stopped)
+                _work(containers, wanted[number::processes], author, theirs, stopped)
             workers[os.pidfd_open(pid)] = pid
         theirs.close()
         yield from _results(ours, workers, wanted)
@@ -65,7 +67,7 @@ def _results(
     ours: socket.socket, workers: dict[int, int], wanted: Sequence[Container]
 ) -> Iterator[tuple[Container, TreeringError | None]]:
     """What the workers say, until they have ended, and then what they have left unsaid."""
-    left = dict(enumerate(wanted))
+    left = {container.id: container for container in wanted}
     poll = select.poll()
     for fd in (ours.fileno(), *workers):
         poll.register(fd, select.POLLIN)
@@ -73,8 +75,8 @@ def _results(
     while left:
         ready = {fd for fd, _ in poll.poll()}
         if ours.fileno() in ready and (message := ours.recv(_LARGEST)):
-            number, error = pickle.loads(message)
-            yield left.pop(number), error
+            identity, error = pickle.loads(message)
+            yield left.pop(identity), error
             continue  # what was said before somebody ended is heard first
         for fd in ready & alive:
             poll.unregister(fd)
@@ -86,25 +88,25 @@ def _results(
 
 
 def _work(
-    containers: Containers, wanted: Sequence[Container], share: Sequence[int], out: socket.socket, stopped: int
+    containers: Containers, wanted: Sequence[Container], author: Author, out: socket.socket, stopped: int
 ) -> NoReturn:
     """The life of a worker."""
     try:
         # Not the one that was inherited: neither SQLite nor libgit2 may be used on both sides of a fork.
         with Store.open(containers.store.path) as store:
             mine = Containers(store)
-            for number in share:
+            for container in wanted:
                 if select.select([stopped], [], [], 0)[0]:
                     break  # somebody has said so, or nobody is there who could
-                out.send(pickle.dumps((number, _started(mine, wanted[number]))))
+                out.send(pickle.dumps((container.id, _started(mine, container, author))))
     finally:
         os._exit(0)
 
 
-def _started(containers: Containers, container: Container) -> TreeringError | None:
+def _started(containers: Containers, container: Container, author: Author) -> TreeringError | None:
     """Start one; why it does not run, or None."""
     try:
-        start(containers, container, detach=True)
+        start(containers, container, author, detach=True)
     except TreeringError as error:
         return error
     except Exception as error:

@@ -97,8 +97,8 @@ class Ours(Forker):
 class Podman(Forker):
     name = "podman"
     note = (
-        "podman: `commit` of the running container, `create` for each, `start` of all at once, `rm --force --time 0` of "
-        "all. With runc, and without a network, as here."
+        "podman: `commit` of the running container, `create` for each, `start` of all at once, `rm --force --time 0` "
+        "of all. With runc, and without a network, as here."
     )
 
     def __init__(self, place: Path) -> None:

@@ -15,7 +15,7 @@ from runtime.cli.output import message
 from runtime.cli.progress import duration_text
 from runtime.cli.quoting import safe
 from runtime.cli.render_commits import SHORT
-from runtime.state import Created, Exited, Running, Starting, State, is_running, state_of
+from runtime.state import Created, Exited, Restarting, Running, Starting, State, is_running, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +44,7 @@ def ps(invocation: Invocation, every: bool, quiet: bool) -> None:
     output = invocation.output
     rows = [(container, state_of(container.paths.directory)) for container in invocation.containers.all()]
     if not every:
-        rows = [(container, state) for container, state in rows if isinstance(state, (Running, Starting))]
+        rows = [(container, state) for container, state in rows if isinstance(state, (Running, Starting, Restarting))]
 
     def fields(row: tuple[Container, State]) -> dict[str, Any]:
         container, state = row
@@ -92,6 +92,8 @@ def _state_text(state: State) -> str:
             return "starting"
         case Running():
             return "running"
+        case Restarting(code):
+            return f"restarting ({code})"
         case Exited(None):
             return "exited (unknown)"
         case Exited(code):
@@ -152,7 +154,7 @@ def rm(invocation: Invocation, names: tuple[str, ...], every: bool, force: bool,
         for container in containers:
             _tell_plan(invocation, container, discard)
         return
-    from runtime.removing import remove_many
+    from runtime.removal import remove_many
 
     errors: list[TreeringError] = []
     removed: list[dict[str, Any]] = []

@@ -86,7 +86,7 @@ def _start(invocation: Invocation, made: list[Container]) -> dict[str, TreeringE
     from runtime.starting import start_many
 
     failed = {}
-    for container, error in start_many(invocation.containers, made):
+    for container, error in start_many(invocation.containers, made, invocation.author()):
         if error:
             failed[container.id] = error
             message(f"{container.name} could not be started: {error}")

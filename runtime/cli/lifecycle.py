@@ -29,7 +29,7 @@ def start(invocation: Invocation, name: str, detach: bool) -> int:
     from runtime.running import start as start_container
 
     container = invocation.containers.find(name)
-    code = start_container(invocation.containers, container, detach=detach)
+    code = start_container(invocation.containers, container, invocation.author(), detach=detach)
     if detach:
         invocation.output.line(container.name)
     return code

@@ -92,7 +92,7 @@ def run(
     commit = invocation.commit(revision)
     container = invocation.containers.create(revision, commit, settings, invocation.author(), name)
     try:
-        code = start_container(invocation.containers, container, detach=detach)
+        code = start_container(invocation.containers, container, invocation.author(), detach=detach)
     except Exception:
         # It never ran, so there is nothing in it, and its name is wanted for the next try.
         _remove_unless_running(invocation, container)

@@ -132,8 +132,9 @@ def test_all_or_none(containers: Containers, monkeypatch: pytest.MonkeyPatch) ->
 def pretend(monkeypatch: pytest.MonkeyPatch, deed: Any) -> None:
     """Let `deed` stand for the start of a container, which has tests of its own: here it is about who calls it."""
 
-    def start(_: Containers, container: Container, *, detach: bool) -> int:
+    def start(_: Containers, container: Container, author: Author, *, detach: bool) -> int:
         assert detach
+        assert author == ANA
         deed(container)
         return 0
 
@@ -154,7 +155,7 @@ def test_each_is_started_once(containers: Containers, monkeypatch: pytest.Monkey
             raise EngineError("no such command", exit_code=127)
 
     pretend(monkeypatch, begin)
-    told = {one.name: error for one, error in start_many(containers, made, at_once)}
+    told = {one.name: error for one, error in start_many(containers, made, ANA, at_once)}
     assert marks(containers) == told.keys() == {one.name for one in made}
     failed = {name: error for name, error in told.items() if error}
     assert {name: (str(error), error.facts) for name, error in failed.items()} == {
@@ -170,7 +171,7 @@ def test_a_worker_that_is_killed_is_told_of(containers: Containers, monkeypatch:
             os.kill(os.getpid(), signal.SIGKILL)
 
     pretend(monkeypatch, begin)
-    told = {one.name: error for one, error in start_many(containers, made, at_once=3)}
+    told = {one.name: error for one, error in start_many(containers, made, ANA, at_once=3)}
     assert {name for name, error in told.items() if error} == {"f-4"}, "the last one of its worker's share"
     assert "has ended" in str(told["f-4"])
 
@@ -192,7 +193,7 @@ def test_who_stops_asking_starts_no_more(containers: Containers, monkeypatch: py
 
     pretend(monkeypatch, begin)
     try:
-        results = start_many(containers, made, at_once=2)
+        results = start_many(containers, made, ANA, at_once=2)
         assert next(results)[0].name in ("f-1", "f-2")
         monkeypatch.setattr(os, "waitpid", release_and_wait)
         results.close()  # type: ignore[attr-defined]
