@@ -296,10 +296,16 @@ class Containers:
     def _locked(self) -> Iterator[None]:
         with flocked(self.store.path / "locks" / "containers", fcntl.LOCK_EX):
             self.empty_trash()
-            for entry in os.scandir(self._directory):
-                if entry.name.startswith(_NEW):  # a killed create's: whoever creates holds the lock, and it is ours
-                    shutil.rmtree(entry.path, ignore_errors=True)
+            self._forget_unfinished()
             yield
+
+    def _forget_unfinished(self) -> None:
+        """Remove what a killed create() left, also of refs. Whoever creates holds the lock, and it is ours."""
+        names = [entry.name for entry in os.scandir(self._directory) if entry.name.startswith(_NEW)]
+        if names:
+            self.store.history.delete_all(f"refs/containers/{name.removeprefix(_NEW)}/0" for name in names)
+        for name in names:
+            shutil.rmtree(self._directory / name, ignore_errors=True)
 
 
 def _is_large(directory: str) -> bool:

@@ -18,6 +18,7 @@ from runtime.settings import Mount, Port, Restart, Settings
 from runtime.starting import start_many
 from runtime.states import States
 from tests.support.values import root
+from vcs.check import check
 from vcs.errors import Conflict, EngineError, InvalidName
 from vcs.history import BRANCHES, Author
 from vcs.model import CommitId
@@ -124,6 +125,38 @@ def test_all_or_none(containers: Containers, monkeypatch: pytest.MonkeyPatch) ->
     names = os.listdir(containers.store.path / "containers")
     assert not [name for name in names if name.startswith(".")], "what was left of the first try is gone"
     assert check_containers(containers.store) == []
+
+
+@pytest.mark.parametrize("point", ["vcs.gitfiles.sync_files", "vcs.gitfiles._add_packed", "pathlib.Path.rename"])
+def test_killed_while_they_are_made(containers: Containers, monkeypatch: pytest.MonkeyPatch, point: str) -> None:
+    """When their reflogs are there, when their refs are, when some of them can be found."""
+    web = source(containers)
+    store = containers.store
+    child = os.fork()
+    if not child:
+        left = iter(range(3))
+        rename = Path.rename
+
+        def kill(*arguments: Any) -> Any:
+            if point == "pathlib.Path.rename" and next(left, None) is not None:
+                return rename(*arguments)
+            os.kill(os.getpid(), signal.SIGKILL)
+            return None
+
+        monkeypatch.setattr(point, kill)
+        try:
+            with Store.open(store.path) as other:
+                fork(Containers(other), web, Plan(6, "f"), ANA)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    found = len(containers.all())
+    assert found == (4 if point == "pathlib.Path.rename" else 1)
+    assert check_containers(store) == []
+    assert len(fork(containers, web, Plan(6, "f"), ANA)) == 6
+    assert check_containers(store) == []
+    assert check(store).problems == []
+    assert len(store.history.refs("refs/containers/")) == len(containers.all()) == found + 6
 
 
 # -- starting
