@@ -6,12 +6,15 @@ is kept, and it is taken away; what makes that durable is done once for a hundre
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from runtime.containers import Container, Containers
+from runtime.keptlogs import KeptLog, keep
 from runtime.running import clean_up, stop
 from runtime.state import Exited, is_running, state_of
 from runtime.states import States
@@ -87,9 +90,17 @@ def _take_away(
     with containers.changing(container) as now:
         if is_running(now.paths.directory):
             raise Conflict(f"container {now.name!r} is running", container=now.name)
-        kept = States(containers).save(now, author, discard=discard, tips=tips)
-        if isinstance(state_of(now.paths.directory), Exited):
+        states = States(containers)
+        kept = states.save(now, author, discard=discard, tips=tips)
+        state = state_of(now.paths.directory)
+        if isinstance(state, Exited):
             clean_up(containers, now)
+            with suppress(OSError):  # a full disk keeps nobody from removing
+                about = KeptLog(
+                    now.id, now.name, now.record.image, kept[-1] if kept else states.head(now),
+                    state.ended or time.time(), state.code, Path(),
+                )  # fmt: skip
+                keep(containers.store.path, now.paths.directory, about)
         containers.take_away(now)
     return kept
 

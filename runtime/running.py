@@ -12,13 +12,18 @@ import signal
 import time
 from contextlib import ExitStack, suppress
 
+import msgspec
+
 from fusefs.client import Service
 from runtime import restarts
 from runtime.bundle import LaunchSpec
 from runtime.containers import Container, Containers
 from runtime.duties import Duties, Orders
+from runtime.imageconfig import health
 from runtime.launch import adopt, launch, sweep
+from runtime.pausing import let_signals_through
 from runtime.profiles import Recording
+from runtime.reaching import not_running
 from runtime.settings import Settings
 from runtime.source import OPENER
 from runtime.state import Exited, Restarting, Running, RunPaths, is_running, load_run, send_signal, state_of
@@ -29,8 +34,16 @@ _SHORTEST, _LONGEST = 0.002, 0.05
 """Seconds between two looks at a container that is about to end."""
 
 
-def start(containers: Containers, container: Container, author: Author, *, detach: bool = False) -> int:
-    """Run a container with its settings, on the base and the upper of its current generation.
+def start(
+    containers: Containers,
+    container: Container,
+    author: Author,
+    *,
+    detach: bool = False,
+    interactive: bool | None = None,
+) -> int:
+    """Run a container with its settings, on the base and the upper of its current generation. `interactive` says for
+    this once whether standard input is passed on.
 
     Returns its exit code, or 0 as soon as it runs if `detach`. `author` is that of commits that are made for the user.
     Conflict if it runs already; EngineError, with the fact `exit_code`, if it cannot be started. Left if the user
@@ -43,10 +56,13 @@ def start(containers: Containers, container: Container, author: Author, *, detac
         if is_running(now.paths.directory):
             raise Conflict(f"container {now.name!r} is running already", container=now.name)
         restarts.forget_stop(now.paths.directory)
+        settings = now.record.settings
+        if interactive is not None:
+            settings = msgspec.structs.replace(settings, interactive=interactive)
         root = store.commit(now.base).root
         return launch(
             _run_paths(containers, now),
-            _spec(now, now.record.settings),
+            _spec(now, settings),
             store.history.config(now.base),
             lease.mountpoint / "trees" / root.hex(),
             hold=(lease.fileno(),),
@@ -93,7 +109,7 @@ def _duties(containers: Containers, container: Container, author: Author, detach
         log=settings.log if settings.log.keep and not watched else None,
         restart=settings.restart,
         remove=settings.remove,
-        health=settings.health,
+        health=health(settings, containers.store.history.config(container.base)),
         autocommit=settings.autocommit,
     )
     return Duties(orders)
@@ -125,9 +141,16 @@ def _spec(container: Container, settings: Settings) -> LaunchSpec:
         user=settings.user,
         tty=settings.tty,
         interactive=settings.interactive,
-        network="none" if settings.network == "none" else "host",
+        network=settings.network,
         read_only=settings.read_only,
         engine=settings.engine,
+        entrypoint=settings.entrypoint,
+        mounts=settings.mounts,
+        limits=settings.limits,
+        security=settings.security,
+        hosts=settings.hosts,
+        volatile=settings.volatile,
+        ids=container.record.ids,
     )
 
 
@@ -138,9 +161,10 @@ def stop(container: Container, patience: float, number: int = signal.SIGTERM) ->
     """
     directory = container.paths.directory
     if not is_running(directory):
-        raise Conflict(f"container {container.name!r} is not running", container=container.name)
+        raise not_running(container)
     restarts.note_stop(directory)
     _signal(container, number)
+    let_signals_through(container)
     if not wait(container, patience):
         _signal(container, signal.SIGKILL)
         if not wait(container, patience=60):
@@ -158,7 +182,9 @@ def kill(container: Container, number: int) -> None:
     try:
         send_signal(container.paths.directory, number)
     except Conflict:
-        raise Conflict(f"container {container.name!r} is not running", container=container.name) from None
+        raise not_running(container) from None
+    if number == signal.SIGKILL:
+        let_signals_through(container)
 
 
 def wait(container: Container, patience: float) -> bool:

@@ -36,7 +36,7 @@ from vcs.errors import Conflict
 
 CGROUP_PREFIX = "treering-"
 
-RUN, EXIT, STOPPED = "run.json", "exit.json", "stopped"
+RUN, EXIT, STOPPED, RUN_LOCK = "run.json", "exit.json", "stopped", "run.lock"
 PID_FILE = "init.pid"
 """Written by the engine."""
 STUBS = "stubs.json"
@@ -83,7 +83,7 @@ class RunPaths:
     @property
     def lock(self) -> Path:
         """Flocked by the supervisor as long as it lives."""
-        return self.directory / "run.lock"
+        return self.directory / RUN_LOCK
 
     @property
     def pid_file(self) -> Path:

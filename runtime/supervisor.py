@@ -26,8 +26,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from runtime import bundle, engine, mounts, preparation, restarts
+from runtime import bundle, engine, metering, mounts, preparation, restarts
 from runtime.attachments import Door, Message, Peer, error_fields
+from runtime.cgroups.processes import Ended
 from runtime.console import receive_terminal
 from runtime.descriptors import close_all_but
 from runtime.duties import Duties
@@ -97,6 +98,7 @@ class _Supervisor:
         self._waiting_signals: list[int] = []
         self._init_fd: int | None = None
         self._stdio: Stdio | None = None
+        self._ended: Ended | None = None
         me = Process.of(os.getpid())
         assert me is not None
         self._run = Run(job.run, job.spec.id, boot_id(), str(job.engine.path), me)
@@ -122,6 +124,8 @@ class _Supervisor:
         error: TreeringError | None = None
         code: int | None = None
         try:
+            if not self._job.adopted:
+                metering.settle(self._paths.directory)
             save_run(self._paths.directory, self._run)
             code = self._adopt() if self._job.adopted else self._contain(lent)
         except TreeringError as caught:
@@ -182,9 +186,10 @@ class _Supervisor:
         if job.detach:
             self._hang_up()
         if job.duties:
-            job.duties.begin(paths, self._run)
+            job.duties.begin(self._run)
         self._wait_for(self._init_fd)
-        return _collect(init)
+        with Ended() as self._ended:
+            return _collect(init)
 
     def _adopt(self) -> int | None:
         """Wait for the end of a container that another supervisor began; its exit code as far as the kernel tells."""
@@ -196,9 +201,8 @@ class _Supervisor:
             self._stdio.take_over(find_pipes(self._run.pipes, [init.pid]))
         if self._init_fd is None or Process.of(init.pid) != init:
             return None
-        if self._control:
-            self._control.send({"started": init.pid})
-            self._hang_up()
+        if self._job.duties:
+            self._job.duties.begin(self._run)
         self._wait_for(self._init_fd)
         return exit_status(self._init_fd)
 
@@ -358,7 +362,9 @@ class _Supervisor:
             while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 if init is None or ended.si_pid == init.pid:
                     return
-                os.waitpid(ended.si_pid, 0)
+                pid, status = os.waitpid(ended.si_pid, 0)
+                if self._job.duties:
+                    self._job.duties.reaped(pid, status)
 
     # -- the end
 
@@ -366,7 +372,7 @@ class _Supervisor:
         """Write the exit down, remove every trace, deliver the last output: in this order."""
         paths, container, duties = self._paths, self._job.spec.id, self._job.duties
         if duties:
-            end = duties.end(paths, end)
+            end = duties.end(end, self._ended)
         deleting = None
         if self._job.engine.knows(container):
             deleting = engine.spawn(self._job.engine.delete(container, paths.engine_log), (None, None, None))
@@ -378,8 +384,7 @@ class _Supervisor:
             engine.remove_cgroups(container)
         paths.pid_file.unlink(missing_ok=True)
         # Not left to the end of the namespace, which the kernel would clean up after our caller has gone on.
-        with suppress(OSError):
-            mounts.umount(os.fsencode(paths.rootfs), mounts.UMOUNT_NOFOLLOW)
+        preparation.take_down(paths, self._job.spec)
         if self._init_fd is not None:
             os.close(self._init_fd)
             self._init_fd = None
@@ -387,7 +392,7 @@ class _Supervisor:
             self._stdio.drain(None if self._control else _LAST_WORDS)
             self._stdio = None
         if duties:
-            duties.after(paths, self._run, end)
+            duties.after(end)
         if self._job.recording:
             self._job.recording.finish()
 
@@ -426,6 +431,7 @@ class _Supervisor:
         self._run = Run(os.urandom(16).hex(), self._run.container, self._run.boot, self._run.engine, me, restarts=count)
         self._job = replace(self._job, adopted=None, recording=None)
         self._impatience = 0
+        self._ended = None
 
     def _depart(self, end: Exited) -> None:
         """Tell everybody, and do what is left to do if nobody is there who does it."""

@@ -160,11 +160,11 @@ class TerminalProxy:
             return
         except OSError:
             data = b""
-        if not data or not _write_all(self._sink, data):
+        if not data or not write_all(self._sink, data):
             self.close()
 
 
-def _write_all(fd: int, data: bytes) -> bool:
+def write_all(fd: int, data: bytes) -> bool:
     """Write everything; False if nobody is there to read it."""
     view = memoryview(data)
     while view:

@@ -7,9 +7,14 @@
     output       data to stdout as table, JSON or JSON lines    quoting   odd names, made safe for a terminal
     pager, progress, render_*                                   completion   what a shell asks for
     store, importing, exporting, history, compare, refs, files,
-    run, lifecycle, containers, states, forking, comparing,
+    run, lifecycle, logs, containers, states, forking, comparing,
     mounting, service, namespaces,
-    shell, collect, usage, forget, fsck                  the verbs, one module a group
+    shell, collect, usage, forget, fsck, metering,
+    updating                                             the verbs, one module a group
+    starting     what run, start and restart do alike
+    times        as people give them                         reconciling   after a supervisor was killed
+    quantities   how options say how much
+    run_options, run_settings, specs      the options of `run` and `create`, and what they come to
     linediff     lines that differ                              reference   writes docs/cli.md
 
 One rule: starting must cost little. A module here imports at its top only what every one of its verbs needs, and

@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runtime.cli import render_usage
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import container_argument, dry_run_option, verb
 from runtime.cli.output import message
 from runtime.cli.progress import duration_text
 from runtime.cli.quoting import safe
 from runtime.cli.render_commits import SHORT
-from runtime.state import Created, Exited, Restarting, Running, Starting, State, is_running, state_of
+from runtime.state import Created, Exited, Restarting, Running, Starting, State, is_running
+from vcs.errors import TreeringError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from runtime.containers import Container
-    from vcs.errors import TreeringError
+    from runtime.metering import Lifetime
     from vcs.model import CommitId
 
 _COMMAND_WIDTH = 40
@@ -30,21 +32,32 @@ _COMMAND_WIDTH = 40
 @verb("ps", data=True)
 @click.option("-a", "--all", "every", is_flag=True, help="Those that do not run too.")
 @click.option("-q", "--quiet", is_flag=True, help="Names only.")
-def ps(invocation: Invocation, every: bool, quiet: bool) -> None:
+@click.option("--usage", is_flag=True, help="What each has used, in all its starts.")
+def ps(invocation: Invocation, every: bool, quiet: bool, usage: bool) -> None:
     """List containers.
 
-    IMAGE is what a container was made from, COMMIT the last commit of its state.
+    IMAGE is what a container was made from, COMMIT the last commit of its state. With --usage: the processor time that
+    it has used since it was made, the most memory it had at once, what it read from disks and wrote to them, and how
+    long it ran.
 
     \b
     Example:
       treering ps
       treering ps -a --format json
+      treering ps -a --usage
       treering rm $(treering ps -aq)
     """
     output = invocation.output
-    rows = [(container, state_of(container.paths.directory)) for container in invocation.containers.all()]
+    from runtime.cli.reconciling import reconcile_all
+
+    rows = reconcile_all(invocation)
     if not every:
         rows = [(container, state) for container, state in rows if isinstance(state, (Running, Starting, Restarting))]
+
+    totals: dict[str, Lifetime] = {}
+    if usage:
+        invocation.enter_namespaces()
+        totals = render_usage.measure(rows)
 
     def fields(row: tuple[Container, State]) -> dict[str, Any]:
         container, state = row
@@ -57,9 +70,14 @@ def ps(invocation: Invocation, every: bool, quiet: bool) -> None:
             "command": list(container.record.settings.args),
             "created": created.isoformat(timespec="milliseconds"),
             **_state_fields(state),
+            **({"usage": render_usage.fields(totals[container.id])} if usage else {}),
         }
 
     def table(rows: Any) -> None:
+        if usage:
+            cells = [(one.name, _state_text(state), *render_usage.cells(totals[one.id])) for one, state in rows]
+            output.columns(("NAME", "STATE", *render_usage.TITLES), cells, numbers=render_usage.TITLES)
+            return
         titles = ("NAME", "IMAGE", "COMMIT", "STATE", "CREATED", "COMMAND")
         output.columns(titles, [_cells(invocation, container, state) for container, state in rows])
 
@@ -147,16 +165,18 @@ def rm(invocation: Invocation, names: tuple[str, ...], every: bool, force: bool,
     """
     if every == bool(names):
         raise click.UsageError("give either NAMEs or --all")
-    containers = invocation.containers.all() if every else invocation.containers.find_all(names)
+    from runtime.cli.several import raise_all
+    from runtime.removal import remove_many
+
+    found = invocation.containers.all() if every else invocation.containers.lookup(names)
+    errors: list[TreeringError] = [one for one in found if isinstance(one, TreeringError)]
+    containers = list({one.id: one for one in found if not isinstance(one, TreeringError)}.values())
     if every and not force:
         containers = [container for container in containers if not is_running(container.paths.directory)]
     if dry_run:
         for container in containers:
             _tell_plan(invocation, container, discard)
-        return
-    from runtime.removal import remove_many
-
-    errors: list[TreeringError] = []
+        return raise_all(invocation, errors)
     removed: list[dict[str, Any]] = []
     for done in remove_many(invocation.containers, containers, invocation.author(), force=force, discard=discard):
         if done.error is not None:
@@ -167,10 +187,7 @@ def rm(invocation: Invocation, names: tuple[str, ...], every: bool, force: bool,
             _tell_removed(done.container.name, done.kept)
     if not invocation.output.is_table:
         invocation.output.rows(removed, lambda row: row, lambda _: None)
-    for error in errors[1:]:
-        message(f"also: {error}")
-    if errors:
-        raise errors[0]
+    return raise_all(invocation, errors)
 
 
 def _tell_removed(name: str, kept: Iterable[CommitId]) -> None:

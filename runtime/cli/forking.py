@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -55,13 +54,14 @@ def fork(
       treering fork web --count 3 --name shard --start -e SHARD={i}/{n}
       treering fork web -n 20 --name try --wait -- sh -c './configure --seed {i} && make check'
     """
+    from runtime.cli.run_settings import environment_of
     from runtime.forking import Plan
     from runtime.forking import fork as make_forks
 
     starts = starts or waits
     invocation.enter_namespaces(to_mount=starts)
     source = invocation.containers.find(name)
-    plan = Plan(count, stem or source.name, command, _variables(environment))
+    plan = Plan(count, stem or source.name, command, environment_of(environment, ()))
     made = make_forks(invocation.containers, source, plan, invocation.author())
     failed = _start(invocation, made) if starts else {}
     if waits:
@@ -108,20 +108,6 @@ def _wait(invocation: Invocation, made: list[Container]) -> int:
     write_comparison(invocation, base, [Subject(container.name, container.base, container) for container in made])
     states = [state_of(container.paths.directory) for container in made]
     return 0 if all(isinstance(state, Exited) and state.code == 0 for state in states) else 1
-
-
-def _variables(options: tuple[str, ...]) -> tuple[str, ...]:
-    """NAME=value of each; a name alone takes our own value, if it has one."""
-    found = []
-    for text in options:
-        name, equals, _ = text.partition("=")
-        if not name or "\0" in text:
-            raise click.BadParameter(f"{text!r} has no name", param_hint="--env")
-        if equals:
-            found.append(text)
-        elif name in os.environ:
-            found.append(f"{name}={os.environ[name]}")
-    return tuple(found)
 
 
 @verb("promote", data=True, namespaces="enter")
