@@ -15,7 +15,8 @@
                  supervisor  the process in between               state        what is on disk about it
                  duties, healthchecks   what else it does          restarts     whether it is started again
                  stdio, streams   what it prints and reads        log          what is kept of that
-                 attachments who talks to the supervisor          attach       the caller's side of it
+                 reception, attachments   who talks to it         attach       the caller's side of it
+                 joined      its place in a network
                  logs        read and followed                    keptlogs     of removed containers
                  removal     the end of a container
                  preparation the root, mounted, and the bundle, written
