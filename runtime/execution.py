@@ -26,7 +26,6 @@ from typing import Any, NoReturn
 
 from runtime import engine as engines
 from runtime import mounts
-from runtime.bundle import granted
 from runtime.carriers import Streams
 from runtime.command import NOT_FOUND, check_command
 from runtime.console import receive_terminal
@@ -38,10 +37,8 @@ from runtime.idranges import SIZE
 from runtime.namespace import in_user_namespace
 from runtime.namespace.mapping import last_ids
 from runtime.pausing import paused
-from runtime.preparation import bounding_set
 from runtime.reaching import Reached, not_running, reached
 from runtime.rootaccess import Root
-from runtime.settings import Security
 from runtime.signals import FORWARDED, SignalPipe
 from runtime.state import load_run
 from runtime.terminal import TerminalProxy, raw_mode, set_window_size, window_size
@@ -51,7 +48,6 @@ from vcs.errors import Conflict, EngineError, TreeringError
 _PATIENCE = 3
 """The so-manieth SIGINT or SIGTERM kills, as with `run`."""
 _INHERITED_SECONDS = 5.0
-_PRIVILEGED = Security(privileged=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +89,7 @@ def process_json(
     if wanted.cwd is not None:
         process["cwd"] = "/" + wanted.cwd.strip("/")
     if who is not None or wanted.privileged:
-        bounding = granted(_PRIVILEGED, bounding_set()) if wanted.privileged else own["capabilities"]["bounding"]
+        bounding = _every_capability() if wanted.privileged else own["capabilities"]["bounding"]
         usable = bounding if wanted.privileged or process["user"]["uid"] == 0 else []
         process["capabilities"] = {"bounding": bounding, "effective": usable, "permitted": usable}
     return process
@@ -114,6 +110,14 @@ def _environment(
 
 def _variables(lines: Iterable[str]) -> dict[str, str]:
     return {name: value for name, _, value in (line.partition("=") for line in lines)}
+
+
+def _every_capability() -> list[str]:
+    from runtime.bundle import granted
+    from runtime.preparation import bounding_set
+    from runtime.settings import Security
+
+    return granted(Security(privileged=True), bounding_set())
 
 
 def execute(containers: Containers, container: Container, wanted: Execution) -> int:

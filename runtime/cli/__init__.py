@@ -14,7 +14,7 @@
     starting     what run, start and restart do alike
     times        as people give them                         reconciling   after a supervisor was killed
     quantities   how options say how much
-    run_options, run_settings, specs      the options of `run` and `create`, and what they come to
+    run_options, run_settings, specs, variables      the options of `run` and `create`, and what they come to
     linediff     lines that differ                              reference   writes docs/cli.md
 
 One rule: starting must cost little. A module here imports at its top only what every one of its verbs needs, and

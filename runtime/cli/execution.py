@@ -11,7 +11,7 @@ import click
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import container_argument, verb
 from runtime.cli.output import message
-from runtime.cli.run_settings import environment_of
+from runtime.cli.variables import environment_of
 from vcs.errors import TreeringError
 
 if TYPE_CHECKING:

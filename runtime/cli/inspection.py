@@ -59,7 +59,7 @@ def _inspected(invocation: Invocation, name: str) -> dict[str, Any]:
         try:
             return _commit(invocation, name)
         except NotFound:
-            if "several" in str(no_container):
+            if "candidates" in no_container.facts:
                 raise no_container from None
             raise NotFound(f"there is no container and no commit {name!r}", container=name) from None
     return _container(invocation, container)
