@@ -2,13 +2,16 @@
 
     containers   records     what is kept of a container          settings     how it is run
                  containers  made, named, found, listed, removed
-                 states      compared, committed, rolled back, forked       check    whether their records are whole
+                 states      compared, committed, rolled back       check        whether their records are whole
+                 forking     many from one, and one a branch        comparing    what became of them, side by side
+                 packages    which ones a root has
                  upper/      what was written -> a new root       views        commits shown as directories
                                                                    ownmount     the process of a mount of its own
                  forgetting  old commits of branches, with all that stands on them
                  source      the store as its service sees it: with names of containers
     who          namespace/  an ordinary user's own namespaces
     one run      running     from the record to the process       launch       seen from the caller
+                 starting    many at once
                  supervisor  the process in between               state        what is on disk about it
                  duties, healthchecks   what else it does          restarts     whether it is started again
                  stdio, streams   what it prints and reads        log          what is kept of that

@@ -191,12 +191,13 @@ def note(directory: Path) -> None:
         look(directory, Meter().read(directory.name, run.init.pid))
 
 
-def record(directory: Path, usage: Usage, *, durable: bool = True) -> None:
+def record(directory: Path, usage: Usage, traffic: Traffic | None = None, *, durable: bool = True) -> None:
     """Add the start that has just ended to what the container has used before. Once for each start: again changes
-    nothing. To be called while its cgroup is still there. OSError if it cannot be written."""
+    nothing. `usage` and `traffic` are what its cgroup and its network said in the end. OSError if it cannot be written.
+    """
     run = load_run(directory)
     if run is not None:
-        _record(directory, run, _measured(usage) | _times(run), durable)
+        _record(directory, run, _measured(usage, traffic) | _times(run), durable)
 
 
 def settle(directory: Path) -> None:

@@ -417,7 +417,7 @@ class _Supervisor:
         """Write the exit down, remove every trace, deliver the last output: in this order."""
         paths, container, duties = self._paths, self._job.spec.id, self._job.duties
         if duties:
-            end = duties.end(end, self._ended)
+            end = duties.end(end, self._ended, self._connection.namespace if self._connection else None)
         deleting = None
         if self._job.engine.knows(container):
             deleting = engine.spawn(self._job.engine.delete(container, paths.engine_log), (None, None, None))

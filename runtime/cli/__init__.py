@@ -7,7 +7,8 @@
     output       data to stdout as table, JSON or JSON lines    quoting   odd names, made safe for a terminal
     pager, progress, render_*                                   completion   what a shell asks for
     store, importing, exporting, history, compare, refs, files,
-    run, lifecycle, execution, copying, inspection, logs, containers, states, mounting, service, namespaces,
+    run, lifecycle, execution, copying, inspection, logs, containers,
+    states, forking, comparing, mounting, service, namespaces,
     shell, collect, usage, forget, fsck, metering,
     updating, network                                    the verbs, one module a group
     several      a verb on several containers                    filtering     which containers ps lists

@@ -20,8 +20,11 @@ from runtime.state import Restarting, Running, Starting, is_running
 from vcs.errors import TreeringError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from runtime.containers import Container
     from runtime.metering import Lifetime
+    from vcs.model import CommitId
 
 
 _COMMAND_WIDTH = 40
@@ -165,52 +168,55 @@ def rename(invocation: Invocation, name: str, new_name: str) -> None:
 
 
 @verb("rm", data=True, namespaces="enter")
-@container_argument("names", nargs=-1, required=True)
+@container_argument("names", nargs=-1)
+@click.option("-a", "--all", "every", is_flag=True, help="All containers; with --force, those that run too.")
 @click.option("-f", "--force", is_flag=True, help="Kill a container that runs.")
 @click.option("--discard", is_flag=True, help="Drop what was changed since the last commit.")
 @dry_run_option
-def rm(invocation: Invocation, names: tuple[str, ...], force: bool, discard: bool, dry_run: bool) -> None:
+def rm(invocation: Invocation, names: tuple[str, ...], every: bool, force: bool, discard: bool, dry_run: bool) -> None:
     """Remove containers.
 
     What a container has changed becomes a commit first, and what is on no branch is kept; you are told its name. With
-    --discard, changes since the last commit are gone for good.
+    --discard, changes since the last commit are gone for good. --all leaves those alone that run, unless --force ends
+    them.
 
     \b
     Example:
       treering rm web
       treering rm -f --discard web
+      treering rm --all
     """
-    containers = [invocation.containers.find(name) for name in names]
+    if every == bool(names):
+        raise click.UsageError("give either NAMEs or --all")
+    from runtime.cli.several import raise_all
+    from runtime.removal import remove_many
+
+    found = invocation.containers.all() if every else invocation.containers.lookup(names)
+    errors: list[TreeringError] = [one for one in found if isinstance(one, TreeringError)]
+    containers = list({one.id: one for one in found if not isinstance(one, TreeringError)}.values())
+    if every and not force:
+        containers = [container for container in containers if not is_running(container.paths.directory)]
+    if dry_run:
+        for container in containers:
+            _tell_plan(invocation, container, discard)
+        return raise_all(invocation, errors)
     removed: list[dict[str, Any]] = []
-    errors: list[TreeringError] = []
-    for container in containers:
-        try:
-            if dry_run:
-                _tell_plan(invocation, container, discard)
-            else:
-                removed.append(_remove(invocation, container, force, discard))
-        except TreeringError as error:
-            errors.append(error)
+    for done in remove_many(invocation.containers, containers, invocation.author(), force=force, discard=discard):
+        if done.error is not None:
+            errors.append(done.error)
+            continue
+        removed.append({"name": done.container.name, "id": done.container.id, "kept": list(done.kept)})
+        if invocation.output.is_table:
+            _tell_removed(done.container.name, done.kept)
     if not invocation.output.is_table:
         invocation.output.rows(removed, lambda row: row, lambda _: None)
-    if errors:
-        raise errors[0]
+    return raise_all(invocation, errors)
 
 
-def _remove(invocation: Invocation, container: Container, force: bool, discard: bool) -> dict[str, Any]:
-    if force and is_running(container.paths.directory):
-        from runtime.running import stop
-
-        stop(container, patience=0)
-    from runtime.removal import remove
-
-    kept = remove(invocation.containers, container, invocation.author(), discard=discard)
-    now = container
-    if invocation.output.is_table:
-        message(f"Removed {now.name}")
-        for commit in kept:
-            message(f"Its state is kept as {commit[:SHORT]}; back: treering run --name {now.name} {commit[:SHORT]}")
-    return {"name": now.name, "id": now.id, "kept": list(kept)}
+def _tell_removed(name: str, kept: Iterable[CommitId]) -> None:
+    message(f"Removed {name}")
+    for commit in kept:
+        message(f"Its state is kept as {commit[:SHORT]}; back: treering run --name {name} {commit[:SHORT]}")
 
 
 def _tell_plan(invocation: Invocation, container: Container, discard: bool) -> None:

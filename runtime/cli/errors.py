@@ -3,7 +3,7 @@
 The libraries' errors say what happened and carry facts (vcs.errors). What to do about it depends on who asks; for
 somebody at this command line it is below.
 
-    0     done                     1     a difference, with --exit-code; damage, from fsck
+    0     done                     1     a difference, with --exit-code; damage, from fsck; a fork failed, --wait
     2     the command line is wrong
     125   treering failed          126   the container's command cannot be run     127   there is no such command
     130   Ctrl-C                   141   nobody reads the output any more
@@ -122,6 +122,12 @@ _FIRST = {"stopped": "stop", "running": "start", "unpaused": "unpause"}
 
 
 def _conflict(facts: Facts) -> str:
+    if "promoted" in facts:
+        name, branch = facts["promoted"], facts["branch"]
+        return (
+            f"see what is there with `treering diff {name} {branch}`; promote it to another branch, or with --force, "
+            "which tells how to go back"
+        )
     if "expected" in facts and "found" in facts:
         return (
             "somebody else's commits are there, and they are kept. Commit to another branch (--branch NAME), "

@@ -13,7 +13,7 @@ from runtime.cli.invocation import Invocation
 from runtime.cli.options import container_argument, revision_argument, verb
 from runtime.cli.output import as_json
 from runtime.cli.quoting import safe
-from runtime.cli.several import each, tell
+from runtime.cli.several import each, raise_all
 from vcs.errors import NotFound, TreeringError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def inspect(invocation: Invocation, names: tuple[str, ...], field: str | None) -
             errors.append(error)
     if field is None:
         output.rows(found, lambda value: value, lambda rows: output.raw(as_json(list(rows), indent=2)))
-    tell(invocation, errors)
+    raise_all(invocation, errors)
 
 
 def _inspected(invocation: Invocation, name: str) -> dict[str, Any]:

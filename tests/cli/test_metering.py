@@ -228,6 +228,16 @@ def test_loopback_is_no_network(box: Cli, until: Callable[..., Any]) -> None:
     assert stats(box, "db")[0]["received_bytes"] == 0
 
 
+def test_what_went_over_a_network_is_known_when_it_is_gone(box: Cli) -> None:
+    """Nobody looked while it ran: it is read when the container has ended, and before its network is taken down."""
+    script = "ping -q -c 3 -i 0.05 -s 1000 -W 5 $(ip route | sed -n 's/default via \\([0-9.]*\\).*/\\1/p')"
+    done = box.process("run", "--name", "web", "--network", "bridge", "main", "sh", "-c", script)
+    assert done.returncode == 0, done.stderr
+    used = usage(box, "web")
+    assert 3 * 1028 <= used["sent_bytes"] < 30_000
+    assert 3 * 1028 <= used["received_bytes"] < 30_000
+
+
 @contextmanager
 def started(box: Cli, *arguments: str, **settings: Any) -> Iterator[subprocess.Popen[bytes]]:
     """A command as a process of its own, which is ended in any case."""
