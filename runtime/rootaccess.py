@@ -44,8 +44,8 @@ class Root:
     def read(self, path: bytes, limit: int = 16 << 20) -> bytes | None:
         """A regular file's first `limit` bytes, links followed inside the root; None if there is no such file.
 
-        A device or FIFO is never opened, since it could block or have effects, also if it takes the file's place between
-        the look and the opening: what is looked at is held.
+        A device or FIFO is never opened, since it could block or have effects, also if it takes the file's place after
+        we have looked: what is looked at is held.
         """
         try:
             held = self.open(path, os.O_PATH)
