@@ -12,7 +12,6 @@
     updating, network                                    the verbs, one module a group
     starting     what run, start and restart do alike
     times        as people give them                         reconciling   after a supervisor was killed
-    quantities   how options say how much
     run_options, run_settings, specs      the options of `run` and `create`, and what they come to
     linediff     lines that differ                              reference   writes docs/cli.md
 
