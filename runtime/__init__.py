@@ -25,6 +25,9 @@
                  idranges    ids of a container's own             idmapping    its root, with these ids
                  identity    users and groups                     engine       crun or runc
                  terminal, console, signals, pidfds               mounts, descriptors   system calls that Python lacks
+    beside it    execution   a further command                    carriers     its standard streams
+                 reaching    its first process and its root       processes    all of them, as ps tells
+                 copying/    files, in and out                    pausing, waiting
     measured     metering    what they use and have used          cgroups/     the kernel's control groups
                  traffic     over the network                     exposition   what Prometheus is told
     connected    network/    addresses, names and published ports

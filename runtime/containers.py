@@ -278,7 +278,10 @@ def _find(everything: list[Container], name: str) -> Container:
     if len(matches) > 1:
         shown = ", ".join(f"{container.name} ({container.id[:_SHORT]})" for container in matches[:_SHOWN])
         more = f" and {len(matches) - _SHOWN} more" if len(matches) > _SHOWN else ""
-        raise NotFound(f"{name!r} begins the ids of several containers: {shown}{more}", container=name)
+        candidates = [container.name for container in matches]
+        raise NotFound(
+            f"{name!r} begins the ids of several containers: {shown}{more}", container=name, candidates=candidates
+        )
     return matches[0]
 
 

@@ -118,7 +118,7 @@ def _host(
     security = spec.security
     confined = in_user_namespace()
     namespace = connection.namespace if connection else None
-    granted = bundle.granted(security, _bounding_set())
+    granted = bundle.granted(security, bounding_set())
     return bundle.Host(
         etc=etc,
         rootfs=rootfs,
@@ -150,7 +150,8 @@ def _host_resolv_conf() -> bytes:
         return b""
 
 
-def _bounding_set() -> int:
+def bounding_set() -> int:
+    """The capabilities that this process could give (CapBnd of /proc/self/status): bit by bit."""
     for line in Path("/proc/self/status").read_bytes().splitlines():
         if line.startswith(b"CapBnd:"):
             return int(line[7:], 16)

@@ -28,6 +28,7 @@ from runtime.reaching import not_running
 from runtime.settings import Settings
 from runtime.source import OPENER
 from runtime.state import Exited, Restarting, Running, RunPaths, is_running, load_run, send_signal, state_of
+from runtime.states import States
 from vcs.errors import Conflict, EngineError, TreeringError
 from vcs.history import Author
 
@@ -56,6 +57,7 @@ def start(
         now = changing.enter_context(containers.changing(container))
         if is_running(now.paths.directory):
             raise Conflict(f"container {now.name!r} is running already", container=now.name)
+        now = States(containers).settle(now, author)
         restarts.forget_stop(now.paths.directory)
         settings = now.record.settings
         if interactive is not None:

@@ -35,7 +35,7 @@ from vcs.gitwords import TAGS as TAGS
 from vcs.gitwords import clean, decoded, is_in_the_way, kind, moved, one_line, short, stamp
 from vcs.locks import flocked
 from vcs.model import DIGEST_SIZE, CommitId, RootId
-from vcs.reflogs import seal, without_seal
+from vcs.reflogs import carry_on, seal, without_seal
 from vcs.snapshot import CommitInfo
 
 _ROOT_FILE = "root"
@@ -133,6 +133,11 @@ class History:
                 raise NotFound(f"commit {new[:12]} is not there any more", revision=new)
             if current != new:
                 self._set(ref, current, new, reason, author)
+
+    def continue_reflog(self, before: str, ref: str) -> None:
+        """Have a new ref's reflog begin with that of another ref, whose place it takes. Durable."""
+        with translated(), self.locked():
+            carry_on(Path(self._repo.path), before, ref)
 
     def delete(self, ref: str) -> CommitId:
         """Remove a ref; returns the commit it named. NotFound if there is none."""

@@ -7,12 +7,13 @@
     output       data to stdout as table, JSON or JSON lines    quoting   odd names, made safe for a terminal
     pager, progress, render_*                                   completion   what a shell asks for
     store, importing, exporting, history, compare, refs, files,
-    run, lifecycle, logs, containers, states, mounting, service, namespaces,
+    run, lifecycle, execution, copying, inspection, logs, containers, states, mounting, service, namespaces,
     shell, collect, usage, forget, fsck, metering,
     updating, network                                    the verbs, one module a group
+    several      a verb on several containers                    filtering     which containers ps lists
     starting     what run, start and restart do alike
     times        as people give them                         reconciling   after a supervisor was killed
-    run_options, run_settings, specs      the options of `run` and `create`, and what they come to
+    run_options, run_settings, specs, variables      the options of `run` and `create`, and what they come to
     linediff     lines that differ                              reference   writes docs/cli.md
 
 One rule: starting must cost little. A module here imports at its top only what every one of its verbs needs, and

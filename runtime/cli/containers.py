@@ -15,23 +15,14 @@ from runtime.cli.output import message
 from runtime.cli.progress import duration_text
 from runtime.cli.quoting import safe
 from runtime.cli.render_commits import SHORT
-from runtime.cli.render_containers import (
-    Paused,
-    moment,
-    port_fields,
-    ports_of,
-    ports_text,
-    state_fields,
-    state_text,
-)
-from runtime.state import Restarting, Running, Starting, State, is_running
+from runtime.cli.render_containers import Look, Seen, moment, port_fields, ports_of, ports_text
+from runtime.state import Restarting, Running, Starting, is_running
 from vcs.errors import TreeringError
 
 if TYPE_CHECKING:
     from runtime.containers import Container
     from runtime.metering import Lifetime
 
-    Row = tuple[Container, State, bool]
 
 _COMMAND_WIDTH = 40
 
@@ -40,7 +31,7 @@ _COMMAND_WIDTH = 40
 @click.option("-a", "--all", "every", is_flag=True, help="Those that do not run too.")
 @click.option("-q", "--quiet", is_flag=True, help="Names only.")
 @click.option("-f", "--filter", "filters", multiple=True, metavar="KEY=VALUE",
-              help="Those alone whose name, status, label, image, id or exited (code) is so.")  # fmt: skip
+              help="Those alone whose name, status, health, label, image, id or exited (code) is so.")  # fmt: skip
 @click.option("-n", "--last", type=click.IntRange(min=0), metavar="COUNT",
               help="The newest ones, whether they run or not.")  # fmt: skip
 @click.option("-l", "--latest", is_flag=True, help="The newest one, whether it runs or not.")
@@ -62,8 +53,9 @@ def ps(
     it has used since it was made, the most memory it had at once, what it read from disks and wrote to them, and how
     long it ran.
 
-    Filters: name=PART, status=running (or created, starting, paused, restarting, exited), label=KEY or label=KEY=VALUE,
-    image=REV, id=START, exited=CODE. Those of different kinds, and those of labels, must all hold.
+    Filters: name=PART, status=running (or created, starting, paused, restarting, exited), health=healthy (or unhealthy,
+    starting, none), label=KEY or label=KEY=VALUE, image=REV, id=START, exited=CODE. Those of different kinds, and those
+    of labels, must all hold.
 
     \b
     Example:
@@ -78,40 +70,42 @@ def ps(
 
     output = invocation.output
     wanted = parse_filters(filters)
-    is_paused = Paused()
-    rows = [(container, state, is_paused(container, state)) for container, state in reconcile_all(invocation)]
-    rows = [row for row in rows if passes(wanted, *row)]
+    look = Look()
+    every_row = (look(container, state) for container, state in reconcile_all(invocation))
+    rows = [row for row in every_row if passes(wanted, row)]
     count = 1 if latest else last
     if count is not None:
         rows = rows[max(0, len(rows) - count) :]
     elif not every and not ANY_STATE & wanted.keys():
-        rows = [row for row in rows if isinstance(row[1], (Running, Starting, Restarting))]
+        rows = [row for row in rows if isinstance(row.state, (Running, Starting, Restarting))]
 
     totals: dict[str, Lifetime] = {}
     if usage:
         invocation.enter_namespaces()
-        totals = render_usage.measure([row[:2] for row in rows])
+        totals = render_usage.measure([(row.container, row.state) for row in rows])
 
-    def fields(row: Row) -> dict[str, Any]:
-        return {**_fields(invocation, *row), **({"usage": render_usage.fields(totals[row[0].id])} if usage else {})}
+    def fields(row: Seen) -> dict[str, Any]:
+        used = {"usage": render_usage.fields(totals[row.container.id])} if usage else {}
+        return {**_fields(invocation, row), **used}
 
     def table(rows: Any) -> None:
         if usage:
-            cells = [(row[0].name, state_text(*row[1:]), *render_usage.cells(totals[row[0].id])) for row in rows]
+            cells = [(row.container.name, row.text, *render_usage.cells(totals[row.container.id])) for row in rows]
             output.columns(("NAME", "STATE", *render_usage.TITLES), cells, numbers=render_usage.TITLES)
         else:
             _write_table(invocation, list(rows), whole)
 
     if quiet and output.is_table:
-        for container, _, _ in rows:
-            output.line(container.name)
+        for row in rows:
+            output.line(row.container.name)
     else:
         output.rows(rows, fields, table)
     for error in invocation.containers.damaged:
         message(f"warning: left out a container: {error}")
 
 
-def _fields(invocation: Invocation, container: Container, state: State, paused: bool) -> dict[str, Any]:
+def _fields(invocation: Invocation, row: Seen) -> dict[str, Any]:
+    container = row.container
     return {
         "name": container.name,
         "id": container.id,
@@ -119,17 +113,19 @@ def _fields(invocation: Invocation, container: Container, state: State, paused: 
         "commit": invocation.states.head(container),
         "command": list(container.record.settings.args),
         "created": moment(container.record.created),
-        **state_fields(state, paused),
+        **row.fields(),
+        "health": row.health,
         "labels": container.record.settings.labels,
         "ports": port_fields(ports_of(container)),
     }
 
 
-def _write_table(invocation: Invocation, rows: list[Row], whole: bool) -> None:
+def _write_table(invocation: Invocation, rows: list[Seen], whole: bool) -> None:
     """A column for ports only where there are any."""
-    ports = [ports_text(ports_of(container)) for container, _, _ in rows]
+    ports = [ports_text(ports_of(row.container)) for row in rows]
     lines = []
-    for (container, state, paused), published in zip(rows, ports, strict=True):
+    for row, published in zip(rows, ports, strict=True):
+        container = row.container
         command = safe(shlex.join(container.record.settings.args)).replace("\n", "\\n")
         if not whole and len(command) > _COMMAND_WIDTH:
             command = command[: _COMMAND_WIDTH - 3] + "..."
@@ -139,7 +135,7 @@ def _write_table(invocation: Invocation, rows: list[Row], whole: bool) -> None:
             container.name,
             container.record.image,
             commit if whole else commit[:SHORT],
-            state_text(state, paused),
+            row.text,
             f"{duration_text(max(0.0, time.time() - container.record.created))} ago",
             *((published,) if any(ports) else ()),
             command,

@@ -117,6 +117,10 @@ def _not_found(facts: Facts) -> str:
     return ""
 
 
+_FIRST = {"stopped": "stop", "running": "start", "unpaused": "unpause"}
+"""What makes of a container what is wanted."""
+
+
 def _conflict(facts: Facts) -> str:
     if "expected" in facts and "found" in facts:
         return (
@@ -128,7 +132,7 @@ def _conflict(facts: Facts) -> str:
     if "network" in facts:
         return "stop the containers first, or remove them: treering stop " + " ".join(facts["containers"])
     if "container" in facts:
-        verb = {"running": "start", "unpaused": "unpause", "paused": ""}.get(facts.get("wanted", ""), "stop")
+        verb = _FIRST.get(facts.get("wanted", "stopped"), "")
         return f"{verb} it first: treering {verb} {facts['container']}" if verb else ""
     if "mountpoint" in facts:
         return "leave it, and close what is open there: `fuser -vm DIRECTORY` tells whose it is"
