@@ -14,7 +14,6 @@
     several      a verb on several containers                    filtering     which containers ps lists
     starting     what run, start and restart do alike
     times        as people give them                         reconciling   after a supervisor was killed
-    quantities   how options say how much
     run_options, run_settings, specs, variables      the options of `run` and `create`, and what they come to
     linediff     lines that differ                              reference   writes docs/cli.md
 
