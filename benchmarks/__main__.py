@@ -23,6 +23,7 @@ from benchmarks.sections.forks import forks
 from benchmarks.sections.history import history
 from benchmarks.sections.imports import imports
 from benchmarks.sections.largefile import large_file
+from benchmarks.sections.livecommit import live_commit
 from benchmarks.sections.million import million
 from benchmarks.sections.overlays import overlays
 from benchmarks.sections.restarts import restarts
@@ -39,6 +40,7 @@ SECTIONS: dict[str, Callable[[Setting], list[report.Section]]] = {
     "million": million,
     "collection": collection,
     "commits": commits,
+    "livecommit": live_commit,
     "overlays": overlays,
     "servers": serving,
     "largefile": large_file,

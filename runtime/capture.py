@@ -151,7 +151,11 @@ class Capture:
     @cached_property
     def seen(self) -> Seen | None:
         """What the last commit of this generation saw, if it was since the machine was booted."""
-        return load(self._path, self._base.id, boot_id().encode())
+        found = load(self._path, self._base.id, boot_id().encode())
+        if found is None:
+            return None
+        head = self._store.history.target(self._container.ref) or self._container.base
+        return found if found.root == self._store.commit(head).root else None  # gc may have taken another root
 
     def keep(self, seen: Seen) -> None:
         """Note what a commit saw, for the next one. Its root must be in the store by now."""

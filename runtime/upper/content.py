@@ -11,7 +11,7 @@ from runtime.upper.frames import Frame
 from runtime.upper.seen import Contents, joined
 from vcs.blobs import LARGE, cuts_of, write_file
 from vcs.model import EMPTY_FILE, Chunked, Data, ListItem
-from vcs.statcache import is_settled
+from vcs.ticks import is_settled
 from vcs.trees import Objects, Sink
 
 _ATTEMPTS = 3

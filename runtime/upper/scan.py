@@ -27,7 +27,7 @@ from runtime.upper import pinned
 from runtime.upper.content import NOTHING, Distrust, Reader
 from runtime.upper.conventions import TRUSTED, Marks, is_absolute, separate
 from runtime.upper.frames import NO_STUBS, Frame, Stubs, nested_stubs
-from runtime.upper.look import Changes, look_everywhere, ways
+from runtime.upper.look import Changes, Known, look_everywhere
 from runtime.upper.owners import Owners
 from runtime.upper.seen import Contents, Seen, SeenDirectory, Sighting, joined, reachable
 from vcs.attributes import (
@@ -112,25 +112,11 @@ def scan_upper(
     contents = Contents(before, objects) if before is not None else None
     if before is not None and before.plain:
         changes = look_everywhere(upper, before) if changes is None else changes
-        known = _Known(before, changes, Snapshot(objects, before.root))
+        known = Known(before, changes, Snapshot(objects, before.root))
         with suppress(_NotPlain):
             reader = Reader(sink, base.objects, contents, distrust, since)
             return _Scan(base, sink, prefix, owners, reader, known).run(path, nested)
     return _Scan(base, sink, prefix, owners, Reader(sink, base.objects, contents, distrust, since)).run(path, nested)
-
-
-class _Known:
-    """An earlier scan, what has changed since, and the root that it gave."""
-
-    def __init__(self, seen: Seen, changes: Changes, root: Snapshot) -> None:
-        self.seen = seen
-        self.changes = changes
-        self.root = root
-        self._ways = ways(changes)
-
-    def below(self, path: bytes) -> Collection[bytes]:
-        """The subdirectories to go on to."""
-        return self._ways.get(path, ())
 
 
 class _Scan:
@@ -141,7 +127,7 @@ class _Scan:
         prefix: str,
         owners: Owners | None,
         reader: Reader,
-        known: _Known | None = None,
+        known: Known | None = None,
     ) -> None:
         self._base = base
         self._sink = sink
