@@ -102,7 +102,7 @@ def _die_with(connection: socket.socket) -> None:
         if not connection.recv(1):
             os._exit(1)  # it has gone before we asked
     except BlockingIOError:
-        connection.setblocking(True)
+        connection.settimeout(None)
 
 
 def _take_descriptors(request: Request, connection: socket.socket) -> socket.socket:
@@ -116,7 +116,9 @@ def _take_descriptors(request: Request, connection: socket.socket) -> socket.soc
         os.dup2(fd, number)
     for fd in high[1:]:
         os.close(fd)
-    return socket.socket(fileno=high[0])
+    moved = socket.socket(fileno=high[0])
+    moved.settimeout(_SECONDS)
+    return moved
 
 
 def _open_streams() -> None:
