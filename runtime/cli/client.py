@@ -16,13 +16,14 @@ Every import here is paid by every command: no module of the standard library th
 every interpreter has loaded (`socket` and `signal` would take 3 ms).
 """
 
+# ruff: noqa: SIM105 -- contextlib is written in Python too
+
+import _signal  # type: ignore[import-not-found]
+import _socket
 import os
 import posix
 import sys
 import zlib
-
-import _signal  # type: ignore[import-not-found]
-import _socket
 
 SWITCH = "TREERING_FORK_SERVER"
 """The environment variable that is 0 where no fork server is wanted."""
@@ -46,8 +47,8 @@ _SIGNALS = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIG
 _MOST_DESCRIPTORS = 64
 _WITH_VALUE = ("--store", "--format")
 _MAY_NEED_TERMINAL = ("run", "start", "exec", "attach")
-_OTHER_PROGRAM = ("unshare",)
-"""Verbs that become another program, which the child of a server cannot."""
+_PLAIN_VERBS = ("unshare", "service")
+"""One becomes another program, which the child of a server cannot; the other is for when something is wrong."""
 
 
 def call(argv: list[str]) -> int:
@@ -215,13 +216,16 @@ class _Call:
 
 
 def _must_be_plain(words: list[str]) -> bool:
-    """Whether a command line becomes another program, or may want the terminal as its own: the child of a server has
-    another session, so it would get no signals of the terminal and could read from it while it is in the background."""
+    """Whether the interpreter was started in a way of its own, or a command line may want the terminal as its own: the
+    child of a server has another session, so it would get no signals of the terminal, and could read from it while it
+    is in the background."""
+    if sys.flags.optimize or sys.flags.dev_mode or sys.flags.verbose or sys._xoptions or sys.warnoptions:
+        return True
     position = 0
     while position < len(words) and words[position].startswith("-"):
         position += 2 if words[position] in _WITH_VALUE else 1
     verb, *rest = words[position:] or [""]
-    if verb in _OTHER_PROGRAM:
+    if verb in _PLAIN_VERBS:
         return True
     if verb not in _MAY_NEED_TERMINAL or not any(map(os.isatty, (0, 1, 2))):
         return False

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from runtime.cli.preloading import Program
 
 IDLE_SECONDS = 300.0
+_UNUSED_SECONDS = 60.0
+"""How long a server waits for its first command: as long as it lives, so does what it is in (mounts, a cgroup)."""
 _LOOK_SECONDS = 5.0
 """How often a server looks whether its socket is still there."""
 _SECONDS_TO_END = 5.0
@@ -62,6 +64,7 @@ def start() -> None:
         lock = _lock(directory / f"{client.name_of(client.surroundings())}.lock")
         if lock is None:
             return
+        os.ftruncate(lock, 0)
         os.set_inheritable(lock, True)
         log = str(directory / f"{client.name_of(client.surroundings())}.log")
         package = str(Path(__file__).resolve().parent.parent.parent)
@@ -138,7 +141,6 @@ def main(lock: int) -> None:
     """Serve until nobody comes any more. `lock` is the descriptor that holds the lock."""
     os.chdir("/")
     os.set_inheritable(lock, False)
-    os.ftruncate(lock, 0)
     os.pwrite(lock, b"%d\n" % os.getpid(), 0)
     key = client.surroundings()
     from runtime import mounts
@@ -188,7 +190,7 @@ class _Server:
         poll = select.poll()
         poll.register(self._listener, select.POLLIN)
         poll.register(self._woken, select.POLLIN)
-        end = time.monotonic() + IDLE_SECONDS
+        end = time.monotonic() + _UNUSED_SECONDS
         while not self._is_leaving and self._is_in_place() and time.monotonic() < end:
             ready = dict(poll.poll(_LOOK_SECONDS * 1000))
             if self._woken in ready:

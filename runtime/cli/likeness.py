@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import resource
 import signal
-from contextlib import suppress
 
 _SAME = ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp",
          "Seccomp_filters", "Mems_allowed_list")  # fmt: skip
@@ -43,10 +42,11 @@ def _status(pid: int | str) -> dict[str, str]:
 
 
 def _read(pid: int | str, name: str) -> bytes:
-    with suppress(OSError):  # not every kernel has all of them
+    try:
         with open(f"/proc/{pid}/{name}", "rb", 0) as file:
             return file.read()
-    return b""
+    except OSError:  # not every kernel has all of them
+        return b""
 
 
 def _take_signals(ignored: int, blocked: int) -> None:

@@ -9,50 +9,50 @@ import sys
 from contextlib import suppress
 from types import ModuleType
 
-import fusefs.client
-import fusefs.mounting
 import runtime
 import vcs
 from runtime.cli import client
 
 _PACKAGES = (vcs, runtime)
-_LEFT_OUT = ("runtime.cli.reference",)
-_OUTSIDE = ("pygit2", "msgspec", "zstandard", "sqlite3", "click", "blake3", "pathspec", "subprocess", "ctypes")
-"""Modules that verbs import late, so that a command which does not need them starts faster."""
+_LEFT_OUT = ("__main__", "reference")
+_OTHERS = ("fusefs.client", "pygit2", "sqlite3", "subprocess", "tempfile")
+"""Further modules that verbs import late, so that a command which does not need them starts faster."""
 
 
 class Program:
-    """The files that this process has its code from, as they were when it was loaded."""
+    """The files that this process has its code from, as they are when this is made."""
 
     def __init__(self) -> None:
-        ours = os.path.dirname(os.path.dirname(os.path.dirname(client.__file__)))
+        here = os.path.dirname(os.path.dirname(os.path.dirname(client.__file__))) + os.sep
         files = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
-        own = {file for file in files if file.startswith(f"{ours}{os.sep}") and "site-packages" not in file[len(ours) :]}
-        # Of what others have installed, the directories: an installer puts a new one beside the old.
+        own = {file for file in files if file.removeprefix(here).split(os.sep)[0] in ("vcs", "fusefs", "runtime")}
+        # Of what others have installed, the directories: an installer puts what is new beside what is old.
         places = {os.path.dirname(os.path.dirname(file)) for file in files - own if "-packages" in file}
         self._stamps = {path: _stamp(path) for path in sorted(own | places)}
 
     def is_current(self) -> bool:
-        """Whether none of them has changed."""
+        """Whether none of them has changed since."""
         return all(_stamp(path) == stamp for path, stamp in self._stamps.items())
 
 
 def load() -> Program:
     """Import what verbs import."""
-    program_files = Program  # stamped after loading: what changes meanwhile is seen with the next command
     for package in _PACKAGES:
         _load_all(package)
-    for name in _OUTSIDE:
-        with suppress(ImportError):
-            importlib.import_module(name)
-    return program_files()
+    for name in _OTHERS:
+        _load(name)
+    return Program()
 
 
 def _load_all(package: ModuleType) -> None:
     for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-        if not found.name.endswith("__main__") and found.name not in _LEFT_OUT:
-            with suppress(ImportError):
-                importlib.import_module(found.name)
+        if found.name.rpartition(".")[2] not in _LEFT_OUT:
+            _load(found.name)
+
+
+def _load(name: str) -> None:
+    with suppress(ImportError):  # some are only wanted where something else is installed
+        importlib.import_module(name)
 
 
 def _stamp(path: str) -> tuple[int, int, int] | None:

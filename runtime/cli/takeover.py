@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import fcntl
 import gc
+import io
 import os
 import signal
 import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import NamedTuple, TextIO
+from typing import IO, NamedTuple, TextIO
 
 from runtime.cli import client, likeness, pager
 from runtime.cli.preloading import Program
@@ -57,7 +57,7 @@ def serve(connection: socket.socket, peer: int, key: bytes, program: Program) ->
     _open_streams()
     _take_environment(request.environment)
     sys.argv[:] = [os.fsdecode(word) for word in request.arguments]
-    pager.start = partial(_Pager, connection)
+    pager.start = lambda words, variables: _Pager(connection, words, variables)
     _send(connection, client.READY, os.getpid())
     if connection.recv(1) != client.START:
         return 0
@@ -123,16 +123,13 @@ def _take_descriptors(request: Request, connection: socket.socket) -> socket.soc
 
 def _open_streams() -> None:
     """Make Python's standard streams, as an interpreter does that starts on these descriptors."""
-    sys.stdin = sys.__stdin__ = _stream(0, "r", sys.stdin)  # type: ignore[misc]
-    sys.stdout = sys.__stdout__ = _stream(1, "w", sys.stdout)  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = _stream(2, "w", sys.stderr)  # type: ignore[misc]
-
-
-def _stream(fd: int, mode: str, like: TextIO) -> TextIO:
-    lines = fd == 2 or os.isatty(fd)
-    stream = open(fd, mode, -1, like.encoding, like.errors, "\n", closefd=False)  # noqa: SIM115
-    stream.reconfigure(line_buffering=lines)
-    return stream
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        before: TextIO = getattr(sys, name)
+        buffer = open(fd, "wb" if fd else "rb", closefd=False)
+        lines = fd == 2 or os.isatty(fd)
+        stream = io.TextIOWrapper(buffer, before.encoding, before.errors, "\n", line_buffering=lines)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
 
 
 def _take_environment(items: list[bytes]) -> None:
@@ -157,10 +154,10 @@ class _Pager:
         connection.sendall(data)
         os.close(source)
         os.close(told)
-        self.stdin = open(sink, "wb")  # noqa: SIM115
         if not os.read(self._ended, 1):
-            self.stdin.close()
+            os.close(sink)
             raise FileNotFoundError(f"{arguments[0]} cannot be started")
+        self.stdin: IO[bytes] | None = open(sink, "wb")
 
     def wait(self) -> int:
         """Until it has ended."""
