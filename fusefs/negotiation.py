@@ -32,6 +32,7 @@ _WANTED = {
     Init.NO_OPENDIR_SUPPORT: "directories are opened without a message, and their listing is kept",
     Init.INIT_EXT: "flags of the second word",
     Init.HAS_RESEND: "what a worker had in hand when it died is sent again; without it, the request memory tells",
+    Init.ALLOW_IDMAP: "a container may have ids of its own: its lower is an idmapped mount of ours",
 }
 _REFUSED = {
     Init.AUTO_INVAL_DATA: "what a snapshot's file holds never changes, so there is nothing to compare",

@@ -18,8 +18,10 @@ CANNOT_INVOKE = 126
 NOT_FOUND = 127
 
 
-def check_command(root: Root, name: str, environment: Sequence[str], cwd: str) -> None:
-    """EngineError with the fact `exit_code` (126 or 127) if `name` cannot be executed in this root."""
+def check_command(root: Root, name: str, environment: Sequence[str], cwd: str, mounted: Sequence[bytes] = ()) -> None:
+    """EngineError with the fact `exit_code` (126 or 127) if `name` cannot be executed in this root. What is at or below
+    a `mounted` path is not looked for."""
+    unseen = (*KERNEL_TREES, *mounted)
     path = os.fsencode(name)
     if b"/" in path:
         candidates = [os.path.join(os.fsencode(cwd), path)]
@@ -28,13 +30,13 @@ def check_command(root: Root, name: str, environment: Sequence[str], cwd: str) -
         candidates = [os.path.join(os.fsencode(folder or cwd), path) for folder in folders.split(":")]
     denied = None
     for candidate in candidates:
-        if root.resolve(candidate).startswith(KERNEL_TREES):
+        if _is_in(root.resolve(candidate), unseen):
             return
         status = root.stat(candidate)
         if status is None:
             continue
         if stat.S_ISREG(status.st_mode) and status.st_mode & 0o111:
-            _check_interpreter(root, candidate, name)
+            _check_interpreter(root, candidate, name, unseen)
             return
         denied = "is a directory" if stat.S_ISDIR(status.st_mode) else "permission denied"
     if denied:
@@ -42,10 +44,14 @@ def check_command(root: Root, name: str, environment: Sequence[str], cwd: str) -
     raise EngineError(f"cannot run {name}: not found in the container", exit_code=NOT_FOUND, command=name)
 
 
-def _check_interpreter(root: Root, path: bytes, name: str) -> None:
+def _is_in(path: bytes, trees: Sequence[bytes]) -> bool:
+    return any(path == tree or path.startswith(tree + b"/") for tree in trees)
+
+
+def _check_interpreter(root: Root, path: bytes, name: str, unseen: Sequence[bytes]) -> None:
     head = root.read(path, 256) or b""
     words = head.partition(b"\n")[0][2:].split() if head.startswith(b"#!") else []
-    if not words or not words[0].startswith(b"/") or root.resolve(words[0]).startswith(KERNEL_TREES):
+    if not words or not words[0].startswith(b"/") or _is_in(root.resolve(words[0]), unseen):
         return
     if root.stat(words[0]) is None:
         shown = os.fsdecode(words[0])

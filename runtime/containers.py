@@ -34,6 +34,8 @@ _TRASH = ".trash-"
 _LARGE = 256 << 20
 """Bytes of one file that a command does not wait for when it is deleted."""
 _NEW = ".new-"
+_SHORT = 12
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,8 @@ class Containers:
             name = self._free_name(name, image)
             identity = os.urandom(32).hex()
             generation = Generation(0, commit, time.time())
-            record = Record(identity, name, time.time(), image, settings, (generation,), 0)
+            ids = self._own_ids() if settings.security.userns == "auto" else None
+            record = Record(identity, name, time.time(), image, settings, (generation,), 0, ids)
             self.store.history.move(record.ref(0), commit, None, f"container {name}: created", author, force=True)
             spread(self._directory)
             building = ContainerPaths(self._directory / f"{_NEW}{identity}")
@@ -120,15 +123,19 @@ class Containers:
         return sorted(found, key=lambda container: container.record.created)
 
     def find(self, name: str) -> Container:
-        """The container with this name, id, or unambiguous start of an id. NotFound otherwise."""
+        """The container with this name, else with this id, else with an id that begins so. NotFound otherwise."""
+        return _find(self.all(), name)
+
+    def lookup(self, names: Iterable[str]) -> list[Container | NotFound]:
+        """find() for each of several names; an error stands for what is not found."""
         everything = self.all()
-        exact = [container for container in everything if name in (container.name, container.id)]
-        matches = exact or [container for container in everything if name and container.id.startswith(name)]
-        if len(matches) == 1:
-            return matches[0]
-        if matches:
-            raise NotFound(f"{name!r} is the start of {len(matches)} containers' ids", container=name)
-        raise NotFound(f"no container {name!r}", container=name)
+        found: list[Container | NotFound] = []
+        for name in names:
+            try:
+                found.append(_find(everything, name))
+            except NotFound as error:
+                found.append(error)
+        return found
 
     def reload(self, container: Container) -> Container:
         """The container as it is now."""
@@ -241,6 +248,14 @@ class Containers:
         stem = stem if _NAME.fullmatch(stem) else "container"
         return next(name for n in range(1, len(taken) + 2) if (name := f"{stem}-{n}") not in taken)
 
+    def _own_ids(self) -> int:
+        """Ids that no other container has. The caller holds the lock."""
+        from runtime.idranges import free_range
+
+        taken = [other.record.ids for other in self.all() if other.record.ids is not None]
+        subuid, subgid = (_text_of(Path("/etc", name)) for name in ("subuid", "subgid"))
+        return free_range(taken, subuid, subgid, start=self.store.path.stat().st_ino)
+
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         with flocked(self.store.path / "locks" / "containers", fcntl.LOCK_EX):
@@ -249,6 +264,29 @@ class Containers:
                 if entry.name.startswith(_NEW):  # a killed create's: whoever creates holds the lock, and it is ours
                     shutil.rmtree(entry.path, ignore_errors=True)
             yield
+
+
+def _find(everything: list[Container], name: str) -> Container:
+    if not name:
+        raise NotFound("an empty name is no container's", container=name)
+    for container in everything:
+        if container.name == name:
+            return container
+    matches = [container for container in everything if container.id.startswith(name)]
+    if not matches:
+        raise NotFound(f"no container {name!r}", container=name)
+    if len(matches) > 1:
+        shown = ", ".join(f"{container.name} ({container.id[:_SHORT]})" for container in matches[:_SHOWN])
+        more = f" and {len(matches) - _SHOWN} more" if len(matches) > _SHOWN else ""
+        raise NotFound(f"{name!r} begins the ids of several containers: {shown}{more}", container=name)
+    return matches[0]
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except FileNotFoundError:
+        return ""
 
 
 def _is_large(directory: str) -> bool:

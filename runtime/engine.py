@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from runtime import mounts
 from runtime.command import CANNOT_INVOKE, NOT_FOUND
@@ -50,6 +51,20 @@ class Engine:
         if console:
             args += ["--console-socket", console]
         return self._arguments(log, *args, container)
+
+    def execute(
+        self, container: str, process: Path, pid_file: Path, log: Path, console: str | None = None
+    ) -> list[str]:
+        """Arguments that start a further process, described by a process.json, in a running container and return; the
+        process is then a child of the caller, who must be a subreaper."""
+        args = ["exec", "--detach", "--process", str(process), "--pid-file", str(pid_file)]
+        if console:
+            args += ["--console-socket", console]
+        return self._arguments(log, *args, container)
+
+    def tell(self, what: Literal["pause", "resume"], container: str, log: Path) -> list[str]:
+        """Arguments that pause a container or let it go on."""
+        return self._arguments(log, what, container)
 
     def delete(self, container: str, log: Path) -> list[str]:
         """Arguments that kill what is left of a container and forget it."""
@@ -183,12 +198,12 @@ def _remove_tree(directory: Path) -> bool:
     return True
 
 
-def failure(engine: Engine, log: Path, code: int) -> EngineError:
+def failure(engine: Engine, log: Path, code: int, what: str = "start the container") -> EngineError:
     """The engine's last complaint as one line, with the facts `engine`, `line` and `exit_code` (125, 126 or 127)."""
     lines = [_message(line) for line in _read(log).splitlines() if line.strip()]
     line = lines[-1] if lines else f"it exited with code {code} and said nothing"
     return EngineError(
-        f"{engine.name} could not start the container: {line}",
+        f"{engine.name} could not {what}: {line}",
         engine=engine.name,
         line=line,
         exit_code=_docker_code(line),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from vcs.errors import EngineError
 
@@ -38,6 +39,25 @@ def resolve_user(user: str, read: Reader) -> Identity:
         return Identity(uid, gid, (gid,), home)
     extra = [number for _, number, members in _groups(read) if login and login in members]
     return Identity(uid, gid, tuple(dict.fromkeys([gid, *extra])), home)
+
+
+def oci_user(who: Identity, last: tuple[int, int] | None, *, own: bool = False) -> dict[str, Any]:
+    """The same for an OCI runtime. `last` are the highest user and group that the container has, None for all; `own`:
+    since it has ids of its own.
+
+    EngineError if the container does not have these ids.
+    """
+    if last and (who.uid > last[0] or who.gid > last[1]):
+        raise EngineError(
+            f"user {who.uid} of group {who.gid} cannot be had in your containers, whose ids end with {last[0]} and "
+            f"{last[1]}",
+            advice="take another --user" if own else
+                   "have root give you more ids, with usermod --add-subuids and --add-subgids, or take root: --user 0",
+            uid=who.uid, gid=who.gid, last=list(last),
+        )  # fmt: skip
+    # Who has no group but his own cannot set any: the kernel forbids it, and engines fail.
+    groups = [] if last and not last[1] else list(who.groups)
+    return {"uid": who.uid, "gid": who.gid, "additionalGids": groups}
 
 
 def _user(name: str, read: Reader) -> tuple[int, int, str, str]:

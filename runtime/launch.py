@@ -4,25 +4,25 @@ terminal on, and return the container's exit code."""
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-import select
 import signal
 import socket
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from runtime.attach import Caller, Left
+from runtime.attachments import Peer
 from runtime.bundle import LaunchSpec
-from runtime.engine import find_engine
+from runtime.duties import Duties
+from runtime.engine import FAILED, find_engine
 from runtime.profiles import Recording
 from runtime.signals import FORWARDED, SignalPipe
-from runtime.state import RunPaths, is_running, load_run
+from runtime.state import Run, RunPaths, is_running, load_run
 from runtime.supervisor import Job, supervise
-from runtime.terminal import TerminalProxy, raw_mode, window_size
-from vcs import errors
-from vcs.errors import Conflict, EngineError, TreeringError
+from runtime.terminal import window_size
+from vcs.errors import Conflict
 
 
 def launch(
@@ -36,6 +36,7 @@ def launch(
     log: int | None = None,
     started: Callable[[], None] | None = None,
     recording: Recording | None = None,
+    duties: Duties | None = None,
 ) -> int:
     """Run a container on `lower` with the upper of `paths`.
 
@@ -45,12 +46,12 @@ def launch(
     `image` is an OCI image config. `hold` are descriptors (a lease of the service) that stay open until the container
     has ended, even if this process has not. `log` takes stdout and stderr instead of the caller's; without it a
     detached container's output is dropped. `started` is called once the overlay is mounted and the container runs.
-    `recording` is finished when its time is over, or the container has ended.
+    `recording` is finished when its time is over, or the container has ended. `duties` are what else is done for it.
 
     Signals that come meanwhile (`signals.FORWARDED`) go to the container's init; the third SIGINT or SIGTERM kills it.
 
     Conflict if the container runs already. EngineError if it cannot be started; the fact `exit_code` is 125, or 126 or
-    127 if its command is what is wrong. NoSpace if the disk is full.
+    127 if its command is what is wrong. NoSpace if the disk is full. Left if the user leaves its terminal.
     """
     engine = find_engine(paths.engine_state, spec.engine)
     with ExitStack() as stack:
@@ -58,8 +59,8 @@ def launch(
         stack.callback(os.close, lock)
         for directory in (paths.bundle, paths.rootfs, paths.etc, paths.engine_state):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        stack.enter_context(ours)
+        ours, theirs = map(Peer, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        stack.callback(ours.close)
         size = None
         if spec.tty:
             size = next(filter(None, map(window_size, (1, 0, 2))), None)
@@ -76,14 +77,48 @@ def launch(
             detach=detach,
             terminal_size=size,
             recording=recording,
+            duties=duties,
         )
         signals = stack.enter_context(SignalPipe((*FORWARDED, signal.SIGWINCH)))
         child = _fork(job)
         theirs.close()
+        caller = Caller(ours, signals, interactive=spec.interactive, detach=detach, started=started)
         try:
-            return _Caller(ours, signals, spec, detach, started).wait()
-        finally:
+            code = caller.wait()
+        except Left:
+            raise
+        except BaseException:
             os.waitpid(child, 0)
+            raise
+        os.waitpid(child, 0)
+        return FAILED if code is None else code
+
+
+def adopt(
+    paths: RunPaths,
+    spec: LaunchSpec,
+    image: Mapping[str, Any],
+    lower: Path,
+    run: Run,
+    *,
+    hold: tuple[int, ...] = (),
+    duties: Duties | None = None,
+) -> None:
+    """Give a container that runs without a supervisor, since that was killed, another one. Does nothing if somebody
+    else does it at the same time. EngineError if its OCI runtime is installed no more."""
+    engine = find_engine(paths.engine_state, run.engine)
+    lock = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        job = Job(
+            paths=paths, spec=spec, image=image, lower=lower.absolute(), engine=engine, run=run.run, control=None,
+            keep=(lock, *hold), output=None, detach=True, terminal_size=None, duties=duties, adopted=run,
+        )  # fmt: skip
+        os.waitpid(_fork(job), 0)
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(lock)
 
 
 def sweep(paths: RunPaths) -> None:
@@ -121,85 +156,3 @@ def _lock(paths: RunPaths) -> int:
         os.close(fd)
         raise Conflict("the container is running", container=paths.directory.name) from None
     return fd
-
-
-class _Caller:
-    """The calling process while it waits."""
-
-    def __init__(
-        self,
-        control: socket.socket,
-        signals: SignalPipe,
-        spec: LaunchSpec,
-        detach: bool,
-        started: Callable[[], None] | None,
-    ) -> None:
-        self._control = control
-        self._signals = signals
-        self._spec = spec
-        self._detach = detach
-        self._started = started
-        self._proxy: TerminalProxy | None = None
-        self._stack = ExitStack()
-
-    def wait(self) -> int:
-        """The exit code. Raises what the supervisor reported."""
-        with self._stack:
-            while True:
-                code = self._step()
-                if code is not None:
-                    if self._proxy:
-                        self._proxy.drain()
-                    return code
-
-    def _step(self) -> int | None:
-        poll = select.poll()
-        poll.register(self._control, select.POLLIN)
-        poll.register(self._signals.fd, select.POLLIN)
-        for fd, events in (self._proxy.interests() if self._proxy else {}).items():
-            poll.register(fd, events)
-        code = None
-        for fd, events in poll.poll():
-            if fd == self._signals.fd:
-                self._forward(self._signals.read())
-            elif fd == self._control.fileno():
-                code = self._receive()
-            elif self._proxy:
-                self._proxy.ready(fd, events)
-        return code
-
-    def _forward(self, numbers: list[int]) -> None:
-        for number in numbers:
-            if number != signal.SIGWINCH:
-                with suppress(OSError):
-                    self._control.send(bytes([number]))
-            elif self._proxy:
-                self._proxy.resize()
-
-    def _receive(self) -> int | None:
-        data, fds, _, _ = socket.recv_fds(self._control, 1 << 16, 1)
-        if not data:
-            raise EngineError("the container's supervisor was killed; the container may still be running")
-        message = json.loads(data)
-        if "error" in message:
-            raise _rebuild(message)
-        if "terminal" in message and fds:
-            os.set_inheritable(fds[0], False)
-            if self._spec.interactive:
-                self._stack.enter_context(raw_mode(0))
-            self._proxy = TerminalProxy(fds[0], 0 if self._spec.interactive else None, 1)
-            self._stack.callback(self._proxy.close)
-        if "started" in message:
-            if self._started:
-                self._started()
-            if self._detach:
-                return 0
-        code: int | None = message.get("exit")
-        return code
-
-
-def _rebuild(message: dict[str, Any]) -> TreeringError:
-    """The error that the supervisor raised, of the same class."""
-    kind = getattr(errors, message["kind"], EngineError)
-    made: TreeringError = kind(message["error"], **message["facts"])
-    return made

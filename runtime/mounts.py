@@ -8,6 +8,7 @@ The numbers of the newer system calls are the same on every architecture that Py
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 from collections.abc import Callable
@@ -16,7 +17,10 @@ from typing import Any
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
+CLONE_NEWNET = 0x40000000
 
+MS_NOSUID = 2
+MS_NODEV = 4
 MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_PRIVATE = 1 << 18
@@ -32,15 +36,21 @@ EXT4_MAGIC = 0xEF53
 
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 
 _AT_FDCWD = -100
+_SYS_OPEN_TREE, _SYS_MOUNT_SETATTR = 428, 442
 _SYS_MOVE_MOUNT, _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT, _SYS_OPENAT2 = 429, 430, 431, 432, 437
 _FSOPEN_CLOEXEC = 1
 _FSMOUNT_CLOEXEC = 1
 _FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
 _MOVE_MOUNT_F_EMPTY_PATH = 4
+_OPEN_TREE_CLONE, _AT_RECURSIVE, _AT_EMPTY_PATH = 1, 0x8000, 0x1000
+_MOUNT_ATTR_IDMAP = 0x00100000
 _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36
+
+_RACES = 1000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -93,9 +103,9 @@ def private_mount_namespace() -> None:
     mount(None, b"/", None, MS_REC | MS_SLAVE)
 
 
-def become_subreaper() -> None:
-    """Orphaned descendants become this process's children (PR_SET_CHILD_SUBREAPER, prctl(2))."""
-    _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+def become_subreaper(on: bool = True) -> None:
+    """Orphaned descendants become this process's children (PR_SET_CHILD_SUBREAPER, prctl(2)), or no longer do."""
+    _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0))
 
 
 def set_process_name(name: bytes) -> None:
@@ -117,7 +127,10 @@ def open_beneath(directory: int, path: bytes, flags: int, mode: int = 0, resolve
     The descriptor is close-on-exec. RESOLVE_NO_MAGICLINKS is always added.
     """
     how = struct.pack("@QQQ", flags | os.O_CLOEXEC, mode, resolve | RESOLVE_NO_MAGICLINKS)
-    return _retry(_libc.syscall, _SYS_OPENAT2, directory, path, how, len(how), path=path)
+    for _ in range(_RACES):
+        with suppress(BlockingIOError):  # somebody renames directories, and the kernel cannot tell where `..` leads
+            return _retry(_libc.syscall, _SYS_OPENAT2, directory, path, how, len(how), path=path)
+    raise OSError(errno.EAGAIN, "directories on this path are being renamed all the time", path)
 
 
 class FsContext:
@@ -161,3 +174,16 @@ class FsContext:
 def attach(mount_fd: int, target: bytes) -> None:
     """move_mount(2): show a mount made with FsContext at a path."""
     _check(_libc.syscall(_SYS_MOVE_MOUNT, mount_fd, b"", _AT_FDCWD, target, _MOVE_MOUNT_F_EMPTY_PATH), target)
+
+
+def clone(path: bytes, *, recursive: bool = False) -> int:
+    """open_tree(2): a descriptor of a mount that shows what is at `path` (`recursive`: and what is mounted below).
+    It is mounted nowhere yet; once it is attached, it is a bind mount."""
+    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | (_AT_RECURSIVE if recursive else 0)
+    return _retry(_libc.syscall, _SYS_OPEN_TREE, _AT_FDCWD, path, flags, path=path)
+
+
+def set_idmap(mount_fd: int, user_namespace: int) -> None:
+    """mount_setattr(2): let a cloned mount show its files with the ids that a user namespace gives to theirs."""
+    attributes = struct.pack("@QQQQ", _MOUNT_ATTR_IDMAP, 0, 0, user_namespace)
+    _check(_libc.syscall(_SYS_MOUNT_SETATTR, mount_fd, b"", _AT_EMPTY_PATH, attributes, len(attributes)))

@@ -12,6 +12,9 @@ In a user namespace `userxattr` stands for metacopy and redirect_dir: only root 
 attributes, so the kernel keeps its own as `user.overlay.*`, and, since a file's owner can change those, follows no
 redirect or metacopy in them. An upper is of one sort for ever; a file beside it, `userxattr`, says so of the second.
 
+With `volatile` (Linux 5.10) overlayfs flushes nothing, and refuses to mount such an upper again, since it cannot know
+what has become of it. We do: see _settle_volatile().
+
 A kernel that does not know one of them is asked again without it; `Overlay.dropped` says which.
 """
 
@@ -19,12 +22,14 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from runtime import mounts
 from runtime.namespace import in_user_namespace
+from runtime.state import boot_id
 from runtime.upper.conventions import TRUSTED, USER, USERXATTR, prefix_of
 from vcs.errors import Conflict, EngineError, NoSpace
 
@@ -37,6 +42,11 @@ OPTIONS: tuple[tuple[bytes, bytes], ...] = (
 )
 """Newest first: the order in which a kernel that refuses is asked with one less."""
 _ONLY_TRUSTED = (b"metacopy", b"redirect_dir")
+
+
+VOLATILE = "volatile"
+"""The mount option, the mark that the kernel leaves in a work directory for it, and our note beside that, which says in
+which boot it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +88,55 @@ def prepare_upper(lower: Path, upper: Path, work: Path) -> None:
         raise EngineError(f"cannot prepare {upper}: {error.strerror}", path=str(upper)) from error
 
 
-def mount_overlay(lower: Path, upper: Path, work: Path, target: Path) -> Overlay:
-    """Mount an overlay at `target` in the caller's mount namespace. EngineError if the kernel refuses."""
+def mount_overlay(lower: Path, upper: Path, work: Path, target: Path, *, volatile: bool = False) -> Overlay:
+    """Mount an overlay at `target` in the caller's mount namespace. With `volatile` it never flushes what is written.
+
+    EngineError if the kernel refuses, or if it was volatile, and the machine has been booted since.
+    """
+    root, dropped = make_overlay(lower, upper, work, volatile=volatile)
+    try:
+        mounts.attach(root, os.fsencode(target))
+    except OSError as error:
+        os.close(root)
+        raise EngineError(f"cannot mount at {target}: {error.strerror}", target=str(target)) from error
+    return Overlay(root, target, dropped)
+
+
+def make_overlay(lower: Path, upper: Path, work: Path, *, volatile: bool = False) -> tuple[int, tuple[str, ...]]:
+    """The same, mounted nowhere: a descriptor of its root, with which it ends, and the options that this kernel does
+    not have."""
+    _settle_volatile(upper.parent, work, volatile)
     with ExitStack() as stack:
         layers = {}
         for key, path in ((b"lowerdir", lower), (b"upperdir", upper), (b"workdir", work)):
             layers[key] = _open_directory(path)
             stack.callback(os.close, layers[key])
-        root, dropped = _make(layers, upper, in_user_namespace())
-        try:
-            mounts.attach(root, os.fsencode(target))
-        except OSError as error:
-            os.close(root)
-            raise EngineError(f"cannot mount at {target}: {error.strerror}", target=str(target)) from error
-    return Overlay(root, target, dropped)
+        return _make(layers, upper, in_user_namespace(), volatile)
+
+
+def _settle_volatile(generation: Path, work: Path, volatile: bool) -> None:
+    """Take away what keeps the kernel from mounting an upper that was volatile once more.
+
+    Within one boot nothing is lost: the page cache holds all that was written. After another one the upper may be of
+    any moment, and each file in it half written.
+    """
+    note, mark = generation / VOLATILE, work / "work/incompat" / VOLATILE
+    try:
+        if mark.exists() and (not note.exists() or note.read_text() != boot_id()):
+            raise EngineError(
+                "the machine was started anew since the container ran with --volatile: "
+                "what it wrote was never flushed, and may be damaged",
+                advice="`treering rollback NAME NAME` gives it the files of its last commit",
+                path=str(generation),
+            )
+        if mark.exists():
+            shutil.rmtree(mark)
+        if volatile:
+            note.write_text(boot_id())
+        else:
+            note.unlink(missing_ok=True)
+    except OSError as error:
+        raise EngineError(f"cannot prepare {generation}: {error.strerror}", path=str(generation)) from error
 
 
 def _note_sort(generation: Path, confined: bool) -> None:
@@ -112,7 +157,7 @@ def _note_sort(generation: Path, confined: bool) -> None:
         ) from error
 
 
-def _make(layers: dict[bytes, int], upper: Path, confined: bool) -> tuple[int, tuple[str, ...]]:
+def _make(layers: dict[bytes, int], upper: Path, confined: bool, volatile: bool) -> tuple[int, tuple[str, ...]]:
     options = [option for option in OPTIONS if not (confined and option[0] in _ONLY_TRUSTED)]
     unknown: list[str] = []
     while True:
@@ -120,6 +165,8 @@ def _make(layers: dict[bytes, int], upper: Path, confined: bool) -> tuple[int, t
             with mounts.FsContext(b"overlay") as context:
                 if confined:
                     context.set_flag(USERXATTR.encode())
+                if volatile:
+                    context.set_flag(VOLATILE.encode())
                 return _configure(context, layers, options, unknown), tuple(unknown)
         except _RefusedError as refused:
             # Before Linux 6.5 an unknown option is only noticed at the end, unnamed: leave out one more, newest first.

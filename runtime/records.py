@@ -48,6 +48,8 @@ class Record(msgspec.Struct, frozen=True):
     settings: Settings
     generations: tuple[Generation, ...]
     current: int
+    ids: int | None = None
+    """The first of the ids on the machine that are the container's own (runtime.idranges); None if it has no such."""
     version: int = VERSION
 
     @property

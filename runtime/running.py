@@ -12,25 +12,42 @@ import signal
 import time
 from contextlib import ExitStack, suppress
 
+import msgspec
+
 from fusefs.client import Service
+from runtime import restarts
 from runtime.bundle import LaunchSpec
 from runtime.containers import Container, Containers
-from runtime.launch import launch, sweep
+from runtime.duties import Duties, Orders
+from runtime.imageconfig import health
+from runtime.launch import adopt, launch, sweep
+from runtime.pausing import let_signals_through
 from runtime.profiles import Recording
+from runtime.reaching import not_running
 from runtime.settings import Settings
 from runtime.source import OPENER
-from runtime.state import Exited, Running, RunPaths, is_running, send_signal, state_of
+from runtime.state import Exited, Restarting, Running, RunPaths, is_running, load_run, send_signal, state_of
 from vcs.errors import Conflict, EngineError
+from vcs.history import Author
 
 _SHORTEST, _LONGEST = 0.002, 0.05
 """Seconds between two looks at a container that is about to end."""
 
 
-def start(containers: Containers, container: Container, *, detach: bool = False) -> int:
-    """Run a container with its settings, on the base and the upper of its current generation.
+def start(
+    containers: Containers,
+    container: Container,
+    author: Author,
+    *,
+    detach: bool = False,
+    interactive: bool | None = None,
+) -> int:
+    """Run a container with its settings, on the base and the upper of its current generation. `interactive` says for
+    this once whether standard input is passed on.
 
-    Returns its exit code, or 0 as soon as it runs if `detach`. Conflict if it runs already; EngineError, with the fact
-    `exit_code`, if it cannot be started.
+    Returns its exit code, or 0 as soon as it runs if `detach`. `author` is that of commits that are made for the user.
+    Conflict if it runs already; EngineError, with the fact `exit_code`, if it cannot be started. Left if the user
+    leaves its terminal.
     """
     store = containers.store
     with Service.ensure(store.path, opener=OPENER) as lease, ExitStack() as changing:
@@ -38,17 +55,64 @@ def start(containers: Containers, container: Container, *, detach: bool = False)
         now = changing.enter_context(containers.changing(container))
         if is_running(now.paths.directory):
             raise Conflict(f"container {now.name!r} is running already", container=now.name)
+        restarts.forget_stop(now.paths.directory)
+        settings = now.record.settings
+        if interactive is not None:
+            settings = msgspec.structs.replace(settings, interactive=interactive)
         root = store.commit(now.base).root
         return launch(
             _run_paths(containers, now),
-            _spec(now, now.record.settings),
+            _spec(now, settings),
             store.history.config(now.base),
             lease.mountpoint / "trees" / root.hex(),
             hold=(lease.fileno(),),
             detach=detach,
             started=changing.close,
             recording=Recording(store, now.base, lease) if now.record.settings.profile else None,
+            duties=_duties(containers, now, author, detach),
         )
+
+
+def reconcile(containers: Containers, container: Container, author: Author) -> None:
+    """Make what is recorded of a container true again, after its supervisor or the machine died: a container that runs
+    on gets another supervisor, and one that was to be removed at its end is."""
+    directory = container.paths.directory
+    state = state_of(directory)
+    if isinstance(state, Running) and not state.supervised:
+        run = load_run(directory)
+        if run is None or run.init is None:
+            return
+        store = containers.store
+        with Service.ensure(store.path, opener=OPENER) as lease:
+            adopt(
+                _run_paths(containers, container),
+                _spec(container, container.record.settings),
+                store.history.config(container.base),
+                lease.mountpoint / "trees" / store.commit(container.base).root.hex(),
+                run,
+                hold=(lease.fileno(),),
+                duties=_duties(containers, container, author, detach=True),
+            )
+    elif isinstance(state, Exited) and container.record.settings.remove:
+        from runtime.removal import remove_ended
+
+        remove_ended(store=containers.store, identity=container.id, author=author)
+
+
+def _duties(containers: Containers, container: Container, author: Author, detach: bool) -> Duties:
+    settings = container.record.settings
+    watched = settings.remove and not detach  # who ran it saw what it printed, and nobody will ask for it again
+    orders = Orders(
+        containers.store.path,
+        container.id,
+        author,
+        log=settings.log if settings.log.keep and not watched else None,
+        restart=settings.restart,
+        remove=settings.remove,
+        health=health(settings, containers.store.history.config(container.base)),
+        autocommit=settings.autocommit,
+    )
+    return Duties(orders)
 
 
 def clean_up(containers: Containers, container: Container) -> None:
@@ -77,9 +141,16 @@ def _spec(container: Container, settings: Settings) -> LaunchSpec:
         user=settings.user,
         tty=settings.tty,
         interactive=settings.interactive,
-        network="none" if settings.network == "none" else "host",
+        network=settings.network,
         read_only=settings.read_only,
         engine=settings.engine,
+        entrypoint=settings.entrypoint,
+        mounts=settings.mounts,
+        limits=settings.limits,
+        security=settings.security,
+        hosts=settings.hosts,
+        volatile=settings.volatile,
+        ids=container.record.ids,
     )
 
 
@@ -90,8 +161,10 @@ def stop(container: Container, patience: float, number: int = signal.SIGTERM) ->
     """
     directory = container.paths.directory
     if not is_running(directory):
-        raise Conflict(f"container {container.name!r} is not running", container=container.name)
+        raise not_running(container)
+    restarts.note_stop(directory)
     _signal(container, number)
+    let_signals_through(container)
     if not wait(container, patience):
         _signal(container, signal.SIGKILL)
         if not wait(container, patience=60):
@@ -101,11 +174,17 @@ def stop(container: Container, patience: float, number: int = signal.SIGTERM) ->
 
 
 def kill(container: Container, number: int) -> None:
-    """Send a signal to a container's first process. Conflict if it does not run."""
+    """Send a signal to a container's first process. SIGKILL ends its restarts too. Conflict if it does not run."""
+    if number == signal.SIGKILL and is_running(container.paths.directory):
+        restarts.note_stop(container.paths.directory)
+        if _end_restarts(container):
+            return
     try:
         send_signal(container.paths.directory, number)
     except Conflict:
-        raise Conflict(f"container {container.name!r} is not running", container=container.name) from None
+        raise not_running(container) from None
+    if number == signal.SIGKILL:
+        let_signals_through(container)
 
 
 def wait(container: Container, patience: float) -> bool:
@@ -138,6 +217,19 @@ def _wait_for_process(pid: int, seconds: float) -> bool:
         os.close(fd)
 
 
+def _end_restarts(container: Container) -> bool:
+    """Whether a container waited to be started again; its supervisor looks then whether it is still to do so."""
+    directory = container.paths.directory
+    run = load_run(directory)
+    if run is None or not isinstance(state_of(directory), Restarting):
+        return False
+    with suppress(OSError):
+        os.kill(run.supervisor.pid, signal.SIGTERM)
+    return True
+
+
 def _signal(container: Container, number: int) -> None:
+    if _end_restarts(container):
+        return
     with suppress(Conflict):  # it has ended by itself
         send_signal(container.paths.directory, number)

@@ -17,6 +17,9 @@ from vcs.errors import EngineError
 PROFILES = (Path("/usr/share/containers/seccomp.json"), Path("/etc/containers/seccomp.json"))
 """Where distributions install it (containers-common, in Debian golang-github-containers-common)."""
 
+UNCONFINED = "unconfined"
+"""In the place of a profile: no filter at all."""
+
 _ARCHITECTURES = {
     "x86_64": ("amd64", "SCMP_ARCH_X86_64"),
     "aarch64": ("arm64", "SCMP_ARCH_AARCH64"),
@@ -61,7 +64,7 @@ def to_oci(
     if machine not in _ARCHITECTURES:
         raise EngineError(f"no seccomp architecture is known for {machine}", machine=machine)
     name, native = _ARCHITECTURES[machine]
-    kernel = _version(release or uname.release)
+    kernel = kernel_version(release or uname.release)
     result = {"defaultAction": profile["defaultAction"]}
     if profile.get("defaultErrnoRet") is not None:
         result["defaultErrnoRet"] = profile["defaultErrnoRet"]
@@ -86,11 +89,11 @@ def _applies(item: dict[str, Any], capabilities: set[str], architecture: str, ke
         return False
     if not capabilities.issuperset(wanted.get("caps") or ()):
         return False
-    if wanted.get("minKernel") and kernel < _version(wanted["minKernel"]):
+    if wanted.get("minKernel") and kernel < kernel_version(wanted["minKernel"]):
         return False
     if architecture in (unwanted.get("arches") or ()) or not capabilities.isdisjoint(unwanted.get("caps") or ()):
         return False
-    return not (unwanted.get("minKernel") and kernel >= _version(unwanted["minKernel"]))
+    return not (unwanted.get("minKernel") and kernel >= kernel_version(unwanted["minKernel"]))
 
 
 def _rule(item: dict[str, Any]) -> dict[str, Any]:
@@ -102,7 +105,7 @@ def _rule(item: dict[str, Any]) -> dict[str, Any]:
     return rule
 
 
-def _version(text: str) -> tuple[int, int]:
+def kernel_version(text: str) -> tuple[int, int]:
     """Major and minor of a kernel release such as 6.1.0-9-amd64."""
     major, _, rest = text.partition(".")
     minor = rest.partition(".")[0].partition("-")[0]

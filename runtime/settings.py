@@ -113,6 +113,8 @@ class Settings(msgspec.Struct, frozen=True):
     labels: dict[str, str] = {}
     mounts: tuple[Mount, ...] = ()
     ports: tuple[Port, ...] = ()
+    hosts: tuple[str, ...] = ()
+    """Further lines of /etc/hosts: `ADDRESS NAME`."""
     limits: Limits = Limits()
     restart: Restart = Restart()
     security: Security = Security()

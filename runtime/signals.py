@@ -48,7 +48,8 @@ class SignalPipe:
         if self._old:
             for number, handler in self._old.items():
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
-            signal.set_wakeup_fd(self._old_wakeup)
+            with suppress(OSError, ValueError):  # in a forked process the old one is closed, or another file
+                signal.set_wakeup_fd(self._old_wakeup)
         os.close(self.fd)
         os.close(self._writer)
 

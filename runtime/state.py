@@ -5,11 +5,13 @@ Two files in the container's directory, each replaced atomically:
     run.json    written by the supervisor when it begins, and again when the container's init exists: a name for this
                 run, the machine's boot, the engine, and pid and start time of supervisor and init
     exit.json   written (and fsynced) when the container has ended; carries the run it belongs to
+    stopped     is there if a user has stopped it, so that its restart policy does not start it again
 
 A pid alone means little, since pids are used again; a pid together with the time its process started (field 22 of
 /proc/PID/stat, proc(5)) and the boot names one process for ever.
 
     no run.json                                      Created
+    exit.json of this run, the supervisor lives      Restarting(code), if it says when it starts it again
     exit.json of this run                            Exited(code)
     the machine was booted since                     Exited(None)
     the supervisor lives, init not yet noted         Starting
@@ -25,7 +27,7 @@ import os
 import re
 import signal
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -34,7 +36,7 @@ from vcs.errors import Conflict
 
 CGROUP_PREFIX = "treering-"
 
-RUN, EXIT = "run.json", "exit.json"
+RUN, EXIT, STOPPED, RUN_LOCK = "run.json", "exit.json", "stopped", "run.lock"
 PID_FILE = "init.pid"
 """Written by the engine."""
 STUBS = "stubs.json"
@@ -81,7 +83,7 @@ class RunPaths:
     @property
     def lock(self) -> Path:
         """Flocked by the supervisor as long as it lives."""
-        return self.directory / "run.lock"
+        return self.directory / RUN_LOCK
 
     @property
     def pid_file(self) -> Path:
@@ -131,6 +133,12 @@ class Run:
     """Path of the OCI runtime."""
     supervisor: Process
     init: Process | None = None
+    started: float | None = None
+    """When init began to run, in seconds since 1970."""
+    restarts: int = 0
+    """How often the restart policy started it before."""
+    pipes: tuple[int, ...] = ()
+    """The inodes of the pipes that are its standard output and error, by which another supervisor finds them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +167,22 @@ class Exited:
     code: int | None
     error: str | None = None
     """Why it could not be started, if it could not."""
+    ended: float | None = field(default=None, compare=False)
+    """When, in seconds since 1970."""
+    oom: bool = False
+    """Whether the kernel killed a process of it for want of memory."""
 
 
-State: TypeAlias = Created | Starting | Running | Exited
+@dataclass(frozen=True, slots=True)
+class Restarting:
+    """It ended, and its supervisor waits to start it again."""
+
+    code: int | None
+    at: float
+    """When, in seconds since 1970."""
+
+
+State: TypeAlias = Created | Starting | Running | Restarting | Exited
 
 
 def boot_id() -> str:
@@ -180,6 +201,9 @@ def save_run(directory: Path, run: Run) -> None:
             "engine": run.engine,
             "supervisor": [run.supervisor.pid, run.supervisor.start],
             "init": [run.init.pid, run.init.start] if run.init else None,
+            "started": run.started,
+            "restarts": run.restarts,
+            "pipes": run.pipes,
         },
     )
 
@@ -190,12 +214,16 @@ def load_run(directory: Path) -> Run | None:
     if data is None:
         return None
     init = Process(*data["init"]) if data["init"] else None
-    return Run(data["run"], data["container"], data["boot"], data["engine"], Process(*data["supervisor"]), init)
+    return Run(
+        data["run"], data["container"], data["boot"], data["engine"], Process(*data["supervisor"]), init,
+        data.get("started"), data.get("restarts", 0), tuple(data.get("pipes", ())),
+    )  # fmt: skip
 
 
-def save_exit(directory: Path, run: Run, code: int, error: str | None = None) -> None:
-    """Write exit.json durably."""
-    write_json(directory / EXIT, {"run": run.run, "code": code, "error": error}, durable=True)
+def save_exit(directory: Path, run: Run, end: Exited, again: float | None = None, durable: bool = True) -> None:
+    """Write exit.json, durably unless the container is about to be removed. `again`: when it will be started again."""
+    fields = {"run": run.run, "code": end.code, "error": end.error, "ended": end.ended, "oom": end.oom, "again": again}
+    write_json(directory / EXIT, fields, durable=durable)
 
 
 def state_of(directory: Path) -> State:
@@ -219,8 +247,8 @@ def state_of(directory: Path) -> State:
 
 
 def is_running(directory: Path) -> bool:
-    """Whether the container has a process, or is just getting one."""
-    return isinstance(state_of(directory), (Starting, Running))
+    """Whether the container has a process, or is just getting one, or waits to be started again."""
+    return isinstance(state_of(directory), (Starting, Running, Restarting))
 
 
 def send_signal(directory: Path, number: int) -> None:
@@ -242,9 +270,14 @@ def send_signal(directory: Path, number: int) -> None:
         os.close(fd)
 
 
-def _exit_of(directory: Path, run: Run) -> Exited | None:
+def _exit_of(directory: Path, run: Run) -> Exited | Restarting | None:
     data = _read_json(directory / EXIT)
-    return Exited(data["code"], data["error"]) if data and data["run"] == run.run else None
+    if not data or data["run"] != run.run:
+        return None
+    again = data.get("again")
+    if again is not None and run.boot == boot_id() and run.supervisor.alive():
+        return Restarting(data["code"], again)
+    return Exited(data["code"], data["error"], data.get("ended"), data.get("oom", False))
 
 
 def _unrecorded_init(directory: Path, run: Run) -> Process | None:

@@ -185,7 +185,8 @@ class States:
             return UpperResult(base.id, base.root, 0, 0, 0, 0, ())
         generation = container.paths.generation(container.record.current)
         stubs, prefix = read_stubs(generation), prefix_of(generation)
-        return scan_upper(container.upper, base, sink, stubs=stubs, prefix=prefix, cache=cache)
+        ids = container.record.ids
+        return scan_upper(container.upper, base, sink, stubs=stubs, prefix=prefix, cache=cache, ids=ids)
 
     def _cache(self, container: Container) -> StatCache:
         """What the last commit of this generation read: its files are in the store, and need not be read again."""

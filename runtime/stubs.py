@@ -12,7 +12,7 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -32,14 +32,20 @@ class Target:
 
     path: bytes
     is_dir: bool
+    asked: bool = False
+    """Its user asked for a mount here; others are ours."""
+    mode: int = 0o755
+    """Of a directory that is made for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stub:
-    """A name that we put into an upper. A file is empty with mode 0644, a directory has mode 0755; both are root's."""
+    """A name that we put into an upper: an empty file with mode 0644, or an empty directory. Both are root's."""
 
     path: bytes
     is_dir: bool
+    mode: int = field(default=0o755, compare=False)
+    """Of a directory."""
 
 
 class View(Protocol):
@@ -58,24 +64,51 @@ def place(view: View, targets: Sequence[Target]) -> tuple[dict[bytes, bytes], li
     """Where each target really is, and which names are missing, parents first.
 
     A target below one of KERNEL_TREES lives in a file system that does not exist yet: if it was asked for there
-    (/dev/pts) it stays as it is, if a link leads there (/etc/hostname -> /dev/null) it is left out of the mapping.
-    EngineError if something of the wrong kind is in the way.
+    (/dev/pts) it stays as it is, if a link leads there (/etc/hostname -> /dev/null) it is left out of the mapping. What
+    lies below a mount that the user asked for is in that: his is for the engine to make there, ours is left out.
+    EngineError if something of the wrong kind is in the way, or if he wants something where /proc or /sys are.
     """
     placed: dict[bytes, bytes] = {}
     stubs: dict[bytes, Stub] = {}
+    covered: list[bytes] = []
     for target in targets:
-        if _in_kernel_tree(target.path):
-            placed[target.path] = target.path
+        real = target.path if _in_kernel_tree(target.path) else view.resolve(target.path)
+        if target.asked:
+            _check_asked(target.path, real, covered)
+            covered.append(real)
+            placed[target.path] = real
+            if _in_kernel_tree(real) or _is_below(real, covered):
+                continue
+        elif _in_kernel_tree(target.path):
+            placed[target.path] = real
             continue
-        real = view.resolve(target.path)
-        if target.path in KERNEL_TREES and real != target.path:
-            raise EngineError(f"{_show(target.path)} in the root is a symbolic link", path=target.path)
-        if target.path not in KERNEL_TREES and (real in KERNEL_TREES or _in_kernel_tree(real)):
+        elif target.path in KERNEL_TREES:
+            if real != target.path:
+                raise EngineError(f"{_show(target.path)} in the root is a symbolic link", path=target.path)
+            placed[target.path] = real
+        elif real in KERNEL_TREES or _in_kernel_tree(real) or real in covered or _is_below(real, covered):
             continue
-        placed[target.path] = real
-        for name in _missing(view, Target(real, target.is_dir), stubs):
+        else:
+            placed[target.path] = real
+        for name in _missing(view, replace(target, path=real), stubs):
             stubs[name.path] = name
     return placed, list(stubs.values())
+
+
+def _check_asked(path: bytes, real: bytes, others: Sequence[bytes]) -> None:
+    """Whether a user's mount may be where it leads."""
+    leads = "" if real == path else f", to which {_show(path)} leads"
+    if real == b"/" or real == b"/dev" or real in (b"/proc", b"/sys") or real.startswith((b"/proc/", b"/sys/")):
+        raise EngineError(
+            f"nothing can be mounted at {_show(real)}{leads}: /, /dev, all of /proc and /sys are the container's own",
+            path=path,
+        )
+    if real in others:
+        raise EngineError(f"two mounts are asked for at {_show(real)}{leads}", path=path)
+
+
+def _is_below(path: bytes, others: Sequence[bytes]) -> bool:
+    return any(path.startswith(other + b"/") for other in others)
 
 
 def _in_kernel_tree(path: bytes) -> bool:
@@ -91,15 +124,16 @@ def _missing(view: View, target: Target, planned: dict[bytes, Stub]) -> Iterator
         if status is not None and stat.S_ISDIR(status.st_mode) != want_dir:
             raise EngineError(f"{_show(path)} in the root must {'' if want_dir else 'not '}be a directory", path=path)
         if status is None and path not in planned and path != b"/":
-            yield Stub(path, want_dir)
+            yield Stub(path, want_dir, target.mode if depth == len(names) else 0o755)
 
 
 def _show(path: bytes) -> str:
     return os.fsdecode(path)
 
 
-def make_stubs(root: Root, stubs: Sequence[Stub], record: Path) -> None:
-    """Note the stubs in `record`, then create them in the merged root. Safe to repeat after a crash.
+def make_stubs(root: Root, stubs: Sequence[Stub], record: Path, owner: int = 0) -> None:
+    """Note the stubs in `record`, then create them in the merged root, as `owner`'s (the id that root of the container
+    has on the machine). Safe to repeat after a crash.
 
     OSError if the root cannot be written.
     """
@@ -112,6 +146,8 @@ def make_stubs(root: Root, stubs: Sequence[Stub], record: Path) -> None:
         try:
             before = os.fstat(directory)
             _create(replace(stub, path=name), directory)
+            if owner:
+                os.chown(name, owner, owner, dir_fd=directory, follow_symlinks=False)
             os.utime(directory, ns=(before.st_atime_ns, before.st_mtime_ns))
         finally:
             os.close(directory)
@@ -119,7 +155,8 @@ def make_stubs(root: Root, stubs: Sequence[Stub], record: Path) -> None:
 
 def _create(stub: Stub, directory: int) -> None:
     if stub.is_dir:
-        os.mkdir(stub.path, 0o755, dir_fd=directory)
+        os.mkdir(stub.path, dir_fd=directory)
+        os.chmod(stub.path, stub.mode, dir_fd=directory)
     else:
         os.close(os.open(stub.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=directory))
 

@@ -5,40 +5,47 @@
 
 The supervisor has a session of its own, so a terminal's signals and hang-up never reach it; the caller passes signals
 on over the control socket. If the caller is killed, the container goes on and its exit is recorded all the same. The
-supervisor's mount namespace holds the overlay: if everything is killed, nothing stays mounted.
+supervisor's mount namespace holds the overlay: if everything is killed, nothing stays mounted. If it is killed itself,
+the container goes on, and another takes it over (`adopt`).
 
-On the control socket (SOCK_SEQPACKET): the caller sends signal numbers, one byte each; the supervisor sends JSON:
-`terminal` (with the master's descriptor), `started`, and last `exit` or `error`.
+One event loop serves signals, the caller and others (runtime.attachments), the container's streams (runtime.stdio) and
+what is due at a time (runtime.duties).
 """
 
 from __future__ import annotations
 
 import errno
 import gc
-import json
 import os
 import select
 import signal
-import socket
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from runtime import bundle, engine, mounts, preparation
+from runtime import bundle, engine, metering, mounts, preparation, restarts
+from runtime.attachments import Door, Message, Peer, error_fields
+from runtime.cgroups.processes import Ended
 from runtime.console import receive_terminal
-from runtime.descriptors import close_all_but, duplicate, same_file
+from runtime.descriptors import close_all_but
+from runtime.duties import Duties
 from runtime.engine import Engine
+from runtime.log import LogWriter
+from runtime.pidfds import exit_status
 from runtime.profiles import Recording
-from runtime.pump import Pump
 from runtime.signals import FORWARDED, SignalPipe
-from runtime.state import Process, Run, RunPaths, boot_id, save_exit, save_run
+from runtime.state import Exited, Process, Run, RunPaths, boot_id, save_exit, save_run
+from runtime.stdio import Lent, Stdio, find_pipes, take_streams
 from runtime.terminal import set_window_size
 from vcs.errors import EngineError, NoSpace, TreeringError
 
 _PATIENCE = 3
 """The so-manieth SIGINT or SIGTERM kills: a first process without a handler ignores them (pid_namespaces(7))."""
+_LAST_WORDS = 5.0
+"""Seconds that those have who are attached to read the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +58,19 @@ class Job:
     lower: Path
     engine: Engine
     run: str
-    control: socket.socket
+    control: Peer | None
     keep: tuple[int, ...]
     """Descriptors to keep open until the container has ended: locks and leases."""
     output: int | None
-    """Where stdout and stderr go if not to the caller's: a log's descriptor."""
+    """Where stdout and stderr go if not to the caller's: a descriptor."""
     detach: bool
     terminal_size: tuple[int, int] | None
     recording: Recording | None = None
     """What the service notes of this start."""
+    duties: Duties | None = None
+    """None for a container that nobody keeps a record of."""
+    adopted: Run | None = None
+    """The run whose supervisor was killed, if there was one."""
 
 
 def supervise(job: Job) -> NoReturn:
@@ -69,211 +80,263 @@ def supervise(job: Job) -> NoReturn:
         gc.disable()
         code = _Supervisor(job).run()
     except BaseException as error:
-        _report(job.control, EngineError(f"the supervisor failed: {type(error).__name__}: {error}"))
+        if job.control:
+            failure = EngineError(f"the supervisor failed: {type(error).__name__}: {error}")
+            job.control.send(error_fields(failure, engine.FAILED))
     finally:
         os._exit(code)
-
-
-def _report(control: socket.socket, error: TreeringError) -> None:
-    message = {"error": str(error), "kind": error.kind, "facts": {"exit_code": engine.FAILED, **error.facts}}
-    with suppress(OSError):
-        control.send(json.dumps(message, default=_text).encode())
-
-
-@dataclass(slots=True)
-class _Streams:
-    """The caller's standard streams, moved out of the way; None where it has none."""
-
-    stdin: int | None
-    stdout: int | None
-    stderr: int | None
-    pumps: list[tuple[int, int]] = field(default_factory=list)
 
 
 class _Supervisor:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._paths = job.paths
-        self._control: socket.socket | None = job.control
+        self._control = job.control
+        self._door: Door | None = None
+        self._peers: list[Peer] = []
         self._impatience = 0
         self._waiting_signals: list[int] = []
         self._init_fd: int | None = None
-        self._master: int | None = None
-        self._streams = _Streams(None, None, None)
-        self._pumps: list[Pump] = []
+        self._stdio: Stdio | None = None
+        self._ended: Ended | None = None
         me = Process.of(os.getpid())
         assert me is not None
         self._run = Run(job.run, job.spec.id, boot_id(), str(job.engine.path), me)
+        if job.adopted:
+            self._run = replace(job.adopted, supervisor=me)
 
     def run(self) -> int:
-        """Set up, wait, clean up; returns the exit code that was recorded."""
+        """Set up, wait, clean up, and all of it again while the restart policy says so; returns the last exit code."""
         with SignalPipe((*FORWARDED, signal.SIGCHLD)) as self._signals:
-            error: TreeringError | None = None
-            try:
-                self._isolate()
-                save_run(self._paths.directory, self._run)
-                code = self._contain()
-            except TreeringError as caught:
-                error = caught
-            except OSError as caught:
-                kind = NoSpace if caught.errno in (errno.ENOSPC, errno.EDQUOT) else EngineError
-                error = kind(f"the container could not be set up: {caught}")
-            except Exception as caught:
-                error = EngineError(f"the container could not be set up: {type(caught).__name__}: {caught}")
-            if error:
-                code = int(error.facts.get("exit_code", engine.FAILED))
-            self._finish(code, error)
-        return code
+            lent = self._isolate()
+            while True:
+                end = self._live(lent.copy())
+                again = self._again(end)
+                self._finish(end, again)
+                if again is None or not self._sleep_until(again):
+                    break
+                self._prepare_again()
+            self._depart(end)
+        return engine.FAILED if end.code is None else end.code
 
-    def _isolate(self) -> None:
+    def _live(self, lent: Lent) -> Exited:
+        """One run, from the first mount to the end of init."""
+        error: TreeringError | None = None
+        code: int | None = None
+        try:
+            if not self._job.adopted:
+                metering.settle(self._paths.directory)
+            save_run(self._paths.directory, self._run)
+            code = self._adopt() if self._job.adopted else self._contain(lent)
+        except TreeringError as caught:
+            error = caught
+        except OSError as caught:
+            kind = NoSpace if caught.errno in (errno.ENOSPC, errno.EDQUOT) else EngineError
+            error = kind(f"the container could not be set up: {caught}")
+        except Exception as caught:
+            error = EngineError(f"the container could not be set up: {type(caught).__name__}: {caught}")
+        if error:
+            code = int(error.facts.get("exit_code", engine.FAILED))
+            if self._control:
+                self._control.send(error_fields(error, engine.FAILED))
+                self._hang_up()
+        return Exited(code, str(error) if error else None, time.time())
+
+    def _isolate(self) -> Lent:
+        job = self._job
         os.setsid()
         os.chdir("/")
         os.umask(0o022)
-        kept = {0, 1, 2, self._job.control.fileno(), *self._signals.fds, *self._job.keep}
-        close_all_but(kept if self._job.output is None else {*kept, self._job.output})
-        self._streams = self._take_streams()
+        kept = {0, 1, 2, *self._signals.fds, *job.keep}
+        kept |= {job.control.fileno()} if job.control else set()
+        close_all_but(kept if job.output is None else {*kept, job.output})
+        lent = take_streams(
+            stdin=job.spec.interactive and not job.spec.tty and not job.detach,
+            output=not job.detach and not job.spec.tty,
+            instead=job.output,
+        )
         mounts.become_subreaper()
         mounts.set_process_name(b"treering-run")
+        if job.duties:
+            with suppress(OSError):  # nobody can attach, then
+                self._door = Door(self._paths.directory)
+        return lent
 
-    def _take_streams(self) -> _Streams:
-        job = self._job
-        stdin = duplicate(0) if job.spec.interactive and not job.spec.tty and not job.detach else None
-        if job.detach or job.output is not None:
-            output = None if job.output is None else duplicate(job.output)
-            streams = _Streams(stdin, output, output)
-        else:
-            streams = _Streams(stdin, duplicate(1), duplicate(2))
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        for number in (0, 1, 2):
-            os.dup2(null, number)
-        if null > 2:
-            os.close(null)
-        return streams
+    # -- one run
 
-    def _contain(self) -> int:
-        paths, spec = self._paths, self._job.spec
-        self._job.engine.forget(spec.id, paths.engine_log)
+    def _contain(self, lent: Lent) -> int:
+        paths, job = self._paths, self._job
+        job.engine.forget(job.spec.id, paths.engine_log)
         for leftover in (paths.pid_file, paths.engine_log):
             leftover.unlink(missing_ok=True)
         mounts.private_mount_namespace()
-        if self._job.engine.name == "crun":
-            (engine.hide_hybrid_cgroup if self._job.engine.cgroups else engine.hide_cgroups)()
-        preparation.prepare(paths, spec, self._job.image, self._job.lower, self._job.terminal_size)
-        init = self._start()
+        if job.engine.name == "crun":
+            (engine.hide_hybrid_cgroup if job.engine.cgroups else engine.hide_cgroups)()
+        preparation.prepare(paths, job.spec, job.image, job.lower, job.terminal_size)
+        self._stdio = Stdio(lent, self._log(), detached=job.detach, interactive=job.spec.interactive)
+        init = self._start(self._stdio)
         self._init_fd = os.pidfd_open(init)
-        self._run = replace(self._run, init=Process.of(init))
+        self._run = replace(self._run, init=Process.of(init), started=time.time(), pipes=self._stdio.pipes)
         save_run(paths.directory, self._run)
-        if self._master is not None:
-            self._hand_over(self._master)
-        self._tell({"started": init})
+        if self._control:
+            self._control.send({"started": init})
         self._reap()
         self._deliver(self._waiting_signals)
         self._waiting_signals = []
-        self._pump()
-        if self._job.detach:
+        if job.detach:
             self._hang_up()
+        if job.duties:
+            job.duties.begin(self._run)
         self._wait_for(self._init_fd)
-        return _collect(init)
+        with Ended() as self._ended:
+            return _collect(init)
 
-    def _start(self) -> int:
+    def _adopt(self) -> int | None:
+        """Wait for the end of a container that another supervisor began; its exit code as far as the kernel tells."""
+        init = self._run.init
+        assert init is not None
+        self._stdio = Stdio(Lent(), self._log(), detached=True, interactive=False)
+        with suppress(OSError):
+            self._init_fd = os.pidfd_open(init.pid)
+            self._stdio.take_over(find_pipes(self._run.pipes, [init.pid]))
+        if self._init_fd is None or Process.of(init.pid) != init:
+            return None
+        if self._job.duties:
+            self._job.duties.begin(self._run)
+        self._wait_for(self._init_fd)
+        return exit_status(self._init_fd)
+
+    def _log(self) -> LogWriter | None:
+        duties = self._job.duties
+        return LogWriter(self._paths.directory, duties.log) if duties and duties.log else None
+
+    def _start(self, stdio: Stdio) -> int:
         """Run the engine; returns the pid of the container's init. EngineError if the engine fails."""
         job = self._job
-        code = self._run_engine_with_terminal() if job.spec.tty else self._run_engine()
+        code = self._run_engine_with_terminal(stdio) if job.spec.tty else self._run_engine(stdio)
         if code:
             raise engine.failure(job.engine, self._paths.engine_log, code)
+        if not job.spec.tty:
+            stdio.begin()
         return int(self._paths.pid_file.read_text())
 
-    def _run_engine(self) -> int:
-        self._feed()
-        streams, paths = self._streams, self._paths
-        stdout = self._pipe(streams.stdout)
-        # One pipe for both keeps the order of what goes to one place.
-        stderr = stdout if same_file(streams.stdout, streams.stderr) else self._pipe(streams.stderr)
+    def _run_engine(self, stdio: Stdio) -> int:
+        paths = self._paths
+        streams = stdio.engine_streams()
         args = self._job.engine.run(self._job.spec.id, paths.bundle, paths.pid_file, paths.engine_log)
         try:
-            return engine.wait(engine.spawn(args, (streams.stdin, stdout, stderr)))
+            return engine.wait(engine.spawn(args, streams))
         finally:
-            for fd in {streams.stdin, stdout, stderr}:
-                if fd is not None:
-                    os.close(fd)
-            streams.stdin = None
+            for fd in {fd for fd in streams if fd is not None}:
+                os.close(fd)
 
-    def _pipe(self, sink: int | None) -> int | None:
-        if sink is None:
-            return None
-        reader, writer = os.pipe2(os.O_CLOEXEC)
-        self._streams.pumps.append((reader, sink))
-        return writer
-
-    def _feed(self) -> None:
-        """Put a pipe between the caller's terminal and the container: whoever holds a terminal can read all that is
-        typed, and write to it. A file or pipe is passed on itself: not a byte more than wanted is read from it."""
-        source = self._streams.stdin
-        if source is not None and os.isatty(source):
-            self._streams.stdin, writer = os.pipe2(os.O_CLOEXEC)
-            Pump(source, writer).start()
-
-    def _pump(self) -> None:
-        """From here on the container's output flows. Not earlier: the engine's own complaints are in the same pipe."""
-        self._pumps = [Pump(source, sink) for source, sink in self._streams.pumps]
-        for pump in self._pumps:
-            pump.start()
-
-    def _run_engine_with_terminal(self) -> int:
+    def _run_engine_with_terminal(self, stdio: Stdio) -> int:
         job, paths = self._job, self._paths
 
         def start(address: str) -> int:
             args = job.engine.run(job.spec.id, paths.bundle, paths.pid_file, paths.engine_log, address)
             return engine.spawn(args, (None, None, None))
 
-        process, self._master = receive_terminal(paths.directory, start)
-        if self._master is not None and job.terminal_size:
-            set_window_size(self._master, job.terminal_size)
+        process, master = receive_terminal(paths.directory, start)
+        if master is not None:
+            if job.terminal_size:
+                set_window_size(master, job.terminal_size)
+            self._give_terminal(self._control, stdio.begin_terminal(master))
         return engine.wait(process)
 
-    def _hand_over(self, master: int) -> None:
-        """The caller serves the terminal. A detached one has no caller: what it prints goes to the log."""
-        if self._job.detach:
-            sink = self._streams.stdout
-            self._streams.pumps.append((master, os.open(os.devnull, os.O_WRONLY) if sink is None else sink))
-            return
-        if self._control:
-            with suppress(OSError):
-                socket.send_fds(self._control, [json.dumps({"terminal": True}).encode()], [master])
-        os.close(master)
+    @staticmethod
+    def _give_terminal(peer: Peer | None, terminal: Any) -> None:
+        if terminal is not None:
+            with terminal:
+                if peer:
+                    peer.send({"terminal": True}, terminal.fileno())
+
+    # -- the loop
 
     def _wait_for(self, process: int) -> None:
-        """Pass signals on until a process (a pidfd) has ended."""
+        """Serve everybody until a process (a pidfd) has ended."""
         while True:
-            poll = select.poll()
-            for fd in (process, self._signals.fd, *((self._control.fileno(),) if self._control else ())):
-                poll.register(fd, select.POLLIN)
-            ready = dict(poll.poll(self._until_recorded()))
-            if self._signals.fd in ready:
-                self._deliver(self._signals.read())
-            if self._control and self._control.fileno() in ready:
-                self._listen(self._control)
+            ready = self._poll(process)
+            self._serve(ready)
             if process in ready:
                 return
 
+    def _poll(self, process: int | None, until: float | None = None) -> dict[int, int]:
+        wanted = dict(self._stdio.interests()) if self._stdio else {}
+        others = [self._signals.fd, *(peer.fileno() for peer in self._all_peers())]
+        others += [self._door.fileno()] if self._door else []
+        others += [] if process is None else [process]
+        poll = select.poll()
+        for fd, events in (wanted | dict.fromkeys(others, select.POLLIN)).items():
+            poll.register(fd, events)
+        waits = [self._until_recorded(), self._job.duties.until_due() if self._job.duties else None]
+        waits += [] if until is None else [max(0.0, until - time.time())]
+        shortest = min((wait for wait in waits if wait is not None), default=None)
+        return dict(poll.poll(None if shortest is None else shortest * 1000 + 1))
+
+    def _serve(self, ready: dict[int, int]) -> None:
+        if self._signals.fd in ready:
+            self._deliver(self._signals.read())
+        for peer in self._all_peers():
+            if peer.fileno() in ready:
+                self._listen(peer)
+        if self._door and self._door.fileno() in ready and (knocking := self._door.accept()):
+            self._peers.append(knocking)
+        if self._stdio:
+            self._stdio.ready(ready)
+        if self._job.duties:
+            self._job.duties.do_what_is_due()
+
+    def _all_peers(self) -> list[Peer]:
+        return [*([self._control] if self._control else []), *self._peers]
+
     def _until_recorded(self) -> float | None:
-        """Milliseconds until the recording of the start is to be finished, which is done if it is due."""
+        """Seconds until the recording of the start is to be finished, which is done if it is due."""
         recording = self._job.recording
         if recording is None:
             return None
         if recording.remaining == 0:
             recording.finish()
-        return None if recording.remaining is None else recording.remaining * 1000
+        return recording.remaining
 
-    def _listen(self, control: socket.socket) -> None:
-        try:
-            numbers = control.recv(64)
-        except OSError:
-            numbers = b""
-        if numbers:
-            self._deliver(numbers)
-        else:
-            self._hang_up()
+    def _listen(self, peer: Peer) -> None:
+        message = peer.receive()
+        if message is None:
+            if peer is self._control:
+                self._hang_up()
+                if self._stdio:
+                    self._stdio.caller_left()
+            else:
+                self._peers.remove(peer)
+                peer.close()
+            return
+        self._obey(peer, message)
+
+    def _obey(self, peer: Peer, message: Message) -> None:
+        match message.fields:
+            case {"signal": int(number)}:
+                self._deliver([number])
+            case {"resize": [int(columns), int(rows)]} if self._stdio and self._stdio.master is not None:
+                set_window_size(self._stdio.master, (columns, rows))
+            case {"leave": True}:
+                if peer is self._control and self._stdio:
+                    self._stdio.disown()
+                peer.send({"left": True})
+            case {"attach": way} if self._stdio:
+                self._attach(peer, self._stdio, way, message.fds)
+                return
+        for fd in message.fds:
+            os.close(fd)
+
+    def _attach(self, peer: Peer, stdio: Stdio, way: object, fds: tuple[int, ...]) -> None:
+        peer.send({"started": self._run.init.pid if self._run.init else 0})
+        if stdio.master is not None:
+            self._give_terminal(peer, stdio.attach_terminal())
+        elif len(fds) >= 2:
+            stdio.attach(fds[2] if way == "in" and len(fds) > 2 else None, fds[0], fds[1])
+            fds = fds[3:] if way == "in" else fds[2:]
+        for fd in fds:
+            os.close(fd)
 
     def _hang_up(self) -> None:
         if self._control:
@@ -289,7 +352,7 @@ class _Supervisor:
                 self._waiting_signals.append(number)
                 continue
             self._impatience += number in (signal.SIGINT, signal.SIGTERM)
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, ValueError):
                 signal.pidfd_send_signal(self._init_fd, signal.SIGKILL if self._impatience >= _PATIENCE else number)
 
     def _reap(self) -> None:
@@ -299,37 +362,88 @@ class _Supervisor:
             while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 if init is None or ended.si_pid == init.pid:
                     return
-                os.waitpid(ended.si_pid, 0)
+                pid, status = os.waitpid(ended.si_pid, 0)
+                if self._job.duties:
+                    self._job.duties.reaped(pid, status)
 
-    def _finish(self, code: int, error: TreeringError | None) -> None:
-        """Write the exit down, remove every trace, deliver the last output, and say so: in this order."""
-        paths, container = self._paths, self._job.spec.id
+    # -- the end
+
+    def _finish(self, end: Exited, again: float | None) -> None:
+        """Write the exit down, remove every trace, deliver the last output: in this order."""
+        paths, container, duties = self._paths, self._job.spec.id, self._job.duties
+        if duties:
+            end = duties.end(end, self._ended)
         deleting = None
         if self._job.engine.knows(container):
             deleting = engine.spawn(self._job.engine.delete(container, paths.engine_log), (None, None, None))
         with suppress(OSError):  # a full disk must not keep the container's end from its caller
-            save_exit(paths.directory, self._run, code, str(error) if error else None)
+            save_exit(paths.directory, self._run, end, again, durable=not (duties and duties.remove))
         if deleting:
             engine.wait(deleting)
         if self._job.engine.cgroups:
             engine.remove_cgroups(container)
         paths.pid_file.unlink(missing_ok=True)
         # Not left to the end of the namespace, which the kernel would clean up after our caller has gone on.
-        with suppress(OSError):
-            mounts.umount(os.fsencode(paths.rootfs), mounts.UMOUNT_NOFOLLOW)
-        for pump in self._pumps:
-            pump.join()
-        if not error:
-            self._tell({"exit": code})
-        elif self._control:
-            _report(self._control, error)
+        preparation.take_down(paths, self._job.spec)
+        if self._init_fd is not None:
+            os.close(self._init_fd)
+            self._init_fd = None
+        if self._stdio:
+            self._stdio.drain(None if self._control else _LAST_WORDS)
+            self._stdio = None
+        if duties:
+            duties.after(end)
         if self._job.recording:
             self._job.recording.finish()
 
-    def _tell(self, message: dict[str, Any]) -> None:
-        if self._control:
-            with suppress(OSError):
-                self._control.send(json.dumps(message).encode())
+    def _again(self, end: Exited) -> float | None:
+        """When the container is to be started again, None if it is not to be."""
+        duties = self._job.duties
+        if not duties or end.error or not restarts.wanted(
+            duties.restart, self._paths.directory, end.code, self._run.restarts
+        ):  # fmt: skip
+            return None
+        return time.time() + restarts.delay(self._row(end))
+
+    def _row(self, end: Exited) -> int:
+        """How many starts there were in a row."""
+        lasted = (end.ended or 0) - (self._run.started or 0)
+        return 0 if restarts.was_steady(lasted) else self._run.restarts
+
+    def _sleep_until(self, moment: float) -> bool:
+        """Wait for the time of the next start; False if a user has stopped the container meanwhile."""
+        while (left := moment - time.time()) > 0:
+            if restarts.was_stopped(self._paths.directory):
+                return False
+            ready = self._poll(None, time.time() + left)
+            if self._signals.fd in ready:
+                self._signals.read()
+            for peer in self._all_peers():
+                if peer.fileno() in ready:
+                    self._listen(peer)
+            if self._door and self._door.fileno() in ready and (knocking := self._door.accept()):
+                self._peers.append(knocking)
+        return not restarts.was_stopped(self._paths.directory)
+
+    def _prepare_again(self) -> None:
+        me = self._run.supervisor
+        count = self._run.restarts + 1
+        self._run = Run(os.urandom(16).hex(), self._run.container, self._run.boot, self._run.engine, me, restarts=count)
+        self._job = replace(self._job, adopted=None, recording=None)
+        self._impatience = 0
+        self._ended = None
+
+    def _depart(self, end: Exited) -> None:
+        """Tell everybody, and do what is left to do if nobody is there who does it."""
+        duties = self._job.duties
+        remove = bool(duties and duties.remove)
+        caller = self._control
+        for peer in self._all_peers():
+            peer.send({"exit": end.code})
+        if self._door:
+            self._door.close()
+        if duties and remove and caller is None:
+            duties.take_away()
 
 
 def _collect(init: int) -> int:
@@ -345,7 +459,3 @@ def _collect(init: int) -> int:
             ended, status = os.waitpid(-1, 0)
             if ended == init:
                 return engine.exit_code(status)
-
-
-def _text(value: object) -> str:
-    return os.fsdecode(value) if isinstance(value, bytes) else str(value)

@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 
 _CHUNK = 65536
 _END_OF_FILE = b"\x04"
+DETACH_KEYS = b"\x10\x11"
+"""Ctrl-P Ctrl-Q: typed at a container's terminal, they leave it, as in Docker."""
 
 
 def window_size(fd: int) -> tuple[int, int] | None:
@@ -51,31 +53,33 @@ def raw_mode(fd: int) -> Iterator[None]:
 
 
 class TerminalProxy:
-    """Copies between the user (`source`, `sink`) and a terminal's master, a step whenever a descriptor is ready.
+    """Copies between the user (`source`, `sink`) and `terminal`, the supervisor's end of a container's terminal, a step
+    whenever a descriptor is ready.
 
-    `source` None passes no input on. Owns and closes `master`.
+    `source` None passes no input on. Owns and closes `terminal`. Once `keys` were typed, `wants_to_leave` is true.
     """
 
-    def __init__(self, master: int, source: int | None, sink: int) -> None:
-        self.master: int | None = master
+    def __init__(self, terminal: int, source: int | None, sink: int, keys: bytes = DETACH_KEYS) -> None:
+        self.terminal: int | None = terminal
         self._source = source
         self._sink = sink
         self._pending = b""
-        os.set_blocking(master, False)
-        self.resize()
+        self._keys = keys
+        self._typed = 0
+        """How many of the keys were typed in a row; they are held back."""
+        self.wants_to_leave = False
+        os.set_blocking(terminal, False)
 
-    def resize(self) -> None:
-        """Give the container's terminal the size of the user's."""
-        size = window_size(self._sink) or (window_size(self._source) if self._source is not None else None)
-        if size and self.master is not None:
-            set_window_size(self.master, size)
+    def size(self) -> tuple[int, int] | None:
+        """Columns and rows of the user's terminal."""
+        return window_size(self._sink) or (window_size(self._source) if self._source is not None else None)
 
     def interests(self) -> dict[int, int]:
         """What to poll for: descriptor -> poll events."""
         wanted: dict[int, int] = {}
-        if self.master is None:
+        if self.terminal is None:
             return wanted
-        wanted[self.master] = select.POLLIN | (select.POLLOUT if self._pending else 0)
+        wanted[self.terminal] = select.POLLIN | (select.POLLOUT if self._pending else 0)
         if self._source is not None and len(self._pending) < _CHUNK:
             wanted[self._source] = select.POLLIN
         return wanted
@@ -84,7 +88,7 @@ class TerminalProxy:
         """Move bytes for a descriptor that poll returned."""
         if fd == self._source:
             self._from_user()
-        elif fd == self.master:
+        elif fd == self.terminal:
             if events & select.POLLOUT:
                 self._to_container()
             if events & ~select.POLLOUT:
@@ -92,14 +96,14 @@ class TerminalProxy:
 
     def drain(self) -> None:
         """Copy what the container wrote before it ended, and close."""
-        while self.master is not None:
+        while self.terminal is not None:
             self._from_container(last=True)
 
     def close(self) -> None:
         """Hang up: the container's session gets SIGHUP and end of file."""
-        if self.master is not None:
-            os.close(self.master)
-            self.master = None
+        if self.terminal is not None:
+            os.close(self.terminal)
+            self.terminal = None
 
     def _from_user(self) -> None:
         assert self._source is not None
@@ -116,35 +120,51 @@ class TerminalProxy:
                 self.close()
                 return
         # A file or pipe that ends is an end of file for whoever reads the container's terminal too.
-        self._pending += data or _END_OF_FILE
+        self._pending += (self._without_keys(data) if is_terminal else data) or (b"" if data else _END_OF_FILE)
         self._to_container()
 
+    def _without_keys(self, data: bytes) -> bytes:
+        """What was typed, less the keys to leave: what might be their beginning waits for what follows."""
+        passed = bytearray()
+        for byte in data:
+            if self._keys and byte == self._keys[self._typed]:
+                self._typed += 1
+                if self._typed == len(self._keys):
+                    self.wants_to_leave = True
+                    return bytes(passed)
+                continue
+            passed += self._keys[: self._typed]
+            self._typed = int(bool(self._keys) and byte == self._keys[0])
+            if not self._typed:
+                passed.append(byte)
+        return bytes(passed)
+
     def _to_container(self) -> None:
-        if self.master is None:
+        if self.terminal is None:
             return
         try:
-            self._pending = self._pending[os.write(self.master, self._pending) :]
+            self._pending = self._pending[os.write(self.terminal, self._pending) :]
         except BlockingIOError:
             return
         except OSError:
             self._pending = b""
 
     def _from_container(self, last: bool = False) -> None:
-        if self.master is None:
+        if self.terminal is None:
             return
         try:
-            data = os.read(self.master, _CHUNK)
+            data = os.read(self.terminal, _CHUNK)
         except BlockingIOError:
             if last:
                 self.close()
             return
         except OSError:
             data = b""
-        if not data or not _write_all(self._sink, data):
+        if not data or not write_all(self._sink, data):
             self.close()
 
 
-def _write_all(fd: int, data: bytes) -> bool:
+def write_all(fd: int, data: bytes) -> bool:
     """Write everything; False if nobody is there to read it."""
     view = memoryview(data)
     while view:

@@ -98,6 +98,7 @@ class Init(IntFlag):
     NO_OPENDIR_SUPPORT = 1 << 24
     INIT_EXT = 1 << 30
     HAS_RESEND = 1 << 39
+    ALLOW_IDMAP = 1 << 40
 
 
 class OpenFlag(IntFlag):

@@ -75,6 +75,7 @@ def gc(invocation: Invocation, expire: float, repack: bool, dry_run: bool) -> in
 def collected(invocation: Invocation, expire: float, *, repack: bool = False, dry_run: bool = False) -> Collected:
     """Collect garbage, with a line that tells how far it is."""
     from fusefs.client import Service
+    from runtime import keptlogs
     from runtime.cli.progress import Progress
     from vcs.collect import collect
 
@@ -91,6 +92,8 @@ def collected(invocation: Invocation, expire: float, *, repack: bool = False, dr
     elif expired:
         containers.forget_states(expired)
         message(f"{count_text(len(expired), 'last state')} of removed containers expired")
+    if logs := keptlogs.expire(store.path, expire, dry_run=dry_run):
+        message(f"{count_text(logs, 'log')} of removed containers {'would go too' if dry_run else 'expired'}")
     with Progress("Collecting") as progress:
         done = collect(
             store,

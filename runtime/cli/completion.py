@@ -73,7 +73,8 @@ def candidates(context: click.Context, kind: str, incomplete: str) -> list[Compl
     """Names of a kind (revision, branch, tag, container, file) that begin with what was typed."""
     invocation = context.ensure_object(Invocation)
     try:
-        return [CompletionItem(name) for name in _NAMES[kind](invocation, incomplete) if name.startswith(incomplete)]
+        found = [CompletionItem(name) for name in _NAMES[kind](invocation, incomplete) if name.startswith(incomplete)]
+        return [*found, CompletionItem(incomplete, type="file")] if kind == "place" and not found else found
     except (TreeringError, OSError):
         return []
     finally:
@@ -111,10 +112,17 @@ def _files(invocation: Invocation, incomplete: str) -> Iterator[str]:
         yield f"{place.revision}:{os.fsdecode(path)}" + ("/" if entry.is_dir else "")
 
 
+def _places(invocation: Invocation, incomplete: str) -> Iterator[str]:
+    """For `cp`: what is in a container is completed as of its last commit."""
+    if not incomplete.startswith(("/", ".")):
+        yield from _files(invocation, incomplete)
+
+
 _NAMES: dict[str, Callable[[Invocation, str], Iterator[str]]] = {
     "branch": _branches,
     "tag": _tags,
     "container": _containers,
     "revision": _revisions,
     "file": _files,
+    "place": _places,
 }

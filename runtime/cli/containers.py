@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runtime.cli import render_usage
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import container_argument, dry_run_option, verb
 from runtime.cli.output import message
 from runtime.cli.progress import duration_text
 from runtime.cli.quoting import safe
 from runtime.cli.render_commits import SHORT
-from runtime.state import Created, Exited, Running, Starting, State, is_running, state_of
-from vcs.errors import Conflict, TreeringError
+from runtime.state import Created, Exited, Restarting, Running, Starting, State, is_running
+from vcs.errors import TreeringError
 
 if TYPE_CHECKING:
     from runtime.containers import Container
+    from runtime.metering import Lifetime
 
 _COMMAND_WIDTH = 40
 
@@ -27,21 +29,32 @@ _COMMAND_WIDTH = 40
 @verb("ps", data=True)
 @click.option("-a", "--all", "every", is_flag=True, help="Those that do not run too.")
 @click.option("-q", "--quiet", is_flag=True, help="Names only.")
-def ps(invocation: Invocation, every: bool, quiet: bool) -> None:
+@click.option("--usage", is_flag=True, help="What each has used, in all its starts.")
+def ps(invocation: Invocation, every: bool, quiet: bool, usage: bool) -> None:
     """List containers.
 
-    IMAGE is what a container was made from, COMMIT the last commit of its state.
+    IMAGE is what a container was made from, COMMIT the last commit of its state. With --usage: the processor time that
+    it has used since it was made, the most memory it had at once, what it read from disks and wrote to them, and how
+    long it ran.
 
     \b
     Example:
       treering ps
       treering ps -a --format json
+      treering ps -a --usage
       treering rm $(treering ps -aq)
     """
     output = invocation.output
-    rows = [(container, state_of(container.paths.directory)) for container in invocation.containers.all()]
+    from runtime.cli.reconciling import reconcile_all
+
+    rows = reconcile_all(invocation)
     if not every:
-        rows = [(container, state) for container, state in rows if isinstance(state, (Running, Starting))]
+        rows = [(container, state) for container, state in rows if isinstance(state, (Running, Starting, Restarting))]
+
+    totals: dict[str, Lifetime] = {}
+    if usage:
+        invocation.enter_namespaces()
+        totals = render_usage.measure(rows)
 
     def fields(row: tuple[Container, State]) -> dict[str, Any]:
         container, state = row
@@ -54,9 +67,14 @@ def ps(invocation: Invocation, every: bool, quiet: bool) -> None:
             "command": list(container.record.settings.args),
             "created": created.isoformat(timespec="milliseconds"),
             **_state_fields(state),
+            **({"usage": render_usage.fields(totals[container.id])} if usage else {}),
         }
 
     def table(rows: Any) -> None:
+        if usage:
+            cells = [(one.name, _state_text(state), *render_usage.cells(totals[one.id])) for one, state in rows]
+            output.columns(("NAME", "STATE", *render_usage.TITLES), cells, numbers=render_usage.TITLES)
+            return
         titles = ("NAME", "IMAGE", "COMMIT", "STATE", "CREATED", "COMMAND")
         output.columns(titles, [_cells(invocation, container, state) for container, state in rows])
 
@@ -89,6 +107,8 @@ def _state_text(state: State) -> str:
             return "starting"
         case Running():
             return "running"
+        case Restarting(code):
+            return f"restarting ({code})"
         case Exited(None):
             return "exited (unknown)"
         case Exited(code):
@@ -159,15 +179,10 @@ def _remove(invocation: Invocation, container: Container, force: bool, discard: 
         from runtime.running import stop
 
         stop(container, patience=0)
-    with invocation.containers.changing(container) as now:
-        if is_running(now.paths.directory):
-            raise Conflict(f"container {now.name!r} is running", container=now.name)
-        kept = invocation.states.save(now, invocation.author(), discard=discard)
-        if isinstance(state_of(now.paths.directory), Exited):
-            from runtime.running import clean_up
+    from runtime.removal import remove
 
-            clean_up(invocation.containers, now)
-        invocation.containers.remove(now)
+    kept = remove(invocation.containers, container, invocation.author(), discard=discard)
+    now = container
     if invocation.output.is_table:
         message(f"Removed {now.name}")
         for commit in kept:

@@ -120,7 +120,8 @@ def _conflict(facts: Facts) -> str:
             "or look at what is there with `treering log`"
         )
     if "container" in facts:
-        return f"stop it first: treering stop {facts['container']}"
+        verb = {"running": "start", "unpaused": "unpause", "paused": ""}.get(facts.get("wanted", ""), "stop")
+        return f"{verb} it first: treering {verb} {facts['container']}" if verb else ""
     if "mountpoint" in facts:
         return "leave it, and close what is open there: `fuser -vm DIRECTORY` tells whose it is"
     if "service" in facts:

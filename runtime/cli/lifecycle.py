@@ -1,65 +1,132 @@
-"""start, stop, kill."""
+"""start, stop, kill, restart, pause, unpause, wait."""
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import container_argument, verb
 from runtime.cli.output import message
+from runtime.cli.several import each, each_at_once
+
+if TYPE_CHECKING:
+    from runtime.containers import Container
 
 _SIGNALS = {one.name.removeprefix("SIG"): one.value for one in signal.Signals}
+_PATIENCE = 10.0
+"""Seconds that a container has to end by itself, where nobody said otherwise; as Docker's."""
+
+_signal_option = click.option("-s", "--signal", "wanted", metavar="SIGNAL", help="Instead of the container's own.")
+_time_option = click.option(
+    "-t",
+    "--time",
+    "patience",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="How long to wait before it is killed; otherwise the container's own time, or 10.",
+)
 
 
 @verb("start", namespaces="mount")
-@container_argument()
+@container_argument("names", nargs=-1, required=True)
+@click.option("-a", "--attach", is_flag=True, help="Show what it prints, and wait for its end; so it is without -d.")
+@click.option("-i", "--interactive", is_flag=True, help="Pass standard input on.")
 @click.option("-d", "--detach", is_flag=True, help="Return as soon as it runs. What it prints is dropped.")
-def start(invocation: Invocation, name: str, detach: bool) -> int:
-    """Start a stopped container again.
+def start(invocation: Invocation, names: tuple[str, ...], attach: bool, interactive: bool, detach: bool) -> int:
+    """Start stopped containers again.
 
-    It runs the same command with the same settings, on what it has written so far. The exit code is the command's.
+    Each runs the same command with the same settings, on what it has written so far. The exit code is the command's.
+    Several can be started with --detach only.
 
     \b
     Example:
       treering start web
-      treering start -d db
+      treering start -d db cache
     """
-    from runtime.running import start as start_container
+    from runtime.cli.starting import start as start_one
 
-    container = invocation.containers.find(name)
-    code = start_container(invocation.containers, container, detach=detach)
-    if detach:
-        invocation.output.line(container.name)
+    if detach and (attach or interactive):
+        raise click.UsageError("--detach does not go with --attach or --interactive")
+    if len(names) > 1 and not detach:
+        raise click.UsageError("only one container can be attached to: give --detach to start several")
+    code = 0
+
+    def do(container: Container) -> None:
+        nonlocal code
+        code = start_one(invocation, container, detach=detach, interactive=True if interactive else None)
+
+    each(invocation, names, do)
     return code
 
 
 @verb("stop")
 @container_argument("names", nargs=-1, required=True)
-@click.option("-t", "--time", "patience", type=click.FloatRange(min=0), default=10, show_default=True,
-              metavar="SECONDS", help="How long to wait before it is killed.")  # fmt: skip
-def stop(invocation: Invocation, names: tuple[str, ...], patience: float) -> None:
+@_signal_option
+@_time_option
+def stop(invocation: Invocation, names: tuple[str, ...], wanted: str | None, patience: float | None) -> None:
     """Stop containers.
 
-    The first process is sent the commit's StopSignal, SIGTERM if it has none, and SIGKILL if that does not help in
-    time. What the container wrote stays.
+    The first process is sent the container's or its commit's stop signal, SIGTERM if there is none, and SIGKILL if that
+    does not help in time. What the container wrote stays.
 
     \b
     Example:
       treering stop web
       treering stop -t 1 web db
     """
-    from runtime.running import stop as stop_container
     from runtime.state import is_running
 
-    for container in [invocation.containers.find(name) for name in names]:
+    idle: set[str] = set()
+
+    def prepare(container: Container) -> Callable[[], Any]:
         if not is_running(container.paths.directory):
+            idle.add(container.id)
+            return lambda: None
+        return _stopping(invocation, container, wanted, patience)
+
+    def done(container: Container) -> None:
+        if container.id in idle:
             message(f"{container.name} is not running")
-            continue
-        section = invocation.store.history.config(container.base).get("config") or {}
-        stop_container(container, patience, _signal_number(str(section.get("StopSignal") or "TERM")))
-        message(f"Stopped {container.name}; again: treering start {container.name}")
+        else:
+            message(f"Stopped {container.name}; again: treering start {container.name}")
+
+    each_at_once(invocation, names, prepare, done)
+
+
+@verb("restart", namespaces="mount")
+@container_argument("names", nargs=-1, required=True)
+@_signal_option
+@_time_option
+def restart(invocation: Invocation, names: tuple[str, ...], wanted: str | None, patience: float | None) -> None:
+    """Stop containers and start them again.
+
+    They are stopped as by `stop`; those that do not run are just started. Returns as soon as they run.
+
+    \b
+    Example:
+      treering restart web
+      treering restart -t 1 web db
+    """
+    from runtime.cli.starting import start as start_one
+    from runtime.reaching import at_rest
+    from runtime.state import is_running
+
+    def prepare(container: Container) -> Callable[[], Any]:
+        if not is_running(container.paths.directory):
+            return lambda: None
+        return _stopping(invocation, container, wanted, patience)
+
+    def done(container: Container) -> None:
+        with at_rest(container):
+            pass
+        start_one(invocation, container, detach=True)
+
+    each_at_once(invocation, names, prepare, done)
 
 
 @verb("kill")
@@ -78,18 +145,115 @@ def kill(invocation: Invocation, names: tuple[str, ...], wanted: str) -> None:
     from runtime.running import kill as kill_container
     from runtime.running import wait
 
-    number = _signal_number(wanted)
-    for container in [invocation.containers.find(name) for name in names]:
+    number = signal_number(wanted)
+
+    def kill_it(container: Container) -> None:
         kill_container(container, number)
         if number == signal.SIGKILL:
             wait(container, patience=10)
 
+    each_at_once(invocation, names, lambda container: partial(kill_it, container), lambda _: None)
 
-def _signal_number(text: str) -> int:
+
+@verb("pause")
+@container_argument("names", nargs=-1, required=True)
+def pause(invocation: Invocation, names: tuple[str, ...]) -> None:
+    """Stop all processes of containers where they are.
+
+    They notice nothing of it, but that time has passed when `unpause` lets them go on.
+
+    \b
+    Example:
+      treering pause web
+    """
+    from runtime.pausing import pause as pause_container
+
+    each(invocation, names, pause_container)
+
+
+@verb("unpause")
+@container_argument("names", nargs=-1, required=True)
+def unpause(invocation: Invocation, names: tuple[str, ...]) -> None:
+    """Let paused containers go on.
+
+    \b
+    Example:
+      treering unpause web
+    """
+    from runtime.pausing import unpause as unpause_container
+
+    each(invocation, names, unpause_container)
+
+
+@verb("wait", data=True)
+@container_argument("names", nargs=-1, required=True)
+def wait(invocation: Invocation, names: tuple[str, ...]) -> None:
+    """Wait until containers end, and print their exit codes.
+
+    For one that does not run, the code that it ended with; 0 for one that was never started, and `unknown` if nobody
+    saw its end, or it was removed with it.
+
+    \b
+    Example:
+      treering wait web
+    """
+    from runtime.running import wait as wait_for
+    from runtime.state import Created, Exited, state_of
+
+    output = invocation.output
+    codes: list[tuple[Container, int | None]] = []
+
+    def do(container: Container) -> None:
+        seen = state_of(container.paths.directory)
+        wait_for(container, patience=float("inf"))
+        state = state_of(container.paths.directory)
+        code = state.code if isinstance(state, Exited) else None
+        codes.append((container, 0 if isinstance(seen, Created) and isinstance(state, Created) else code))
+        if output.is_table:
+            output.line("unknown" if codes[-1][1] is None else str(codes[-1][1]))
+            output.flush()
+
+    try:
+        each(invocation, names, do)
+    finally:
+        if not output.is_table:
+            output.rows(codes, lambda row: {"name": row[0].name, "exit_code": row[1]}, lambda _: None)
+
+
+def _stopping(
+    invocation: Invocation, container: Container, wanted: str | None, patience: float | None
+) -> Callable[[], Any]:
+    """What stops a container: with the signal and the patience that were asked for, or else its own."""
+    from runtime.running import stop as stop_container
+
+    settings = container.record.settings
+    own = _PATIENCE if settings.stop_timeout is None else settings.stop_timeout
+    number = signal_number(stop_signal(invocation, container) if wanted is None else wanted)
+    return partial(stop_container, container, own if patience is None else patience, number)
+
+
+def stop_signal(invocation: Invocation, container: Container) -> str:
+    """The name or number of the signal that asks a container to end."""
+    if container.record.settings.stop_signal:
+        return container.record.settings.stop_signal
+    section = invocation.store.history.config(container.base).get("config") or {}
+    return str(section.get("StopSignal") or "TERM")
+
+
+def signal_number(text: str) -> int:
+    """The number of a signal given by name, with or without SIG, or by number. UsageError if there is none such."""
     number = int(text) if text.isdecimal() else _SIGNALS.get(text.upper().removeprefix("SIG"), 0)
     if number not in signal.valid_signals():
         raise click.BadParameter(f"{text!r} is no signal", param_hint="--signal")
     return number
 
 
-VERBS: dict[str, click.Command] = {"start": start, "stop": stop, "kill": kill}
+VERBS: dict[str, click.Command] = {
+    "start": start,
+    "stop": stop,
+    "restart": restart,
+    "kill": kill,
+    "pause": pause,
+    "unpause": unpause,
+    "wait": wait,
+}

@@ -108,6 +108,11 @@ def file_argument(name: str, **settings: Any) -> Callable[[F], F]:
     return click.argument(name, metavar="REV:PATH", shell_complete=_completer("file"), **settings)
 
 
+def place_argument(name: str, **settings: Any) -> Callable[[F], F]:
+    """An argument that may be NAME:PATH or REV:PATH, or a file of the machine."""
+    return click.argument(name, shell_complete=_completer("place"), **settings)
+
+
 def container_argument(name: str = "name", **settings: Any) -> Callable[[F], F]:
     """An argument that is a container's name or the start of its id."""
     return click.argument(name, metavar="NAME", shell_complete=_completer("container"), **settings)

@@ -61,12 +61,22 @@ class Output:
 
     def columns(self, titles: Sequence[str], lines: Iterable[Sequence[str]], numbers: Collection[str] = ()) -> None:
         """A table with a line of titles; `numbers` are those of columns that end flush. The last one is not padded."""
+        for line in self.columns_text(titles, lines, numbers):
+            self.line(line)
+
+    def columns_text(
+        self, titles: Sequence[str], lines: Iterable[Sequence[str]], numbers: Collection[str] = ()
+    ) -> list[str]:
+        """The lines of such a table."""
         every = [titles, *lines]
         widths = [max(len(line[column]) for line in every) for column in range(len(titles) - 1)]
         pads = [str.rjust if title in numbers else str.ljust for title in titles]
-        for line in every:
-            cells = [pad(cell, width) for cell, width, pad in zip(line, widths, pads, strict=False)]
-            self.line("   ".join([*cells, line[-1]]).rstrip())
+        return [
+            "   ".join(
+                [*(pad(cell, width) for cell, width, pad in zip(line, widths, pads, strict=False)), line[-1]]
+            ).rstrip()
+            for line in every
+        ]
 
     def flush(self) -> None:
         """Hand over what is buffered."""

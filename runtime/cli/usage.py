@@ -1,11 +1,10 @@
-"""du, stats."""
+"""du, and a store in numbers."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -215,32 +214,12 @@ def _cells(fields: dict[str, Any], with_upper: bool) -> list[str]:
     ]  # fmt: skip
 
 
-@verb("stats", data=True, store_option=False)
-@click.option(
-    "--store", "place", is_flag=False, flag_value="", metavar="[PATH]", help="Measure the store, or the one at PATH."
-)
-def stats(invocation: Invocation, place: str | None) -> None:
-    """Show a store in numbers.
-
-    \b
-    Needed       what branches, tags, containers and their reflogs keep
-    Garbage      the rest of the layers; `treering gc` frees most of it
-    Compression  bytes of all objects, over the bytes that they take
-    Sharing      bytes in the files of all commits, over the bytes in chunks
-
-    \b
-    Example:
-      treering stats --store
-      treering stats --store /srv/roots --format json
-    """
+def show_statistics(invocation: Invocation) -> None:
+    """What `stats --store` prints."""
     from runtime.cli.collect import default_expiry
     from runtime.cli.progress import Progress
     from vcs.usage import statistics
 
-    if place is None:
-        raise click.UsageError("say --store to measure the store; containers cannot be measured yet")
-    if place:
-        invocation.store_option = Path(place)
     with Progress("Measuring") as progress:
         found = statistics(invocation.store, default_expiry(), progress.update)
     containers = len(invocation.containers.all())
@@ -309,4 +288,4 @@ def _statistics_fields(found: Statistics, containers: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-VERBS: dict[str, click.Command] = {"du": du, "stats": stats}
+VERBS: dict[str, click.Command] = {"du": du}

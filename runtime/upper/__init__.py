@@ -2,6 +2,7 @@
 
     conventions   overlayfs's extended attributes as values: whiteout, opaque, redirect, metacopy
     pinned        files of a directory that may be changing, held by descriptors; nothing outside it is ever reached
+    owners        ids of a container's own, as it sees them
     frames        one directory while it is read
     scan          the walk over the upper, merged with the base
 

@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from runtime.upper import pinned
 from runtime.upper.conventions import TRUSTED, Marks, is_absolute, separate
 from runtime.upper.frames import NO_STUBS, Frame, Stubs, nested_stubs
+from runtime.upper.owners import Owners
 from vcs.attributes import (
     entry_of,
     pinned_symlink,
@@ -84,25 +85,31 @@ def scan_upper(
     stubs: Collection[bytes] = (),
     prefix: str = TRUSTED,
     cache: ContentCache | None = None,
+    ids: int | None = None,
 ) -> UpperResult:
     """The root that an overlay of `upper` on `base` shows, written to `sink`. The upper is not changed.
 
     `stubs`: absolute paths of mount targets that the runtime made in the upper. One that is still empty, and that the
     base does not have, is left out, and so is the time stamp that making it left on its directory.
     `prefix`: TRUSTED, or USER for an overlay mounted with userxattr.
+    `ids`: the first of the container's own ids, if it has such (runtime.upper.owners).
 
     BadInput if the upper cannot have come from an overlay on this base; Denied if a file cannot be read; Conflict if
     directories are moved about faster than they can be read.
     """
-    return _Scan(base, sink, prefix, cache).run(os.fsencode(upper), nested_stubs(stubs))
+    owners = None if ids is None else Owners(ids)
+    return _Scan(base, sink, prefix, cache, owners).run(os.fsencode(upper), nested_stubs(stubs))
 
 
 class _Scan:
-    def __init__(self, base: Snapshot, sink: Sink, prefix: str, cache: ContentCache | None) -> None:
+    def __init__(
+        self, base: Snapshot, sink: Sink, prefix: str, cache: ContentCache | None, owners: Owners | None = None
+    ) -> None:
         self._base = base
         self._sink = sink
         self._prefix = prefix
         self._cache = cache
+        self._owners = owners
         self._base_directory = lru_cache(64)(self._open_base_directory)
         self._stack: list[Frame] = []
         self._device = 0
@@ -145,7 +152,7 @@ class _Scan:
         self._check_device(status)
         marks, xattrs = self._separate(read_xattrs(fd))
         frame.identity = pinned.identity_of(status)
-        frame.tree = PendingTree(entry_of(name, status, NO_TREE, xattrs))
+        frame.tree = PendingTree(self._entry(name, status, NO_TREE, xattrs))
         base = self._base_of(name, lower, marks)
         if base is not None and isinstance(base.content, Tree):
             frame.base = self._base.directory(base)
@@ -287,7 +294,11 @@ class _Scan:
             content = self._base_content(frame, name, marks, status)
         else:
             content, status = self._content(frame, name, fd, status)
-        return entry_of(name, status, content, xattrs)
+        return self._entry(name, status, content, xattrs)
+
+    def _entry(self, name: bytes, status: os.stat_result, content: Content, xattrs: Xattrs) -> Entry:
+        entry = entry_of(name, status, content, xattrs)
+        return entry if self._owners is None else self._owners.seen_from_inside(entry)
 
     def _base_content(self, frame: Frame, name: bytes, marks: Marks, status: os.stat_result) -> Data | Chunked:
         """The content of a metacopy file, whose data is the base's."""

@@ -135,6 +135,5 @@ def test_stats(cli: Cli, tmp_path: Path) -> None:
     assert cli.error("stats", "--store", str(tmp_path))["kind"] == "NotAStore"
 
 
-def test_stats_of_containers_are_not_there_yet(cli: Cli) -> None:
-    result = cli("stats", code=2)
-    assert "say --store" in result.stderr
+def test_the_store_is_measured_or_containers_are(cli: Cli) -> None:
+    assert "does not go with" in cli("stats", "--store", str(cli.store), "web", code=2).stderr

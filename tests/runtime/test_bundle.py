@@ -1,4 +1,6 @@
-"""config.json and who a container runs as: values in, values out. That the engines take it is shown in test_engine."""
+"""config.json and who a container runs as: values in, values out. That the engines take it is shown in test_engine.
+
+What options come to is in test_bundle_options, what an image says in test_imageconfig."""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ HOST = Host(
     terminal_size=(80, 24),
 )
 ROOT = Identity(0, 0, (0,), "/root")
-PLACED = {target.path: target.path for target in bundle.mount_targets("/")}
+PLACED = {target.path: target.path for target in bundle.mount_targets(LaunchSpec("i", "h"), "/", {})}
 
 
 def make(image: dict[str, Any] | None = None, who: Identity = ROOT, **spec: Any) -> dict[str, Any]:
@@ -48,9 +50,9 @@ def test_the_whole_of_it() -> None:
         ("/sys/fs/cgroup", "cgroup"),
         ("/dev/mqueue", "mqueue"),
         ("/dev/shm", "tmpfs"),
-        ("/etc/resolv.conf", "bind"),
         ("/etc/hostname", "bind"),
         ("/etc/hosts", "bind"),
+        ("/etc/resolv.conf", "bind"),
     ]
     rules = config["linux"]["resources"]["devices"]
     assert rules[0] == {"allow": False, "access": "rwm"}
@@ -79,55 +81,6 @@ def test_a_user_other_than_root_has_no_capabilities_but_can_get_them() -> None:
     assert "inheritable" not in capabilities
     assert "ambient" not in capabilities
     assert make()["process"]["capabilities"]["effective"] == sorted(bundle.DEFAULT_CAPABILITIES)
-
-
-def test_only_what_we_have_can_be_granted() -> None:
-    assert bundle.grantable(bundle.DEFAULT_CAPABILITIES, 0xFFFFFFFF) == list(bundle.DEFAULT_CAPABILITIES)
-    assert bundle.grantable(bundle.DEFAULT_CAPABILITIES, 1 << 27 | 1) == ["CAP_CHOWN", "CAP_MKNOD"]
-
-
-@pytest.mark.parametrize(
-    ("args", "entrypoint", "image", "expected"),
-    [
-        (("a",), None, {}, ["a"]),
-        ((), None, {"Cmd": ["c", "d"]}, ["c", "d"]),
-        (("a",), None, {"Cmd": ["c"], "Entrypoint": ["e"]}, ["e", "a"]),
-        ((), None, {"Cmd": ["c"], "Entrypoint": ["e"]}, ["e", "c"]),
-        ((), ("x",), {"Cmd": ["c"], "Entrypoint": ["e"]}, ["x"]),
-        (("a",), (), {"Entrypoint": ["e"]}, ["a"]),
-    ],
-)
-def test_commands(
-    args: tuple[str, ...], entrypoint: tuple[str, ...] | None, image: dict[str, Any], expected: list[str]
-) -> None:
-    spec = LaunchSpec("i", "h", args, entrypoint=entrypoint)
-    assert bundle.command(spec, {"config": image}) == expected
-    assert bundle.command(spec, image) == expected
-
-
-@pytest.mark.parametrize("image", [{}, {"config": {}}, {"config": None}, {"config": {"Cmd": None}}, {"Cmd": [""]}])
-def test_nothing_to_run(image: dict[str, Any]) -> None:
-    with pytest.raises(EngineError, match="no command"):
-        bundle.command(LaunchSpec("i", "h"), image)
-
-
-def test_environment() -> None:
-    spec = LaunchSpec("i", "h", env=("B=user", "EMPTY=", "EQ=a=b", "bad"), tty=True)
-    image = {"Env": ["A=image", "B=image", "PATH=/p"]}
-    assert bundle.environment(spec, image, "/home") == [
-        "PATH=/p", "HOSTNAME=h", "TERM=xterm", "HOME=/home", "A=image", "B=user", "EMPTY=", "EQ=a=b",
-    ]  # fmt: skip
-    assert bundle.environment(LaunchSpec("i", "h"), {}, "/")[0] == f"PATH={bundle.DEFAULT_PATH}"
-
-
-def test_working_directory_and_user() -> None:
-    spec = LaunchSpec("i", "h")
-    assert bundle.working_directory(spec, {}) == "/"
-    assert bundle.working_directory(spec, {"WorkingDir": "srv/x/"}) == "/srv/x"
-    assert bundle.working_directory(LaunchSpec("i", "h", cwd="/y"), {"WorkingDir": "/x"}) == "/y"
-    assert bundle.user(spec, {"User": "ana"}) == "ana"
-    assert bundle.user(LaunchSpec("i", "h", user=""), {"User": "ana"}) == ""
-    assert bundle.mount_targets("/srv/x")[-1].path == b"/srv/x"
 
 
 def test_terminal() -> None:

@@ -334,7 +334,7 @@ def test_another_boot_or_an_unfinished_start(place: Bench) -> None:
     paths.pid_file.write_text(str(me.pid))
     state.save_run(paths.directory, state.Run("r", paths.directory.name, state.boot_id(), "crun", gone))
     assert state_of(paths.directory) == Exited(None)  # the pid file's process is not in the container's cgroup
-    state.save_exit(paths.directory, state.Run("earlier", "", "", "", gone), 0)
+    state.save_exit(paths.directory, state.Run("earlier", "", "", "", gone), Exited(0))
     assert state_of(paths.directory) == Exited(None)
 
 

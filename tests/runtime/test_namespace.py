@@ -159,8 +159,8 @@ class TestBundle:
     def config(self, last_group: int | None, network: str = "host") -> dict[str, dict[str, object]]:
         last_ids = None if last_group is None else (last_group, last_group)
         host = Host(Path("/etc-of-ours"), Path("/rootfs"), {}, (), (1024, 1024), last_ids=last_ids)
-        spec = LaunchSpec("id", "host", ("true",), network=network)  # type: ignore[arg-type]
-        placed = {target.path: target.path for target in mount_targets("/")}
+        spec = LaunchSpec("id", "host", ("true",), network=network)
+        placed = {target.path: target.path for target in mount_targets(spec, "/", {})}
         made = config(spec, {}, Identity(0, 0, (), "/root"), placed, host)
         return {**made["linux"], "mounts": {mount["destination"]: mount for mount in made["mounts"]}}
 

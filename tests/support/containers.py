@@ -12,9 +12,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from runtime.bundle import LaunchSpec
 from runtime.launch import launch
@@ -77,7 +79,7 @@ class Bench:
         job = {
             "paths": [str(paths.directory), str(paths.generation), str(paths.engine_state)],
             "lower": str(self.root()),
-            "spec": asdict(self.spec(paths, *args, **more)),
+            "spec": msgspec.to_builtins(self.spec(paths, *args, **more)),
         }
         return [sys.executable, "-P", "-m", "tests.support.launch_main", json.dumps(job)]
 

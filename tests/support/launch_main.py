@@ -10,6 +10,8 @@ import json
 import sys
 from pathlib import Path
 
+import msgspec
+
 from runtime.bundle import LaunchSpec
 from runtime.launch import launch
 from runtime.state import RunPaths
@@ -18,10 +20,9 @@ from vcs.errors import TreeringError
 
 def main(text: str) -> int:
     job = json.loads(text)
-    spec = job["spec"]
-    spec["args"] = tuple(spec["args"])
+    spec = msgspec.convert(job["spec"], LaunchSpec)
     try:
-        return launch(RunPaths(*map(Path, job["paths"])), LaunchSpec(**spec), {}, Path(job["lower"]))
+        return launch(RunPaths(*map(Path, job["paths"])), spec, {}, Path(job["lower"]))
     except TreeringError as error:
         print(f"treering: {error}", file=sys.stderr)
         return int(error.facts.get("exit_code", 125))

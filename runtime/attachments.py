@@ -1,0 +1,143 @@
+"""Those who talk to a supervisor: whoever started the container, and who attached to it later.
+
+Both have a connection (AF_UNIX, SOCK_SEQPACKET) that carries one JSON object a message. The starter's is a socket pair
+from before the fork; others connect to `attach.sock` in the container's directory.
+
+    to the supervisor    {"signal": N}               pass a signal on to the container's init
+                         {"resize": [C, R]}          give its terminal a size
+                         {"attach": "out"|"in"}      with stdout, stderr (and stdin) as descriptors: copy
+                         {"leave": true}             I go; the container is to go on
+    from the supervisor  {"terminal": true}          with a descriptor: the terminal's input and output
+                         {"started": PID}
+                         {"left": true}              the answer to `leave`
+                         {"exit": CODE} or {"error": ...}; the last message
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vcs.errors import TreeringError
+
+NAME = "attach.sock"
+_BACKLOG = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message that came, with its descriptors."""
+
+    fields: dict[str, Any]
+    fds: tuple[int, ...] = ()
+
+
+class Peer:
+    """A connection to somebody."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def fileno(self) -> int:
+        return self._connection.fileno()
+
+    def receive(self) -> Message | None:
+        """The next message, None if the other has gone."""
+        try:
+            data, fds, _, _ = self._next()
+        except OSError:
+            return None
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        try:
+            fields = json.loads(data)
+        except ValueError:
+            fields = None
+        if not isinstance(fields, dict):
+            for fd in fds:
+                os.close(fd)
+            return None
+        return Message(fields, tuple(fds))
+
+    def _next(self) -> tuple[bytes, list[int], int, Any]:
+        try:
+            return socket.recv_fds(self._connection, 1 << 16, 3)
+        except ConnectionResetError:
+            # The other closed it without having read all of ours, which is told before his last message is given out.
+            return socket.recv_fds(self._connection, 1 << 16, 3)
+
+    def send(self, fields: dict[str, Any], *fds: int) -> None:
+        """Send a message; one who has gone, or does not listen, misses it."""
+        with suppress(OSError):
+            socket.send_fds(self._connection, [json.dumps(fields, default=_text).encode()], fds, socket.MSG_DONTWAIT)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def error_fields(error: TreeringError, exit_code: int) -> dict[str, Any]:
+    """An error as a message; `rebuild` is the way back."""
+    return {"error": str(error), "kind": error.kind, "facts": {"exit_code": exit_code, **error.facts}}
+
+
+class Door:
+    """The socket in a container's directory, by which others attach."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / NAME
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        self._path.unlink(missing_ok=True)
+        with _Short(directory) as name:
+            self._socket.bind(name)
+        self._socket.listen(_BACKLOG)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def accept(self) -> Peer | None:
+        """Whoever knocked, None if he has gone again."""
+        try:
+            connection, _ = self._socket.accept()
+        except OSError:
+            return None
+        connection.setblocking(True)
+        return Peer(connection)
+
+    def close(self) -> None:
+        self._path.unlink(missing_ok=True)
+        self._socket.close()
+
+
+def knock(directory: Path) -> Peer:
+    """Connect to a container's supervisor. OSError if there is none."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    try:
+        with _Short(directory) as name:
+            connection.connect(name)
+    except OSError:
+        connection.close()
+        raise
+    return Peer(connection)
+
+
+class _Short:
+    """A name of the socket that is short wherever the store is: the kernel takes 107 bytes."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def __enter__(self) -> str:
+        self._fd = os.open(self._directory, os.O_PATH | os.O_CLOEXEC)
+        return f"/proc/self/fd/{self._fd}/{NAME}"
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+
+def _text(value: object) -> str:
+    return os.fsdecode(value) if isinstance(value, bytes) else str(value)

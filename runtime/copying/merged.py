@@ -1,0 +1,41 @@
+"""A container's root as a descriptor, whether it runs or not.
+
+A running one's is what its first process has. Of a stopped one the overlay is mounted for us alone, nowhere in the file
+system; meanwhile nobody can start or change the container.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from fusefs.client import Service
+from runtime import idmapping, mounts, overlay
+from runtime.containers import Container, Containers
+from runtime.reaching import at_rest, reached
+from runtime.rootaccess import Root
+from runtime.source import OPENER
+from runtime.state import is_running
+
+
+@contextmanager
+def merged_root(containers: Containers, container: Container) -> Iterator[Root]:
+    """The root to read and to write. Conflict if the container is just starting or ending; EngineError."""
+    if is_running(container.paths.directory):
+        with reached(container) as found:
+            yield found.root
+        return
+    with ExitStack() as stack:
+        now = stack.enter_context(containers.changing(container))
+        stack.enter_context(at_rest(now))
+        lease = stack.enter_context(Service.ensure(containers.store.path, opener=OPENER))
+        lower = lease.mountpoint / "trees" / containers.store.commit(now.base).root.hex()
+        if now.record.ids is not None:
+            mounts.private_mount_namespace()
+            idmapping.make_stage()
+            lower = idmapping.map_lower(lower, now.record.ids)
+        overlay.prepare_upper(lower, now.upper, now.work)
+        root, _ = overlay.make_overlay(lower, now.upper, now.work, volatile=now.record.settings.volatile)
+        stack.callback(os.close, root)
+        yield Root(root)

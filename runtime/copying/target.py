@@ -1,0 +1,243 @@
+"""Items -> names below a directory, which is held by a descriptor.
+
+A name is made anew beside its place, gets its attributes through a descriptor, and is renamed into its place: links are
+replaced, never followed, and nobody sees half a file. Attributes come in the order in which the kernel leaves them
+alone: data, owner (which takes set-user-ID and capabilities away), extended attributes, mode, times; a new directory's
+own after everything in it. A directory that is there already keeps its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from runtime import mounts
+from runtime.copying.item import Copied, Item
+from runtime.idranges import SIZE
+from runtime.upper.owners import NOBODY
+
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_HOLD = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
+_BELOW = mounts.RESOLVE_BENEATH | mounts.RESOLVE_NO_SYMLINKS
+
+OpenDirectory = Callable[[bytes], int]
+"""Opens a directory by its path below the top; the caller closes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owners:
+    """Who owns what is made."""
+
+    keep: bool
+    """Whoever owns the item; otherwise `user` and `group`, whom items of those that own themselves stay set-ID for."""
+    user: int = 0
+    group: int = 0
+    shift: int = 0
+    """What is added to each: the first id, on the machine, of a container with ids of its own."""
+
+    def of(self, item: Item) -> tuple[int, int]:
+        """As the machine counts."""
+        user, group = (item.uid, item.gid) if self.keep else (self.user, self.group)
+        return user + self.shift, group + self.shift
+
+    def mode(self, item: Item) -> int:
+        """The permissions. Set-ID bits go where they would give away somebody else than before."""
+        mode = stat.S_IMODE(item.mode)
+        if self.keep or stat.S_ISDIR(item.mode):
+            return mode
+        if item.uid != self.user:
+            mode &= ~stat.S_ISUID
+        return mode if item.gid == self.group else mode & ~stat.S_ISGID
+
+
+def seen_inside(number: int, shift: int) -> int:
+    """What an id of the machine is in a container whose ids begin at `shift`."""
+    if not shift:
+        return number
+    return number - shift if shift <= number < shift + SIZE else NOBODY
+
+
+def strictly(top: int) -> OpenDirectory:
+    """Directories below a descriptor, by no symbolic link."""
+    return lambda path: mounts.open_beneath(top, path or b".", _DIRECTORY | os.O_NOFOLLOW, 0, _BELOW)
+
+
+class Target:
+    """Makes items below a directory. With `name`, the top item gets this name; without, it is the directory itself."""
+
+    def __init__(self, directory: OpenDirectory, name: bytes | None, owners: Owners, copied: Copied) -> None:
+        self._directory = directory
+        self._name = name
+        self._owners = owners
+        self._copied = copied
+        self._new_directories: list[tuple[bytes, Item]] = []
+
+    def add(self, item: Item) -> None:
+        """Make one name. OSError, with the path below the top, if the system refuses."""
+        path = self._place(item.path)
+        try:
+            if path:
+                self._add(path, item)
+            elif not stat.S_ISDIR(item.mode):
+                raise OSError(errno.EISDIR, "a directory cannot be replaced by what is none")
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from error
+        if path:
+            self._copied.files += 1
+
+    def finish(self) -> None:
+        """Give new directories their attributes, once everything is in them."""
+        for path, item in reversed(self._new_directories):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                fd = self._directory(path)
+                try:
+                    self._set_attributes(fd, item)
+                finally:
+                    os.close(fd)
+
+    def _place(self, path: bytes) -> bytes:
+        if self._name is None:
+            return path
+        return self._name + b"/" + path if path else self._name
+
+    def _add(self, path: bytes, item: Item) -> None:
+        folder, _, name = path.rpartition(b"/")
+        parent = self._directory(folder)
+        try:
+            if stat.S_ISDIR(item.mode):
+                if self._make_directory(parent, path, name):
+                    self._new_directories.append((path, item))
+                return
+            aside = b".treering-%s" % secrets.token_hex(8).encode()
+            try:
+                if item.link is None or not self._link(item.link, parent, aside):
+                    self._make(parent, aside, item)
+                self._put(parent, aside, name)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(aside, dir_fd=parent)
+                raise
+        finally:
+            os.close(parent)
+
+    def _make_directory(self, parent: int, path: bytes, name: bytes) -> bool:
+        """Make sure that there is a directory; whether it is new."""
+        try:
+            os.mkdir(name, 0o700, dir_fd=parent)
+            return True
+        except FileExistsError:
+            try:
+                os.close(self._directory(path))
+            except OSError as error:
+                if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                    raise
+                raise OSError(errno.ENOTDIR, "what is there is no directory, and stays") from error
+            return False
+
+    def _link(self, first: bytes, parent: int, aside: bytes) -> bool:
+        """Make another name of an earlier item; False if it is on another file system, or is gone."""
+        folder, _, name = self._place(first).rpartition(b"/")
+        try:
+            there = self._directory(folder)
+            try:
+                os.link(name, aside, src_dir_fd=there, dst_dir_fd=parent, follow_symlinks=False)
+            finally:
+                os.close(there)
+        except OSError as error:
+            if error.errno in (errno.EXDEV, errno.ENOENT, errno.EMLINK, errno.EPERM):
+                return False
+            raise
+        return True
+
+    def _make(self, parent: int, name: bytes, item: Item) -> None:
+        kind = stat.S_IFMT(item.mode)
+        if kind == stat.S_IFREG:
+            fd = os.open(name, _NEW_FILE, 0o600, dir_fd=parent)
+            try:
+                self._write(fd, item)
+                self._set_attributes(fd, item)
+            finally:
+                os.close(fd)
+            return
+        if kind == stat.S_IFLNK:
+            os.symlink(item.target, name, dir_fd=parent)
+        else:
+            os.mknod(name, kind | 0o600, os.makedev(*item.device), dir_fd=parent)
+        held = os.open(name, _HOLD, dir_fd=parent)
+        try:
+            status = os.fstat(held)
+            if stat.S_IFMT(status.st_mode) != kind or status.st_nlink != 1:
+                raise OSError(errno.ESTALE, "something else was put in its place meanwhile")
+            self._set_attributes_of_held(b"/proc/self/fd/%d" % held, item)
+        finally:
+            os.close(held)
+
+    def _write(self, fd: int, item: Item) -> None:
+        if item.pieces is None:
+            raise OSError(errno.ENOENT, "the file that it is another name of is not there")
+        size, hole = 0, 0
+        for hole, data in item.pieces():
+            if hole:
+                os.lseek(fd, hole, os.SEEK_CUR)
+            size += hole + len(data)
+            while data:
+                data = data[os.write(fd, data) :]
+        if hole:
+            os.ftruncate(fd, size)
+        self._copied.size += size
+
+    def _set_attributes(self, fd: int, item: Item) -> None:
+        os.chown(fd, *self._owners.of(item))
+        self._set_xattrs(fd, item)
+        os.fchmod(fd, self._owners.mode(item))
+        os.utime(fd, ns=(item.mtime, item.mtime))
+
+    def _set_attributes_of_held(self, place: bytes, item: Item) -> None:
+        """Those of what must not be opened. `place` leads to what is held, a symbolic link itself not followed."""
+        os.chown(place, *self._owners.of(item))
+        self._set_xattrs(place, item)
+        if not stat.S_ISLNK(item.mode):
+            os.chmod(place, self._owners.mode(item))
+        os.utime(place, ns=(item.mtime, item.mtime))
+
+    def _set_xattrs(self, place: int | bytes, item: Item) -> None:
+        for name, value in item.xattrs:
+            with suppress(OSError):  # as with Docker: not every file system has them, and not everybody may
+                os.setxattr(place, name, value)
+
+    def _put(self, parent: int, aside: bytes, name: bytes) -> None:
+        """Rename into place. What is a mount point, such as a container's /etc/hosts, is written to instead."""
+        try:
+            os.rename(aside, name, src_dir_fd=parent, dst_dir_fd=parent)
+        except OSError as error:
+            if error.errno in (errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST):
+                raise OSError(errno.EISDIR, "a directory cannot be replaced by what is none") from error
+            if error.errno != errno.EBUSY:
+                raise
+            self._overwrite(parent, aside, name)
+
+    def _overwrite(self, parent: int, aside: bytes, name: bytes) -> None:
+        held = [os.open(one, _HOLD, dir_fd=parent) for one in (aside, name)]
+        try:
+            if not all(stat.S_ISREG(os.fstat(fd).st_mode) for fd in held):
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+            source = os.open(b"/proc/self/fd/%d" % held[0], os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                target = os.open(b"/proc/self/fd/%d" % held[1], os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
+                try:
+                    while os.sendfile(target, source, None, 1 << 20):
+                        pass
+                finally:
+                    os.close(target)
+            finally:
+                os.close(source)
+        finally:
+            for fd in held:
+                os.close(fd)
+        os.unlink(aside, dir_fd=parent)

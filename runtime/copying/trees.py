@@ -1,0 +1,147 @@
+"""A directory or file that is there -> items, by descriptors only.
+
+Each directory is opened below the one at the top, with no symbolic link allowed on the way, and each name in it is
+held (O_PATH) before it is looked at. A regular file is opened through what is held, so that no device or FIFO that
+takes its place is ever opened. What vanishes or changes its kind meanwhile is left out, and noted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+
+from runtime import mounts
+from runtime.copying.item import CAPABILITY, Copied, Item, Pieces, is_carried
+from vcs.extents import Extent, data_extents
+
+_HOLD = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_BELOW = mounts.RESOLVE_BENEATH | mounts.RESOLVE_NO_SYMLINKS
+_PIECE = 1 << 20
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)
+_DEVICES = (stat.S_IFCHR, stat.S_IFBLK)
+
+
+class Tree:
+    """What is at a descriptor (O_PATH), and everything below it."""
+
+    def __init__(self, top: int, copied: Copied, *, every_xattr: bool = False) -> None:
+        self._top = top
+        self._copied = copied
+        self._every_xattr = every_xattr
+        self._first: dict[tuple[int, int], bytes] = {}
+        """The first path of each file that has several."""
+
+    def __iter__(self) -> Iterator[Item]:
+        status = os.fstat(self._top)
+        yield self._item(b"", self._top, status)
+        if not stat.S_ISDIR(status.st_mode):
+            return
+        todo = [b""]
+        while todo:
+            directory = todo.pop()
+            below = []
+            for item in self._children(directory):
+                yield item
+                if stat.S_ISDIR(item.mode):
+                    below.append(item.path)
+            todo += reversed(below)
+
+    def _children(self, directory: bytes) -> Iterator[Item]:
+        try:
+            fd = mounts.open_beneath(
+                self._top, directory or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, 0, _BELOW
+            )
+        except OSError as error:
+            self._leave_out(directory, error)
+            return
+        try:
+            for name in sorted(map(os.fsencode, os.listdir(fd))):
+                path = directory + b"/" + name if directory else name
+                try:
+                    held = os.open(name, _HOLD, dir_fd=fd)
+                except OSError as error:
+                    self._leave_out(path, error)
+                    continue
+                try:
+                    status = os.fstat(held)
+                    if stat.S_ISSOCK(status.st_mode):
+                        self._copied.skipped.append((path, "a socket cannot be copied"))
+                        continue
+                    yield self._item(path, held, status)
+                finally:
+                    os.close(held)
+        finally:
+            os.close(fd)
+
+    def _leave_out(self, path: bytes, error: OSError) -> None:
+        if error.errno not in _GONE:
+            raise OSError(error.errno, error.strerror, path) from error
+        self._copied.skipped.append((path, "it was removed or replaced meanwhile"))
+
+    def _item(self, path: bytes, held: int, status: os.stat_result) -> Item:
+        kind = stat.S_IFMT(status.st_mode)
+        is_file = kind == stat.S_IFREG
+        link = None
+        if status.st_nlink > 1 and kind != stat.S_IFDIR:
+            first = self._first.setdefault((status.st_dev, status.st_ino), path)
+            link = None if first is path else first
+        return Item(
+            path=path,
+            mode=status.st_mode,
+            uid=status.st_uid,
+            gid=status.st_gid,
+            mtime=status.st_mtime_ns,
+            size=status.st_size if is_file else 0,
+            target=os.readlink(b"", dir_fd=held) if kind == stat.S_IFLNK else b"",
+            device=(os.major(status.st_rdev), os.minor(status.st_rdev)) if kind in _DEVICES else (0, 0),
+            xattrs=self._xattrs(held) if is_file or self._every_xattr else (),
+            link=link,
+            pieces=partial(_pieces, held) if is_file else None,
+        )
+
+    def _xattrs(self, held: int) -> tuple[tuple[bytes, bytes], ...]:
+        place = b"/proc/self/fd/%d" % held
+        try:
+            names = list(map(os.fsencode, os.listxattr(place))) if self._every_xattr else [CAPABILITY]
+        except OSError:
+            return ()
+        found = []
+        for name in names:
+            if is_carried(name):
+                with suppress(OSError):  # there is none, or it has gone
+                    found.append((name, os.getxattr(place, name)))
+        return tuple(found)
+
+
+def _pieces(held: int) -> Pieces:
+    """The data of a regular file that is held by an O_PATH descriptor."""
+    fd = os.open(b"/proc/self/fd/%d" % held, _READ)
+    try:
+        status = os.fstat(fd)
+        extents = _extents(fd, status.st_size) if status.st_blocks * 512 < status.st_size else None
+        if extents is None:
+            while data := os.read(fd, _PIECE):  # to its end: a file of /proc says that it has 0 bytes
+                yield 0, data
+            return
+        for extent in extents:
+            if extent.gap:
+                yield extent.gap, b""
+            position, end = extent.start, extent.start + extent.length
+            while position < end and (data := os.pread(fd, min(_PIECE, end - position), position)):
+                yield 0, data
+                position += len(data)
+    finally:
+        os.close(fd)
+
+
+def _extents(fd: int, size: int) -> list[Extent] | None:
+    """Where a sparse file has data; None if its file system does not tell."""
+    try:
+        return list(data_extents(fd, size))
+    except OSError:
+        return None

@@ -1,0 +1,194 @@
+"""What a supervisor does for a container beside waiting for its end.
+
+What needs the store is done in processes of their own, which open it anew: a supervisor is forked from whoever started
+the container, and may not use what that one has open. What they import is loaded only when it is needed: a thousand
+supervisors are a thousand times their memory.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runtime.settings import Health, Log, Restart
+from runtime.state import Exited, Run
+from vcs.errors import TreeringError
+
+if TYPE_CHECKING:
+    from runtime.cgroups.processes import Ended
+    from runtime.healthchecks import Healthchecks
+    from vcs.history import Author
+
+_NOTE_SECONDS = 60.0
+"""How often what the container has used is noted, in case that machine or supervisor come to a sudden end."""
+_KILLED = 128 + signal.SIGKILL
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What is to be done, from the container's settings and image."""
+
+    store: Path
+    container: str
+    """Its full id."""
+    author: Author
+    """Of commits that are made for the user."""
+    log: Log | None = None
+    restart: Restart = field(default_factory=Restart)
+    remove: bool = False
+    health: Health | None = None
+    autocommit: str | None = None
+    """`exit`, or `every=SECONDS`."""
+
+
+class Duties:
+    """The orders being carried out, over all runs of one supervisor."""
+
+    def __init__(self, orders: Orders) -> None:
+        self._orders = orders
+        self._directory = orders.store / "containers" / orders.container
+        self._due: dict[str, float] = {}
+        """What is to be done, and when by the monotonic clock."""
+        self._committing: int | None = None
+        self._health: Healthchecks | None = None
+        self._started = 0.0
+
+    @property
+    def log(self) -> Log | None:
+        return self._orders.log
+
+    @property
+    def restart(self) -> Restart:
+        return self._orders.restart
+
+    @property
+    def remove(self) -> bool:
+        return self._orders.remove
+
+    # -- while it runs
+
+    def begin(self, run: Run) -> None:
+        """The container runs."""
+        self._started = run.started or time.time()
+        now = time.monotonic()
+        if not self._orders.remove:
+            self._due["note"] = now + _NOTE_SECONDS
+        if (interval := self._interval()) is not None:
+            self._due["commit"] = now + interval
+        if self._orders.health:
+            from runtime.healthchecks import Healthchecks
+
+            self._health = Healthchecks(self._orders.store, self._directory, self._orders.health, run.run)
+
+    def until_due(self) -> float | None:
+        """Seconds until something is to be done; None if nothing is."""
+        times = [*self._due.values()]
+        if self._health:
+            times.append(self._health.due)
+        return max(0.0, min(times) - time.monotonic()) if times else None
+
+    def do_what_is_due(self) -> None:
+        """Begin what is to be done by now."""
+        now = time.monotonic()
+        if self._due.get("note", now + 1) <= now:
+            self._due["note"] = now + _NOTE_SECONDS
+            _note(self._directory)
+        if self._due.get("commit", now + 1) <= now:
+            self._due["commit"] = now + (self._interval() or 0)
+            if self._committing is None:
+                self._committing = aside(self._tick)
+        if self._health:
+            self._health.do_what_is_due()
+
+    def reaped(self, pid: int, status: int) -> None:
+        """A child that we do not know has ended: perhaps one of ours."""
+        if pid == self._committing:
+            self._committing = None
+        elif self._health:
+            self._health.reaped(pid, status)
+
+    # -- the end
+
+    def end(self, end: Exited, ended: Ended | None) -> Exited:
+        """The container has ended, and its cgroup is still there. Returns what is known of its end."""
+        self._due.clear()
+        if self._health:
+            self._health.stop()
+            self._health = None
+        if self._orders.remove and end.code != _KILLED:
+            return end  # nobody will ask
+        from runtime import metering
+        from runtime.cgroups import Cgroup
+
+        usage = Cgroup.of(self._orders.container).usage()
+        if not self._orders.remove:
+            with suppress(OSError):
+                metering.record(self._directory, ended.complete(usage) if ended else usage)
+        return replace(end, oom=bool(usage.oom_kills))
+
+    def after(self, end: Exited) -> None:
+        """The end has been recorded, and nothing is left of the run."""
+        if self._orders.autocommit == "exit" and not end.error:
+            from runtime.autocommit import after_exit
+
+            seconds = max(0.0, (end.ended or 0.0) - self._started)
+            self._in_child(
+                lambda: after_exit(self._orders.store, self._orders.container, end.code, seconds, self._author())
+            )
+
+    def take_away(self) -> None:
+        """Remove the container, as nobody waits who would."""
+        from runtime.removal import remove_ended
+        from vcs.store import Store
+
+        with suppress(TreeringError, OSError), Store.open(self._orders.store) as store:
+            remove_ended(store, self._orders.container, self._author())
+
+    # -- details
+
+    def _interval(self) -> float | None:
+        every = self._orders.autocommit
+        return float(every.removeprefix("every=")) if every and every.startswith("every=") else None
+
+    def _tick(self) -> None:
+        from runtime.autocommit import tick
+
+        tick(self._orders.store, self._orders.container, self._author())
+
+    def _author(self) -> Author:
+        """The user, now."""
+        return replace(self._orders.author, time=int(time.time()))
+
+    @staticmethod
+    def _in_child(task: Callable[[], Any]) -> None:
+        with suppress(ChildProcessError):
+            os.waitpid(aside(task), 0)
+
+
+def aside(task: Callable[[], Any]) -> int:
+    """Do something in a process of its own; returns its pid. What it raises only ends it, with exit code 1."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
+        task()
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _note(directory: Path) -> None:
+    from runtime import metering
+
+    with suppress(OSError):
+        metering.note(directory)

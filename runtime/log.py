@@ -1,0 +1,150 @@
+"""A container's log: what it printed, with times, in files that are rotated.
+
+The format is that of Kubernetes' CRI: one line for each line printed, `TIME STREAM TAG TEXT`. TIME is RFC 3339 in UTC
+with nanoseconds, STREAM `stdout` or `stderr`, TAG `F` if the line was ended by a newline and `P` if it goes on in the
+next one of its stream. TEXT is what was printed, byte for byte. A terminal has one stream, `stdout`, and its lines end
+with a carriage return.
+
+    log          being written
+    log.1 ...    before that; the highest number is the oldest
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from runtime.settings import Log
+
+NAME = "log"
+LINE_MAX = 16384
+"""Bytes of text in a line of the log; a longer one is cut into partial ones, as Docker does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a log."""
+
+    time: str
+    """RFC 3339, UTC, nine digits after the point: they sort as text."""
+    stream: str
+    text: bytes
+    partial: bool = False
+    """Whether the line that was printed goes on in the next one of this stream."""
+
+
+def stamp(time_ns: int) -> str:
+    """A time as it stands in a log."""
+    seconds, rest = divmod(time_ns, 1_000_000_000)
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{rest:09}Z"
+
+
+class LogWriter:
+    """Appends to a container's log. A disk that is full costs lines, never the container; how many is noted when
+    there is room again."""
+
+    def __init__(self, directory: Path, settings: Log) -> None:
+        self._path = directory / NAME
+        self._settings = settings
+        self._file = -1
+        self._size = 0
+        self._lost = 0
+
+    def write(self, stream: str, data: bytes) -> None:
+        """Append what was just read from a stream of the container."""
+        prefix = f"{stamp(time.time_ns())} {stream} ".encode()
+        self._append(_lines(prefix, data))
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _append(self, lines: bytes) -> None:
+        try:
+            if self._file < 0:
+                self._open()
+            elif self._size >= self._settings.size:
+                self._rotate()
+            if self._lost:
+                note = f"({self._lost} bytes of this log were lost: the disk was full)\n".encode()
+                lines = f"{stamp(time.time_ns())} stderr F ".encode() + note + lines
+            done = os.write(self._file, lines)
+            self._size += done
+            if done < len(lines):  # the next write says why
+                os.ftruncate(self._file, self._size - done)
+                self._size -= done
+                raise OSError
+            self._lost = 0
+        except OSError:
+            self._lost += len(lines)
+
+    def _open(self) -> None:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self._file = os.open(self._path, flags, 0o600)
+        self._size = os.fstat(self._file).st_size
+        if self._size and os.pread(self._file, 1, self._size - 1) != b"\n":  # a power cut's
+            self._size += os.write(self._file, b"\n")
+
+    def _rotate(self) -> None:
+        self.close()
+        for number in range(self._settings.files - 1, 0, -1):
+            newer = self._path.with_name(f"{NAME}.{number - 1}") if number > 1 else self._path
+            with suppress(FileNotFoundError):
+                newer.rename(self._path.with_name(f"{NAME}.{number}"))
+        if self._settings.files < 2:
+            self._path.unlink(missing_ok=True)
+        self._open()
+
+
+def _lines(prefix: bytes, data: bytes) -> bytes:
+    full, partial = prefix + b"F ", prefix + b"P "
+    *complete, rest = data.split(b"\n")
+    if not any(len(line) > LINE_MAX for line in (*complete, rest)):
+        text = full + (b"\n" + full).join(complete) + b"\n" if complete else b""
+        return text + (partial + rest + b"\n" if rest else b"")
+    parts = []
+    for line in complete:
+        *pieces, last = _cut(line) or [b""]
+        parts += [partial + piece + b"\n" for piece in pieces]
+        parts.append(full + last + b"\n")
+    parts += [partial + piece + b"\n" for piece in _cut(rest)]
+    return b"".join(parts)
+
+
+def _cut(line: bytes) -> list[bytes]:
+    return [line[start : start + LINE_MAX] for start in range(0, len(line), LINE_MAX)]
+
+
+_LINE = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z) (stdout|stderr) ([FP]) (.*)", re.DOTALL)
+
+
+def parse(line: bytes) -> Line | None:
+    """A line of a log, without its newline; None if it is none, as one cut short by a power cut is not."""
+    found = _LINE.fullmatch(line)
+    if not found:
+        return None
+    return Line(found[1].decode(), found[2].decode(), found[4], found[3] == b"P")
+
+
+def files(directory: Path) -> list[Path]:
+    """The files of a container's log, oldest first."""
+    found = {int(path.suffix[1:]): path for path in directory.glob(f"{NAME}.*") if path.suffix[1:].isdigit()}
+    older = [found[number] for number in sorted(found, reverse=True)]
+    current = directory / NAME
+    return [*older, current] if current.exists() else older
+
+
+def read(directory: Path) -> Iterator[Line]:
+    """All lines that are kept, oldest first."""
+    for path in files(directory):
+        with suppress(FileNotFoundError), path.open("rb") as file:  # rotated away meanwhile
+            for line in file:
+                if found := parse(line.rstrip(b"\n")):
+                    yield found

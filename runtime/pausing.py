@@ -1,0 +1,47 @@
+"""Pausing a container: the kernel stops all its processes where they are, by the freezer of its cgroup.
+
+An ordinary user's containers have no cgroup, and cannot be paused.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from runtime.cgroups import Cgroup
+from runtime.containers import Container
+from runtime.namespace import in_user_namespace
+from runtime.reaching import reached
+from vcs.errors import Conflict, Denied, EngineError
+
+
+def paused(container_id: str) -> bool:
+    """Whether a container is paused. Cheap: a read of one small file."""
+    return Cgroup.of(container_id).frozen
+
+
+def pause(container: Container) -> None:
+    """Stop a container's processes where they are. Conflict if it does not run or is paused; Denied for an ordinary
+    user; EngineError if a process does not stop."""
+    with reached(container):
+        if in_user_namespace():
+            raise Denied(
+                f"container {container.name!r} cannot be paused: an ordinary user's containers have no cgroup",
+                missing="cgroup",
+            )
+        if paused(container.id):
+            raise Conflict(f"container {container.name!r} is paused", container=container.name, wanted="unpaused")
+        Cgroup.of(container.id).freeze()
+
+
+def unpause(container: Container) -> None:
+    """Let a paused container go on. Conflict if it is not paused."""
+    if not paused(container.id):
+        raise Conflict(f"container {container.name!r} is not paused", container=container.name, wanted="paused")
+    Cgroup.of(container.id).thaw()
+
+
+def let_signals_through(container: Container) -> None:
+    """Let a container go on that was paused when it was to end: before that, it does not see the signal."""
+    if paused(container.id):
+        with suppress(EngineError, OSError):  # it has ended, and its cgroup is gone
+            Cgroup.of(container.id).thaw()

@@ -1,0 +1,75 @@
+"""What a supervisor does beside waiting: health, memory that ran out, what was used."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime.healthchecks import health_of
+from runtime.state import Exited, load_run, state_of
+from tests.cli.conftest import Cli
+from tests.support.containers import eventually
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+def directory_of(box: Cli, name: str) -> Path:
+    (row,) = [row for row in box.json("ps", "-a") if row["name"] == name]
+    return box.store / "containers" / str(row["id"])
+
+
+def health(directory: Path, status: str) -> dict[str, Any]:
+    def look() -> dict[str, Any] | None:
+        found = health_of(directory)
+        return found if found and found["status"] == status else None
+
+    found: dict[str, Any] = eventually(look)
+    return found
+
+
+def root_of(directory: Path) -> Path:
+    run = load_run(directory)
+    assert run
+    assert run.init
+    return Path(f"/proc/{run.init.pid}/root")
+
+
+def test_health_comes_and_goes(box: Cli) -> None:
+    options = ("--health-cmd", "echo looked; test -e /well", "--health-interval", "50ms", "--health-retries", "2")
+    assert box.process("run", "-d", "--name", "web", *options, "main", "sleep", "1000").returncode == 0
+    directory = directory_of(box, "web")
+    ill = health(directory, "unhealthy")
+    assert ill["failing"] >= 2
+    assert (ill["checks"][-1]["code"], ill["checks"][-1]["output"]) == (1, "looked\n")
+    (root_of(directory) / "well").touch()
+    assert health(directory, "healthy")["failing"] == 0
+    (root_of(directory) / "well").unlink()
+    health(directory, "unhealthy")
+    box("stop", "-t", "0", "web")
+
+
+def test_a_check_that_takes_too_long_is_ended(box: Cli) -> None:
+    options = ("--health-cmd", "sleep 1000", "--health-interval", "50ms", "--health-timeout", "100ms")
+    box.process("run", "-d", "--name", "web", *options, "--health-retries", "1", "main", "sleep", "999")
+    directory = directory_of(box, "web")
+    found = health(directory, "unhealthy")
+    assert found["checks"][-1]["code"] == -1
+    assert "took longer than 0.1 s" in found["checks"][-1]["output"]
+    box("kill", "web")
+    eventually(lambda: isinstance(state_of(directory), Exited))
+
+
+def test_memory_that_ran_out_is_told(box: Cli) -> None:
+    script = "x=a; while :; do x=$x$x; done"
+    done = box.process("run", "--name", "hog", "--memory", "20m", "main", "sh", "-c", script)
+    assert done.returncode == 137
+    state = state_of(directory_of(box, "hog"))
+    assert isinstance(state, Exited)
+    assert state.oom
+    box.process("run", "--name", "fine", "main", "true")
+    state = state_of(directory_of(box, "fine"))
+    assert isinstance(state, Exited)
+    assert not state.oom
