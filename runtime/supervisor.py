@@ -172,7 +172,7 @@ class _Supervisor:
         mounts.private_mount_namespace()
         if job.engine.name == "crun":
             (engine.hide_hybrid_cgroup if job.engine.cgroups else engine.hide_cgroups)()
-        preparation.prepare(paths, job.spec, job.image, job.lower, job.terminal_size)
+        new_filter = preparation.prepare(paths, job.spec, job.image, job.lower, job.terminal_size)
         self._stdio = Stdio(lent, self._log(), detached=job.detach, interactive=job.spec.interactive)
         init = self._start(self._stdio)
         self._init_fd = os.pidfd_open(init)
@@ -180,6 +180,8 @@ class _Supervisor:
         save_run(paths.directory, self._run)
         if self._control:
             self._control.send({"started": init})
+        if new_filter:
+            new_filter.keep(job.engine, job.spec.id)
         self._reap()
         self._deliver(self._waiting_signals)
         self._waiting_signals = []
