@@ -1,9 +1,10 @@
 """System call filters that crun has compiled once, kept and given to it again.
 
-To compile the default profile takes libseccomp 10 ms of the 17 ms that crun needs for a whole container. crun leaves the
+To compile the default profile takes libseccomp 10 of the 17 ms that crun needs for a whole container. crun leaves the
 compiled filter in its state (`seccomp.bpf`, for exec), and takes one that is given as an annotation instead of the
 section in config.json (crun(1), run.oci.seccomp_bpf_data). An engine that does not know the annotation compiles as
-always: the section stays. What crun made is named by all that it depends on, and kept with its digest, in STORE/run/filters.
+always: the section stays. What crun made is kept in STORE/run/filters, with its digest, under a name made of all that
+it depends on.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _ANNOTATION = "run.oci.seccomp_bpf_data"
 _DIGEST = 32
 _LARGEST = 8 * 4096
 """Bytes: BPF_MAXINSNS instructions (linux/bpf_common.h)."""
+_MOST = 32
 _LIBRARIES = Path("/etc/ld.so.cache")
 """Written anew whenever a library is installed: libseccomp's knowledge of system calls is in the filter too."""
 
@@ -41,11 +43,13 @@ class Filter:
             data = (engine.state / container / "seccomp.bpf").read_bytes()
             self.path.parent.mkdir(mode=0o700, exist_ok=True)
             aside = self.path.with_name(f".{self.path.name}-{os.getpid()}")
+            _make_room(self.path.parent)
             replace_file(self.path, digest(data) + data, durable=False, aside=aside)
 
 
 def insert(config: dict[str, Any], engine: Engine, paths: RunPaths) -> Filter | None:
-    """Put the compiled filter into a config.json, if there is one; otherwise what is to be kept afterwards, if anything."""
+    """Put the compiled filter into a config.json, if there is one. Otherwise returns what is to be kept afterwards, if
+    anything is."""
     section = config["linux"].get("seccomp")
     if engine.name != "crun" or section is None:
         return None
@@ -58,6 +62,13 @@ def insert(config: dict[str, Any], engine: Engine, paths: RunPaths) -> Filter | 
         return found
     config["annotations"] = {_ANNOTATION: base64.b64encode(data).decode()}
     return None
+
+
+def _make_room(directory: Path) -> None:
+    """Remove the oldest, so that they do not become more with each kernel and each set of capabilities."""
+    by_age = sorted(directory.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    for path in by_age[: max(0, len(by_age) - _MOST + 1)]:
+        path.unlink(missing_ok=True)
 
 
 def _load(path: Path) -> bytes | None:
