@@ -20,7 +20,8 @@
                  logs        read and followed                    keptlogs     of removed containers
                  removal     the end of a container
                  preparation the root, mounted, and the bundle, written
-                 profiles    what it reads first, kept
+                 profiles    what it reads first, kept            filters      system call filters, compiled and kept
+                 hastening   a wait in the kernel, begun early
                  overlay     the kernel's overlayfs               stubs        mount targets that a root lacks
                  spreading   containers apart on the disk
                  rootaccess  looking into a root, safely          command      whether there is such a command

@@ -175,7 +175,7 @@ class _Supervisor:
         if job.engine.name == "crun":
             (engine.hide_hybrid_cgroup if job.engine.cgroups else engine.hide_cgroups)()
         connection = self._network.connect()
-        preparation.prepare(paths, job.spec, job.image, job.lower, job.terminal_size, connection)
+        new_filter = preparation.prepare(paths, job.spec, job.image, job.lower, job.terminal_size, connection)
         self._network.refresh()
         self._stdio = Stdio(lent, self._log(), detached=job.detach, interactive=job.spec.interactive)
         init = self._start(self._stdio)
@@ -184,6 +184,8 @@ class _Supervisor:
         save_run(paths.directory, self._run)
         self._reception.stdio, self._reception.init = self._stdio, init
         self._reception.tell_caller({"started": init})
+        if new_filter:
+            new_filter.keep(job.engine, job.spec.id)
         self._reap()
         self._deliver(self._waiting_signals)
         self._waiting_signals = []
