@@ -383,7 +383,8 @@ class _Supervisor:
         caller = self._reception.caller
         self._reception.tell_all({"exit": end.code})
         self._reception.close()
-        if duties and remove and caller is None:
+        # What could not be started at all is removed by who made it, and holds its lock meanwhile.
+        if duties and remove and caller is None and not (end.error and not self._run.restarts):
             duties.take_away()
 
 
