@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from runtime import seed
 from runtime.attach import Caller, Left
 from runtime.attachments import Peer
 from runtime.bundle import LaunchSpec
@@ -85,7 +86,7 @@ def launch(
             orders=orders,
         )
         signals = stack.enter_context(SignalPipe((*FORWARDED, signal.SIGWINCH)))
-        child = _fork(job)
+        child = None if detach and seed.planted and seed.planted.fork(job) else _fork(job)
         theirs.close()
         caller = Caller(ours, signals, interactive=spec.interactive, detach=detach, started=started)
         try:
@@ -93,9 +94,9 @@ def launch(
         except Left:
             raise
         except BaseException:
-            os.waitpid(child, 0)
+            _wait_for(child)
             raise
-        os.waitpid(child, 0)
+        _wait_for(child)
         return FAILED if code is None else code
 
 
@@ -138,6 +139,11 @@ def sweep(paths: RunPaths) -> None:
             find_engine(paths.engine_state, run.engine).forget(run.container, paths.engine_log)
     finally:
         os.close(lock)
+
+
+def _wait_for(child: int | None) -> None:
+    if child is not None:
+        os.waitpid(child, 0)
 
 
 def _fork(job: Job) -> int:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, NoReturn
 from runtime import engine, mounts, preparation, restarts
 from runtime.cgroups.processes import Ended
 from runtime.descriptors import close_all_but
-from runtime.duties import Duties
+from runtime.duties import Duties, aside
 from runtime.job import Job
 from runtime.joined import Joined
 from runtime.log import LogWriter
@@ -232,6 +232,10 @@ class _Supervisor:
         if recording is None:
             return None
         if recording.remaining == 0:
+            if self._job.detach:  # what was read is much: not in a process that is to stay small
+                aside(recording.finish)
+                self._job = replace(self._job, recording=None)
+                return None
             recording.finish()
         return recording.remaining
 
