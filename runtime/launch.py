@@ -92,6 +92,8 @@ def launch(
         except Left:
             raise
         except BaseException:
+            if started:
+                started()  # what our caller holds until then, a supervisor that removes the container waits for
             os.waitpid(child, 0)
             raise
         os.waitpid(child, 0)
