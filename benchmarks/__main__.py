@@ -19,6 +19,7 @@ from benchmarks.peers.servers import Server, servers
 from benchmarks.sections.changes import changes
 from benchmarks.sections.collection import collection
 from benchmarks.sections.commits import commits
+from benchmarks.sections.forks import forks
 from benchmarks.sections.history import history
 from benchmarks.sections.imports import imports
 from benchmarks.sections.largefile import large_file
@@ -45,6 +46,7 @@ SECTIONS: dict[str, Callable[[Setting], list[report.Section]]] = {
     "largefile": large_file,
     "sharing": sharing,
     "restarts": restarts,
+    "forks": forks,
 }
 CACHE = Path("/var/tmp/treering-benchmarks")
 RESULTS = Path(__file__).parent / "results"

@@ -114,9 +114,13 @@ class Meter:
     def _processes(self) -> Processes:
         return Processes()
 
+    def cgroup(self, container_id: str) -> Cgroup:
+        """A container's, by its name."""
+        return Cgroup.of(container_id, self._hierarchies)
+
     def read(self, container_id: str, init: int | None) -> Reading:
         """What a container uses; `init` if it runs."""
-        group = Cgroup.of(container_id, self._hierarchies)
+        group = self.cgroup(container_id)
         usage = group.usage()
         if init is not None and usage.source == "nothing":
             group = Cgroup.find(container_id, init, self._hierarchies)
@@ -191,12 +195,13 @@ def note(directory: Path) -> None:
         look(directory, Meter().read(directory.name, run.init.pid))
 
 
-def record(directory: Path, usage: Usage, *, durable: bool = True) -> None:
+def record(directory: Path, usage: Usage, traffic: Traffic | None = None, *, durable: bool = True) -> None:
     """Add the start that has just ended to what the container has used before. Once for each start: again changes
-    nothing. To be called while its cgroup is still there. OSError if it cannot be written."""
+    nothing. `usage` and `traffic` are what its cgroup and its network said in the end. OSError if it cannot be written.
+    """
     run = load_run(directory)
     if run is not None:
-        _record(directory, run, _measured(usage) | _times(run), durable)
+        _record(directory, run, _measured(usage, traffic) | _times(run), durable)
 
 
 def settle(directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is in a container: compared, committed, rolled back, forked.
+"""What is in a container: compared, committed, rolled back.
 
 A container's state is its base commit with its upper on top. Its head is the newest commit of that state: the base,
 or what was committed since while it ran. Git keeps the head (`refs/containers/<id>/<generation>`), so a crash between
@@ -135,18 +135,6 @@ class States:
         with self._containers.changing(container) as now:
             self._must_be_stopped(now, "rolled back")
             return generations.go_back(self._containers, now)
-
-    def fork(self, container: Container, count: int, author: Author, name: str | None = None) -> list[Container]:
-        """New containers from this one's current state, which becomes a commit (on no branch) if it has changed."""
-        result = self.commit(container, f"Fork of {container.name}", author)
-        stem = name or container.name
-        taken = {other.name for other in self._containers.all()}
-        names = (f"{stem}-{number}" for number in range(1, len(taken) + count + 1))
-        free = [candidate for candidate in names if candidate not in taken][:count]
-        settings = container.record.settings
-        return [
-            self._containers.create(container.name, result.commit, settings, author, candidate) for candidate in free
-        ]
 
     def tips(self) -> frozenset[CommitId]:
         """Where branches and tags are."""

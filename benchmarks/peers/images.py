@@ -12,9 +12,10 @@ from pathlib import Path
 from benchmarks.measure import FailedError, Run, run
 from benchmarks.peers.peer import Peer
 
-_IMPORT = """source=$1; name=$2; shift 2
+IMPORT = """source=$1; name=$2; shift 2
 tar --xattrs --xattrs-include="*" -C "$source" -c . | "$@" import --quiet - "$name"
 """
+"""A script: a directory, the image's name, and podman with its options."""
 
 
 class Podman(Peer):
@@ -47,7 +48,7 @@ class Podman(Peer):
     def save(self, place: Path, source: Path, label: str) -> Run:
         if self._has_container(place):
             return self.durable(place, self.command(place, "commit", "--quiet", "container", f"tree:{label}"))
-        return self.durable(place, run(["sh", "-ec", _IMPORT, "sh", source, f"tree:{label}", *self._options(place)]))
+        return self.durable(place, run(["sh", "-ec", IMPORT, "sh", source, f"tree:{label}", *self._options(place)]))
 
     @contextlib.contextmanager
     def opened(self, place: Path, source: Path, label: str) -> Iterator[Path]:

@@ -15,23 +15,17 @@ from runtime.cli.output import message
 from runtime.cli.progress import duration_text
 from runtime.cli.quoting import safe
 from runtime.cli.render_commits import SHORT
-from runtime.cli.render_containers import (
-    Paused,
-    moment,
-    port_fields,
-    ports_of,
-    ports_text,
-    state_fields,
-    state_text,
-)
-from runtime.state import Restarting, Running, Starting, State, is_running
+from runtime.cli.render_containers import Look, Seen, moment, port_fields, ports_of, ports_text
+from runtime.state import Restarting, Running, Starting, is_running
 from vcs.errors import TreeringError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from runtime.containers import Container
     from runtime.metering import Lifetime
+    from vcs.model import CommitId
 
-    Row = tuple[Container, State, bool]
 
 _COMMAND_WIDTH = 40
 
@@ -40,7 +34,7 @@ _COMMAND_WIDTH = 40
 @click.option("-a", "--all", "every", is_flag=True, help="Those that do not run too.")
 @click.option("-q", "--quiet", is_flag=True, help="Names only.")
 @click.option("-f", "--filter", "filters", multiple=True, metavar="KEY=VALUE",
-              help="Those alone whose name, status, label, image, id or exited (code) is so.")  # fmt: skip
+              help="Those alone whose name, status, health, label, image, id or exited (code) is so.")  # fmt: skip
 @click.option("-n", "--last", type=click.IntRange(min=0), metavar="COUNT",
               help="The newest ones, whether they run or not.")  # fmt: skip
 @click.option("-l", "--latest", is_flag=True, help="The newest one, whether it runs or not.")
@@ -62,8 +56,9 @@ def ps(
     it has used since it was made, the most memory it had at once, what it read from disks and wrote to them, and how
     long it ran.
 
-    Filters: name=PART, status=running (or created, starting, paused, restarting, exited), label=KEY or label=KEY=VALUE,
-    image=REV, id=START, exited=CODE. Those of different kinds, and those of labels, must all hold.
+    Filters: name=PART, status=running (or created, starting, paused, restarting, exited), health=healthy (or unhealthy,
+    starting, none), label=KEY or label=KEY=VALUE, image=REV, id=START, exited=CODE. Those of different kinds, and those
+    of labels, must all hold.
 
     \b
     Example:
@@ -78,40 +73,42 @@ def ps(
 
     output = invocation.output
     wanted = parse_filters(filters)
-    is_paused = Paused()
-    rows = [(container, state, is_paused(container, state)) for container, state in reconcile_all(invocation)]
-    rows = [row for row in rows if passes(wanted, *row)]
+    look = Look()
+    every_row = (look(container, state) for container, state in reconcile_all(invocation))
+    rows = [row for row in every_row if passes(wanted, row)]
     count = 1 if latest else last
     if count is not None:
         rows = rows[max(0, len(rows) - count) :]
     elif not every and not ANY_STATE & wanted.keys():
-        rows = [row for row in rows if isinstance(row[1], (Running, Starting, Restarting))]
+        rows = [row for row in rows if isinstance(row.state, (Running, Starting, Restarting))]
 
     totals: dict[str, Lifetime] = {}
     if usage:
         invocation.enter_namespaces()
-        totals = render_usage.measure([row[:2] for row in rows])
+        totals = render_usage.measure([(row.container, row.state) for row in rows])
 
-    def fields(row: Row) -> dict[str, Any]:
-        return {**_fields(invocation, *row), **({"usage": render_usage.fields(totals[row[0].id])} if usage else {})}
+    def fields(row: Seen) -> dict[str, Any]:
+        used = {"usage": render_usage.fields(totals[row.container.id])} if usage else {}
+        return {**_fields(invocation, row), **used}
 
     def table(rows: Any) -> None:
         if usage:
-            cells = [(row[0].name, state_text(*row[1:]), *render_usage.cells(totals[row[0].id])) for row in rows]
+            cells = [(row.container.name, row.text, *render_usage.cells(totals[row.container.id])) for row in rows]
             output.columns(("NAME", "STATE", *render_usage.TITLES), cells, numbers=render_usage.TITLES)
         else:
             _write_table(invocation, list(rows), whole)
 
     if quiet and output.is_table:
-        for container, _, _ in rows:
-            output.line(container.name)
+        for row in rows:
+            output.line(row.container.name)
     else:
         output.rows(rows, fields, table)
     for error in invocation.containers.damaged:
         message(f"warning: left out a container: {error}")
 
 
-def _fields(invocation: Invocation, container: Container, state: State, paused: bool) -> dict[str, Any]:
+def _fields(invocation: Invocation, row: Seen) -> dict[str, Any]:
+    container = row.container
     return {
         "name": container.name,
         "id": container.id,
@@ -119,17 +116,19 @@ def _fields(invocation: Invocation, container: Container, state: State, paused: 
         "commit": invocation.states.head(container),
         "command": list(container.record.settings.args),
         "created": moment(container.record.created),
-        **state_fields(state, paused),
+        **row.fields(),
+        "health": row.health,
         "labels": container.record.settings.labels,
         "ports": port_fields(ports_of(container)),
     }
 
 
-def _write_table(invocation: Invocation, rows: list[Row], whole: bool) -> None:
+def _write_table(invocation: Invocation, rows: list[Seen], whole: bool) -> None:
     """A column for ports only where there are any."""
-    ports = [ports_text(ports_of(container)) for container, _, _ in rows]
+    ports = [ports_text(ports_of(row.container)) for row in rows]
     lines = []
-    for (container, state, paused), published in zip(rows, ports, strict=True):
+    for row, published in zip(rows, ports, strict=True):
+        container = row.container
         command = safe(shlex.join(container.record.settings.args)).replace("\n", "\\n")
         if not whole and len(command) > _COMMAND_WIDTH:
             command = command[: _COMMAND_WIDTH - 3] + "..."
@@ -139,7 +138,7 @@ def _write_table(invocation: Invocation, rows: list[Row], whole: bool) -> None:
             container.name,
             container.record.image,
             commit if whole else commit[:SHORT],
-            state_text(state, paused),
+            row.text,
             f"{duration_text(max(0.0, time.time() - container.record.created))} ago",
             *((published,) if any(ports) else ()),
             command,
@@ -169,52 +168,55 @@ def rename(invocation: Invocation, name: str, new_name: str) -> None:
 
 
 @verb("rm", data=True, namespaces="enter")
-@container_argument("names", nargs=-1, required=True)
+@container_argument("names", nargs=-1)
+@click.option("-a", "--all", "every", is_flag=True, help="All containers; with --force, those that run too.")
 @click.option("-f", "--force", is_flag=True, help="Kill a container that runs.")
 @click.option("--discard", is_flag=True, help="Drop what was changed since the last commit.")
 @dry_run_option
-def rm(invocation: Invocation, names: tuple[str, ...], force: bool, discard: bool, dry_run: bool) -> None:
+def rm(invocation: Invocation, names: tuple[str, ...], every: bool, force: bool, discard: bool, dry_run: bool) -> None:
     """Remove containers.
 
     What a container has changed becomes a commit first, and what is on no branch is kept; you are told its name. With
-    --discard, changes since the last commit are gone for good.
+    --discard, changes since the last commit are gone for good. --all leaves those alone that run, unless --force ends
+    them.
 
     \b
     Example:
       treering rm web
       treering rm -f --discard web
+      treering rm --all
     """
-    containers = [invocation.containers.find(name) for name in names]
+    if every == bool(names):
+        raise click.UsageError("give either NAMEs or --all")
+    from runtime.cli.several import raise_all
+    from runtime.removal import remove_many
+
+    found = invocation.containers.all() if every else invocation.containers.lookup(names)
+    errors: list[TreeringError] = [one for one in found if isinstance(one, TreeringError)]
+    containers = list({one.id: one for one in found if not isinstance(one, TreeringError)}.values())
+    if every and not force:
+        containers = [container for container in containers if not is_running(container.paths.directory)]
+    if dry_run:
+        for container in containers:
+            _tell_plan(invocation, container, discard)
+        return raise_all(invocation, errors)
     removed: list[dict[str, Any]] = []
-    errors: list[TreeringError] = []
-    for container in containers:
-        try:
-            if dry_run:
-                _tell_plan(invocation, container, discard)
-            else:
-                removed.append(_remove(invocation, container, force, discard))
-        except TreeringError as error:
-            errors.append(error)
+    for done in remove_many(invocation.containers, containers, invocation.author(), force=force, discard=discard):
+        if done.error is not None:
+            errors.append(done.error)
+            continue
+        removed.append({"name": done.container.name, "id": done.container.id, "kept": list(done.kept)})
+        if invocation.output.is_table:
+            _tell_removed(done.container.name, done.kept)
     if not invocation.output.is_table:
         invocation.output.rows(removed, lambda row: row, lambda _: None)
-    if errors:
-        raise errors[0]
+    return raise_all(invocation, errors)
 
 
-def _remove(invocation: Invocation, container: Container, force: bool, discard: bool) -> dict[str, Any]:
-    if force and is_running(container.paths.directory):
-        from runtime.running import stop
-
-        stop(container, patience=0)
-    from runtime.removal import remove
-
-    kept = remove(invocation.containers, container, invocation.author(), discard=discard)
-    now = container
-    if invocation.output.is_table:
-        message(f"Removed {now.name}")
-        for commit in kept:
-            message(f"Its state is kept as {commit[:SHORT]}; back: treering run --name {now.name} {commit[:SHORT]}")
-    return {"name": now.name, "id": now.id, "kept": list(kept)}
+def _tell_removed(name: str, kept: Iterable[CommitId]) -> None:
+    message(f"Removed {name}")
+    for commit in kept:
+        message(f"Its state is kept as {commit[:SHORT]}; back: treering run --name {name} {commit[:SHORT]}")
 
 
 def _tell_plan(invocation: Invocation, container: Container, discard: bool) -> None:

@@ -106,7 +106,7 @@ def _end(invocation: Invocation, text: str) -> _End:
     try:
         return _End(place.path, container=invocation.containers.find(place.revision))
     except NotFound as error:
-        if "begins" in str(error):
+        if "candidates" in error.facts:
             raise
         return _End(place.path, revision=place.revision)
 

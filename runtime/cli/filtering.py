@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 import click
 
-from runtime.cli.render_containers import STATUSES, status_of
-from runtime.state import Exited, State
-
-if TYPE_CHECKING:
-    from runtime.containers import Container
+from runtime.cli.render_containers import STATUSES, Seen
+from runtime.state import Exited
 
 ANY_STATE = {"status", "exited"}
 """Filters that say themselves whether a container must run."""
@@ -34,26 +30,27 @@ def parse_filters(given: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def passes(filters: dict[str, list[str]], container: Container, state: State, paused: bool) -> bool:
+def passes(filters: dict[str, list[str]], seen: Seen) -> bool:
     """Whether a container fits all filters: of several with one name, any, but for labels, all."""
     for key, values in filters.items():
-        fits = (_TESTS[key](value, container, state, paused) for value in values)
+        fits = (_TESTS[key](value, seen) for value in values)
         if not (all(fits) if key == "label" else any(fits)):
             return False
     return True
 
 
-def _label(value: str, container: Container, state: State, paused: bool) -> bool:
-    key, equals, wanted = value.partition("=")
-    labels = container.record.settings.labels
-    return key in labels and (not equals or labels[key] == wanted)
+def _has_label(wanted: str, seen: Seen) -> bool:
+    key, equals, value = wanted.partition("=")
+    labels = seen.container.record.settings.labels
+    return key in labels and (not equals or labels[key] == value)
 
 
-_TESTS: dict[str, Callable[[str, Container, State, bool], bool]] = {
-    "name": lambda value, container, _state, _paused: value in container.name,
-    "status": lambda value, _container, state, paused: status_of(state, paused) == value,
-    "label": _label,
-    "image": lambda value, container, _state, _paused: value in (container.record.image, container.base),
-    "id": lambda value, container, _state, _paused: container.id.startswith(value),
-    "exited": lambda value, _container, state, _paused: isinstance(state, Exited) and state.code == int(value),
+_TESTS: dict[str, Callable[[str, Seen], bool]] = {
+    "name": lambda value, seen: value in seen.container.name,
+    "status": lambda value, seen: seen.status == value,
+    "health": lambda value, seen: (seen.health or "none") == value,
+    "label": _has_label,
+    "image": lambda value, seen: value in (seen.container.record.image, seen.container.base),
+    "id": lambda value, seen: seen.container.id.startswith(value),
+    "exited": lambda value, seen: isinstance(seen.state, Exited) and seen.state.code == int(value),
 }

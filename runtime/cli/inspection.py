@@ -13,7 +13,7 @@ from runtime.cli.invocation import Invocation
 from runtime.cli.options import container_argument, revision_argument, verb
 from runtime.cli.output import as_json
 from runtime.cli.quoting import safe
-from runtime.cli.several import each, tell
+from runtime.cli.several import each, raise_all
 from vcs.errors import NotFound, TreeringError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def inspect(invocation: Invocation, names: tuple[str, ...], field: str | None) -
             errors.append(error)
     if field is None:
         output.rows(found, lambda value: value, lambda rows: output.raw(as_json(list(rows), indent=2)))
-    tell(invocation, errors)
+    raise_all(invocation, errors)
 
 
 def _inspected(invocation: Invocation, name: str) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def _inspected(invocation: Invocation, name: str) -> dict[str, Any]:
         try:
             return _commit(invocation, name)
         except NotFound:
-            if "several" in str(no_container):
+            if "candidates" in no_container.facts:
                 raise no_container from None
             raise NotFound(f"there is no container and no commit {name!r}", container=name) from None
     return _container(invocation, container)
@@ -101,12 +101,13 @@ def _container(invocation: Invocation, container: Container) -> dict[str, Any]:
 
 
 def _state(container: Container) -> dict[str, Any]:
-    from runtime.cli.render_containers import Paused, moment, state_fields
+    from runtime.cli.render_containers import Look, moment
+    from runtime.healthchecks import health_of
     from runtime.state import Exited, Restarting, load_run, state_of
 
     directory = container.paths.directory
     state, run = state_of(directory), load_run(directory)
-    fields = state_fields(state, Paused()(container, state))
+    fields = Look()(container, state).fields()
     return {
         "status": fields.pop("state"),
         **fields,
@@ -115,7 +116,7 @@ def _state(container: Container) -> dict[str, Any]:
         "finished": moment(state.ended) if isinstance(state, Exited) else None,
         "restarts": run.restarts if run else 0,
         "restarting_at": moment(state.at) if isinstance(state, Restarting) else None,
-        "health": None,
+        "health": health_of(directory),
         "engine": run.engine if run else None,
     }
 

@@ -69,7 +69,9 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
         Summary("status", "states", "Show what changed in a container since its last commit."),
         Summary("commit", "states", "Commit a container's state."),
         Summary("rollback", "states", "Make a container's root an earlier commit again."),
-        Summary("fork", "states", "Make new containers from a container's current state."),
+        Summary("fork", "forking", "Make new containers from a container's current state."),
+        Summary("compare", "comparing", "Show containers or commits next to one another."),
+        Summary("promote", "forking", "Make a container's state what a branch names."),
     ),
     "History": (
         Summary("log", "history", "List commits, newest first."),

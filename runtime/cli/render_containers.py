@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,46 +16,65 @@ if TYPE_CHECKING:
 STATUSES = ("created", "starting", "running", "paused", "restarting", "exited")
 
 
-class Paused:
-    """Which containers are paused; where cgroups lie is looked up once."""
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A container with what it does at the moment."""
+
+    container: Container
+    state: State
+    paused: bool
+    health: str | None
+    """starting, healthy or unhealthy; None if it is not looked after."""
+
+    @property
+    def status(self) -> str:
+        """One word of STATUSES."""
+        return "paused" if self.paused else type(self.state).__name__.lower()
+
+    @property
+    def text(self) -> str:
+        """The state for people."""
+        match self.state:
+            case Created() | Starting() | Running():
+                return f"{self.status} ({self.health})" if self.health else self.status
+            case Restarting(code):
+                return f"restarting ({code})"
+            case Exited(None):
+                return "exited (unknown)"
+            case Exited(code):
+                return f"exited ({code})"
+
+    @property
+    def exit_code(self) -> int | None:
+        """Of the last run that ended, unless it was started again."""
+        return self.state.code if isinstance(self.state, (Exited, Restarting)) else None
+
+    def fields(self) -> dict[str, Any]:
+        """The state for JSON."""
+        return {
+            "state": self.status,
+            "pid": self.state.pid if isinstance(self.state, Running) else None,
+            "exit_code": self.exit_code,
+            "error": self.state.error if isinstance(self.state, Exited) else None,
+        }
+
+
+class Look:
+    """Looks at containers; where cgroups lie is found out once."""
 
     def __init__(self) -> None:
         from runtime.cgroups import Hierarchies
 
         self._hierarchies = Hierarchies.here()
 
-    def __call__(self, container: Container, state: State) -> bool:
+    def __call__(self, container: Container, state: State) -> Seen:
+        from runtime.healthchecks import health_of
         from runtime.pausing import paused
 
-        return isinstance(state, Running) and paused(container.id, self._hierarchies)
-
-
-def status_of(state: State, paused: bool) -> str:
-    """One word of STATUSES."""
-    return "paused" if paused else type(state).__name__.lower()
-
-
-def state_text(state: State, paused: bool) -> str:
-    """The state for people."""
-    match state:
-        case Created() | Starting() | Running():
-            return status_of(state, paused)
-        case Restarting(code):
-            return f"restarting ({code})"
-        case Exited(None):
-            return "exited (unknown)"
-        case Exited(code):
-            return f"exited ({code})"
-
-
-def state_fields(state: State, paused: bool) -> dict[str, Any]:
-    """The state for JSON."""
-    return {
-        "state": status_of(state, paused),
-        "pid": state.pid if isinstance(state, Running) else None,
-        "exit_code": state.code if isinstance(state, (Exited, Restarting)) else None,
-        "error": state.error if isinstance(state, Exited) else None,
-    }
+        if not isinstance(state, Running):
+            return Seen(container, state, False, None)
+        health = health_of(container.paths.directory)
+        return Seen(container, state, paused(container.id, self._hierarchies), health["status"] if health else None)
 
 
 def moment(seconds: float | None) -> str | None:

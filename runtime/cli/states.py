@@ -1,8 +1,8 @@
-"""status, commit, rollback, fork."""
+"""status, commit, rollback."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,7 +22,6 @@ from runtime.cli.render_commits import SHORT, title
 
 if TYPE_CHECKING:
     from runtime.commits import CommitResult
-    from runtime.containers import Container
 
 
 @verb("status", data=True, namespaces="enter")
@@ -187,31 +186,4 @@ def rollback(invocation: Invocation, name: str, revision: str | None, undo: bool
         message(f"{name} is on {head[:SHORT]} again, as before; back: treering rollback {name} --undo")
 
 
-@verb("fork", data=True, namespaces="enter")
-@container_argument()
-@click.option("-n", "--count", type=click.IntRange(min=1), default=1, show_default=True, help="How many.")
-@click.option("--name", "stem", metavar="STEM", help="They are called STEM-1, STEM-2...; otherwise NAME-1, NAME-2...")
-def fork(invocation: Invocation, name: str, count: int, stem: str | None) -> None:
-    """Make new containers from a container's current state.
-
-    What it has changed becomes a commit, which all of them share. They have its settings. Prints their names.
-
-    \b
-    Example:
-      treering fork web --count 5
-      treering fork web --count 3 --name shard
-    """
-    made = invocation.states.fork(invocation.containers.find(name), count, invocation.author(), stem)
-    output = invocation.output
-
-    def fields(container: Container) -> dict[str, Any]:
-        return {"name": container.name, "id": container.id, "commit": container.base}
-
-    def table(containers: Any) -> None:
-        for container in containers:
-            output.line(container.name)
-
-    output.rows(made, fields, table)
-
-
-VERBS: dict[str, click.Command] = {"status": status, "commit": commit, "rollback": rollback, "fork": fork}
+VERBS: dict[str, click.Command] = {"status": status, "commit": commit, "rollback": rollback}

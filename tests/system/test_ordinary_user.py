@@ -221,6 +221,17 @@ def test_a_container_that_runs_is_known_to_all_commands(user: OrdinaryUser) -> N
     assert user.treering("ps", "--format", "json", "-a").json()[0]["state"] == "exited"
 
 
+def test_forks_are_started_compared_and_promoted(user: OrdinaryUser) -> None:
+    user.treering("run", "--name", "web", "main", "true")
+    user.treering("fork", "web", "-n", "3", "--name", "f", "--wait", "--", "sh", "-c", "echo {i} > /tmp/number")
+    rows = user.treering("compare", "--base", "web", "f-1", "f-2", "f-3", "--format", "json").json()
+    assert [(row["exit_code"], [path["path"] for path in row["paths"]]) for row in rows] == [(0, ["/tmp/number"])] * 3
+    user.treering("promote", "f-2", "--branch", "second")
+    assert user.treering("cat", "second:/tmp/number").stdout == "2\n"
+    user.treering("rm", "--all")
+    user.treering("fsck")
+
+
 @pytest.mark.parametrize("engine", ["crun", "runc"])
 def test_both_engines(user: OrdinaryUser, engine: str) -> None:
     script = "id -u; id -u ana; ls /sys/fs/cgroup; test -e /sys/class/net/lo && echo lo; cat /dev/null; exit 7"
