@@ -19,9 +19,11 @@ from benchmarks.peers.servers import Server, servers
 from benchmarks.sections.changes import changes
 from benchmarks.sections.collection import collection
 from benchmarks.sections.commits import commits
+from benchmarks.sections.forks import forks
 from benchmarks.sections.history import history
 from benchmarks.sections.imports import imports
 from benchmarks.sections.largefile import large_file
+from benchmarks.sections.livecommit import live_commit
 from benchmarks.sections.million import million
 from benchmarks.sections.overlays import overlays
 from benchmarks.sections.restarts import restarts
@@ -39,12 +41,14 @@ SECTIONS: dict[str, Callable[[Setting], list[report.Section]]] = {
     "million": million,
     "collection": collection,
     "commits": commits,
+    "livecommit": live_commit,
     "overlays": overlays,
     "servers": serving,
     "largefile": large_file,
     "sharing": sharing,
     "restarts": restarts,
     "verbs": verbs,
+    "forks": forks,
 }
 CACHE = Path("/var/tmp/treering-benchmarks")
 RESULTS = Path(__file__).parent / "results"

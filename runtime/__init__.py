@@ -2,17 +2,21 @@
 
     containers   records     what is kept of a container          settings     how it is run
                  containers  made, named, found, listed, removed
-                 states      compared, committed, rolled back, forked       check    whether their records are whole
+                 states      compared, committed, rolled back       check        whether their records are whole
+                 forking     many from one, and one a branch        comparing    what became of them, side by side
+                 packages    which ones a root has
                  upper/      what was written -> a new root       views        commits shown as directories
                                                                    ownmount     the process of a mount of its own
                  forgetting  old commits of branches, with all that stands on them
                  source      the store as its service sees it: with names of containers
     who          namespace/  an ordinary user's own namespaces
     one run      running     from the record to the process       launch       seen from the caller
+                 starting    many at once
                  supervisor  the process in between               state        what is on disk about it
                  duties, healthchecks   what else it does          restarts     whether it is started again
                  stdio, streams   what it prints and reads        log          what is kept of that
-                 attachments who talks to the supervisor          attach       the caller's side of it
+                 reception, attachments   who talks to it         attach       the caller's side of it
+                 joined      its place in a network
                  logs        read and followed                    keptlogs     of removed containers
                  removal     the end of a container
                  preparation the root, mounted, and the bundle, written
@@ -26,8 +30,12 @@
                  idranges    ids of a container's own             idmapping    its root, with these ids
                  identity    users and groups                     engine       crun or runc
                  terminal, console, signals, pidfds               mounts, descriptors   system calls that Python lacks
+    beside it    execution   a further command                    carriers     its standard streams
+                 reaching    its first process and its root       processes    all of them, as ps tells
+                 copying/    files, in and out                    pausing, waiting
     measured     metering    what they use and have used          cgroups/     the kernel's control groups
                  traffic     over the network                     exposition   what Prometheus is told
+    connected    network/    addresses, names and published ports
     people       cli/        the `treering` command
 
 One rule: only cli prints, reads the environment or exits.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from runtime.capture import SEEN
 from runtime.records import ContainerPaths, Record, load, render
+from runtime.upper.seen import is_damaged
 from vcs.check import Problem
 from vcs.errors import TreeringError
-from vcs.statcache import is_damaged
 from vcs.store import Store
 
 
@@ -17,7 +18,7 @@ def check_containers(store: Store) -> list[Problem]:
     for directory in sorted((store.path / "containers").iterdir()):
         if not directory.name.startswith("."):
             found += [Problem("container", message) for message in _faults(store, directory)]
-            for cache in filter(is_damaged, directory.glob("gen/*/statcache")):
+            for cache in filter(is_damaged, directory.glob(f"gen/*/{SEEN}")):
                 found.append(Problem("cache", f"{cache} is damaged: it is not used, and nothing is lost"))
     return found
 

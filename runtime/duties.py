@@ -115,21 +115,23 @@ class Duties:
 
     # -- the end
 
-    def end(self, end: Exited, ended: Ended | None) -> Exited:
-        """The container has ended, and its cgroup is still there. Returns what is known of its end."""
+    def end(self, end: Exited, ended: Ended | None, network: str | None = None) -> Exited:
+        """The container has ended, and its cgroup and the namespace of its network (a path) are still there. Returns
+        what is known of its end."""
         self._due.clear()
         if self._health:
             self._health.stop()
             self._health = None
         if self._orders.remove and end.code != _KILLED:
             return end  # nobody will ask
-        from runtime import metering
+        from runtime import metering, traffic
         from runtime.cgroups import Cgroup
 
         usage = Cgroup.of(self._orders.container).usage()
         if not self._orders.remove:
             with suppress(OSError):
-                metering.record(self._directory, ended.complete(usage) if ended else usage)
+                usage = ended.complete(usage) if ended else usage
+                metering.record(self._directory, usage, traffic.of_namespace(network) if network else None)
         return replace(end, oom=bool(usage.oom_kills))
 
     def after(self, end: Exited) -> None:

@@ -33,6 +33,7 @@ from runtime.containers import Container, Containers
 from runtime.descriptors import close_all_but
 from runtime.engine import Engine, find_engine
 from runtime.identity import Identity, oci_user, resolve_user
+from runtime.idranges import SIZE
 from runtime.namespace import in_user_namespace
 from runtime.namespace.mapping import last_ids
 from runtime.pausing import paused
@@ -59,6 +60,8 @@ class Execution:
     user: str | None = None
     tty: bool = False
     interactive: bool = False
+    privileged: bool = False
+    """With all capabilities that this process can give; the system call filter stays the container's."""
     limit: float | None = None
     """Seconds after which it is killed, and TimeoutError raised; only without a terminal."""
 
@@ -68,10 +71,11 @@ def process_json(
     wanted: Execution,
     read: Callable[[bytes], bytes | None],
     terminal_size: tuple[int, int] | None = None,
-    ids: tuple[int, int] | None = None,
+    last_ids: tuple[int, int] | None = None,
+    own_ids: bool = False,
 ) -> dict[str, Any]:
-    """The process for the engine, from the container's config.json. `read` reads a file of its root; `ids` are the last
-    ones of a user namespace. EngineError if the user is unknown."""
+    """The process for the engine, from the container's config.json. `read` reads a file of its root; `last_ids` and
+    `own_ids` are those of identity.oci_user. EngineError if the user is unknown."""
     own: Mapping[str, Any] = config["process"]
     process = {**own, "args": list(wanted.args), "terminal": wanted.tty}
     process.pop("consoleSize", None)
@@ -80,13 +84,13 @@ def process_json(
     who = None
     if wanted.user is not None:
         who = resolve_user(wanted.user, read)
-        process["user"] = oci_user(who, ids)
+        process["user"] = oci_user(who, last_ids, own=own_ids)
     process["env"] = _environment(own, wanted, who, read)
     if wanted.cwd is not None:
         process["cwd"] = "/" + wanted.cwd.strip("/")
-    if who is not None:
-        bounding = own["capabilities"]["bounding"]
-        usable = bounding if who.uid == 0 else []
+    if who is not None or wanted.privileged:
+        bounding = _every_capability() if wanted.privileged else own["capabilities"]["bounding"]
+        usable = bounding if wanted.privileged or process["user"]["uid"] == 0 else []
         process["capabilities"] = {"bounding": bounding, "effective": usable, "permitted": usable}
     return process
 
@@ -106,6 +110,14 @@ def _environment(
 
 def _variables(lines: Iterable[str]) -> dict[str, str]:
     return {name: value for name, _, value in (line.partition("=") for line in lines)}
+
+
+def _every_capability() -> list[str]:
+    from runtime.bundle import granted
+    from runtime.preparation import bounding_set
+    from runtime.settings import Security
+
+    return granted(Security(privileged=True), bounding_set())
 
 
 def execute(containers: Containers, container: Container, wanted: Execution) -> int:
@@ -288,8 +300,9 @@ class _Preparation:
                 raise Conflict(f"container {container.name!r} is paused", container=container.name, wanted="unpaused")
             self._engine: Engine = find_engine(containers.store.path / "run" / "engine", run.engine)
             config = json.loads((directory / "bundle" / "config.json").read_bytes())
-            ids = last_ids() if in_user_namespace() else None
-            process = process_json(config, wanted, found.root.read, size, ids)
+            own = container.record.ids is not None
+            last = (SIZE - 1, SIZE - 1) if own else last_ids() if in_user_namespace() else None
+            process = process_json(config, wanted, found.root.read, size, last, own)
             _check(found, process)
         self.directory = Path(tempfile.mkdtemp(prefix="exec-", dir=directory))
         self._log = self.directory / "engine.log"

@@ -22,14 +22,16 @@ from runtime.bundle.spec import Source
 from runtime.idranges import SIZE
 from vcs.errors import EngineError
 
-STAGE = Path("/run/treering")
-"""An empty directory of the machine's, over which each container's stage is mounted where only that sees it."""
+STAGE = Path("/run/treering-stage")
+"""A directory of the machine's with nothing but an empty `rootfs` in it. Each container's stage is mounted over it,
+where only that container sees it."""
 
 
 def make_stage() -> None:
     """Mount the stage, in the caller's mount namespace, which must be its own. EngineError."""
     try:
-        STAGE.mkdir(mode=0o755, parents=True, exist_ok=True)
+        # Not only the stage: runc's exec begins, in the machine's mount namespace, by going to the root's path.
+        (STAGE / "rootfs").mkdir(mode=0o755, parents=True, exist_ok=True)
         mounts.mount(
             b"treering", os.fsencode(STAGE), b"tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, b"mode=0711,size=1m"
         )
@@ -66,6 +68,22 @@ def map_lower(lower: Path, first: int) -> Path:
         ) from error
     finally:
         os.close(namespace)
+    return target
+
+
+def show_etc(etc: Path) -> Path:
+    """Show the directory of the container's files in /etc. They stay where they are, where others on its network find
+    them. EngineError."""
+    target = STAGE / "etc"
+    etc.chmod(0o755)  # what it lies in is closed
+    try:
+        clone = mounts.clone(os.fsencode(etc))
+        try:
+            mounts.attach(clone, os.fsencode(target))
+        finally:
+            os.close(clone)
+    except OSError as error:
+        raise EngineError(f"cannot mount {etc}: {error.strerror}", path=str(etc)) from error
     return target
 
 

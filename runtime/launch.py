@@ -7,6 +7,7 @@ import fcntl
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,6 +24,9 @@ from runtime.state import Run, RunPaths, is_running, load_run
 from runtime.supervisor import Job, supervise
 from runtime.terminal import window_size
 from vcs.errors import Conflict
+
+_CLEANED_UP_SECONDS = 30.0
+_PAUSE = 0.002
 
 
 def launch(
@@ -146,13 +150,26 @@ def _fork(job: Job) -> int:
 
 
 def _lock(paths: RunPaths) -> int:
-    """Make sure that nobody else starts this container, and that it does not run."""
+    """Make sure that nobody else starts this container, and that it does not run. The end of a run is known a moment
+    before its supervisor has cleaned up after it: that is waited for."""
     fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + _CLEANED_UP_SECONDS
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        while not _taken(fd):
+            if is_running(paths.directory) or time.monotonic() > deadline:
+                raise BlockingIOError
+            time.sleep(_PAUSE)
         if is_running(paths.directory):
             raise BlockingIOError
     except BlockingIOError:
         os.close(fd)
         raise Conflict("the container is running", container=paths.directory.name) from None
     return fd
+
+
+def _taken(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

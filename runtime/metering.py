@@ -114,10 +114,17 @@ class Meter:
     def _processes(self) -> Processes:
         return Processes()
 
+    def cgroup(self, container_id: str) -> Cgroup:
+        """A container's, by its name."""
+        return Cgroup.of(container_id, self._hierarchies)
+
     def read(self, container_id: str, init: int | None) -> Reading:
         """What a container uses; `init` if it runs."""
-        group = Cgroup.find(container_id, init, self._hierarchies)
+        group = self.cgroup(container_id)
         usage = group.usage()
+        if init is not None and usage.source == "nothing":
+            group = Cgroup.find(container_id, init, self._hierarchies)
+            usage = group.usage()
         if init is not None and usage.source == "nothing":
             usage = self._processes.usage(init)
         elif init is not None and not usage.read_bytes and not usage.written_bytes:
@@ -135,21 +142,36 @@ def lifetime(directory: Path, cgroup: Cgroup) -> Lifetime:
 
 def total(directory: Path, reading: Reading) -> Lifetime:
     """The same, of what was read of it just now."""
+    return _add_up(load_run(directory), *_load(directory), reading)[0]
+
+
+def look(directory: Path, reading: Reading) -> Lifetime:
+    """The same, and what was read is noted if it is worth that."""
     run = load_run(directory)
-    finished, sample = _load(directory)
+    finished, noted = _load(directory)
+    found, present = _add_up(run, finished, noted, reading)
+    if present and (noted is None or _notable(noted.used, present)):
+        sample(directory, reading)
+    return found
+
+
+def _add_up(
+    run: Run | None, finished: _Finished, sample: _Sample | None, reading: Reading
+) -> tuple[Lifetime, Lifetime | None]:
+    """All starts together, and the present one if it is not among the finished."""
     found = finished.total
     if sample and (run is None or sample.start != _name(run)):
         found += sample.used
         sample = None
     if run is None or finished.last == _name(run):
-        return found
+        return found, None
     present = _present(run, reading)
-    return found + (present | sample.used if sample else present)
+    return found + (present | sample.used if sample else present), present
 
 
 def sample(directory: Path, reading: Reading, *, durable: bool = False) -> None:
-    """Note what the present start has used so far, if that is noticeably more than was noted. Nothing is noted if
-    somebody else does it just now, or cannot be written: a look is no reason to fail."""
+    """Note what the present start has used so far. Nothing is noted if somebody else does it just now, or cannot be
+    written: a look is no reason to fail."""
     run = load_run(directory)
     if run is None or run.init is None or reading.usage.source == "nothing":
         return
@@ -160,8 +182,6 @@ def sample(directory: Path, reading: Reading, *, durable: bool = False) -> None:
             return
         if last and last.start == _name(run):
             present |= last.used
-            if not durable and not _notable(last.used, present):
-                return
         elif last:
             _finish(directory, finished, last)
         replace_file(directory / SAMPLE, msgspec.json.encode(_Sample(_name(run), present)), durable=durable)
@@ -172,15 +192,16 @@ def note(directory: Path) -> None:
     or the machine, comes to a sudden end."""
     run = load_run(directory)
     if run is not None and run.init is not None and _alive(run):
-        sample(directory, Meter().read(directory.name, run.init.pid))
+        look(directory, Meter().read(directory.name, run.init.pid))
 
 
-def record(directory: Path, usage: Usage, *, durable: bool = True) -> None:
+def record(directory: Path, usage: Usage, traffic: Traffic | None = None, *, durable: bool = True) -> None:
     """Add the start that has just ended to what the container has used before. Once for each start: again changes
-    nothing. To be called while its cgroup is still there. OSError if it cannot be written."""
+    nothing. `usage` and `traffic` are what its cgroup and its network said in the end. OSError if it cannot be written.
+    """
     run = load_run(directory)
     if run is not None:
-        _record(directory, run, _measured(usage) | _times(run), durable)
+        _record(directory, run, _measured(usage, traffic) | _times(run), durable)
 
 
 def settle(directory: Path) -> None:

@@ -7,27 +7,21 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from runtime.cgroups import Cgroup
+from runtime.cgroups import Cgroup, Hierarchies
 from runtime.containers import Container
-from runtime.namespace import in_user_namespace
 from runtime.reaching import reached
-from vcs.errors import Conflict, Denied, EngineError
+from vcs.errors import Conflict, EngineError
 
 
-def paused(container_id: str) -> bool:
-    """Whether a container is paused. Cheap: a read of one small file."""
-    return Cgroup.of(container_id).frozen
+def paused(container_id: str, hierarchies: Hierarchies | None = None) -> bool:
+    """Whether a container is paused. Cheap, a read of one small file, if `hierarchies` have been looked up."""
+    return Cgroup.of(container_id, hierarchies).frozen
 
 
 def pause(container: Container) -> None:
-    """Stop a container's processes where they are. Conflict if it does not run or is paused; Denied for an ordinary
-    user; EngineError if a process does not stop."""
+    """Stop a container's processes where they are. Conflict if it does not run or is paused; EngineError
+    if it has no cgroup, or a process does not stop."""
     with reached(container):
-        if in_user_namespace():
-            raise Denied(
-                f"container {container.name!r} cannot be paused: an ordinary user's containers have no cgroup",
-                missing="cgroup",
-            )
         if paused(container.id):
             raise Conflict(f"container {container.name!r} is paused", container=container.name, wanted="unpaused")
         Cgroup.of(container.id).freeze()

@@ -50,7 +50,7 @@ def prepare(
         idmapping.make_stage()
         lower = idmapping.map_lower(lower, spec.ids)
         sources = idmapping.show(sources)
-        etc = idmapping.STAGE / "etc"
+        etc = idmapping.show_etc(etc)
     overlay.prepare_upper(lower, paths.upper, paths.work)
     merged = overlay.mount_overlay(lower, paths.upper, paths.work, rootfs, volatile=spec.volatile)
     try:
@@ -123,7 +123,7 @@ def _host(
     security = spec.security
     confined = in_user_namespace()
     namespace = connection.namespace if connection else None
-    granted = bundle.granted(security, _bounding_set())
+    granted = bundle.granted(security, bounding_set())
     return bundle.Host(
         etc=etc,
         rootfs=rootfs,
@@ -155,7 +155,8 @@ def _host_resolv_conf() -> bytes:
         return b""
 
 
-def _bounding_set() -> int:
+def bounding_set() -> int:
+    """The capabilities that this process could give (CapBnd of /proc/self/status): bit by bit."""
     for line in Path("/proc/self/status").read_bytes().splitlines():
         if line.startswith(b"CapBnd:"):
             return int(line[7:], 16)

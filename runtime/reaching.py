@@ -16,10 +16,11 @@ from dataclasses import dataclass
 
 from runtime.containers import Container
 from runtime.rootaccess import Root
-from runtime.state import RUN_LOCK, Running, is_running, state_of
+from runtime.state import RUN_LOCK, Restarting, Running, Starting, is_running, state_of
 from vcs.errors import Conflict, Denied
 
 _LET_GO_SECONDS = 30.0
+_START_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,7 @@ class Reached:
 def reached(container: Container) -> Iterator[Reached]:
     """Hold a running container's first process and its root. Conflict if it does not run; Denied."""
     with ExitStack() as stack:
-        state = state_of(container.paths.directory)
-        if not isinstance(state, Running):
-            raise not_running(container)
+        state = _settled(container)
         try:
             process = os.pidfd_open(state.pid)
             stack.callback(os.close, process)
@@ -62,6 +61,21 @@ def reached(container: Container) -> Iterator[Reached]:
         if not found.alive():
             raise not_running(container)
         yield found
+
+
+def _settled(container: Container) -> Running:
+    """The state of a container that runs; of one that is just being started, when it does."""
+    deadline = time.monotonic() + _START_SECONDS
+    while isinstance(state := state_of(container.paths.directory), Starting) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    if isinstance(state, Restarting):
+        raise Conflict(
+            f"container {container.name!r} has ended, and waits to be started again",
+            container=container.name, wanted="later",
+        )  # fmt: skip
+    if not isinstance(state, Running):
+        raise not_running(container)
+    return state
 
 
 def not_running(container: Container) -> Conflict:

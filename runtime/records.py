@@ -101,9 +101,9 @@ def load(paths: ContainerPaths) -> Record:
         raise Corrupt(f"{paths.record} cannot be read: {error}", path=str(paths.record)) from error
 
 
-def save(paths: ContainerPaths, record: Record) -> None:
-    """Write a record durably: a crash leaves the old or the new one."""
-    replace_file(paths.record, render(record))
+def save(paths: ContainerPaths, record: Record, *, durable: bool = True) -> None:
+    """Write a record, durably unless the caller sees to that: a crash leaves the old or the new one."""
+    replace_file(paths.record, render(record), durable=durable)
 
 
 def render(record: Record, *, with_digest: bool = True) -> bytes:

@@ -1,20 +1,40 @@
-"""A container that has ended is removed: what it changed is kept or dropped, what its run left on the machine goes."""
+"""The end of containers: what they changed is kept or dropped, what their runs left on the machine goes.
+
+Of many, those that run are ended together, so that a hundred take little longer than the slowest; then each one's state
+is kept, and it is taken away; what makes that durable is done once for a hundred.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.containers import Container, Containers
 from runtime.keptlogs import KeptLog, keep
-from runtime.running import clean_up
+from runtime.running import clean_up, stop
 from runtime.state import Exited, is_running, state_of
 from runtime.states import States
-from vcs.errors import Conflict, NotFound
+from vcs.errors import Conflict, NotFound, TreeringError
 from vcs.history import Author
 from vcs.model import CommitId
 from vcs.store import Store
+
+_ENDED_AT_ONCE = 32
+_STEP = 100
+"""So many are taken away before that is made durable: what a crash leaves half done, and a user waits for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What became of a container: the commits that keep its states, or why it was not removed."""
+
+    container: Container
+    kept: tuple[CommitId, ...] = ()
+    error: TreeringError | None = None
 
 
 def remove(containers: Containers, container: Container, author: Author, *, discard: bool) -> list[CommitId]:
@@ -22,11 +42,56 @@ def remove(containers: Containers, container: Container, author: Author, *, disc
 
     Conflict if it runs. `discard`: what has changed since its last commit is dropped.
     """
+    kept = _take_away(containers, container, author, States(containers).tips(), discard)
+    containers.finish_removing([container])
+    return kept
+
+
+def remove_ended(store: Store, identity: str, author: Author) -> None:
+    """Remove a container that was made with --rm, unless it is gone already, or runs again."""
+    containers = Containers(store)
+    with suppress(NotFound, Conflict):
+        remove(containers, containers.find(identity), author, discard=True)
+
+
+def remove_many(
+    containers: Containers, wanted: Sequence[Container], author: Author, *, force: bool, discard: bool
+) -> Iterator[Removed]:
+    """Remove containers; yields what became of each, once that is durable.
+
+    What one has changed becomes a commit, unless `discard`; see States.save. One that runs is ended with `force`, and
+    otherwise left (Conflict).
+    """
+    if force:
+        _end(wanted)
+    tips = States(containers).tips()
+    for start in range(0, len(wanted), _STEP):
+        done = [_removed(containers, one, author, tips, discard) for one in wanted[start : start + _STEP]]
+        containers.finish_removing([one.container for one in done if one.error is None])
+        yield from done
+
+
+def _removed(
+    containers: Containers, container: Container, author: Author, tips: Collection[CommitId], discard: bool
+) -> Removed:
+    try:
+        return Removed(container, tuple(_take_away(containers, container, author, tips, discard)))
+    except NotFound as error:
+        # One that was made with --rm goes when it ends.
+        return Removed(container, error=None if container.record.settings.remove else error)
+    except TreeringError as error:
+        return Removed(container, error=error)
+
+
+def _take_away(
+    containers: Containers, container: Container, author: Author, tips: Collection[CommitId], discard: bool
+) -> list[CommitId]:
+    """All but the last step of removing one. Conflict if it runs."""
     with containers.changing(container) as now:
         if is_running(now.paths.directory):
             raise Conflict(f"container {now.name!r} is running", container=now.name)
         states = States(containers)
-        kept = states.save(now, author, discard=discard)
+        kept = states.save(now, author, discard=discard, tips=tips)
         state = state_of(now.paths.directory)
         if isinstance(state, Exited):
             clean_up(containers, now)
@@ -36,12 +101,18 @@ def remove(containers: Containers, container: Container, author: Author, *, disc
                     state.ended or time.time(), state.code, Path(),
                 )  # fmt: skip
                 keep(containers.store.path, now.paths.directory, about)
-        containers.remove(now)
+        containers.take_away(now)
     return kept
 
 
-def remove_ended(store: Store, identity: str, author: Author) -> None:
-    """Remove a container that was made with --rm, unless it is gone already, or runs again."""
-    containers = Containers(store)
-    with suppress(NotFound, Conflict):
-        remove(containers, containers.find(identity), author, discard=True)
+def _end(containers: Sequence[Container]) -> None:
+    """End those that run, all at the same time. Who cannot be ended is found to run later."""
+    running = [container for container in containers if is_running(container.paths.directory)]
+    if running:
+        with ThreadPoolExecutor(min(_ENDED_AT_ONCE, len(running))) as pool:
+            list(pool.map(_stop, running))
+
+
+def _stop(container: Container) -> None:
+    with suppress(TreeringError):
+        stop(container, patience=0)

@@ -17,6 +17,7 @@ import msgspec
 from fusefs.client import Service
 from runtime import restarts
 from runtime.bundle import LaunchSpec
+from runtime.bundle.spec import HOST, NONE
 from runtime.containers import Container, Containers
 from runtime.duties import Duties, Orders
 from runtime.imageconfig import health
@@ -27,7 +28,8 @@ from runtime.reaching import not_running
 from runtime.settings import Settings
 from runtime.source import OPENER
 from runtime.state import Exited, Restarting, Running, RunPaths, is_running, load_run, send_signal, state_of
-from vcs.errors import Conflict, EngineError
+from runtime.states import States
+from vcs.errors import Conflict, EngineError, TreeringError
 from vcs.history import Author
 
 _SHORTEST, _LONGEST = 0.002, 0.05
@@ -55,6 +57,7 @@ def start(
         now = changing.enter_context(containers.changing(container))
         if is_running(now.paths.directory):
             raise Conflict(f"container {now.name!r} is running already", container=now.name)
+        now = States(containers).settle(now, author)
         restarts.forget_stop(now.paths.directory)
         settings = now.record.settings
         if interactive is not None:
@@ -117,6 +120,11 @@ def _duties(containers: Containers, container: Container, author: Author, detach
 
 def clean_up(containers: Containers, container: Container) -> None:
     """Remove what a run that nobody saw end has left on the machine, before the container is removed."""
+    if container.record.settings.network not in (HOST, NONE):
+        from runtime.network import disconnect
+
+        with suppress(TreeringError, OSError):  # the next command that looks at networks tries again
+            disconnect(container.paths.directory)
     state = state_of(container.paths.directory)
     if isinstance(state, Exited) and state.code is None:
         with suppress(EngineError):  # its engine is installed no more: then so is what it left
@@ -142,6 +150,8 @@ def _spec(container: Container, settings: Settings) -> LaunchSpec:
         tty=settings.tty,
         interactive=settings.interactive,
         network=settings.network,
+        name=container.name,
+        ports=settings.ports,
         read_only=settings.read_only,
         engine=settings.engine,
         entrypoint=settings.entrypoint,

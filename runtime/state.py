@@ -28,6 +28,7 @@ import re
 import signal
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -53,6 +54,10 @@ class RunPaths:
     """The directory that holds the upper, its work and its stubs."""
     engine_state: Path
     """Where the engines keep their own state, for all containers: STORE/run/engine."""
+
+    @property
+    def store(self) -> Path:
+        return self.engine_state.parents[1]
 
     @property
     def bundle(self) -> Path:
@@ -185,6 +190,7 @@ class Restarting:
 State: TypeAlias = Created | Starting | Running | Restarting | Exited
 
 
+@lru_cache(maxsize=1)
 def boot_id() -> str:
     """Names the time since the machine last booted."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -8,7 +8,7 @@ on over the control socket. If the caller is killed, the container goes on and i
 supervisor's mount namespace holds the overlay: if everything is killed, nothing stays mounted. If it is killed itself,
 the container goes on, and another takes it over (`adopt`).
 
-One event loop serves signals, the caller and others (runtime.attachments), the container's streams (runtime.stdio) and
+One event loop serves signals, the caller and others (runtime.reception), the container's streams (runtime.stdio) and
 what is due at a time (runtime.duties).
 """
 
@@ -24,23 +24,28 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from runtime import bundle, engine, metering, mounts, preparation, restarts
-from runtime.attachments import Door, Message, Peer, error_fields
+from runtime.attachments import Peer, error_fields
 from runtime.cgroups.processes import Ended
 from runtime.console import receive_terminal
 from runtime.descriptors import close_all_but
 from runtime.duties import Duties
 from runtime.engine import Engine
+from runtime.joined import Joined
 from runtime.log import LogWriter
 from runtime.pidfds import exit_status
 from runtime.profiles import Recording
+from runtime.reception import Reception
 from runtime.signals import FORWARDED, SignalPipe
 from runtime.state import Exited, Process, Run, RunPaths, boot_id, save_exit, save_run
 from runtime.stdio import Lent, Stdio, find_pipes, take_streams
 from runtime.terminal import set_window_size
 from vcs.errors import EngineError, NoSpace, TreeringError
+
+if TYPE_CHECKING:
+    pass
 
 _PATIENCE = 3
 """The so-manieth SIGINT or SIGTERM kills: a first process without a handler ignores them (pid_namespaces(7))."""
@@ -91,14 +96,13 @@ class _Supervisor:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._paths = job.paths
-        self._control = job.control
-        self._door: Door | None = None
-        self._peers: list[Peer] = []
+        self._reception = Reception(job.control, self._deliver)
         self._impatience = 0
         self._waiting_signals: list[int] = []
         self._init_fd: int | None = None
         self._stdio: Stdio | None = None
         self._ended: Ended | None = None
+        self._network = Joined(job.paths, job.spec)
         me = Process.of(os.getpid())
         assert me is not None
         self._run = Run(job.run, job.spec.id, boot_id(), str(job.engine.path), me)
@@ -137,9 +141,8 @@ class _Supervisor:
             error = EngineError(f"the container could not be set up: {type(caught).__name__}: {caught}")
         if error:
             code = int(error.facts.get("exit_code", engine.FAILED))
-            if self._control:
-                self._control.send(error_fields(error, engine.FAILED))
-                self._hang_up()
+            self._reception.tell_caller(error_fields(error, engine.FAILED))
+            self._reception.hang_up()
         return Exited(code, str(error) if error else None, time.time())
 
     def _isolate(self) -> Lent:
@@ -158,8 +161,7 @@ class _Supervisor:
         mounts.become_subreaper()
         mounts.set_process_name(b"treering-run")
         if job.duties:
-            with suppress(OSError):  # nobody can attach, then
-                self._door = Door(self._paths.directory)
+            self._reception.open(self._paths.directory)
         return lent
 
     # -- one run
@@ -172,21 +174,23 @@ class _Supervisor:
         mounts.private_mount_namespace()
         if job.engine.name == "crun":
             (engine.hide_hybrid_cgroup if job.engine.cgroups else engine.hide_cgroups)()
-        new_filter = preparation.prepare(paths, job.spec, job.image, job.lower, job.terminal_size)
+        connection = self._network.connect()
+        new_filter = preparation.prepare(paths, job.spec, job.image, job.lower, job.terminal_size, connection)
+        self._network.refresh()
         self._stdio = Stdio(lent, self._log(), detached=job.detach, interactive=job.spec.interactive)
         init = self._start(self._stdio)
         self._init_fd = os.pidfd_open(init)
         self._run = replace(self._run, init=Process.of(init), started=time.time(), pipes=self._stdio.pipes)
         save_run(paths.directory, self._run)
-        if self._control:
-            self._control.send({"started": init})
+        self._reception.stdio, self._reception.init = self._stdio, init
+        self._reception.tell_caller({"started": init})
         if new_filter:
             new_filter.keep(job.engine, job.spec.id)
         self._reap()
         self._deliver(self._waiting_signals)
         self._waiting_signals = []
         if job.detach:
-            self._hang_up()
+            self._reception.hang_up()
         if job.duties:
             job.duties.begin(self._run)
         self._wait_for(self._init_fd)
@@ -198,6 +202,8 @@ class _Supervisor:
         init = self._run.init
         assert init is not None
         self._stdio = Stdio(Lent(), self._log(), detached=True, interactive=False)
+        self._network.adopt()
+        self._reception.stdio, self._reception.init = self._stdio, init.pid
         with suppress(OSError):
             self._init_fd = os.pidfd_open(init.pid)
             self._stdio.take_over(find_pipes(self._run.pipes, [init.pid]))
@@ -207,6 +213,8 @@ class _Supervisor:
             self._job.duties.begin(self._run)
         self._wait_for(self._init_fd)
         return exit_status(self._init_fd)
+
+    # -- its output, and its engine
 
     def _log(self) -> LogWriter | None:
         duties = self._job.duties
@@ -243,15 +251,8 @@ class _Supervisor:
         if master is not None:
             if job.terminal_size:
                 set_window_size(master, job.terminal_size)
-            self._give_terminal(self._control, stdio.begin_terminal(master))
+            self._reception.give_terminal(self._reception.caller, stdio.begin_terminal(master))
         return engine.wait(process)
-
-    @staticmethod
-    def _give_terminal(peer: Peer | None, terminal: Any) -> None:
-        if terminal is not None:
-            with terminal:
-                if peer:
-                    peer.send({"terminal": True}, terminal.fileno())
 
     # -- the loop
 
@@ -265,9 +266,7 @@ class _Supervisor:
 
     def _poll(self, process: int | None, until: float | None = None) -> dict[int, int]:
         wanted = dict(self._stdio.interests()) if self._stdio else {}
-        others = [self._signals.fd, *(peer.fileno() for peer in self._all_peers())]
-        others += [self._door.fileno()] if self._door else []
-        others += [] if process is None else [process]
+        others = [self._signals.fd, *self._reception.fds, *([] if process is None else [process])]
         poll = select.poll()
         for fd, events in (wanted | dict.fromkeys(others, select.POLLIN)).items():
             poll.register(fd, events)
@@ -279,18 +278,11 @@ class _Supervisor:
     def _serve(self, ready: dict[int, int]) -> None:
         if self._signals.fd in ready:
             self._deliver(self._signals.read())
-        for peer in self._all_peers():
-            if peer.fileno() in ready:
-                self._listen(peer)
-        if self._door and self._door.fileno() in ready and (knocking := self._door.accept()):
-            self._peers.append(knocking)
+        self._reception.serve(ready)
         if self._stdio:
             self._stdio.ready(ready)
         if self._job.duties:
             self._job.duties.do_what_is_due()
-
-    def _all_peers(self) -> list[Peer]:
-        return [*([self._control] if self._control else []), *self._peers]
 
     def _until_recorded(self) -> float | None:
         """Seconds until the recording of the start is to be finished, which is done if it is due."""
@@ -300,50 +292,6 @@ class _Supervisor:
         if recording.remaining == 0:
             recording.finish()
         return recording.remaining
-
-    def _listen(self, peer: Peer) -> None:
-        message = peer.receive()
-        if message is None:
-            if peer is self._control:
-                self._hang_up()
-                if self._stdio:
-                    self._stdio.caller_left()
-            else:
-                self._peers.remove(peer)
-                peer.close()
-            return
-        self._obey(peer, message)
-
-    def _obey(self, peer: Peer, message: Message) -> None:
-        match message.fields:
-            case {"signal": int(number)}:
-                self._deliver([number])
-            case {"resize": [int(columns), int(rows)]} if self._stdio and self._stdio.master is not None:
-                set_window_size(self._stdio.master, (columns, rows))
-            case {"leave": True}:
-                if peer is self._control and self._stdio:
-                    self._stdio.disown()
-                peer.send({"left": True})
-            case {"attach": way} if self._stdio:
-                self._attach(peer, self._stdio, way, message.fds)
-                return
-        for fd in message.fds:
-            os.close(fd)
-
-    def _attach(self, peer: Peer, stdio: Stdio, way: object, fds: tuple[int, ...]) -> None:
-        peer.send({"started": self._run.init.pid if self._run.init else 0})
-        if stdio.master is not None:
-            self._give_terminal(peer, stdio.attach_terminal())
-        elif len(fds) >= 2:
-            stdio.attach(fds[2] if way == "in" and len(fds) > 2 else None, fds[0], fds[1])
-            fds = fds[3:] if way == "in" else fds[2:]
-        for fd in fds:
-            os.close(fd)
-
-    def _hang_up(self) -> None:
-        if self._control:
-            self._control.close()
-            self._control = None
 
     def _deliver(self, numbers: Iterable[int]) -> None:
         for number in numbers:
@@ -374,7 +322,7 @@ class _Supervisor:
         """Write the exit down, remove every trace, deliver the last output: in this order."""
         paths, container, duties = self._paths, self._job.spec.id, self._job.duties
         if duties:
-            end = duties.end(end, self._ended)
+            end = duties.end(end, self._ended, self._network.namespace)
         deleting = None
         if self._job.engine.knows(container):
             deleting = engine.spawn(self._job.engine.delete(container, paths.engine_log), (None, None, None))
@@ -384,6 +332,7 @@ class _Supervisor:
             engine.wait(deleting)
         if self._job.engine.cgroups:
             engine.remove_cgroups(container)
+        self._network.disconnect()
         paths.pid_file.unlink(missing_ok=True)
         # Not left to the end of the namespace, which the kernel would clean up after our caller has gone on.
         preparation.take_down(paths, self._job.spec)
@@ -391,8 +340,8 @@ class _Supervisor:
             os.close(self._init_fd)
             self._init_fd = None
         if self._stdio:
-            self._stdio.drain(None if self._control else _LAST_WORDS)
-            self._stdio = None
+            self._stdio.drain(None if self._reception.caller else _LAST_WORDS)
+            self._stdio = self._reception.stdio = None
         if duties:
             duties.after(end)
         if self._job.recording:
@@ -401,16 +350,12 @@ class _Supervisor:
     def _again(self, end: Exited) -> float | None:
         """When the container is to be started again, None if it is not to be."""
         duties = self._job.duties
-        if not duties or end.error or not restarts.wanted(
-            duties.restart, self._paths.directory, end.code, self._run.restarts
-        ):  # fmt: skip
+        if not duties or (end.error and not self._run.restarts):  # what cannot be started at all will not be later
             return None
-        return time.time() + restarts.delay(self._row(end))
-
-    def _row(self, end: Exited) -> int:
-        """How many starts there were in a row."""
+        if not restarts.wanted(duties.restart, self._paths.directory, end.code, self._run.restarts):
+            return None
         lasted = (end.ended or 0) - (self._run.started or 0)
-        return 0 if restarts.was_steady(lasted) else self._run.restarts
+        return time.time() + restarts.delay(0 if restarts.was_steady(lasted) else self._run.restarts)
 
     def _sleep_until(self, moment: float) -> bool:
         """Wait for the time of the next start; False if a user has stopped the container meanwhile."""
@@ -420,11 +365,7 @@ class _Supervisor:
             ready = self._poll(None, time.time() + left)
             if self._signals.fd in ready:
                 self._signals.read()
-            for peer in self._all_peers():
-                if peer.fileno() in ready:
-                    self._listen(peer)
-            if self._door and self._door.fileno() in ready and (knocking := self._door.accept()):
-                self._peers.append(knocking)
+            self._reception.serve(ready)
         return not restarts.was_stopped(self._paths.directory)
 
     def _prepare_again(self) -> None:
@@ -439,11 +380,9 @@ class _Supervisor:
         """Tell everybody, and do what is left to do if nobody is there who does it."""
         duties = self._job.duties
         remove = bool(duties and duties.remove)
-        caller = self._control
-        for peer in self._all_peers():
-            peer.send({"exit": end.code})
-        if self._door:
-            self._door.close()
+        caller = self._reception.caller
+        self._reception.tell_all({"exit": end.code})
+        self._reception.close()
         if duties and remove and caller is None:
             duties.take_away()
 

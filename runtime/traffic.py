@@ -1,11 +1,14 @@
-"""What went over a container's network: read from /proc/PID/net/dev of its init, if its network is its own."""
+"""What went over a container's network, if that is its own: read from /proc/PID/net/dev of its init, or, when that has
+ended, in the network's namespace."""
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
+
+from runtime import mounts
 
 
 class Traffic(NamedTuple):
@@ -20,6 +23,18 @@ def of_process(pid: int) -> Traffic | None:
     with suppress(OSError):
         if os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net"):
             return parse(Path(f"/proc/{pid}/net/dev").read_bytes())
+    return None
+
+
+def of_namespace(path: str) -> Traffic | None:
+    """The same of a network namespace, which may have no process any more: the calling thread goes there and back. None
+    if it may not, or the namespace is gone."""
+    with ExitStack() as stack, suppress(OSError):
+        ours = stack.enter_context(open("/proc/thread-self/ns/net", "rb"))
+        theirs = stack.enter_context(open(path, "rb"))
+        mounts.setns(theirs.fileno(), mounts.CLONE_NEWNET)
+        stack.callback(mounts.setns, ours.fileno(), mounts.CLONE_NEWNET)
+        return parse(Path("/proc/thread-self/net/dev").read_bytes())
     return None
 
 

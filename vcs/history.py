@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -28,14 +28,14 @@ from pygit2.transaction import ReferenceTransaction
 
 from vcs.durable import sync_directory
 from vcs.errors import AlreadyExists, BadInput, Conflict, Corrupt, InvalidName, Missing, NotFound
-from vcs.gitfiles import check_pack_indexes, packed_refs, remove_empty
+from vcs.gitfiles import add_refs, check_pack_indexes, drop_refs, packed_refs, remove_empty
 from vcs.gitobjects import read_object, translated
 from vcs.gitwords import BRANCHES as BRANCHES
 from vcs.gitwords import TAGS as TAGS
 from vcs.gitwords import clean, decoded, is_in_the_way, kind, moved, one_line, short, stamp
 from vcs.locks import flocked
 from vcs.model import DIGEST_SIZE, CommitId, RootId
-from vcs.reflogs import seal, without_seal
+from vcs.reflogs import carry_on, seal, without_seal
 from vcs.snapshot import CommitInfo
 
 _ROOT_FILE = "root"
@@ -123,8 +123,7 @@ class History:
 
         Conflict if it does not. With `force`, wherever it points. `reason` goes into the reflog.
         """
-        if not pygit2.reference_is_valid_name(ref):
-            raise InvalidName(f"{short(ref)!r} cannot be a name: see git-check-ref-format(1)", name=short(ref))
+        _check_name(ref)
         with translated(), self.locked():
             current = self.target(ref)
             if current != expected and not force:
@@ -133,6 +132,35 @@ class History:
                 raise NotFound(f"commit {new[:12]} is not there any more", revision=new)
             if current != new:
                 self._set(ref, current, new, reason, author)
+
+    def continue_reflog(self, before: str, ref: str) -> None:
+        """Have a new ref's reflog begin with that of another ref, whose place it takes. Durable."""
+        with translated(), self.locked():
+            carry_on(Path(self._repo.path), before, ref)
+
+    def name_all(self, refs: Mapping[str, CommitId], reason: str, author: Author) -> None:
+        """Make many refs at once, durably: all or, if the machine stops, none. AlreadyExists if one of them is there,
+        NotFound if a commit is not."""
+        with translated(), self.locked():
+            for ref, commit in refs.items():
+                _check_name(ref)
+                if self.target(ref) is not None:
+                    raise AlreadyExists(moved(ref, commit, None), name=short(ref))
+            for commit in {*refs.values()}:
+                if commit not in self._repo:
+                    raise NotFound(f"commit {commit[:12]} is not there any more", revision=commit)
+            who = _stamp(pygit2.Signature(clean(author.name), clean(author.email)))
+            lines = {
+                ref: f"{_ZERO} {commit} ".encode() + who + b"\t" + one_line(reason).encode()
+                for ref, commit in refs.items()
+            }
+            logs = {ref: line + seal(line) + b"\n" for ref, line in lines.items()}
+            add_refs(Path(self._repo.path), refs, logs)
+
+    def delete_all(self, refs: Iterable[str]) -> None:
+        """Remove many refs at once, durably; those that there are."""
+        with translated(), self.locked():
+            drop_refs(Path(self._repo.path), refs)
 
     def delete(self, ref: str) -> CommitId:
         """Remove a ref; returns the commit it named. NotFound if there is none."""
@@ -266,6 +294,13 @@ class History:
         """Whether `ancestor` is `commit` or one of its ancestors."""
         return ancestor == commit or self._repo.descendant_of(commit, ancestor)
 
+    def merge_base(self, commits: Sequence[CommitId]) -> CommitId | None:
+        """The best common ancestor of all of them (git-merge-base(1), --octopus); None if they have none."""
+        with translated():
+            first, *others = dict.fromkeys(commits)
+            found = self._repo.merge_base_octopus([first, *others]) if others else first
+            return None if found is None else CommitId(str(found))
+
     def reflog(self, ref: str) -> list[RefChange]:
         """Where a ref (full name) pointed, newest first. NotFound if there is no such ref."""
         if self.target(ref) is None:
@@ -328,7 +363,10 @@ class History:
                     is_moved = True
 
         if current is not None:
+            is_packed = not Path(self._repo.path, ref).exists()
             self._retry(change)
+            if is_packed:
+                self._sync_refs(ref)  # it got a file, perhaps in directories that are new too
             return
         if any(is_in_the_way(other, ref) for other in packed_refs(Path(self._repo.path))):
             self._check_room(ref)  # a transaction does not look there
@@ -382,6 +420,11 @@ class History:
             with contextlib.suppress(FileNotFoundError):
                 sync_directory(path)
             path = path.parent
+
+
+def _check_name(ref: str) -> None:
+    if not pygit2.reference_is_valid_name(ref):
+        raise InvalidName(f"{short(ref)!r} cannot be a name: see git-check-ref-format(1)", name=short(ref))
 
 
 def _signature(author: Author) -> pygit2.Signature:

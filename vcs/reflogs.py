@@ -122,6 +122,15 @@ def expire(repository: Path, since: float, refs: Mapping[str, str]) -> int:
     return removed
 
 
+def carry_on(repository: Path, before: str, ref: str) -> None:
+    """Have a ref's reflog go on where that of `before` ends, durably: its newest line, with all of the other's in
+    front. Nothing happens if one of the two has no lines."""
+    lines, own = (_lines(repository / "logs" / name) for name in (before, ref))
+    ended = next((match for line in reversed(lines) if (match := _LINE.match(line))), None)
+    if ended is not None and own:
+        _write(repository, repository / "logs" / ref, [*lines, with_old(own[-1], ended[2])])
+
+
 def drop(repository: Path, refs: Collection[str], gone: Container[str]) -> int:
     """Remove from these refs' reflogs the lines that lead to an id in `gone`, durably; returns how many. A line that
     came from one comes from what is left before it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from vcs.encoding import digest as digest_of
 from vcs.trees import Objects
 
@@ -9,18 +11,22 @@ from vcs.trees import Objects
 class Scratch:
     """Digests chunks and forgets them; holds new trees in memory. Satisfies `trees.Sink` and `trees.Objects`.
 
-    Of the chunks, the first `keep` bytes are held too, so that what is compared can also be read.
+    Of the chunks, the first `keep` bytes are held too, so that what is compared can also be read, and all of those that
+    are `wanted` by their digests.
     """
 
-    def __init__(self, objects: Objects, keep: int = 0) -> None:
+    def __init__(self, objects: Objects, keep: int = 0, wanted: Collection[bytes] = ()) -> None:
         self._objects = objects
         self._held: dict[bytes, bytes] = {}
         self._room = keep
+        self._wanted = wanted
 
     def put_chunk(self, data: bytes | memoryview, digest: bytes | None = None) -> bytes:
         """The digest that the chunk would have."""
         digest = digest or digest_of(data)
-        if len(data) <= self._room and digest not in self._held:
+        if digest in self._wanted:
+            self._held[digest] = bytes(data)
+        elif len(data) <= self._room and digest not in self._held:
             self._held[digest] = bytes(data)
             self._room -= len(data)
         return digest

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from runtime.settings import Limits, Mount, Security
+from runtime.settings import Limits, Mount, Port, Security
 
 HOST, NONE = "host", "none"
 """The two networks that need nothing to be set up."""
@@ -43,6 +43,9 @@ class LaunchSpec(msgspec.Struct, frozen=True):
     volatile: bool = False
     ids: int | None = None
     """The first of the ids on the machine that stand for the container's (runtime.idranges); None for the same ones."""
+    name: str = ""
+    """What others on its network know it by, beside the hostname."""
+    ports: tuple[Port, ...] = ()
 
 
 class Connection(Protocol):

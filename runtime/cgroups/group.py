@@ -10,7 +10,8 @@ any moment: then there is less to tell, and no error.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from runtime.cgroups import freezing, limits, parsing
@@ -27,18 +28,20 @@ PATIENCE = 10.0
 class Cgroup:
     """The directories of one cgroup: one for each v1 controller, one for v2."""
 
-    def __init__(self, v1: Mapping[str, Path], v2: Path | None) -> None:
-        self._v1 = v1
-        self._v2 = v2
+    def __init__(self, v1: Mapping[str, str | Path], v2: str | Path | None) -> None:
+        # As text: of a thousand containers, thousands of files are read at each look.
+        self._v1 = {controller: os.fspath(directory) for controller, directory in v1.items()}
+        self._v2 = None if v2 is None else os.fspath(v2)
 
     @classmethod
     def of(cls, container_id: str, hierarchies: Hierarchies | None = None) -> Cgroup:
         """The cgroup that engines are told to make for a container. `hierarchies`, if they have been looked up."""
         name = f"{CGROUP_PREFIX}{container_id}"
         found = hierarchies or Hierarchies.here()
-        places = {controller: found.v1[controller] for controller in CONTROLLERS if controller in found.v1}
-        v1 = {controller: Path(tree.point, name) for controller, tree in places.items()}
-        return cls(v1, Path(found.v2.point, name) if found.v2 else None)
+        v1 = {
+            controller: f"{found.v1[controller].point}/{name}" for controller in CONTROLLERS if controller in found.v1
+        }
+        return cls(v1, f"{found.v2.point}/{name}" if found.v2 else None)
 
     @classmethod
     def of_process(cls, pid: int, hierarchies: Hierarchies | None = None) -> Cgroup:
@@ -61,21 +64,21 @@ class Cgroup:
         if init is None or named.exists:
             return named
         found = cls.of_process(init, hierarchies)
-        v1 = {controller: path for controller, path in found._v1.items() if container_id in path.name}
-        v2 = found._v2 if found._v2 and container_id in found._v2.name else None
+        v1 = {controller: path for controller, path in found._v1.items() if container_id in os.path.basename(path)}
+        v2 = found._v2 if found._v2 and container_id in os.path.basename(found._v2) else None
         return cls(v1, v2) if v1 or v2 else named
 
     @property
     def exists(self) -> bool:
         """Whether the kernel keeps it in any hierarchy: also when all of its processes have ended."""
-        return any(directory.exists() for directory in self._directories())
+        return any(os.path.exists(directory) for directory in self._directories())
 
     def processes(self) -> list[int]:
         """The processes in it and below it, by pid as this process sees them."""
         for directory in self._directories():
-            if directory.exists():
+            if os.path.exists(directory):
                 found: set[int] = set()
-                for path, _, _ in os.walk(directory):
+                for path in _with_those_below(directory):
                     found.update(int(pid) for pid in (_read(f"{path}/cgroup.procs") or b"").split())
                 return sorted(found - {0})  # 0: one outside of our pid namespace
         return []
@@ -170,7 +173,7 @@ class Cgroup:
 
     def _place(self, controller: str) -> Path:
         directory = self._v1.get(controller, self._v2)
-        if directory is None or not directory.exists():
+        if directory is None or not os.path.exists(directory):
             raise EngineError(
                 "the container is in no cgroup, so nothing can be limited", controller=controller,
                 advice="an ordinary user's containers have none: run it as root",
@@ -180,9 +183,9 @@ class Cgroup:
             raise EngineError(
                 f"this machine does not let containers be limited in {controller}: its cgroup controller is off",
                 controller=controller,
-                advice=f"as root: echo +{controller} > {directory.parent}/cgroup.subtree_control",
+                advice=f"as root: echo +{controller} > {os.path.dirname(directory)}/cgroup.subtree_control",
             )
-        return directory
+        return Path(directory)
 
     # -- whether it stands still
 
@@ -191,8 +194,8 @@ class Cgroup:
         """Whether all of it stands still."""
         try:
             if "freezer" in self._v1:
-                return freezing.state_v1(self._v1["freezer"]) == b"FROZEN"
-            return self._v2 is not None and freezing.state_v2(self._v2)
+                return freezing.state_v1(Path(self._v1["freezer"])) == b"FROZEN"
+            return self._v2 is not None and freezing.state_v2(Path(self._v2))
         except OSError:
             return False
 
@@ -210,10 +213,10 @@ class Cgroup:
     def _turn(self, v1: freezing.Turn, v2: freezing.Turn, seconds: float) -> None:
         try:
             if "freezer" in self._v1:
-                v1(self._v1["freezer"], seconds)
+                v1(Path(self._v1["freezer"]), seconds)
                 return
             if self._v2 is not None:
-                v2(self._v2, seconds)
+                v2(Path(self._v2), seconds)
                 return
         except (FileNotFoundError, NotADirectoryError):
             pass
@@ -226,13 +229,23 @@ class Cgroup:
 
     # -- details
 
-    def _directories(self) -> list[Path]:
+    def _directories(self) -> list[str]:
         return list(dict.fromkeys([*self._v1.values(), *([self._v2] if self._v2 else [])]))
 
     def _file(self, controller: str, name: str) -> bytes | None:
         """A file of a controller's, None if there is none (any more)."""
         directory = self._v1.get(controller, self._v2)
         return None if directory is None else _read(f"{directory}/{name}")
+
+
+def _with_those_below(directory: str) -> Iterator[str]:
+    """A cgroup and all below it. One has two links, and one more for each below: most need not be listed."""
+    yield directory
+    with suppress(OSError):
+        if os.stat(directory).st_nlink != 2:
+            for entry in os.scandir(directory):
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _with_those_below(entry.path)
 
 
 def _read(path: str) -> bytes | None:

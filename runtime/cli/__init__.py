@@ -7,13 +7,14 @@
     output       data to stdout as table, JSON or JSON lines    quoting   odd names, made safe for a terminal
     pager, progress, render_*                                   completion   what a shell asks for
     store, importing, exporting, history, compare, refs, files,
-    run, lifecycle, logs, containers, states, mounting, service, namespaces,
+    run, lifecycle, execution, copying, inspection, logs, containers,
+    states, forking, comparing, mounting, service, namespaces,
     shell, collect, usage, forget, fsck, metering,
-    updating                                             the verbs, one module a group
+    updating, network                                    the verbs, one module a group
+    several      a verb on several containers                    filtering     which containers ps lists
     starting     what run, start and restart do alike
     times        as people give them                         reconciling   after a supervisor was killed
-    quantities   how options say how much
-    run_options, run_settings, specs      the options of `run` and `create`, and what they come to
+    run_options, run_settings, specs, variables      the options of `run` and `create`, and what they come to
     client       the thin client of a fork server           forkserver   the process that forks a child for each command
     takeover     that child                                 likeness     which is as the client is
     preloading   what the server has imported

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,12 +15,17 @@ from runtime.cli.output import message
 from runtime.cli.progress import duration_text
 from runtime.cli.quoting import safe
 from runtime.cli.render_commits import SHORT
-from runtime.state import Created, Exited, Restarting, Running, Starting, State, is_running
+from runtime.cli.render_containers import Look, Seen, moment, port_fields, ports_of, ports_text
+from runtime.state import Restarting, Running, Starting, is_running
 from vcs.errors import TreeringError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from runtime.containers import Container
     from runtime.metering import Lifetime
+    from vcs.model import CommitId
+
 
 _COMMAND_WIDTH = 40
 
@@ -29,99 +33,118 @@ _COMMAND_WIDTH = 40
 @verb("ps", data=True)
 @click.option("-a", "--all", "every", is_flag=True, help="Those that do not run too.")
 @click.option("-q", "--quiet", is_flag=True, help="Names only.")
+@click.option("-f", "--filter", "filters", multiple=True, metavar="KEY=VALUE",
+              help="Those alone whose name, status, health, label, image, id or exited (code) is so.")  # fmt: skip
+@click.option("-n", "--last", type=click.IntRange(min=0), metavar="COUNT",
+              help="The newest ones, whether they run or not.")  # fmt: skip
+@click.option("-l", "--latest", is_flag=True, help="The newest one, whether it runs or not.")
+@click.option("--no-trunc", "whole", is_flag=True, help="Cut nothing short.")
 @click.option("--usage", is_flag=True, help="What each has used, in all its starts.")
-def ps(invocation: Invocation, every: bool, quiet: bool, usage: bool) -> None:
+def ps(
+    invocation: Invocation,
+    every: bool,
+    quiet: bool,
+    filters: tuple[str, ...],
+    last: int | None,
+    latest: bool,
+    whole: bool,
+    usage: bool,
+) -> None:
     """List containers.
 
     IMAGE is what a container was made from, COMMIT the last commit of its state. With --usage: the processor time that
     it has used since it was made, the most memory it had at once, what it read from disks and wrote to them, and how
     long it ran.
 
+    Filters: name=PART, status=running (or created, starting, paused, restarting, exited), health=healthy (or unhealthy,
+    starting, none), label=KEY or label=KEY=VALUE, image=REV, id=START, exited=CODE. Those of different kinds, and those
+    of labels, must all hold.
+
     \b
     Example:
       treering ps
       treering ps -a --format json
+      treering ps --filter label=tier=web --filter status=exited
       treering ps -a --usage
       treering rm $(treering ps -aq)
     """
-    output = invocation.output
+    from runtime.cli.filtering import ANY_STATE, parse_filters, passes
     from runtime.cli.reconciling import reconcile_all
 
-    rows = reconcile_all(invocation)
-    if not every:
-        rows = [(container, state) for container, state in rows if isinstance(state, (Running, Starting, Restarting))]
+    output = invocation.output
+    wanted = parse_filters(filters)
+    look = Look()
+    every_row = (look(container, state) for container, state in reconcile_all(invocation))
+    rows = [row for row in every_row if passes(wanted, row)]
+    count = 1 if latest else last
+    if count is not None:
+        rows = rows[max(0, len(rows) - count) :]
+    elif not every and not ANY_STATE & wanted.keys():
+        rows = [row for row in rows if isinstance(row.state, (Running, Starting, Restarting))]
 
     totals: dict[str, Lifetime] = {}
     if usage:
         invocation.enter_namespaces()
-        totals = render_usage.measure(rows)
+        totals = render_usage.measure([(row.container, row.state) for row in rows])
 
-    def fields(row: tuple[Container, State]) -> dict[str, Any]:
-        container, state = row
-        created = datetime.fromtimestamp(container.record.created, UTC)
-        return {
-            "name": container.name,
-            "id": container.id,
-            "image": container.record.image,
-            "commit": invocation.states.head(container),
-            "command": list(container.record.settings.args),
-            "created": created.isoformat(timespec="milliseconds"),
-            **_state_fields(state),
-            **({"usage": render_usage.fields(totals[container.id])} if usage else {}),
-        }
+    def fields(row: Seen) -> dict[str, Any]:
+        used = {"usage": render_usage.fields(totals[row.container.id])} if usage else {}
+        return {**_fields(invocation, row), **used}
 
     def table(rows: Any) -> None:
         if usage:
-            cells = [(one.name, _state_text(state), *render_usage.cells(totals[one.id])) for one, state in rows]
+            cells = [(row.container.name, row.text, *render_usage.cells(totals[row.container.id])) for row in rows]
             output.columns(("NAME", "STATE", *render_usage.TITLES), cells, numbers=render_usage.TITLES)
-            return
-        titles = ("NAME", "IMAGE", "COMMIT", "STATE", "CREATED", "COMMAND")
-        output.columns(titles, [_cells(invocation, container, state) for container, state in rows])
+        else:
+            _write_table(invocation, list(rows), whole)
 
     if quiet and output.is_table:
-        for container, _ in rows:
-            output.line(container.name)
+        for row in rows:
+            output.line(row.container.name)
     else:
         output.rows(rows, fields, table)
     for error in invocation.containers.damaged:
         message(f"warning: left out a container: {error}")
 
 
-def _cells(invocation: Invocation, container: Container, state: State) -> tuple[str, ...]:
-    command = safe(shlex.join(container.record.settings.args)).replace("\n", "\\n")
-    return (
-        container.name,
-        container.record.image,
-        invocation.states.head(container)[:SHORT],
-        _state_text(state),
-        f"{duration_text(max(0.0, time.time() - container.record.created))} ago",
-        command if len(command) <= _COMMAND_WIDTH else command[: _COMMAND_WIDTH - 3] + "...",
-    )
-
-
-def _state_text(state: State) -> str:
-    match state:
-        case Created():
-            return "created"
-        case Starting():
-            return "starting"
-        case Running():
-            return "running"
-        case Restarting(code):
-            return f"restarting ({code})"
-        case Exited(None):
-            return "exited (unknown)"
-        case Exited(code):
-            return f"exited ({code})"
-
-
-def _state_fields(state: State) -> dict[str, Any]:
+def _fields(invocation: Invocation, row: Seen) -> dict[str, Any]:
+    container = row.container
     return {
-        "state": type(state).__name__.lower(),
-        "pid": state.pid if isinstance(state, Running) else None,
-        "exit_code": state.code if isinstance(state, Exited) else None,
-        "error": state.error if isinstance(state, Exited) else None,
+        "name": container.name,
+        "id": container.id,
+        "image": container.record.image,
+        "commit": invocation.states.head(container),
+        "command": list(container.record.settings.args),
+        "created": moment(container.record.created),
+        **row.fields(),
+        "health": row.health,
+        "labels": container.record.settings.labels,
+        "ports": port_fields(ports_of(container)),
     }
+
+
+def _write_table(invocation: Invocation, rows: list[Seen], whole: bool) -> None:
+    """A column for ports only where there are any."""
+    ports = [ports_text(ports_of(row.container)) for row in rows]
+    lines = []
+    for row, published in zip(rows, ports, strict=True):
+        container = row.container
+        command = safe(shlex.join(container.record.settings.args)).replace("\n", "\\n")
+        if not whole and len(command) > _COMMAND_WIDTH:
+            command = command[: _COMMAND_WIDTH - 3] + "..."
+        commit = invocation.states.head(container)
+        lines.append((
+            *((container.id,) if whole else ()),
+            container.name,
+            container.record.image,
+            commit if whole else commit[:SHORT],
+            row.text,
+            f"{duration_text(max(0.0, time.time() - container.record.created))} ago",
+            *((published,) if any(ports) else ()),
+            command,
+        ))  # fmt: skip
+    titles = ("NAME", "IMAGE", "COMMIT", "STATE", "CREATED", *(("PORTS",) if any(ports) else ()), "COMMAND")
+    invocation.output.columns((*(("ID",) if whole else ()), *titles), lines)
 
 
 @verb("rename")
@@ -136,58 +159,64 @@ def rename(invocation: Invocation, name: str, new_name: str) -> None:
     Example:
       treering rename web old-web
     """
+    from runtime.network import rename as rename_in_network
+
     container = invocation.containers.find(name)
     invocation.containers.rename(container, new_name)
+    rename_in_network(container.paths.directory, new_name)
     message(f"{container.name} is called {new_name} now")
 
 
 @verb("rm", data=True, namespaces="enter")
-@container_argument("names", nargs=-1, required=True)
+@container_argument("names", nargs=-1)
+@click.option("-a", "--all", "every", is_flag=True, help="All containers; with --force, those that run too.")
 @click.option("-f", "--force", is_flag=True, help="Kill a container that runs.")
 @click.option("--discard", is_flag=True, help="Drop what was changed since the last commit.")
 @dry_run_option
-def rm(invocation: Invocation, names: tuple[str, ...], force: bool, discard: bool, dry_run: bool) -> None:
+def rm(invocation: Invocation, names: tuple[str, ...], every: bool, force: bool, discard: bool, dry_run: bool) -> None:
     """Remove containers.
 
     What a container has changed becomes a commit first, and what is on no branch is kept; you are told its name. With
-    --discard, changes since the last commit are gone for good.
+    --discard, changes since the last commit are gone for good. --all leaves those alone that run, unless --force ends
+    them.
 
     \b
     Example:
       treering rm web
       treering rm -f --discard web
+      treering rm --all
     """
-    containers = [invocation.containers.find(name) for name in names]
+    if every == bool(names):
+        raise click.UsageError("give either NAMEs or --all")
+    from runtime.cli.several import raise_all
+    from runtime.removal import remove_many
+
+    found = invocation.containers.all() if every else invocation.containers.lookup(names)
+    errors: list[TreeringError] = [one for one in found if isinstance(one, TreeringError)]
+    containers = list({one.id: one for one in found if not isinstance(one, TreeringError)}.values())
+    if every and not force:
+        containers = [container for container in containers if not is_running(container.paths.directory)]
+    if dry_run:
+        for container in containers:
+            _tell_plan(invocation, container, discard)
+        return raise_all(invocation, errors)
     removed: list[dict[str, Any]] = []
-    errors: list[TreeringError] = []
-    for container in containers:
-        try:
-            if dry_run:
-                _tell_plan(invocation, container, discard)
-            else:
-                removed.append(_remove(invocation, container, force, discard))
-        except TreeringError as error:
-            errors.append(error)
+    for done in remove_many(invocation.containers, containers, invocation.author(), force=force, discard=discard):
+        if done.error is not None:
+            errors.append(done.error)
+            continue
+        removed.append({"name": done.container.name, "id": done.container.id, "kept": list(done.kept)})
+        if invocation.output.is_table:
+            _tell_removed(done.container.name, done.kept)
     if not invocation.output.is_table:
         invocation.output.rows(removed, lambda row: row, lambda _: None)
-    if errors:
-        raise errors[0]
+    return raise_all(invocation, errors)
 
 
-def _remove(invocation: Invocation, container: Container, force: bool, discard: bool) -> dict[str, Any]:
-    if force and is_running(container.paths.directory):
-        from runtime.running import stop
-
-        stop(container, patience=0)
-    from runtime.removal import remove
-
-    kept = remove(invocation.containers, container, invocation.author(), discard=discard)
-    now = container
-    if invocation.output.is_table:
-        message(f"Removed {now.name}")
-        for commit in kept:
-            message(f"Its state is kept as {commit[:SHORT]}; back: treering run --name {now.name} {commit[:SHORT]}")
-    return {"name": now.name, "id": now.id, "kept": list(kept)}
+def _tell_removed(name: str, kept: Iterable[CommitId]) -> None:
+    message(f"Removed {name}")
+    for commit in kept:
+        message(f"Its state is kept as {commit[:SHORT]}; back: treering run --name {name} {commit[:SHORT]}")
 
 
 def _tell_plan(invocation: Invocation, container: Container, discard: bool) -> None:

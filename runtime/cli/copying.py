@@ -106,7 +106,7 @@ def _end(invocation: Invocation, text: str) -> _End:
     try:
         return _End(place.path, container=invocation.containers.find(place.revision))
     except NotFound as error:
-        if "begins" in str(error):
+        if "candidates" in error.facts:
             raise
         return _End(place.path, revision=place.revision)
 
@@ -151,7 +151,7 @@ def _copy_out(
     opened = opened_target(
         side, there, name, is_directory=first.is_directory, is_content=given.is_content, owners=owners, copied=copied
     )
-    _fill(stack.enter_context(opened), items, side, there)
+    _fill(stack.enter_context(opened), items, side)
 
 
 def _copy_in(
@@ -176,7 +176,6 @@ def _copy_in(
             stack.enter_context(opened),
             read_archive(decompressed(sys.stdin.buffer, None), every_xattr=archive),
             side,
-            there,
         )
         return
     given = parse(source.path, os.getcwdb())
@@ -187,7 +186,7 @@ def _copy_in(
         side, there, given.name,
         is_directory=first.is_directory, is_content=given.is_content, owners=owners, copied=copied,
     )  # fmt: skip
-    _fill(stack.enter_context(opened), _chain(first, items), side, there)
+    _fill(stack.enter_context(opened), _chain(first, items), side)
 
 
 def _of_container(
@@ -224,14 +223,14 @@ def _of_commit(
     return read_commit(snapshot, given, copied, follow=follow, every_xattr=archive)
 
 
-def _fill(target: Target, items: Iterable[Item], side: Side, there: Path) -> None:
+def _fill(target: Target, items: Iterable[Item], side: Side) -> None:
     """Make all items. OSError says where, as the user would write it."""
     for item in items:
         try:
             target.add(item)
         except OSError as error:
-            name = error.filename if isinstance(error.filename, bytes) else b""
-            raise OSError(error.errno, error.strerror, side.shown(there.path + b": " + name)) from error
+            where = side.shown(error.filename) if isinstance(error.filename, bytes) else error.filename
+            raise OSError(error.errno, error.strerror, where) from error
 
 
 def _chain(first: Item, rest: Iterable[Item]) -> Iterator[Item]:

@@ -3,7 +3,7 @@
 The libraries' errors say what happened and carry facts (vcs.errors). What to do about it depends on who asks; for
 somebody at this command line it is below.
 
-    0     done                     1     a difference, with --exit-code; damage, from fsck
+    0     done                     1     a difference, with --exit-code; damage, from fsck; a fork failed, --wait
     2     the command line is wrong
     125   treering failed          126   the container's command cannot be run     127   there is no such command
     130   Ctrl-C                   141   nobody reads the output any more
@@ -104,6 +104,10 @@ def advice(error: known.TreeringError) -> str:
 def _not_found(facts: Facts) -> str:
     if "container" in facts:
         return "`treering ps -a` lists the containers"
+    if "network" in facts:
+        return "`treering network ls` lists the networks, `treering network create` makes one"
+    if "port" in facts:
+        return "`treering port NAME` lists those that are published, while it runs"
     if "revision" in facts:
         return "`treering branch` and `treering tag` list names, `treering log BRANCH` the commits of one"
     if "path" in facts:
@@ -113,14 +117,28 @@ def _not_found(facts: Facts) -> str:
     return ""
 
 
+_FIRST = {"stopped": "stop", "running": "start", "unpaused": "unpause"}
+"""What makes of a container what is wanted."""
+
+
 def _conflict(facts: Facts) -> str:
+    if "promoted" in facts:
+        name, branch = facts["promoted"], facts["branch"]
+        return (
+            f"see what is there with `treering diff {name} {branch}`; promote it to another branch, or with --force, "
+            "which tells how to go back"
+        )
     if "expected" in facts and "found" in facts:
         return (
             "somebody else's commits are there, and they are kept. Commit to another branch (--branch NAME), "
             "or look at what is there with `treering log`"
         )
+    if "limit" in facts:
+        return "free memory in the container first, or let it use more"
+    if "network" in facts:
+        return "stop the containers first, or remove them: treering stop " + " ".join(facts["containers"])
     if "container" in facts:
-        verb = {"running": "start", "unpaused": "unpause", "paused": ""}.get(facts.get("wanted", ""), "stop")
+        verb = _FIRST.get(facts.get("wanted", "stopped"), "")
         return f"{verb} it first: treering {verb} {facts['container']}" if verb else ""
     if "mountpoint" in facts:
         return "leave it, and close what is open there: `fuser -vm DIRECTORY` tells whose it is"
@@ -160,6 +178,12 @@ def _missing(facts: Facts) -> str:
             )
         case "fuse":
             return "as root: modprobe fuse"
+        case "root":
+            return "use --network bridge, which gives each of your containers a network of its own; or run it as root"
+        case "tun":
+            return "as root: modprobe tun; or use --network host or none"
+        case "tun-mode":
+            return "as root: chmod 0666 /dev/net/tun, which is how distributions have it; or use --network host or none"
         case "device":
             return "as root: chmod 0666 /dev/fuse, which is how distributions have it"
         case "sysctl":

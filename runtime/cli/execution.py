@@ -10,7 +10,9 @@ import click
 
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import container_argument, verb
-from runtime.cli.run_settings import environment_of
+from runtime.cli.output import message
+from runtime.cli.variables import environment_of
+from vcs.errors import TreeringError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
               help="A file with a NAME=VALUE on each line.")  # fmt: skip
 @click.option("-w", "--workdir", metavar="DIRECTORY", help="Where the command starts.")
 @click.option("-u", "--user", metavar="USER[:GROUP]", help="Who runs the command; names are the container's own.")
+@click.option("--privileged", is_flag=True, help="Give it all capabilities.")
 def exec_(
     invocation: Invocation,
     name: str,
@@ -41,6 +44,7 @@ def exec_(
     env_files: tuple[Path, ...],
     workdir: str | None,
     user: str | None,
+    privileged: bool,
 ) -> int:
     """Run a further command in a running container.
 
@@ -68,6 +72,7 @@ def exec_(
         user=user,
         tty=tty,
         interactive=interactive,
+        privileged=privileged,
     )
     if not wanted.args:
         raise click.UsageError("there is no command")
@@ -94,9 +99,12 @@ def _committer(invocation: Invocation, container: Container, command: tuple[str,
 
         seconds = time.monotonic() - began
         # Opened anew: this may be another process than the one that began, and SQLite must not cross a fork.
-        with Store.open(path) as store:
-            containers = Containers(store)
-            after_exec(containers, containers.reload(container), command, code, seconds, author)
+        try:
+            with Store.open(path) as store:
+                containers = Containers(store)
+                after_exec(containers, containers.reload(container), command, code, seconds, author)
+        except TreeringError as error:  # the command's exit code is told all the same
+            message(f"warning: what it changed was not committed: {error}")
 
     return ended
 

@@ -13,7 +13,7 @@ from runtime.cli.output import Output, message
 from vcs.errors import BadInput, NotFound
 
 if TYPE_CHECKING:
-    from runtime.containers import Containers
+    from runtime.containers import Container, Containers
     from runtime.states import States
     from vcs.history import Author
     from vcs.model import CommitId
@@ -109,29 +109,38 @@ class Invocation:
 
     # -- revisions
 
-    def commit(self, revision: str) -> CommitId:
-        """The commit that a revision names; a container's name stands for its head where no ref has that name."""
+    def commit(self, revision: str, of: Container | None = None) -> CommitId:
+        """The commit that a revision names; a container's name stands for its head where no ref has that name, and
+        `web@{1}` for what that was one step ago. A revision that begins with `@{` is the container `of`'s."""
         if not revision:
             raise NotFound("an empty revision names nothing", revision=revision)
-        history = self.store.history
+        if of is not None and revision.startswith("@{"):
+            return self._commit_of(of, revision)
         try:
-            return history.resolve(revision)
+            return self.store.history.resolve(revision)
         except NotFound:
             found = _SUFFIX.search(revision)
             end = found.start() if found else len(revision)
-            head = self._container_head(revision[:end])
-            if head is None:
+            container = self._container(revision[:end])
+            if container is None:
                 raise
-            return history.resolve(head + revision[end:])
+            return self._commit_of(container, revision[end:])
 
-    def _container_head(self, name: str) -> CommitId | None:
+    def _container(self, name: str) -> Container | None:
         from runtime.containers import Containers
 
         try:
-            container = Containers(self.store).find(name)
+            return Containers(self.store).find(name)
         except NotFound:
             return None
-        return self.store.history.target(container.ref) or container.base
+
+    def _commit_of(self, container: Container, suffix: str) -> CommitId:
+        """What a suffix, such as `~1` or `@{1}`, makes of a container's head."""
+        history = self.store.history
+        try:
+            return history.resolve((container.ref if history.target(container.ref) else container.base) + suffix)
+        except NotFound:
+            raise NotFound(f"no revision {container.name + suffix!r}", revision=container.name + suffix) from None
 
     def snapshot(self, revision: str) -> Snapshot:
         """The filesystem that a revision names."""

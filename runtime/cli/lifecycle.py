@@ -21,7 +21,14 @@ _SIGNALS = {one.name.removeprefix("SIG"): one.value for one in signal.Signals}
 _PATIENCE = 10.0
 """Seconds that a container has to end by itself, where nobody said otherwise; as Docker's."""
 
-_signal_option = click.option("-s", "--signal", "wanted", metavar="SIGNAL", help="Instead of the container's own.")
+
+def _signal(_: click.Context, __: click.Parameter, value: str | None) -> int | None:
+    return None if value is None else signal_number(value)
+
+
+_signal_option = click.option(
+    "-s", "--signal", "wanted", metavar="SIGNAL", callback=_signal, help="Instead of the container's own."
+)
 _time_option = click.option(
     "-t",
     "--time",
@@ -33,22 +40,38 @@ _time_option = click.option(
 
 
 @verb("start", namespaces="mount")
-@container_argument("names", nargs=-1, required=True)
+@container_argument("names", nargs=-1)
 @click.option("-a", "--attach", is_flag=True, help="Show what it prints, and wait for its end; so it is without -d.")
 @click.option("-i", "--interactive", is_flag=True, help="Pass standard input on.")
-@click.option("-d", "--detach", is_flag=True, help="Return as soon as it runs. What it prints is dropped.")
-def start(invocation: Invocation, names: tuple[str, ...], attach: bool, interactive: bool, detach: bool) -> int:
+@click.option("-d", "--detach", is_flag=True, help="Return as soon as it runs.")
+@click.option("--policy", is_flag=True, help="Those that their restart policy wants, after the machine went down.")
+def start(
+    invocation: Invocation, names: tuple[str, ...], attach: bool, interactive: bool, detach: bool, policy: bool
+) -> int:
     """Start stopped containers again.
 
     Each runs the same command with the same settings, on what it has written so far. The exit code is the command's.
     Several can be started with --detach only.
 
+    With --policy, those are started that ended with the machine, or with nobody who saw it, and that --restart says are
+    to run: to be called when the machine has come up.
+
     \b
     Example:
       treering start web
       treering start -d db cache
+      treering start --policy
     """
     from runtime.cli.starting import start as start_one
+
+    if policy:
+        from runtime.cli.reconciling import wanted_by_policy
+
+        if names or attach or interactive:
+            raise click.UsageError("--policy chooses the containers itself, and waits for none")
+        names, detach = tuple(container.id for container in wanted_by_policy(invocation)), True
+    elif not names:
+        raise click.UsageError("give a NAME, or --policy")
 
     if detach and (attach or interactive):
         raise click.UsageError("--detach does not go with --attach or --interactive")
@@ -68,7 +91,7 @@ def start(invocation: Invocation, names: tuple[str, ...], attach: bool, interact
 @container_argument("names", nargs=-1, required=True)
 @_signal_option
 @_time_option
-def stop(invocation: Invocation, names: tuple[str, ...], wanted: str | None, patience: float | None) -> None:
+def stop(invocation: Invocation, names: tuple[str, ...], wanted: int | None, patience: float | None) -> None:
     """Stop containers.
 
     The first process is sent the container's or its commit's stop signal, SIGTERM if there is none, and SIGKILL if that
@@ -102,7 +125,7 @@ def stop(invocation: Invocation, names: tuple[str, ...], wanted: str | None, pat
 @container_argument("names", nargs=-1, required=True)
 @_signal_option
 @_time_option
-def restart(invocation: Invocation, names: tuple[str, ...], wanted: str | None, patience: float | None) -> None:
+def restart(invocation: Invocation, names: tuple[str, ...], wanted: int | None, patience: float | None) -> None:
     """Stop containers and start them again.
 
     They are stopped as by `stop`; those that do not run are just started. Returns as soon as they run.
@@ -191,26 +214,22 @@ def wait(invocation: Invocation, names: tuple[str, ...]) -> None:
     """Wait until containers end, and print their exit codes.
 
     For one that does not run, the code that it ended with; 0 for one that was never started, and `unknown` if nobody
-    saw its end, or it was removed with it.
+    saw its end.
 
     \b
     Example:
       treering wait web
     """
-    from runtime.running import wait as wait_for
-    from runtime.state import Created, Exited, state_of
+    from runtime.waiting import wait_for_exit
 
     output = invocation.output
     codes: list[tuple[Container, int | None]] = []
 
     def do(container: Container) -> None:
-        seen = state_of(container.paths.directory)
-        wait_for(container, patience=float("inf"))
-        state = state_of(container.paths.directory)
-        code = state.code if isinstance(state, Exited) else None
-        codes.append((container, 0 if isinstance(seen, Created) and isinstance(state, Created) else code))
+        code = wait_for_exit(container)
+        codes.append((container, code))
         if output.is_table:
-            output.line("unknown" if codes[-1][1] is None else str(codes[-1][1]))
+            output.line("unknown" if code is None else str(code))
             output.flush()
 
     try:
@@ -221,14 +240,14 @@ def wait(invocation: Invocation, names: tuple[str, ...]) -> None:
 
 
 def _stopping(
-    invocation: Invocation, container: Container, wanted: str | None, patience: float | None
+    invocation: Invocation, container: Container, wanted: int | None, patience: float | None
 ) -> Callable[[], Any]:
     """What stops a container: with the signal and the patience that were asked for, or else its own."""
     from runtime.running import stop as stop_container
 
     settings = container.record.settings
     own = _PATIENCE if settings.stop_timeout is None else settings.stop_timeout
-    number = signal_number(stop_signal(invocation, container) if wanted is None else wanted)
+    number = signal_number(stop_signal(invocation, container)) if wanted is None else wanted
     return partial(stop_container, container, own if patience is None else patience, number)
 
 

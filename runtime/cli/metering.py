@@ -117,7 +117,7 @@ def _rounds(
     invocation: Invocation, names: Sequence[str], every: bool, interval: float | None
 ) -> Iterator[list[Row]]:  # fmt: skip
     """What containers use, again and again; once without an interval."""
-    from runtime.metering import sample
+    from runtime.metering import look
 
     chosen = [invocation.containers.find(name) for name in names]
     before = _look(invocation, chosen, every)
@@ -128,7 +128,7 @@ def _rounds(
         if time.monotonic() - noted >= _NOTE:
             noted = time.monotonic()
             for container, reading in now.values():
-                sample(container.paths.directory, reading)
+                look(container.paths.directory, reading)
         earlier = {identity: reading for identity, (_, reading) in before.items()}
         yield [Row(container, earlier.get(container.id), reading) for container, reading in now.values()]
         if interval is None or (names and not now):

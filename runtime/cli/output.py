@@ -45,7 +45,7 @@ class Output:
 
     def value(self, value: Mapping[str, Any]) -> None:
         """One object, for --format json and jsonl."""
-        self.raw(_json(value, indent=2 if self.format == "json" else None))
+        self.raw(as_json(value, indent=2 if self.format == "json" else None))
 
     def rows(
         self, rows: Iterable[Row], fields: Callable[[Row], Mapping[str, Any]], table: Callable[[Iterable[Row]], None]
@@ -55,9 +55,9 @@ class Output:
             table(rows)
         elif self.format == "jsonl":
             for row in rows:
-                self.raw(_json(fields(row)))
+                self.raw(as_json(fields(row)))
         else:
-            self.raw(_json([fields(row) for row in rows], indent=2))
+            self.raw(as_json([fields(row) for row in rows], indent=2))
 
     def columns(self, titles: Sequence[str], lines: Iterable[Sequence[str]], numbers: Collection[str] = ()) -> None:
         """A table with a line of titles; `numbers` are those of columns that end flush. The last one is not padded."""
@@ -96,7 +96,8 @@ def use_colours(stream: Any) -> bool:
     return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def _json(value: Any, indent: int | None = None) -> bytes:
+def as_json(value: Any, indent: int | None = None) -> bytes:
+    """A value as --format json and jsonl print it, with the end of the line."""
     import json
 
     return json.dumps(value, indent=indent, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"

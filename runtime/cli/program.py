@@ -50,6 +50,8 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
         Summary("wait", "lifecycle", "Wait until containers end, and print their exit codes."),
         Summary("exec", "execution", "Run a further command in a running container."),
         Summary("cp", "copying", "Copy files between a container and the machine."),
+        Summary("inspect", "inspection", "Show all that is known of containers or commits."),
+        Summary("top", "inspection", "Show the processes of containers."),
         Summary("ps", "containers", "List containers."),
         Summary("logs", "logs", "Show what containers printed."),
         Summary("attach", "logs", "Stand at a running container's input and output."),
@@ -59,11 +61,17 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
         Summary("rename", "containers", "Give a container another name."),
         Summary("rm", "containers", "Remove containers."),
     ),
+    "Networks": (
+        Summary("network", "network", "List, make, look at or remove networks."),
+        Summary("port", "network", "Show where the machine listens for a container's ports."),
+    ),
     "States of a container": (
         Summary("status", "states", "Show what changed in a container since its last commit."),
         Summary("commit", "states", "Commit a container's state."),
         Summary("rollback", "states", "Make a container's root an earlier commit again."),
-        Summary("fork", "states", "Make new containers from a container's current state."),
+        Summary("fork", "forking", "Make new containers from a container's current state."),
+        Summary("compare", "comparing", "Show containers or commits next to one another."),
+        Summary("promote", "forking", "Make a container's state what a branch names."),
     ),
     "History": (
         Summary("log", "history", "List commits, newest first."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from runtime.cli.output import message
-from runtime.state import Exited, Running, State, state_of
+from runtime.state import Exited, Running, State, boot_id, load_run, state_of
 from vcs.errors import TreeringError
 
 if TYPE_CHECKING:
@@ -30,6 +30,26 @@ def reconcile_all(invocation: Invocation) -> list[tuple[Container, State]]:
                     continue
                 message(f"warning: {container.name}: {error}")
         found.append((container, state))
+    if (invocation.store.path / "run" / "network").exists():
+        from runtime.network import sweep
+
+        sweep(invocation.store.path)
+    return found
+
+
+def wanted_by_policy(invocation: Invocation) -> list[Container]:
+    """The containers that are to be started, as their restart policy says, after the machine went down, or all that
+    looked after them was killed."""
+    from runtime.restarts import wanted
+
+    found = []
+    for container, state in reconcile_all(invocation):
+        directory = container.paths.directory
+        run = load_run(directory)
+        if isinstance(state, Exited) and run and (state.code is None or run.boot != boot_id()):
+            policy = container.record.settings.restart
+            if wanted(policy, directory, state.code, 0, booted=run.boot != boot_id()):
+                found.append(container)
     return found
 
 

@@ -18,14 +18,13 @@ TITLES = ("CPU SECONDS", "PEAK MEMORY", "I/O", "TIME UP")
 
 def measure(rows: Iterable[tuple[Container, State]]) -> dict[str, Lifetime]:
     """What containers have used until now, by id; noted, too, as far as they run."""
-    from runtime.metering import Meter, sample, total
+    from runtime.metering import Meter, look
 
     meter = Meter()
     found = {}
     for container, state in rows:
         reading = meter.read(container.id, state.pid if isinstance(state, Running) else None)
-        sample(container.paths.directory, reading)
-        found[container.id] = total(container.paths.directory, reading)
+        found[container.id] = look(container.paths.directory, reading)
     return found
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from runtime.cli import specs
+from runtime.cli.variables import environment_of, file_lines
 from runtime.imageconfig import image_health
 from runtime.settings import Health, Limits, Log, Mount, Restart, Security, Settings
 from vcs.errors import EngineError
@@ -141,31 +142,10 @@ def _log(asked: Mapping[str, Any]) -> Log:
 def _labels(options: Iterable[tuple[str, str]], files: Iterable[Path]) -> dict[str, str]:
     found: dict[str, str] = {}
     for file in files:
-        for line in _file_lines(file):
+        for line in file_lines(file):
             try:
                 name, value = specs.label(line)
             except ValueError as error:
                 raise click.BadParameter(f"{file}: {error}", param_hint="'--label-file'") from None
             found[name] = value
     return {**found, **dict(options)}
-
-
-def environment_of(options: Iterable[str], files: Iterable[Path]) -> tuple[str, ...]:
-    """NAME=value of every variable, later ones over earlier ones; a name alone takes our own value, if it has one."""
-    lines = [line for file in files for line in _file_lines(file)]
-    found: dict[str, str] = {}
-    for text in (*lines, *options):
-        name, equals, value = text.partition("=")
-        if not name or "\0" in text:
-            raise click.BadParameter(f"{text!r} has no name", param_hint="--env")
-        if equals:
-            found[name] = value
-        elif name in os.environ:
-            found[name] = os.environ[name]
-    return tuple(f"{name}={value}" for name, value in found.items())
-
-
-def _file_lines(file: Path) -> list[str]:
-    """The lines of a file that are not empty or comments; nothing is unquoted, as with Docker."""
-    lines = os.fsdecode(file.read_bytes()).splitlines()
-    return [line.lstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]

@@ -24,7 +24,7 @@ def each(invocation: Invocation, names: Sequence[str], do: Callable[[Container],
             do(found)
         except TreeringError as error:
             errors.append(error)
-    _raise(invocation, errors)
+    raise_all(invocation, errors)
 
 
 def each_at_once(
@@ -51,10 +51,11 @@ def each_at_once(
             done(container)
         except TreeringError as error:
             errors.append(error)
-    _raise(invocation, errors)
+    raise_all(invocation, errors)
 
 
-def _raise(invocation: Invocation, errors: Sequence[TreeringError]) -> None:
+def raise_all(invocation: Invocation, errors: Sequence[TreeringError]) -> None:
+    """Print all errors but the last, which is raised."""
     if not errors:
         return
     from runtime.cli.errors import failure_of, report

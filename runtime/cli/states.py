@@ -1,8 +1,8 @@
-"""status, commit, rollback, fork."""
+"""status, commit, rollback."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,7 +21,7 @@ from runtime.cli.render_changes import change_fields, summary, write_changes, wr
 from runtime.cli.render_commits import SHORT, title
 
 if TYPE_CHECKING:
-    from runtime.containers import Container
+    from runtime.commits import CommitResult
 
 
 @verb("status", data=True, namespaces="enter")
@@ -60,6 +60,12 @@ def status(invocation: Invocation, name: str, zero: bool, exit_code: bool) -> in
               help="A branch that gets the commit; it is made if need be.")  # fmt: skip
 @author_option
 @click.option("--allow-empty", is_flag=True, help="Make a commit even if nothing changed.")
+@click.option("-p/ ", "--pause/--no-pause", default=True, help="Let a running container stand still while it is read.")
+@click.option("--pre-hook", metavar="COMMAND", help="Run in the container before: to write down what is in memory.")
+@click.option("--post-hook", metavar="COMMAND", help="Run in the container as soon as it goes on.")
+@click.option("-c", "--change", "lines", multiple=True, metavar="LINE",
+              help="Change the image config, by a line of a Dockerfile: 'CMD [\"nginx\"]'.")  # fmt: skip
+@click.option("--squash", is_flag=True, help="One commit on what the container was made from, for all since.")
 def commit(
     invocation: Invocation,
     name: str,
@@ -67,23 +73,47 @@ def commit(
     branch: str | None,
     author: str | None,
     allow_empty: bool,
+    pause: bool,
+    pre_hook: str | None,
+    post_hook: str | None,
+    lines: tuple[str, ...],
+    squash: bool,
 ) -> None:
     """Commit a container's state.
 
-    The commit's parent is the container's last one. The container may be running; it goes on from here. Prints the
-    commit's id.
+    The commit's parent is the container's last one. The container may be running: it stands still for a moment, you are
+    told how long, so that all files are as they were at once; then it goes on. With --no-pause each file is as it was
+    when it was read. Prints the commit's id.
+
+    A program that keeps data in memory is told to write it down by --pre-hook; if that fails, nothing is committed.
+
+    With --change, CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, WORKDIR, VOLUME, STOPSIGNAL and HEALTHCHECK are set for
+    containers that are made from the commit.
 
     \b
     Example:
       treering commit web -m "nginx" --branch nginx
       treering commit web -m "before the upgrade"
+      treering commit cache -m "with data" --pre-hook 'redis-cli save'
+      treering commit web -m "ready to run" -c 'CMD ["nginx", "-g", "daemon off;"]' -c 'EXPOSE 80' --squash
     """
     container = invocation.containers.find(name)
     text = "\n\n".join(part.strip() for part in texts)
     if not text.strip():
         raise click.BadParameter("the message is empty", param_hint="--message")
+    from runtime.imagechange import image_change
+
     result = invocation.states.commit(
-        container, text, invocation.author(author), branch=branch, allow_empty=allow_empty
+        container,
+        text,
+        invocation.author(author),
+        branch=branch,
+        allow_empty=allow_empty,
+        changes=[image_change(lines)] if lines else (),
+        squash=squash,
+        pause=pause,
+        pre_hook=pre_hook,
+        post_hook=post_hook,
     )
     output = invocation.output
     if not output.is_table:
@@ -95,6 +125,8 @@ def commit(
                 "changes": len(result.changes),
                 "added": result.added,
                 "unsteady": [quoted(path) for path in result.unsteady],
+                "pause_ms": None if result.paused is None else round(result.paused * 1000, 1),
+                "failed_hook": result.failed_hook,
             }
         )
         return
@@ -103,11 +135,17 @@ def commit(
     where = f"{branch or container.name} {result.commit[:SHORT]}"
     if result.made:
         grown = f"the store grew by {size_text(result.added)}"
-        message(f"[{where}] {title(text)}: {summary(result.changes)}; {grown}")
+        message(f"[{where}] {title(text)}: {summary(result.changes)}; {grown}{_paused(result)}")
     else:
-        message(f"Nothing has changed: [{where}] says it already")
+        message(f"Nothing has changed: [{where}] says it already{_paused(result)}")
+    if result.failed_hook is not None:
+        message(f"warning: the hook after the pause failed: {result.failed_hook}")
     for path in result.unsteady:
         message(f"warning: {quoted(path)} was written to while it was read; commit again when it rests")
+
+
+def _paused(result: CommitResult) -> str:
+    return "" if result.paused is None else f"; paused for {result.paused * 1000:.0f} ms"
 
 
 @verb("rollback", namespaces="enter")
@@ -119,12 +157,13 @@ def rollback(invocation: Invocation, name: str, revision: str | None, undo: bool
     """Make a container's root an earlier commit again.
 
     Nothing is destroyed: the state until now, committed or not, is kept, and --undo returns to it. The container must
-    not be running.
+    not be running. `@{1}` is where it was one commit or rollback ago (`web@{1}` in other commands), `web~1` the commit
+    before its last one.
 
     \b
     Example:
       treering rollback web main
-      treering rollback web web~1
+      treering rollback web @{1}
       treering rollback web --undo
     """
     if undo == (revision is not None):
@@ -132,7 +171,7 @@ def rollback(invocation: Invocation, name: str, revision: str | None, undo: bool
     container = invocation.containers.find(name)
     name = container.name
     if revision is not None:
-        target = invocation.commit(revision)
+        target = invocation.commit(revision, container)
         if dry_run:
             message(f"{name} would be at {target[:SHORT]}")
             return
@@ -147,31 +186,4 @@ def rollback(invocation: Invocation, name: str, revision: str | None, undo: bool
         message(f"{name} is on {head[:SHORT]} again, as before; back: treering rollback {name} --undo")
 
 
-@verb("fork", data=True, namespaces="enter")
-@container_argument()
-@click.option("-n", "--count", type=click.IntRange(min=1), default=1, show_default=True, help="How many.")
-@click.option("--name", "stem", metavar="STEM", help="They are called STEM-1, STEM-2...; otherwise NAME-1, NAME-2...")
-def fork(invocation: Invocation, name: str, count: int, stem: str | None) -> None:
-    """Make new containers from a container's current state.
-
-    What it has changed becomes a commit, which all of them share. They have its settings. Prints their names.
-
-    \b
-    Example:
-      treering fork web --count 5
-      treering fork web --count 3 --name shard
-    """
-    made = invocation.states.fork(invocation.containers.find(name), count, invocation.author(), stem)
-    output = invocation.output
-
-    def fields(container: Container) -> dict[str, Any]:
-        return {"name": container.name, "id": container.id, "commit": container.base}
-
-    def table(containers: Any) -> None:
-        for container in containers:
-            output.line(container.name)
-
-    output.rows(made, fields, table)
-
-
-VERBS: dict[str, click.Command] = {"status": status, "commit": commit, "rollback": rollback, "fork": fork}
+VERBS: dict[str, click.Command] = {"status": status, "commit": commit, "rollback": rollback}

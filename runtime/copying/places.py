@@ -127,9 +127,9 @@ def opened_target(
 ) -> Iterator[Target]:
     """Where a source called `name` is made. NotFound if the directory that it belongs in is not there; BadInput if what
     is there and what comes do not go together."""
-    fd, inside = _place(side, given, name, is_directory=is_directory, is_content=is_content)
+    fd, where, inside = _place(side, given, name, is_directory=is_directory, is_content=is_content)
     try:
-        target = Target(strictly(fd), inside, owners, copied)
+        target = Target(strictly(fd), where, inside, owners, copied)
         yield target
         target.finish()
     finally:
@@ -141,7 +141,8 @@ def opened_directory(side: Side, given: Path, owners: Owners, copied: Copied) ->
     """The same for an archive, whose names go through links that are there already, as far as these stay inside."""
     fd = _existing_directory(side, given)
     try:
-        target = Target(_loosely(side, given) if isinstance(side, Inside) else strictly(fd), None, owners, copied)
+        directory = _loosely(side, given) if isinstance(side, Inside) else strictly(fd)
+        target = Target(directory, given.path, None, owners, copied)
         yield target
         target.finish()
     finally:
@@ -161,8 +162,11 @@ def _existing_directory(side: Side, given: Path) -> int:
         raise _missing(side, given.path, error) from error
 
 
-def _place(side: Side, given: Path, name: bytes, *, is_directory: bool, is_content: bool) -> tuple[int, bytes | None]:
-    """The directory, and what the copy is called in it; None if its content goes into the directory itself."""
+def _place(
+    side: Side, given: Path, name: bytes, *, is_directory: bool, is_content: bool
+) -> tuple[int, bytes, bytes | None]:
+    """The directory, its path, and what the copy is called in it; None if its content goes into the directory
+    itself."""
     shown = side.shown(given.path)
     try:
         fd = side.open(given.path, os.O_PATH)
@@ -173,7 +177,7 @@ def _place(side: Side, given: Path, name: bytes, *, is_directory: bool, is_conte
     except OSError as error:
         raise _missing(side, given.path, error) from error
     if stat.S_ISDIR(os.fstat(fd).st_mode):
-        return fd, None if is_content else name
+        return fd, given.path, None if is_content else name
     os.close(fd)
     if given.is_directory:
         raise BadInput(f"{shown} is not a directory", path=given.path)
@@ -182,12 +186,12 @@ def _place(side: Side, given: Path, name: bytes, *, is_directory: bool, is_conte
     return _new(side, given)
 
 
-def _new(side: Side, given: Path) -> tuple[int, bytes]:
+def _new(side: Side, given: Path) -> tuple[int, bytes, bytes]:
     """Where a path leads to, whose last name is to be made or replaced."""
     real = side.resolve(given.path)
     folder = posixpath.dirname(real)
     try:
-        return side.open(folder, os.O_PATH | os.O_DIRECTORY), posixpath.basename(real)
+        return side.open(folder, os.O_PATH | os.O_DIRECTORY), folder, posixpath.basename(real)
     except OSError as error:
         raise _missing(side, folder, error) from error
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import posixpath
 import secrets
 import stat
 from collections.abc import Callable
@@ -69,17 +70,23 @@ def strictly(top: int) -> OpenDirectory:
 
 
 class Target:
-    """Makes items below a directory. With `name`, the top item gets this name; without, it is the directory itself."""
+    """Makes items below a directory. With `name`, the top item gets this name; without, it is the directory itself.
 
-    def __init__(self, directory: OpenDirectory, name: bytes | None, owners: Owners, copied: Copied) -> None:
+    `where` is the directory's path, for messages.
+    """
+
+    def __init__(
+        self, directory: OpenDirectory, where: bytes, name: bytes | None, owners: Owners, copied: Copied
+    ) -> None:
         self._directory = directory
+        self._where = where
         self._name = name
         self._owners = owners
         self._copied = copied
         self._new_directories: list[tuple[bytes, Item]] = []
 
     def add(self, item: Item) -> None:
-        """Make one name. OSError, with the path below the top, if the system refuses."""
+        """Make one name. OSError, with its path, if the system refuses."""
         path = self._place(item.path)
         try:
             if path:
@@ -87,7 +94,7 @@ class Target:
             elif not stat.S_ISDIR(item.mode):
                 raise OSError(errno.EISDIR, "a directory cannot be replaced by what is none")
         except OSError as error:
-            raise OSError(error.errno, error.strerror, path) from error
+            raise OSError(error.errno, error.strerror, posixpath.join(self._where, path)) from error
         if path:
             self._copied.files += 1
 

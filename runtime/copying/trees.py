@@ -23,6 +23,8 @@ _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _BELOW = mounts.RESOLVE_BENEATH | mounts.RESOLVE_NO_SYMLINKS
 _PIECE = 1 << 20
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)
+_KERNELS = {0x9FA0, 0x62656572, 0x27E0EB, mounts.CGROUP2_MAGIC, 0x19800202, 0x1CD1}
+"""proc, sysfs, cgroup, cgroup2, mqueue, devpts (statfs(2))."""
 _DEVICES = (stat.S_IFCHR, stat.S_IFBLK)
 
 
@@ -60,6 +62,8 @@ class Tree:
             self._leave_out(directory, error)
             return
         try:
+            if directory and _is_kernels(fd):
+                return
             for name in sorted(map(os.fsencode, os.listdir(fd))):
                 path = directory + b"/" + name if directory else name
                 try:
@@ -116,6 +120,11 @@ class Tree:
                 with suppress(OSError):  # there is none, or it has gone
                     found.append((name, os.getxattr(place, name)))
         return tuple(found)
+
+
+def _is_kernels(directory: int) -> bool:
+    """Whether a directory shows what the kernel knows, such as /proc: of that, only what is named itself is copied."""
+    return mounts.file_system_type(directory) in _KERNELS
 
 
 def _pieces(held: int) -> Pieces:

@@ -4,12 +4,17 @@
     pinned        files of a directory that may be changing, held by descriptors; nothing outside it is ever reached
     owners        ids of a container's own, as it sees them
     frames        one directory while it is read
+    content       one file, read or known
     scan          the walk over the upper, merged with the base
+    seen          what a scan saw, kept: the next one reads only what has changed since
+    look          what has changed                    watch   what the kernel tells of it meanwhile
 
 docs/upper.md has the rules, each with what the kernel does.
 """
 
+from runtime.upper.content import Distrust
 from runtime.upper.conventions import TRUSTED, USER, prefix_of
 from runtime.upper.scan import UpperResult, scan_upper
+from runtime.upper.seen import Seen
 
-__all__ = ["TRUSTED", "USER", "UpperResult", "prefix_of", "scan_upper"]
+__all__ = ["TRUSTED", "USER", "Distrust", "Seen", "UpperResult", "prefix_of", "scan_upper"]

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from runtime.upper.pinned import Identity
+from runtime.upper.seen import Sighting
 from vcs.links import PendingTree
 from vcs.model import Entry
 from vcs.trees import Directory
@@ -48,11 +49,15 @@ class Frame:
     """A directory of the upper that is being read."""
 
     name: bytes
+    path: bytes
+    """As in Seen."""
     fd: int
     """-1 while it is given up."""
     identity: Identity
     tree: PendingTree
     stubs: Stubs
+    seen: Sighting
+    """What a later scan goes by."""
     base: Directory | None = None
     """The entries of the base's directory that shows through, if one does."""
     hidden: set[bytes] = field(default_factory=set)
@@ -61,6 +66,14 @@ class Frame:
     """Those of them whose directory in the base shows through at its own place."""
     directories: list[bytes] = field(default_factory=list)
     """Subdirectories still to be read, last first."""
+    earlier: Directory | None = None
+    """The earlier root's directory, if this one is gone by it."""
+    read: set[bytes] = field(default_factory=set)
+    """Then: the names that were to be read again, whether they are still there or not."""
+    known: set[bytes] = field(default_factory=set)
+    """Then: the subdirectories still to be read that are the ones that were seen."""
+    place: bytes | None = None
+    """Where the earlier scan saw it."""
 
     def below(self, name: bytes) -> Entry | None:
         """The entry of the base with this name."""

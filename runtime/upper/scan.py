@@ -4,6 +4,10 @@ What is not in the upper is taken over from the base without being opened, and o
 that hold the upper's names, so a scan costs what the upper holds. Each file is read through a descriptor that pins it
 (runtime.upper.pinned); the whole is what a reader of the merged view could have seen while the scan ran, file by file,
 not at one moment: freeze the container for that.
+
+Where an earlier scan is known (runtime.upper.seen), the new root is the earlier one with the names that changed since
+(runtime.upper.look) read again: only directories on the way to these are entered, and in them only these names are
+opened. Their frames are `known`: what the earlier root holds stands for all other names.
 """
 
 from __future__ import annotations
@@ -11,18 +15,21 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
 
 from msgspec.structs import replace
 
 from runtime.upper import pinned
+from runtime.upper.content import NOTHING, Distrust, Reader
 from runtime.upper.conventions import TRUSTED, Marks, is_absolute, separate
 from runtime.upper.frames import NO_STUBS, Frame, Stubs, nested_stubs
+from runtime.upper.look import Changes, Known, look_everywhere
 from runtime.upper.owners import Owners
+from runtime.upper.seen import Contents, Seen, SeenDirectory, Sighting, joined, reachable
 from vcs.attributes import (
     entry_of,
     pinned_symlink,
@@ -31,31 +38,16 @@ from vcs.attributes import (
     read_xattrs,
     special_content,
 )
-from vcs.blobs import LARGE, cuts_of, write_file
 from vcs.errors import BadInput, Conflict
 from vcs.links import NO_TREE, LinkGroups, PendingTree, Recount, holds_links, linked_entries, settle
-from vcs.model import EMPTY_FILE, Chunked, Content, Data, Entry, ListItem, RootId, Tree, Xattrs
+from vcs.model import EMPTY_FILE, Chunked, Content, Data, Entry, RootId, Tree, Xattrs
 from vcs.snapshot import Snapshot
-from vcs.trees import Directory, Sink, write_root
+from vcs.trees import Directory, Objects, Sink, write_root
 
 _OPEN_DIRECTORIES = 64
 """Deeper than this, the topmost directories' descriptors are given up, and had again by `..` on the way back."""
 _ATTEMPTS = 3
-"""How often a name is looked at again whose type changes, or a file read again that is being written."""
-_REREAD_MAX = 64 << 20
-"""A larger file that is being written is read once."""
-
-
-class ContentCache(Protocol):
-    """Remembers what files held: vcs.statcache.StatCache. Contents it returns must be in the sink's store."""
-
-    def get(self, status: os.stat_result) -> Data | Chunked | None:
-        """The content of the file with this status, if it has certainly not changed."""
-        ...
-
-    def put(self, status: os.stat_result, content: Data | Chunked, now_ns: int) -> None:
-        """Remember a file's content, whose reading began at `now_ns` (time.time_ns)."""
-        ...
+"""How often a name is looked at again whose type changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +67,12 @@ class UpperResult:
     """Bytes in these, holes included."""
     unsteady: tuple[bytes, ...]
     """Paths of files that were written to each time they were read: their content may never have been so at once."""
+    seen: Seen
+    """For the next scan."""
+
+
+class _NotPlain(Exception):
+    """There are hard links among the changes, or in what they hide: what was seen is not enough to count them."""
 
 
 def scan_upper(
@@ -84,8 +82,12 @@ def scan_upper(
     *,
     stubs: Collection[bytes] = (),
     prefix: str = TRUSTED,
-    cache: ContentCache | None = None,
     ids: int | None = None,
+    before: Seen | None = None,
+    changes: Changes | None = None,
+    objects: Objects | None = None,
+    distrust: Distrust = NOTHING,
+    since: int | None = None,
 ) -> UpperResult:
     """The root that an overlay of `upper` on `base` shows, written to `sink`. The upper is not changed.
 
@@ -93,38 +95,61 @@ def scan_upper(
     base does not have, is left out, and so is the time stamp that making it left on its directory.
     `prefix`: TRUSTED, or USER for an overlay mounted with userxattr.
     `ids`: the first of the container's own ids, if it has such (runtime.upper.owners).
+    `before`: what an earlier scan of this upper saw, its root to be read from `objects` (otherwise, where the base is).
+    `changes`: what differs from that, if it is known; otherwise every name is looked at.
+    `distrust`: what to read again whatever was seen. `since`: a time (time_ns) before `distrust` was found out; what
+    has changed since is not relied on later. Now, if it is not given.
 
     BadInput if the upper cannot have come from an overlay on this base; Denied if a file cannot be read; Conflict if
     directories are moved about faster than they can be read.
     """
+    path, nested = os.fsencode(upper), nested_stubs(stubs)
+    since = time.time_ns() if since is None else since
     owners = None if ids is None else Owners(ids)
-    return _Scan(base, sink, prefix, cache, owners).run(os.fsencode(upper), nested_stubs(stubs))
+    objects = objects or base.objects
+    if before is not None and before.base != base.id:
+        before = None
+    contents = Contents(before, objects) if before is not None else None
+    if before is not None and before.plain:
+        changes = look_everywhere(upper, before) if changes is None else changes
+        known = Known(before, changes, Snapshot(objects, before.root))
+        with suppress(_NotPlain):
+            reader = Reader(sink, base.objects, contents, distrust, since)
+            return _Scan(base, sink, prefix, owners, reader, known).run(path, nested)
+    return _Scan(base, sink, prefix, owners, Reader(sink, base.objects, contents, distrust, since)).run(path, nested)
 
 
 class _Scan:
     def __init__(
-        self, base: Snapshot, sink: Sink, prefix: str, cache: ContentCache | None, owners: Owners | None = None
+        self,
+        base: Snapshot,
+        sink: Sink,
+        prefix: str,
+        owners: Owners | None,
+        reader: Reader,
+        known: Known | None = None,
     ) -> None:
         self._base = base
         self._sink = sink
         self._prefix = prefix
-        self._cache = cache
         self._owners = owners
+        self._reader = reader
+        self._known = known
+        self._seen: dict[bytes, SeenDirectory] = dict(known.seen.directories) if known is not None else {}
         self._base_directory = lru_cache(64)(self._open_base_directory)
         self._stack: list[Frame] = []
         self._device = 0
         self._groups = LinkGroups(base.id)
         self._of_inode: dict[pinned.Identity, Entry] = {}
         self._touched: set[bytes] = set()
-        self._names = self._deleted = self._files = self._size = 0
-        self._unsteady: list[bytes] = []
+        self._names = self._deleted = 0
 
     def run(self, upper: bytes, stubs: Stubs) -> UpperResult:
         try:
             fd = pinned.open_directory(upper)
             if fd is None:
                 raise BadInput(f"{os.fsdecode(upper)!r} is not a directory", path=upper)
-            self._push(b"", fd, self._base.root, stubs)
+            self._push(b"", fd, self._base.root, stubs, self._known.root.root if self._known is not None else None)
             while True:
                 frame = self._stack[-1]
                 if frame.directories:
@@ -141,29 +166,58 @@ class _Scan:
 
     # Directories
 
-    def _push(self, name: bytes, fd: int, lower: Entry | None, stubs: Stubs) -> None:
+    def _push(self, name: bytes, fd: int, lower: Entry | None, stubs: Stubs, earlier: Entry | None = None) -> None:
         """Begin a directory, open as `fd`: read its attributes, and everything in it but subdirectories.
 
-        `lower` is the base's entry at its place.
+        `lower` is the base's entry at its place, `earlier` that of the earlier root if it is to be gone by.
         """
-        frame = Frame(name, fd, (0, 0), PendingTree(self._base.root), stubs)
+        path = joined(self._stack[-1].path, name) if self._stack else name
+        frame = Frame(name, path, fd, (0, 0), PendingTree(self._base.root), stubs, Sighting(0, 0, (False, None)))
         self._stack.append(frame)
         status = os.fstat(fd)
         self._check_device(status)
         marks, xattrs = self._separate(read_xattrs(fd))
         frame.identity = pinned.identity_of(status)
         frame.tree = PendingTree(self._entry(name, status, NO_TREE, xattrs))
+        frame.seen = Sighting(status.st_ino, self._reader.stamp(status), (marks.opaque, marks.redirect))
+        frame.place = self._reader.place(status)
         base = self._base_of(name, lower, marks)
         if base is not None and isinstance(base.content, Tree):
             frame.base = self._base.directory(base)
-            frame.tree.start_from(frame.base, base.content)
         if base is lower and stubs.holds_any():
             frame.tree.unless_only_time_of = lower
         if len(self._stack) > _OPEN_DIRECTORIES:
             self._stack[-1 - _OPEN_DIRECTORIES].close()
-        for child in sorted(map(os.fsencode, os.listdir(fd))):
-            self._take(frame, child)
+        if not self._go_by(frame, earlier, status):
+            if frame.base is not None and base is not None and isinstance(base.content, Tree):
+                frame.tree.start_from(frame.base, base.content)
+            for child in sorted(map(os.fsencode, os.listdir(fd))):
+                self._take(frame, child)
         frame.directories.reverse()
+
+    def _go_by(self, frame: Frame, earlier: Entry | None, status: os.stat_result) -> bool:
+        """Begin a directory with what the earlier root holds, if it is the one that was seen, and read what changed."""
+        known = self._known
+        if known is None or earlier is None or not isinstance(earlier.content, Tree):
+            return False
+        seen = known.seen.directories[frame.path]
+        if (seen.inode, seen.marking) != (frame.seen.inode, frame.seen.marking):
+            return False
+        frame.earlier = known.root.directory(earlier)
+        frame.tree.start_from(frame.earlier, earlier.content)
+        change = known.changes.get(frame.path)
+        names = change.names if change is not None else set()
+        stamp = frame.seen.ctime if change is not None and change.ctime in (None, status.st_ctime_ns) else 0
+        frame.seen.take(seen, names)
+        frame.seen.ctime = stamp if change is not None else seen.ctime
+        frame.read = names
+        below = [name for name in known.below(frame.path) if name not in names]
+        frame.hidden.update(below)
+        for child in sorted(names):
+            self._take(frame, child)
+        frame.known.update(below)
+        frame.directories = sorted([*frame.directories, *below])
+        return True
 
     def _base_of(self, name: bytes, lower: Entry | None, marks: Marks) -> Entry | None:
         """The directory of the base that shows through one of the upper."""
@@ -188,9 +242,16 @@ class _Scan:
             except OSError as error:
                 raise read_error(error, self._path(name)) from error
             if fd is not None:
-                self._push(name, fd, parent.below(name), parent.stubs.below.get(name, NO_STUBS))
+                earlier = parent.earlier.lookup(name) if parent.earlier is not None and name in parent.known else None
+                if name not in parent.known:
+                    parent.seen.directories.append(name)
+                self._push(name, fd, parent.below(name), parent.stubs.below.get(name, NO_STUBS), earlier)
                 return
             parent.hidden.discard(name)
+            if name in parent.known:
+                parent.known.discard(name)
+                parent.seen.directories.remove(name)
+                parent.read = {*parent.read, name}
             self._take(parent, name)
             if not parent.directories or parent.directories[-1] != name:
                 return
@@ -204,6 +265,7 @@ class _Scan:
         if parent.fd < 0:
             parent.fd = pinned.open_parent(frame.fd, parent.identity)
         self._take_out_of_base(frame)
+        self._seen[frame.path] = frame.seen.done()
         frame.close()
         self._stack.pop()
         if parent.is_stub(frame.name) and frame.tree.is_empty():
@@ -215,7 +277,10 @@ class _Scan:
             parent.tree.add(done)
 
     def _take_out_of_base(self, frame: Frame) -> None:
-        """Take what the upper hides out of the base's directory, and note the hard links in it."""
+        """Take what the upper hides out of what the directory began with, and note the hard links in it."""
+        if frame.earlier is not None:
+            self._take_out_of_earlier(frame, frame.earlier)
+            return
         for name in sorted(frame.hidden) if frame.base is not None else ():
             entry = frame.below(name)
             if entry is not None:
@@ -223,22 +288,39 @@ class _Scan:
                 if name not in frame.merged:
                     self._touch(entry)
 
+    def _take_out_of_earlier(self, frame: Frame, earlier: Directory) -> None:
+        """The same for a known directory: of what the upper has no more, the base shows again."""
+        for name in sorted({*frame.hidden, *frame.read}):
+            below = frame.below(name)
+            if below is not None and name not in frame.merged:
+                self._touch(below)
+            if name not in frame.hidden and below is not None:
+                frame.tree.add(below)
+            elif earlier.lookup(name) is not None:
+                frame.tree.remove(name)
+
     def _finish(self, frame: Frame) -> UpperResult:
         self._take_out_of_base(frame)
+        self._seen[b""] = frame.seen.done()
+        plain = not self._of_inode and not self._touched
+        if self._known is not None and not plain:
+            raise _NotPlain
         recount = Recount(self._base.objects, self._touched)
         if self._touched:
             for entry in frame.tree.base_links():
                 recount.count(entry)
             self._groups.reuse(recount.vacant())
         root = settle(self._sink, frame.tree, self._groups, recount.apply if recount.changed() else None)
+        digest = write_root(self._sink, root)
         return UpperResult(
-            root=write_root(self._sink, root),
+            root=digest,
             entry=root,
             names=self._names,
             deleted=self._deleted,
-            files=self._files,
-            size=self._size,
-            unsteady=tuple(self._unsteady),
+            files=self._reader.files,
+            size=self._reader.size,
+            unsteady=tuple(b"/" + path for path in self._reader.unsteady),
+            seen=Seen(self._base.id, digest, plain, reachable(self._seen)),
         )
 
     # Names
@@ -255,10 +337,12 @@ class _Scan:
             frame.hidden.add(name)
             if stat.S_ISDIR(status.st_mode):
                 frame.directories.append(name)
-            elif _is_whiteout(status):  # before any thought of hard links: whiteouts share one inode
+                return
+            if _is_whiteout(status):  # before any thought of hard links: whiteouts share one inode
                 self._deleted += 1
             else:
                 self._take_file(frame, name, fd, status)
+            frame.seen.rows[name] = status.st_ino, self._reader.stamp_of_file(frame, name, status)
         except OSError as error:
             raise read_error(error, self._path(name)) from error
         finally:
@@ -293,7 +377,7 @@ class _Scan:
         elif marks.metacopy:
             content = self._base_content(frame, name, marks, status)
         else:
-            content, status = self._content(frame, name, fd, status)
+            content, status = self._reader.read(frame, name, fd, status)
         return self._entry(name, status, content, xattrs)
 
     def _entry(self, name: bytes, status: os.stat_result, content: Content, xattrs: Xattrs) -> Entry:
@@ -308,41 +392,6 @@ class _Scan:
             path = self._path(name)
             raise BadInput(f"{os.fsdecode(path)!r} has its data in a file that the base does not have", path=path)
         return content
-
-    def _content(
-        self, frame: Frame, name: bytes, fd: int, status: os.stat_result
-    ) -> tuple[Data | Chunked, os.stat_result]:
-        """The content of a pinned regular file, and its status when it was so."""
-        if not status.st_size:
-            return EMPTY_FILE, status
-        known = self._cache.get(status) if self._cache is not None else None
-        if known is not None:
-            return known, status
-        lower = frame.below(name) if status.st_size >= LARGE else None
-        before = cuts_of(self._base.objects, lower.content) if lower is not None else None
-        for _ in range(_ATTEMPTS if status.st_size <= _REREAD_MAX else 1):
-            now = time.time_ns()
-            content, after = self._read_file(fd, status, before)
-            if pinned.same_state(status, after):
-                if self._cache is not None:
-                    self._cache.put(status, content, now)
-                return content, status
-            status = after
-        self._unsteady.append(self._path(name))
-        return content, status
-
-    def _read_file(
-        self, fd: int, status: os.stat_result, before: Mapping[int, ListItem] | None
-    ) -> tuple[Data | Chunked, os.stat_result]:
-        opened = pinned.open_file(fd)
-        try:
-            content = write_file(self._sink, opened, status, before)
-            after = os.fstat(opened)
-        finally:
-            os.close(opened)
-        self._files += 1
-        self._size += content.size
-        return content, after
 
     # The base
 

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import random
+import re
 import select
 import signal
 import subprocess
@@ -96,6 +97,27 @@ def test_what_holds_for_the_container_holds_for_the_command(web: Cli) -> None:
     open_files = execute(web, "web", "sh", "-c", "ls /proc/self/fd; ls -l /proc/self/fd/0")[1]
     assert open_files.split()[:4] == ["0", "1", "2", "3"], "3 is the directory that ls reads"
     assert "/dev/null" in open_files
+
+
+def test_privileged(web: Cli) -> None:
+    """All capabilities that we have, for root and others; the filter stays."""
+    mine = re.search(r"CapBnd:\t(.*)", Path("/proc/self/status").read_text())
+    assert mine
+    for user in ("root", "ana"):
+        status = execute(web, "--privileged", "-u", user, "web", "cat", "/proc/self/status")[1]
+        found = dict(line.split(":\t") for line in status.splitlines() if ":\t" in line)
+        assert found["CapBnd"] == mine[1]
+        assert found["Seccomp"] == "2"
+    assert execute(web, "--privileged", "web", "grep", "CapEff", "/proc/self/status")[1].split()[1] == mine[1]
+
+
+def test_containers_with_ids_of_their_own(box: Cli) -> None:
+    """Users are the container's, and end where its ids do."""
+    box("run", "-d", "--name", "web", "--userns", "auto", "main", "sleep", "300")
+    assert execute(box, "-u", "ana", "web", "id", "-u") == (0, "1000\n")
+    done = box.process("exec", "-u", "70000", "web", "true")
+    assert done.returncode == 125
+    assert b"hint: take another --user" in done.stderr
 
 
 def test_it_is_in_the_container_s_cgroups(web: Cli) -> None:

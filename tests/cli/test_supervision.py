@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runtime.healthchecks import health_of
-from runtime.state import Exited, load_run, state_of
+from runtime.state import Exited, load_run, save_run, state_of
 from tests.cli.conftest import Cli
 from tests.support.containers import eventually
 
@@ -73,3 +74,30 @@ def test_memory_that_ran_out_is_told(box: Cli) -> None:
     state = state_of(directory_of(box, "fine"))
     assert isinstance(state, Exited)
     assert not state.oom
+
+
+def test_after_the_machine_went_down(box: Cli) -> None:
+    """What the policy wants runs again, and nothing else does."""
+    for name, policy in (
+        ("no", "no"),
+        ("always", "always"),
+        ("unless", "unless-stopped"),
+        ("stopped", "unless-stopped"),
+    ):
+        box.process("run", "-d", "--name", name, "--restart", policy, "main", "sleep", "1000")
+    box("stop", "-t", "0", "stopped")
+    runs = {name: directory_of(box, name) for name in ("no", "always", "unless", "stopped")}
+    for name in ("no", "always", "unless"):
+        box("kill", name)
+        eventually(lambda name=name: isinstance(state_of(runs[name]), Exited))
+        (runs[name] / "stopped").unlink(missing_ok=True)
+    for directory in runs.values():
+        run = load_run(directory)
+        assert run
+        save_run(directory, replace(run, boot="another boot"))
+    assert box.process("start", "--policy").stdout.decode().split() == ["always", "unless"]
+    assert sorted(row["name"] for row in box.json("ps")) == ["always", "unless"]
+    assert box.process("start", "--policy").stdout == b""
+    box("kill", "always", "unless")
+    assert "chooses the containers itself" in box("start", "--policy", "no", code=2).stderr
+    assert "give a NAME" in box("start", code=2).stderr

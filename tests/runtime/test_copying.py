@@ -229,6 +229,84 @@ def test_devices_and_fifos_are_copied_not_opened(tmp_path: Path) -> None:
     assert (tmp_path / "out/null").lstat().st_rdev == os.makedev(1, 3)
 
 
+# -- where it goes
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> tuple[Path, Path]:
+    """What is copied, and a root to copy it to."""
+    here, root = tmp_path / "here", tmp_path / "root"
+    (here / "tree").mkdir(parents=True)
+    (here / "file").write_text("new")
+    (here / "tree/leaf").write_text("new")
+    (here / "link").symlink_to("file")
+    for name in ("dir", "full", "taken/leaf"):
+        (root / name).mkdir(parents=True)
+    (root / "dir/old").write_text("old")
+    (root / "full/tree").touch()
+    (root / "to-dir").symlink_to("/dir")
+    (root / "to-old").symlink_to("dir/old")
+    (root / "to-new").symlink_to("/dir/new")
+    return here, root
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "made"),
+    [
+        ("file", "/dir", "dir/file"),
+        ("file", "/dir/", "dir/file"),
+        ("file", "/dir/.", "dir/file"),
+        ("file", "/dir/new", "dir/new"),
+        ("file", "dir/new", "dir/new"),
+        ("file", "/dir/old", "dir/old"),
+        ("file", "/to-dir", "dir/file"),
+        ("file", "/to-old", "dir/old"),
+        ("file", "/to-new", "dir/new"),
+        ("file", "/to-dir/new", "dir/new"),
+        ("file", "/dir/../dir/x/../y", "dir/y"),
+        ("link", "/dir", "dir/link"),
+        ("tree", "/dir", "dir/tree/leaf"),
+        ("tree/", "/dir", "dir/tree/leaf"),
+        ("tree", "/dir/new", "dir/new/leaf"),
+        ("tree", "/dir/new/", "dir/new/leaf"),
+        ("tree/.", "/dir", "dir/leaf"),
+        ("tree/.", "/dir/new", "dir/new/leaf"),
+        ("tree/.", "/to-dir", "dir/leaf"),
+        ("tree/../tree", "/", "tree/leaf"),
+    ],
+)
+def test_where_it_goes(places: tuple[Path, Path], source: str, target: str, made: str) -> None:
+    here, root = places
+    copy_in(f"{here}/{source}", root, target)
+    found = root / made
+    assert os.readlink(found) == "file" if source == "link" else found.read_text() == "new"
+    assert not found.is_symlink() or source == "link"
+    assert not list(root.rglob(".treering-*"))
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "says"),
+    [
+        ("file", "/nowhere/new", "there is no box:/nowhere"),
+        ("file", "/dir/new/", "there is no directory box:/dir/new"),
+        ("file", "/dir/old/", "box:/dir/old is not a directory"),
+        ("file", "/dir/old/below", "there is no box:/dir/old/below"),
+        ("file/", "/dir", "is not a directory"),
+        ("tree", "/dir/old", "a directory cannot be copied to box:/dir/old"),
+        ("missing", "/dir", "there is no "),
+        ("tree", "/full", "no directory, and stays"),
+        ("tree/.", "/taken", "a directory cannot be replaced"),
+    ],
+)
+def test_what_does_not_go(places: tuple[Path, Path], source: str, target: str, says: str) -> None:
+    here, root = places
+    before = state(root)
+    with pytest.raises((TreeringError, OSError), match=says):
+        copy_in(f"{here}/{source}", root, target)
+    assert state(root).keys() == before.keys()
+    assert (root / "dir/old").read_text() == "old"
+
+
 # -- attacks
 
 EXCHANGE = """

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from runtime.upper import TRUSTED, USER, pinned, scan, scan_upper
+from runtime.upper import TRUSTED, USER, content, pinned, scan_upper
 from runtime.upper.conventions import separate
 from tests.runtime.overlay_cases import Layers, described, exchange, imported, needs_root
 from vcs.errors import BadInput, Conflict, Denied
 from vcs.model import EMPTY_FILE, Chunked, Data, Device, Link
 from vcs.snapshot import Snapshot
-from vcs.statcache import StatCache
 
 pytestmark = needs_root
 
@@ -504,23 +503,19 @@ def test_the_cost_is_that_of_the_upper(layers: Layers, monkeypatch: pytest.Monke
     assert len(opened) == 2  # the trees of / and /d, not those of /d/sub and /e
 
 
-def test_a_cache_saves_reading(layers: Layers) -> None:
+def test_what_was_seen_saves_reading(layers: Layers) -> None:
     assert layers.base
     (layers.upper / "new").write_text("new")
-    aged = Aged()
-    assert layers.scan(cache=aged).files == 1
-    again = layers.scan(cache=aged)
-    assert again.files == 0
-    assert again.root == layers.scan().root
+    seen = layers.scan(since=LATER).seen
+    again = layers.scan(before=seen)
+    assert (again.files, again.names) == (0, 0)
+    assert again.root == layers.scan().root == seen.root
     (layers.upper / "new").write_text("neu")
-    assert text(layers.scanned(cache=aged), "/new") == "neu"
+    assert text(layers.scanned(before=seen), "/new") == "neu"
 
 
-class Aged(StatCache):
-    """A cache to which every file is an hour old."""
-
-    def put(self, status: os.stat_result, content: Data | Chunked, now_ns: int) -> None:
-        super().put(status, content, now_ns + 3_600_000_000_000)
+LATER = 1 << 62
+"""A time by which nothing is racy any more."""
 
 
 # While a container runs
@@ -587,17 +582,17 @@ def test_a_file_that_is_written_while_it_is_read(layers: Layers, monkeypatch: py
     log = layers.upper / "log"
     log.write_text("one")
     rounds = []
-    original = scan.write_file
+    original = content.write_file
 
     def write_file(sink: object, fd: int, status: os.stat_result, before: object = None) -> object:
-        content = original(sink, fd, status)  # type: ignore[arg-type]
+        found = original(sink, fd, status)  # type: ignore[arg-type]
         if len(rounds) < limit:
             rounds.append(1)
             with log.open("a") as file:
                 file.write("+")
-        return content
+        return found
 
-    monkeypatch.setattr(scan, "write_file", write_file)
+    monkeypatch.setattr(content, "write_file", write_file)
     limit = 1
     result = layers.scan()
     assert result.unsteady == ()

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.runtime.overlay_cases import Layers, described, exchange, imported, needs_root
+from vcs.snapshot import Snapshot
 
 pytestmark = needs_root
 
@@ -213,3 +214,25 @@ def test_a_scanned_upper_is_what_the_merged_view_showed(layers: Layers, steps: l
     }
     assert found.keys() == shown.keys()
     assert running == result.root
+
+
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=EXAMPLES == 120, suppress_health_check=list(HealthCheck))
+@given(rounds=st.lists(STEPS, min_size=2, max_size=4))
+def test_what_changed_since_a_scan_is_all_that_is_read(layers: Layers, rounds: list[list[tuple]]) -> None:
+    layers.reset()
+    seen = None
+    with layers.mounted() as merged:
+        hand = Hand(merged)
+        for steps in rounds:
+            for operation, pick, other, value in steps:
+                try:
+                    operation(hand, pick, other, value)
+                except OSError:
+                    continue
+            expected = layers.scan()
+            result = layers.scan(before=seen, since=1 << 62)
+            assert result.root == expected.root
+            assert described(Snapshot(layers.store, result.root)) == described(Snapshot(layers.store, expected.root))
+            assert result.seen.plain == expected.seen.plain
+            assert result.seen.directories.keys() == expected.seen.directories.keys()
+            seen = result.seen

@@ -221,6 +221,17 @@ def test_a_container_that_runs_is_known_to_all_commands(user: OrdinaryUser) -> N
     assert user.treering("ps", "--format", "json", "-a").json()[0]["state"] == "exited"
 
 
+def test_forks_are_started_compared_and_promoted(user: OrdinaryUser) -> None:
+    user.treering("run", "--name", "web", "main", "true")
+    user.treering("fork", "web", "-n", "3", "--name", "f", "--wait", "--", "sh", "-c", "echo {i} > /tmp/number")
+    rows = user.treering("compare", "--base", "web", "f-1", "f-2", "f-3", "--format", "json").json()
+    assert [(row["exit_code"], [path["path"] for path in row["paths"]]) for row in rows] == [(0, ["/tmp/number"])] * 3
+    user.treering("promote", "f-2", "--branch", "second")
+    assert user.treering("cat", "second:/tmp/number").stdout == "2\n"
+    user.treering("rm", "--all")
+    user.treering("fsck")
+
+
 @pytest.mark.parametrize("engine", ["crun", "runc"])
 def test_both_engines(user: OrdinaryUser, engine: str) -> None:
     script = "id -u; id -u ana; ls /sys/fs/cgroup; test -e /sys/class/net/lo && echo lo; cat /dev/null; exit 7"
@@ -521,3 +532,70 @@ def test_root_is_told_that_he_needs_no_namespaces(tmp_path: Path) -> None:
     result = CliRunner(env={"TREERING_STORE": str(tmp_path)}).invoke(program, ["unshare", "true"])
     assert result.exit_code == 2
     assert "root needs no namespaces" in result.stderr
+
+
+def test_what_containers_use_without_cgroups(user: OrdinaryUser) -> None:
+    """Told by their processes, and at the end by whoever waited for them."""
+    script = "n=0; while [ $n -lt 300000 ]; do n=$((n+1)); done"
+    user.treering("run", "-d", "--name", "web", "main", "--", "sh", "-c", f"sh -c '{script}'; echo > /done; sleep inf")
+    eventually(lambda: "/done" in changes(user, "web"))
+    row = user.treering("stats", "--no-stream", "--format", "json").json()[0]
+    assert row["source"] == "processes"
+    assert row["cpu_seconds"] > 0.1, "the inner shell's, who has ended"
+    assert row["memory_bytes"] > 10_000
+    assert (row["pids"], row["memory_limit"], row["received_bytes"]) == (1, None, None)
+    table = user.treering("stats", "--no-stream").stdout.splitlines()[1]
+    assert table.startswith("web ")
+    seen = usage(user)
+    assert seen["cpu_seconds"] >= row["cpu_seconds"]
+    refused = user.treering("update", "--memory", "64m", "web", code=125)
+    assert "in no cgroup, so nothing can be limited" in refused.stderr
+    assert f'treering_container_pids{{id="{row["id"][:12]}",name="web"}} 1.0' in user.treering("metrics").stdout
+    user.treering("kill", "web")
+    ended = usage(user)
+    assert ended["cpu_seconds"] >= seen["cpu_seconds"] - 0.02
+    assert (ended["starts"], ended["oom_kills"]) == (1, 0)
+
+
+def usage(user: OrdinaryUser) -> dict[str, Any]:
+    found: dict[str, Any] = user.treering("ps", "-a", "--usage", "--format", "json").json()[0]["usage"]
+    return found
+
+
+@pytest.mark.parametrize("engine", ["crun", "runc"])
+def test_options_that_an_ordinary_user_can_have(user: OrdinaryUser, engine: str) -> None:
+    shared = user.home / "shared"
+    shared.mkdir()
+    (shared / "file").write_text("his\n")
+    os.chown(shared, user.uid, user.uid)
+    script = """
+        cat /data/file; touch /data/x 2>/dev/null || echo refused; echo new > /made/here; stat -c %u /made/here
+        touch /fast/x && echo fast; grep NoNewPrivs /proc/self/status; hostname; touch /x 2>/dev/null || echo read-only
+        head -n 1 /etc/hosts
+    """
+    options = [
+        "--rm", "--runtime", engine, "-v", "./shared:/data:ro", "-v", "./fresh:/made", "--tmpfs", "/fast:size=1m",
+        "--security-opt", "no-new-privileges", "--cap-drop", "ALL", "--cap-add", "chown", "--hostname", "far",
+        "--read-only", "--add-host", "db:10.0.0.7", "--volatile",
+    ]  # fmt: skip
+    lines = user.treering("run", *options, "main", "sh", "-c", script).stdout.splitlines()
+    assert lines == ["his", "refused", "0", "fast", "NoNewPrivs:\t1", "far", "read-only", "10.0.0.7\tdb"]
+    assert (user.home / "fresh/here").stat().st_uid == user.uid
+
+    look = "grep -E 'CapEff|Seccomp:' /proc/self/status; cat /proc/keys > /dev/null && echo keys"
+    privileged = user.treering("run", "--rm", "--runtime", engine, "--privileged", "main", "sh", "-c", look)
+    assert "Seccomp:\t0" in privileged.stdout
+    assert "keys" in privileged.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--memory", "64m"], "limits (--memory, --cpus, --pids-limit) need cgroups"),
+        (["--userns", "auto"], "--userns auto is for root"),
+    ],
+)
+def test_options_that_he_cannot_are_refused_at_once(user: OrdinaryUser, options: list[str], said: str) -> None:
+    for verb in ("run", "create"):
+        assert said in user.treering(verb, *options, "main", "true", code=125).stderr
+    assert user.treering("ps", "-aq").stdout == ""

@@ -286,3 +286,58 @@ def test_deleted_refs_leave_no_directories(history: History, tmp_path: Path) -> 
     for top in ("refs", "logs/refs"):
         assert not list((tmp_path / "history.git" / top).glob("containers/*"))
     history.move("refs/containers/a/b/0", commit, None, "made again", ANA)
+
+
+def test_many_refs_at_once(history: History, tmp_path: Path) -> None:
+    """They are lines of packed-refs, which git reads as its own, beside those that git packed there."""
+    first, second = grow(history, 2)
+    history.tag("v1", first, "annotated", ANA)
+    history.tag("plain", first, None, ANA)
+    git(tmp_path, "pack-refs", "--all")
+    refs = {f"refs/containers/{name}/0": first for name in ("b", "a", "c")}
+    history.name_all(refs, "made", ANA)
+    everything = {"refs/heads/main", "refs/tags/plain", "refs/tags/v1", *refs}
+    assert set(git(tmp_path, "for-each-ref", "--format=%(refname)").split()) == everything
+    assert git(tmp_path, "rev-parse", "v1^{}", "main", "refs/containers/a/0").split() == [first, second, first]
+    assert {history.target(ref) for ref in refs} == {first}
+    with pytest.raises(AlreadyExists):
+        history.name_all({"refs/containers/d/0": first, "refs/containers/a/0": second}, "made", ANA)
+    with pytest.raises(NotFound):
+        history.name_all({"refs/containers/d/0": CommitId("1" * 40)}, "made", ANA)
+    assert history.target("refs/containers/d/0") is None
+
+    history.move("refs/containers/a/0", second, first, "moved", ANA)
+    log = history.reflog("refs/containers/a/0")
+    assert [(change.old, change.new, change.message) for change in log] == [
+        (first, second, "moved"),
+        (None, first, "made"),
+    ]
+    assert git(tmp_path, "rev-parse", "refs/containers/a/0@{1}").strip() == first
+    history.delete_all([*refs, "refs/containers/none/0", "refs/tags/v1"])
+    assert set(git(tmp_path, "for-each-ref", "--format=%(refname)").split()) == {"refs/heads/main", "refs/tags/plain"}
+    assert history.target("refs/containers/a/0") is None
+    for top in ("refs", "logs/refs"):
+        assert not list((tmp_path / "history.git" / top).glob("containers/*"))
+    history.move("refs/containers/a/0", first, None, "made again", ANA)
+
+
+def test_many_refs_at_once_where_git_has_packed_none(history: History, tmp_path: Path) -> None:
+    first, *_ = grow(history, 1)
+    refs = {f"refs/containers/{number}/0": first for number in range(500)}
+    history.name_all(refs, "made", ANA)
+    assert len(git(tmp_path, "for-each-ref").splitlines()) == 501
+    history.delete_all(list(refs)[:499])
+    history.name_all({"refs/containers/0/0": first}, "again", ANA)
+    found = git(tmp_path, "for-each-ref", "--format=%(refname)").split()
+    assert found == ["refs/containers/0/0", "refs/containers/499/0", "refs/heads/main"]
+
+
+def test_merge_base(history: History) -> None:
+    base, *_ = grow(history, 1)
+    one, two = add(history, 1, base), add(history, 2, base)
+    three = add(history, 3, two)
+    assert history.merge_base([one, three]) == base
+    assert history.merge_base([two, three, three]) == two
+    assert history.merge_base([one, two, three]) == base
+    assert history.merge_base([one]) == one
+    assert history.merge_base([one, add(history, 4)]) is None

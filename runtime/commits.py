@@ -1,0 +1,85 @@
+"""What a commit of a container says: its config, its parents, and the trailers of its message.
+
+Trailers (git-interpret-trailers(1)) tell what made a commit:
+
+    Container: web                        always
+    Command: nginx -g daemon off;         what the container runs, or the command after which it was committed
+    Exit-Code: 0    Duration: 1.20s       of that command (runtime.autocommit)
+    Changes: A12 M3                       how many names, by the letters of `treering diff`
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from runtime.containers import Container
+from vcs.diff import Change
+from vcs.model import CommitId
+
+_LONGEST = 500
+"""Characters of a trailer."""
+Edit = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class CommitResult:
+    """What a commit did. `made` is False where nothing had changed; then `commit` is the one that says it already."""
+
+    commit: CommitId
+    made: bool
+    changes: tuple[Change, ...]
+    added: int
+    """Bytes that the store grew by, in layers."""
+    unsteady: tuple[bytes, ...] = ()
+    """Paths of files that were written to while they were read: their content may never have been so at once."""
+    paused: float | None = None
+    """Seconds that the container stood still; None if it did not, because it did not run, could not, or was not to."""
+    failed_hook: str | None = None
+    """What the hook after the pause said, if it failed; the commit stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a commit is to be."""
+
+    message: str
+    allow_empty: bool = False
+    trailers: Mapping[str, str] = field(default_factory=dict)
+    edits: Sequence[Edit] = ()
+    """Changes to the image config."""
+    squash: bool = False
+    """One commit on the one that the container was made from, in place of those since."""
+    pause: bool = True
+    """A running container stands still while it is read."""
+
+    def text(self, container: Container, changes: Sequence[Change]) -> str:
+        """The message, with trailers."""
+        lines = {"Container": container.name}
+        if container.record.settings.args:
+            lines["Command"] = " ".join(container.record.settings.args)
+        lines.update(self.trailers)
+        counts = Counter[str](change.letter for change in changes)
+        if counts:
+            lines["Changes"] = " ".join(f"{letter}{counts[letter]}" for letter in "AMDRT" if counts[letter])
+        body = "\n".join(f"{name}: {one_line(value, _LONGEST)}" for name, value in lines.items())
+        return f"{self.message.strip()}\n\n{body}\n"
+
+    @property
+    def title(self) -> str:
+        """The message's first line."""
+        return self.message.strip().split("\n", 1)[0]
+
+    def config(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The commit's image config, from its parent's."""
+        for edit in self.edits:
+            config = edit(config)
+        return config
+
+
+def one_line(text: str, length: int) -> str:
+    """The text on one line, and no longer than this."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= length else flat[: length - 3] + "..."

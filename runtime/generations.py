@@ -1,0 +1,63 @@
+"""A container's generations: a base commit with an upper on top, one after another.
+
+A commit of a stopped container begins a new one, on the commit, whose upper is empty; the old one's is not needed any
+more. A rollback begins one too, and keeps the old one, to which `undo` returns. Git keeps each generation's newest
+commit as a ref. The ref's reflog goes on over generations: it tells where the container was, whatever happened, so that
+`web@{1}` means one step back.
+"""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from runtime.containers import Container, Containers, make_generation
+from runtime.records import Generation
+from vcs.errors import NotFound
+from vcs.history import Author
+from vcs.model import CommitId
+
+
+def begin(
+    containers: Containers, container: Container, base: CommitId, author: Author, reason: str, *, keep: bool
+) -> Container:
+    """Continue on `base` with an empty upper. The generation until now is kept, or deleted as `base` has it all. The
+    caller holds the container's lock."""
+    record, history = container.record, containers.store.history
+    number = record.next_number
+    ref = record.ref(number)
+    history.move(ref, base, None, reason, author, force=True)
+    history.continue_reflog(container.ref, ref)
+    make_generation(container.paths, number)
+    old = record.generation
+    fresh = Generation(number, base, time.time(), old.number if keep else old.previous)
+    others = record.generations if keep else _without(record.generations, old.number, number)
+    changed = containers.replace(
+        container, msgspec.structs.replace(record, generations=(*others, fresh), current=number)
+    )
+    if not keep:
+        containers.discard(container, old)
+    return changed
+
+
+def go_back(containers: Containers, container: Container) -> Container:
+    """Return to the generation before the last rollback, keeping the one that is left. NotFound if there is none."""
+    record = container.record
+    previous = record.generation.previous
+    if previous is None:
+        raise NotFound(f"{container.name!r} was not rolled back", container=container.name)
+    kept = tuple(
+        msgspec.structs.replace(generation, previous=record.current) if generation.number == previous else generation
+        for generation in record.generations
+    )
+    return containers.replace(container, msgspec.structs.replace(record, generations=kept, current=previous))
+
+
+def _without(generations: tuple[Generation, ...], old: int, new: int) -> tuple[Generation, ...]:
+    """The generations less `old`; an undo that would have led to it leads to `new`."""
+    return tuple(
+        msgspec.structs.replace(generation, previous=new) if generation.previous == old else generation
+        for generation in generations
+        if generation.number != old
+    )

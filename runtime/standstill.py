@@ -1,0 +1,122 @@
+"""A container stands still for a moment, and goes on whatever becomes of us.
+
+    commit ──fork── keeper: freezes when told, and thaws when told, when the commit has ended, or when it takes too long
+
+The keeper holds nothing but one end of a socket. If the commit is killed at whatever moment, the kernel closes the
+other end, and the keeper thaws. If the keeper is killed, the commit thaws. Only if both are killed does the container
+stand until `treering unpause`.
+
+On the socket (SOCK_SEQPACKET): `freeze` is answered by `frozen` or by why not; `thaw` by `thawed`, or by `late` if the
+container has been going on for a while.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import time
+from contextlib import suppress
+from typing import NoReturn
+
+from runtime import mounts
+from runtime.cgroups import Cgroup
+from runtime.descriptors import close_all_but
+from vcs.errors import Conflict, EngineError
+
+LONGEST = 30.0
+"""Seconds after which a container goes on in any case."""
+_FREEZING = 10.0
+_SLACK = 5.0
+
+
+class Standstill:
+    """Holds a cgroup still between freeze() and thaw(). A context manager: at its end the container goes on."""
+
+    def __init__(self, group: Cgroup, longest: float = LONGEST) -> None:
+        self._group = group
+        self._frozen_at: float | None = None
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._keeper = os.fork()
+        if not self._keeper:
+            _keep(group, theirs, longest)
+        theirs.close()
+
+    def __enter__(self) -> Standstill:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            if self._frozen_at is not None:
+                with suppress(Conflict):
+                    self.thaw()
+        finally:
+            self._socket.close()
+            with suppress(ChildProcessError):
+                os.waitpid(self._keeper, 0)
+
+    def freeze(self) -> None:
+        """Stop all processes. EngineError if they do not stop in time; then they go on."""
+        self._frozen_at = time.monotonic()
+        answer = self._ask(b"freeze", _FREEZING + _SLACK)
+        if answer != b"frozen":
+            self._frozen_at = None
+            raise EngineError(answer.decode() or "the process that freezes the container was killed")
+
+    def thaw(self) -> float:
+        """Let all go on; returns for how long they stood (s). Conflict if they went on earlier: it took too long."""
+        assert self._frozen_at is not None
+        answer = self._ask(b"thaw", _FREEZING + _SLACK)
+        stood, self._frozen_at = time.monotonic() - self._frozen_at, None
+        if answer == b"late":
+            raise Conflict(f"the container could not be read in {LONGEST:g} s, so it went on; nothing was committed")
+        return stood
+
+    def _ask(self, what: bytes, seconds: float) -> bytes:
+        """The keeper's answer. If there is none, because it was killed, the container is let go on: empty."""
+        with suppress(OSError):
+            self._socket.send(what)
+            poll = select.poll()
+            poll.register(self._socket, select.POLLIN)
+            if poll.poll(seconds * 1000) and (answer := self._socket.recv(1024)):
+                return answer
+        _thaw(self._group)
+        return b""
+
+
+def _keep(group: Cgroup, control: socket.socket, longest: float) -> NoReturn:
+    """The whole life of a keeper."""
+    try:
+        os.setsid()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_IGN)
+        close_all_but({control.fileno()})
+        mounts.set_process_name(b"treering-still")
+        if control.recv(64) == b"freeze":
+            control.send(_freeze(group))
+            poll = select.poll()
+            poll.register(control, select.POLLIN)
+            late = not poll.poll(longest * 1000)
+            _thaw(group)
+            if late:
+                control.recv(64)
+            control.send(b"late" if late else b"thawed")
+    except BaseException:
+        _thaw(group)
+    finally:
+        os._exit(0)
+
+
+def _freeze(group: Cgroup) -> bytes:
+    try:
+        group.freeze(_FREEZING)
+    except EngineError as error:
+        return str(error).encode()
+    return b"frozen"
+
+
+def _thaw(group: Cgroup) -> None:
+    """Errors mean that the container has ended, or that somebody else keeps it still."""
+    with suppress(EngineError, OSError):
+        group.thaw()

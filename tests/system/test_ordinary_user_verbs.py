@@ -1,0 +1,85 @@
+"""exec, cp and what else is done with running containers, as an ordinary user."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.busybox_root import make_busybox_root
+from tests.support.ordinary_user import OrdinaryUser, ordinary_user
+from tests.system.test_ordinary_user import give
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes a user")
+
+
+@pytest.fixture(scope="module", params=["crun", "runc"])
+def user(request: pytest.FixtureRequest) -> Iterator[OrdinaryUser]:
+    """A user with a running container `web`, and one that has ended, `old`."""
+    with ordinary_user() as user:
+        root = make_busybox_root(user.home / "root")
+        give(user, root)
+        user.treering("init")
+        user.treering("import", "root", "-m", "base")
+        loop = "trap 'exit 7' TERM; while true; do sleep 0.05; done"
+        user.treering("run", "-d", "--name", "web", "--runtime", request.param, "main", "sh", "-c", loop)
+        user.treering("run", "--name", "old", "--runtime", request.param, "main", "sh", "-c", "echo 1 > /written")
+        yield user
+        user.treering("rm", "-f", "--discard", "web", "old")
+        assert user.settled()
+
+
+def test_exec(user: OrdinaryUser) -> None:
+    done = user.treering("exec", "web", "sh", "-c", "id -u; hostname; exit 4", code=4)
+    assert done.stdout == "0\nweb\n"
+    assert user.treering("exec", "-u", "ana", "-w", "/tmp", "web", "sh", "-c", "id -u; pwd").stdout == "1000\n/tmp\n"
+    assert "whose ids end" in user.treering("exec", "-u", "70000", "web", "true", code=125).stderr
+    assert user.treering("exec", "web", "nosuch", code=127).stderr.count("treering:") == 1
+    user.treering("exec", "-d", "web", "sleep", "300")
+    commands = [row["command"] for row in user.treering("top", "--format", "json", "web").json()]
+    assert ["sleep", "300"] in commands
+    assert "start it first" in user.treering("exec", "old", "true", code=125).stderr
+
+
+def test_top_is_of_the_container_alone(user: OrdinaryUser) -> None:
+    rows = user.treering("top", "--format", "json", "web").json()
+    assert {row["user"] for row in rows} == {"root"}
+    assert all("treering" not in " ".join(row["command"]) for row in rows)
+    pid = user.treering("inspect", "-f", ".state.pid", "web").stdout.strip()
+    assert pid in {str(row["pid"]) for row in rows}
+
+
+@pytest.mark.parametrize("name", ["web", "old"])
+def test_cp(user: OrdinaryUser, name: str) -> None:
+    """What goes in is the container's root's, and what comes out is the user's."""
+    place = user.home / f"cp-{name}"
+    place.mkdir()
+    (place / "mine").write_text("content")
+    for path in (place, place / "mine"):
+        os.chown(path, user.uid, user.uid)
+    user.treering("cp", f"{place}/mine", f"{name}:/etc/mine")
+    user.treering("cp", f"{name}:/etc/passwd", f"{place}/passwd")
+    user.treering("cp", f"{name}:/home/ana", f"{place}/ana")
+    user.treering("cp", "-a", f"{name}:/home/ana", f"{place}/kept")
+    assert (place / "passwd").stat().st_uid == user.uid
+    assert (place / "ana").stat().st_uid == user.uid
+    assert (place / "kept").stat().st_uid == user.outside(1000)
+    assert {row["path"] for row in user.treering("status", "--format", "json", name).json()} >= {"/etc/mine"}
+    if name == "web":
+        assert user.treering("exec", "web", "stat", "-c", "%u", "/etc/mine").stdout == "0\n"
+    assert "content" in user.treering("cp", f"{name}:/etc/mine", "-").stdout
+
+
+def test_pause_says_why_not(user: OrdinaryUser) -> None:
+    done = user.treering("pause", "web", code=125)
+    assert "is in no cgroup" in done.stderr
+    assert "run it as root" in done.stderr
+    assert user.treering("ps", "-q", "-f", "status=running").stdout == "web\n"
+
+
+def test_restart_and_wait(user: OrdinaryUser) -> None:
+    before = user.treering("inspect", "-f", ".state.pid", "web").stdout
+    user.treering("restart", "-t", "20", "web")
+    assert user.treering("inspect", "-f", ".state.pid", "web").stdout != before
+    assert user.treering("wait", "old").stdout == "0\n"
