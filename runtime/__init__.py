@@ -3,6 +3,11 @@
     containers   records     what is kept of a container          settings     how it is run
                  containers  made, named, found, listed, removed
                  states      compared, committed, rolled back       check        whether their records are whole
+                 generations one base and upper after another       commits      what a commit says
+                 capture     a state, read at one moment            standstill   a container frozen, and let go on
+                 openfiles   what may be written unnoticed          staging      what is read meanwhile, in memory
+                 hooks       commands around a commit               imagechange  lines of a Dockerfile
+                 autocommit  commits that nobody asks for each time
                  forking     many from one, and one a branch        comparing    what became of them, side by side
                  packages    which ones a root has
                  upper/      what was written -> a new root       views        commits shown as directories

@@ -94,6 +94,8 @@ def launch(
         except Left:
             raise
         except BaseException:
+            if started:
+                started()  # what our caller holds until then, a supervisor that removes the container waits for
             _wait_for(child)
             raise
         _wait_for(child)

@@ -158,7 +158,8 @@ def _spec(container: Container, settings: Settings) -> LaunchSpec:
         limits=settings.limits,
         security=settings.security,
         hosts=settings.hosts,
-        volatile=settings.volatile,
+        # What is removed at its end need not be flushed then, for which unmounting would wait: for all of the disk.
+        volatile=settings.volatile or settings.remove,
         ids=container.record.ids,
     )
 

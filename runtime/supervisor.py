@@ -270,7 +270,8 @@ class _Supervisor:
         if duties:
             end = duties.end(end, self._ended, self._network.namespace)
         deleting = None
-        if self._job.engine.knows(container):
+        is_over = self._init_fd is not None and end.error is None
+        if self._job.engine.knows(container) and not (is_over and self._job.engine.drop(container)):
             deleting = engine.spawn(self._job.engine.delete(container, paths.engine_log), (None, None, None))
         with suppress(OSError):  # a full disk must not keep the container's end from its caller
             save_exit(paths.directory, self._run, end, again, durable=not (duties and duties.remove))
