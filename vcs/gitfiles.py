@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from vcs.durable import sync_directory, sync_files
+from vcs.durable import sync_all, sync_directory
 from vcs.errors import Corrupt
 
 _HEADER = "# pack-refs with: peeled fully-peeled sorted \n"
@@ -74,9 +74,8 @@ def _add_logs(repository: Path, logs: Mapping[str, bytes]) -> None:
     for path, text in paths.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text)
-    sync_files(list(paths))
-    for directory in {above for path in paths for above in path.parents if repository in above.parents}:
-        sync_directory(directory)
+    directories = {above for path in paths for above in path.parents if repository in above.parents}
+    sync_all([*paths, *directories])
 
 
 def _add_packed(repository: Path, refs: Mapping[str, str]) -> None:
