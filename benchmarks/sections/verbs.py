@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
@@ -67,8 +68,13 @@ def _in_namespace(work: Callable[[], Times]) -> Times:
         finally:
             os._exit(code)
     os.close(writer)
-    with os.fdopen(reader) as heard:
-        text = heard.read()
+    try:
+        with os.fdopen(reader) as heard:
+            text = heard.read()
+    except BaseException:
+        os.kill(child, signal.SIGTERM)  # it cleans up, and ends
+        os.waitpid(child, 0)
+        raise
     if os.waitpid(child, 0)[1]:
         raise FailedError("the commands could not be measured: see above")
     found: Times = json.loads(text)
