@@ -1,9 +1,9 @@
 """The network of an ordinary user's container: a program of his carries its packets to sockets of the machine.
 
 He cannot tie a network namespace to the machine's, but a process of his can sit in both. slirp4netns and pasta
-(package passt) do that; the first of them that is there and works is taken. The container has an address that nobody else
-sees, reaches what its user reaches, and published ports are listened on by that program. Other containers are reached
-by published ports alone.
+(package passt) do that; the first of them that is there and works is taken. The container has an address that nobody
+else sees, reaches what its user reaches, and published ports are listened on by that program. Other containers are
+reached by published ports alone.
 
 The program goes on when the supervisor is killed, as the container does; its record tells whom to end afterwards.
 

@@ -42,6 +42,7 @@ def directory(user: OrdinaryUser) -> Path:
 @pytest.mark.parametrize(("hidden", "kind"), [(SLIRP, "pasta"), (PASTA, "slirp4netns")])
 def test_an_address_a_way_out_and_a_port(user: OrdinaryUser, hidden: str, kind: str) -> None:
     """With either program, the other being absent."""
+    assert user.settled(), "what is hidden is so in namespaces that are made anew"
     with server(None, 18441, "machine"):
         script = f"ip -4 -o address show eth0; timeout 3 nc {machine_address()} 18441 </dev/null; cat /etc/resolv.conf"
         done = user.treering("run", "--rm", "--network", "bridge", "main", "sh", "-c", script, hidden=[hidden])
@@ -64,6 +65,7 @@ def test_an_address_a_way_out_and_a_port(user: OrdinaryUser, hidden: str, kind: 
 
 @pytest.mark.parametrize("hidden", [SLIRP, PASTA])
 def test_nothing_is_left_of_the_killed(user: OrdinaryUser, hidden: str) -> None:
+    assert user.settled()
     user.treering("run", "-d", "--name", "web", "--network", "bridge", "main", "sleep", "300", hidden=[hidden])
     run, record = load_run(directory(user)), load(directory(user))
     assert run is not None
@@ -82,11 +84,14 @@ def test_nothing_is_left_of_the_killed(user: OrdinaryUser, hidden: str) -> None:
 
 def test_what_is_missing_is_named(user: OrdinaryUser) -> None:
     command = ("run", "--rm", "--network", "bridge", "main", "true")
+    assert user.settled()
     error = user.treering(*command, hidden=[PASTA, SLIRP], code=125).stderr
     assert "neither pasta nor slirp4netns" in error
     assert "apt-get install slirp4netns" in error
+    assert user.settled()
     error = user.treering(*command, tun_mode=0o600, code=125).stderr
     assert "chmod 0666 /dev/net/tun" in error
+    assert user.settled()
     error = user.treering("run", "--rm", "--network", "backend", "main", "true", code=125).stderr
     assert "only root can make" in error
     assert "only root can make" in user.treering("network", "create", "backend", code=125).stderr
