@@ -23,12 +23,14 @@ from benchmarks.sections.forks import forks
 from benchmarks.sections.history import history
 from benchmarks.sections.imports import imports
 from benchmarks.sections.largefile import large_file
+from benchmarks.sections.livecommit import live_commit
 from benchmarks.sections.million import million
 from benchmarks.sections.overlays import overlays
 from benchmarks.sections.restarts import restarts
 from benchmarks.sections.servers import serving
 from benchmarks.sections.sharing import sharing
 from benchmarks.sections.sizes import sizes
+from benchmarks.sections.verbs import verbs
 from benchmarks.setting import Setting, best, with_containers
 
 SECTIONS: dict[str, Callable[[Setting], list[report.Section]]] = {
@@ -39,11 +41,13 @@ SECTIONS: dict[str, Callable[[Setting], list[report.Section]]] = {
     "million": million,
     "collection": collection,
     "commits": commits,
+    "livecommit": live_commit,
     "overlays": overlays,
     "servers": serving,
     "largefile": large_file,
     "sharing": sharing,
     "restarts": restarts,
+    "verbs": verbs,
     "forks": forks,
 }
 CACHE = Path("/var/tmp/treering-benchmarks")

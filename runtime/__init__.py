@@ -3,6 +3,11 @@
     containers   records     what is kept of a container          settings     how it is run
                  containers  made, named, found, listed, removed
                  states      compared, committed, rolled back       check        whether their records are whole
+                 generations one base and upper after another       commits      what a commit says
+                 capture     a state, read at one moment            standstill   a container frozen, and let go on
+                 openfiles   what may be written unnoticed          staging      what is read meanwhile, in memory
+                 hooks       commands around a commit               imagechange  lines of a Dockerfile
+                 autocommit  commits that nobody asks for each time
                  forking     many from one, and one a branch        comparing    what became of them, side by side
                  packages    which ones a root has
                  upper/      what was written -> a new root       views        commits shown as directories
@@ -20,7 +25,8 @@
                  logs        read and followed                    keptlogs     of removed containers
                  removal     the end of a container
                  preparation the root, mounted, and the bundle, written
-                 profiles    what it reads first, kept
+                 profiles    what it reads first, kept            filters      system call filters, compiled and kept
+                 hastening   a wait in the kernel, begun early
                  overlay     the kernel's overlayfs               stubs        mount targets that a root lacks
                  spreading   containers apart on the disk
                  rootaccess  looking into a root, safely          command      whether there is such a command

@@ -17,6 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from runtime.standstill import Standstill
 from runtime.state import Running, boot_id, state_of
 from runtime.stubs import read_stubs
 from runtime.upper import Distrust, Seen, UpperResult, prefix_of, scan_upper
+from runtime.upper.clones import Clones
 from runtime.upper.look import Changes, Hints, add_paths, look_at, look_everywhere
 from runtime.upper.seen import load, save
 from runtime.upper.watch import Watch, watched
@@ -37,6 +39,18 @@ from vcs.trees import Objects, Sink
 
 SEEN = "seen"
 """In a generation's directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Late:
+    """What is left for when the container goes on."""
+
+    clones: Clones
+    go_on: Callable[[], None]
+
+
+def _nothing() -> None:
+    pass
 
 
 class Capture:
@@ -78,14 +92,23 @@ class Capture:
             first, held = self._while_it_runs(staging)
             if watch is not None:
                 watch.read()
+            clones = Clones(self._generation)
+            stack.callback(clones.close)
+            stood: list[float] = []
+
+            def go_on() -> None:
+                if not stood:
+                    stood.append(still.thaw())
+                    was_read()
+                    staging.release()
+
             staging.hold()
             still.freeze()
             since = time.time_ns()
-            found = self._standing(staging, since, first, held, watch)
-            seconds = still.thaw()
-        was_read()
+            found = self._standing(staging, since, first, held, watch, clones, go_on)
+            go_on()
         staging.finish(found.root)
-        return found, seconds
+        return found, stood[0]
 
     def _while_it_runs(self, staging: Staging) -> tuple[UpperResult | None, OpenFiles]:
         since = time.time_ns()
@@ -95,12 +118,20 @@ class Capture:
         return None, held
 
     def _standing(
-        self, staging: Staging, since: int, first: UpperResult | None, before: OpenFiles, watch: Watch | None
+        self,
+        staging: Staging,
+        since: int,
+        first: UpperResult | None,
+        before: OpenFiles,
+        watch: Watch | None,
+        clones: Clones,
+        go_on: Callable[[], None],
     ) -> UpperResult:
-        """Read again what may have changed since `first` was read."""
+        """Read again what may have changed since `first` was read; when that is done, `go_on`."""
         held = self._open_files()
+        late = _Late(clones, go_on)
         if first is None or not first.seen.plain:
-            return self._scan(staging, since, held, first.seen if first else self.seen, staging)
+            return self._scan(staging, since, held, first.seen if first else self.seen, staging, late=late)
         mapped = before.mapped | held.mapped
         hints = Hints(paths=mapped | held.writable, inodes=before.nameless | held.nameless)
         if watch is not None:
@@ -113,7 +144,7 @@ class Capture:
             changes = look_everywhere(self._container.upper, first.seen)
             add_paths(changes, first.seen, mapped)
         held.mapped = mapped
-        return self._scan(staging, since, held, first.seen, staging, changes, hints.inodes)
+        return self._scan(staging, since, held, first.seen, staging, changes, hints.inodes, late)
 
     def _scan(
         self,
@@ -124,6 +155,7 @@ class Capture:
         objects: Objects | None = None,
         changes: Changes | None = None,
         written: Collection[int] = (),
+        late: _Late | None = None,
     ) -> UpperResult:
         if seen is not None and held.nameless and not held.nameless <= seen.inodes:
             seen = changes = None  # a file that may be written to, and nobody knows which: nothing can be relied on
@@ -139,6 +171,8 @@ class Capture:
             objects=objects,
             distrust=Distrust(frozenset(held.mapped), frozenset({*held.nameless, *written})),
             since=since,
+            clones=late.clones if late is not None else None,
+            was_read=late.go_on if late is not None else _nothing,
         )
 
     def _open_files(self) -> OpenFiles:
@@ -151,7 +185,11 @@ class Capture:
     @cached_property
     def seen(self) -> Seen | None:
         """What the last commit of this generation saw, if it was since the machine was booted."""
-        return load(self._path, self._base.id, boot_id().encode())
+        found = load(self._path, self._base.id, boot_id().encode())
+        if found is None:
+            return None
+        head = self._store.history.target(self._container.ref) or self._container.base
+        return found if found.root == self._store.commit(head).root else None  # gc may have taken another root
 
     def keep(self, seen: Seen) -> None:
         """Note what a commit saw, for the next one. Its root must be in the store by now."""

@@ -235,13 +235,20 @@ class Containers:
         container.paths.directory.rename(self._trash(container.id))
 
     def finish_removing(self, containers: Sequence[Container]) -> None:
-        """The second step, for all that were taken away: make that durable, and delete their refs and files."""
-        sync_directory(self._directory)
-        self.store.history.delete_all(
+        """The second step, for all that were taken away: make that durable, and delete their refs and files.
+
+        Those that were made to be removed at their end (--rm) may be there again after a power cut: nobody waits for
+        the disk.
+        """
+        durable = not all(container.record.settings.remove for container in containers)
+        if durable:
+            sync_directory(self._directory)
+        refs = [
             container.record.ref(generation.number)
             for container in containers
             for generation in container.record.generations
-        )
+        ]
+        self.store.history.delete_all(refs, durable=durable)
         self.empty_trash()
 
     def discard(self, container: Container, generation: Generation) -> None:

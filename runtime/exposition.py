@@ -30,7 +30,7 @@ from vcs.store import Store
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SHORT = 12
 """Characters of a container's id."""
-_STATES: tuple[type[State], ...] = get_args(State)
+_STATES = (*(state.__name__.lower() for state in get_args(State)), "paused")
 _SECONDS = 10
 """How long a client may take to ask, or to read."""
 
@@ -63,6 +63,8 @@ _NETWORK = ("received_bytes", "sent_bytes")
 class _Measured(NamedTuple):
     container: Container
     state: State
+    status: str
+    """One of _STATES."""
     usage: Usage | None
     """None if it does not run."""
     total: Lifetime
@@ -105,18 +107,18 @@ def _of_containers(containers: Containers) -> Iterator[Metric]:
     restarts = CounterMetricFamily("treering_container_restarts", "Starts after the first.", labels=names)
     counts = dict.fromkeys(_STATES, 0)
     for one in measured:
-        counts[type(one.state)] += 1
+        counts[one.status] += 1
         info.add_metric([*one.labels, one.container.record.image], 1)
-        for state in _STATES:
-            states.add_metric([*one.labels, state.__name__.lower()], int(isinstance(one.state, state)))
+        for status in _STATES:
+            states.add_metric([*one.labels, status], int(one.status == status))
         if isinstance(one.state, Exited) and one.state.code is not None:
             codes.add_metric(one.labels, one.state.code)
         if one.total.memory_peak:
             peaks.add_metric(one.labels, one.total.memory_peak)
         restarts.add_metric(one.labels, max(0, one.total.starts - 1))
     number = GaugeMetricFamily("treering_containers", "Containers in each state.", labels=["state"])
-    for state, count in counts.items():
-        number.add_metric([state.__name__.lower()], count)
+    for status, count in counts.items():
+        number.add_metric([status], count)
     yield from (number, info, states, codes, restarts, peaks)
     for name, field, help_ in _COUNTERS:
         counter = CounterMetricFamily(f"treering_container_{name}", help_, labels=names)
@@ -140,7 +142,9 @@ def _measure(containers: Containers) -> Iterator[_Measured]:
         state = state_of(directory)
         reading = meter.read(container.id, state.pid if isinstance(state, Running) else None)
         usage = reading.usage if isinstance(state, Running) else None
-        yield _Measured(container, state, usage, metering.look(directory, reading), reading.traffic is not None)
+        paused = usage is not None and meter.cgroup(container.id).frozen
+        status = "paused" if paused else type(state).__name__.lower()
+        yield _Measured(container, state, status, usage, metering.look(directory, reading), reading.traffic is not None)
 
 
 def _of_store(store: Store) -> Iterator[Metric]:

@@ -42,7 +42,7 @@ class Hooks:
                 raise EngineError(
                     f"the hook before the commit failed with exit code {code}, so nothing was committed"
                     + (f": {said}" if said else ""),
-                    hook=self._before, exit_code=code, output=said,
+                    hook=self._before, code=code, output=said,
                 )  # fmt: skip
 
     def after(self) -> None:

@@ -22,7 +22,7 @@ from runtime.bundle.spec import Source
 from runtime.idranges import SIZE
 from vcs.errors import EngineError
 
-STAGE = Path("/run/treering")
+STAGE = Path("/run/treering-stage")
 """A directory of the machine's with nothing but an empty `rootfs` in it. Each container's stage is mounted over it,
 where only that container sees it."""
 

@@ -114,9 +114,13 @@ class Meter:
     def _processes(self) -> Processes:
         return Processes()
 
+    def cgroup(self, container_id: str) -> Cgroup:
+        """A container's, by its name."""
+        return Cgroup.of(container_id, self._hierarchies)
+
     def read(self, container_id: str, init: int | None) -> Reading:
         """What a container uses; `init` if it runs."""
-        group = Cgroup.of(container_id, self._hierarchies)
+        group = self.cgroup(container_id)
         usage = group.usage()
         if init is not None and usage.source == "nothing":
             group = Cgroup.find(container_id, init, self._hierarchies)

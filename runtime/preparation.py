@@ -14,10 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from runtime import bundle, command, devices, idmapping, imageconfig, mounts, overlay, seccomp, stubs
+from runtime import bundle, command, devices, filters, idmapping, imageconfig, mounts, overlay, seccomp, stubs
 from runtime.bundle.config import network_sysctls
 from runtime.bundle.resources import check_limits
 from runtime.bundle.spec import Source
+from runtime.engine import find_engine
 from runtime.identity import resolve_user
 from runtime.namespace import in_user_namespace
 from runtime.namespace.mapping import last_ids
@@ -36,8 +37,9 @@ def prepare(
     lower: Path,
     terminal_size: tuple[int, int] | None,
     connection: bundle.Connection | None = None,
-) -> None:
-    """Mount the root and write the bundle. `connection` is the container's place in a network, if it has one.
+) -> filters.Filter | None:
+    """Mount the root and write the bundle. `connection` is the container's place in a network, if it has one. Returns
+    the filter that is to be kept once the container runs, if it is new.
 
     EngineError if the root, the image or what is asked for does not allow it; Conflict; OSError.
     """
@@ -66,7 +68,10 @@ def prepare(
     host = _host(spec, rootfs, etc, sources, terminal_size, connection)
     if spec.ids is not None and host.network_namespace:
         idmapping.show_network(host.network_namespace, host.sysfs, network_sysctls(spec, host))
-    _write_config(paths.bundle, bundle.config(spec, image, who, placed, host))
+    config = bundle.config(spec, image, who, placed, host)
+    found = filters.insert(config, find_engine(paths.engine_state, spec.engine), paths)
+    _write_config(paths.bundle, config)
+    return found
 
 
 def take_down(paths: RunPaths, spec: bundle.LaunchSpec) -> None:

@@ -44,14 +44,22 @@ class Root:
     def read(self, path: bytes, limit: int = 16 << 20) -> bytes | None:
         """A regular file's first `limit` bytes, links followed inside the root; None if there is no such file.
 
-        A device or FIFO is never opened: it could block or have effects.
+        A device or FIFO is never opened, since it could block or have effects, also if it takes the file's place after
+        we have looked: what is looked at is held.
         """
-        status = self.stat(path)
-        if status is None or not stat.S_ISREG(status.st_mode):
-            return None
-        fd = self.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-        with os.fdopen(fd, "rb") as file:
-            return file.read(limit)
+        try:
+            held = self.open(path, os.O_PATH)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return None
+            raise
+        try:
+            if not stat.S_ISREG(os.fstat(held).st_mode):
+                return None
+            with open(f"/proc/self/fd/{held}", "rb") as file:
+                return file.read(limit)
+        finally:
+            os.close(held)
 
     def readlink(self, path: bytes) -> bytes | None:
         """The target of a symbolic link at `path`, whose parents must be real; None if there is no link."""

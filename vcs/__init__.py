@@ -24,7 +24,7 @@
                  tar/       the format                           tar_import, tar_export   archives -> roots -> archives
                  assembly   names in any order -> a tree         decompress   gzip, bzip2, xz, zstd
                  attributes what is kept of a live file          links      hard links
-                 statcache  files that need not be read again    progress   how far it has come
+                 ticks      changes that no time stamp tells     progress   how far it has come
     the disk     durable    what survives a power cut            locks      what a killed process cannot leave behind
                  leases     what running writers rely on, so that gc does not remove it
                  warming    a file read ahead that is open      heap       memory that is used again

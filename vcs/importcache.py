@@ -11,7 +11,7 @@ A row has the directory's names and for each a record: all that stat(2) says of 
 file whose record is the same is the same as it was: whatever changes its content, attributes or extended attributes
 also changes its ctime, which nobody can set. The exceptions are spoiled, and never match:
 
-    a file that may still have changed within the tick of the clock in which it was looked at (vcs.statcache)
+    a file that may still have changed within the tick of the clock in which it was looked at (vcs.ticks)
     files of a file system that is mounted read-only: images made to be reproducible have no ctime worth the name
     what wants a look each time: mount points, names that vanished, devices that overlayfs takes for whiteouts
 

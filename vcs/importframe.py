@@ -13,7 +13,7 @@ from vcs.links import PendingTree
 from vcs.livedir import Identity
 from vcs.model import Entry
 from vcs.snapshot import Snapshot
-from vcs.statcache import is_settled
+from vcs.ticks import is_settled
 from vcs.trees import Directory
 
 _CALM = 2_100_000_000

@@ -91,6 +91,10 @@ class LinkGroups:
             return None
         return Link(self._reused.get(key) or group_id(self._base, self._smallest[key][0]), count)
 
+    def finished(self, entry: Entry, key: Hashable) -> Entry:
+        """An entry that waited for settle()."""
+        return replace(entry, link=self.link(key))
+
 
 @dataclass(slots=True)
 class PendingTree:
@@ -224,7 +228,7 @@ def settle(
             if here._base is not None:
                 kept = [*kept, *here._base.links(here._names() | {entry.name for entry in entries})]
             kept = [recount(sink, entry) for entry in kept]
-        entries += [replace(entry, link=groups.link(key)) for entry, key in here._linked]
+        entries += [groups.finished(entry, key) for entry, key in here._linked]
         entries += kept
         stack.pop()
         done = here._finished(sink, entries)

@@ -47,45 +47,46 @@ class Podman(Peer):
 
     def save(self, place: Path, source: Path, label: str) -> Run:
         if self._has_container(place):
-            return self.durable(place, self._podman(place, "commit", "--quiet", "container", f"tree:{label}"))
+            return self.durable(place, self.command(place, "commit", "--quiet", "container", f"tree:{label}"))
         return self.durable(place, run(["sh", "-ec", IMPORT, "sh", source, f"tree:{label}", *self._options(place)]))
 
     @contextlib.contextmanager
     def opened(self, place: Path, source: Path, label: str) -> Iterator[Path]:
         if not self._has_container(place):
-            self._podman(place, "create", "--name", "container", f"tree:{label}", "/bin/true")
-        mounted = self._podman(place, "mount", "container").output
+            self.command(place, "create", "--name", "container", f"tree:{label}", "/bin/true")
+        mounted = self.command(place, "mount", "container").output
         yield Path(os.fsdecode(mounted.strip()))
-        self._podman(place, "umount", "container")
+        self.command(place, "umount", "container")
 
     def diff(self, place: Path, old: str, new: str) -> Run:
-        return self._podman(place, "diff", f"tree:{new}", f"tree:{old}")
+        return self.command(place, "diff", f"tree:{new}", f"tree:{old}")
 
     def branch(self, place: Path, label: str, name: str) -> Run:
-        return self.durable(place, self._podman(place, "tag", f"tree:{label}", f"tree:{name}"))
+        return self.durable(place, self.command(place, "tag", f"tree:{label}", f"tree:{name}"))
 
     def rollback(self, place: Path, label: str, target: Path) -> Run:
         """A container has no way back: another one is made on the older image."""
-        done = self._podman(place, "rm", "--force", "container")
-        done += self._podman(place, "create", "--name", "container", f"tree:{label}", "/bin/true")
+        done = self.command(place, "rm", "--force", "container")
+        done += self.command(place, "create", "--name", "container", f"tree:{label}", "/bin/true")
         return self.durable(place, done)
 
     def finish(self, place: Path) -> None:
         with contextlib.suppress(FailedError):
-            self._podman(place, "umount", "--all", "--force")
-            self._podman(place, "rm", "--all", "--force")
+            self.command(place, "umount", "--all", "--force")
+            self.command(place, "rm", "--all", "--force")
         if os.path.ismount(place / "root/overlay"):
             run(["umount", place / "root/overlay"])
         shutil.rmtree(self._running.pop(place), ignore_errors=True)
 
     def _has_container(self, place: Path) -> bool:
         try:
-            self._podman(place, "container", "exists", "container")
+            self.command(place, "container", "exists", "container")
         except FailedError:
             return False
         return True
 
-    def _podman(self, place: Path, *words: str | Path) -> Run:
+    def command(self, place: Path, *words: str | Path) -> Run:
+        """A command of podman's on its repository."""
         return run([*self._options(place), *words])
 
     def _options(self, place: Path) -> list[str | Path]:

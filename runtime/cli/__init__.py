@@ -14,17 +14,16 @@
     several      a verb on several containers                    filtering     which containers ps lists
     starting     what run, start and restart do alike
     times        as people give them                         reconciling   after a supervisor was killed
-    quantities   how options say how much
     run_options, run_settings, specs, variables      the options of `run` and `create`, and what they come to
+    client       the thin client of a fork server           forkserver   the process that forks a child for each command
+    takeover     that child                                 likeness     which is as the client is
+    preloading   what the server has imported
     linediff     lines that differ                              reference   writes docs/cli.md
 
-One rule: starting must cost little. A module here imports at its top only what every one of its verbs needs, and
-`--version` is answered before anything is imported.
+One rule: starting must cost little. A module here imports at its top only what every one of its verbs needs, the client
+next to nothing, and `--version` is answered before anything is imported.
 """
 
-from __future__ import annotations
-
-import gc
 import os
 import sys
 
@@ -36,10 +35,25 @@ def main() -> None:
 
         sys.stdout.write(f"treering {__version__}\n")
         return
+    from runtime.cli import client
+
+    code = client.call(sys.argv)
+    is_alone = code == client.ALONE
+    if code < 0:
+        code = _run_plainly()
+    if is_alone:
+        from runtime.cli import forkserver
+
+        forkserver.start()
+    # Everything is closed and written; taking the interpreter down module by module would cost another 20 ms.
+    os._exit(code)
+
+
+def _run_plainly() -> int:
+    import gc
+
     # A command makes no garbage in cycles worth collecting while it imports: 10 ms less.
     gc.set_threshold(100_000, 20, 50)
     from runtime.cli.program import run
 
-    code = run(sys.argv[1:])
-    # Everything is closed and written; taking the interpreter down module by module would cost another 20 ms.
-    os._exit(code)
+    return run(sys.argv[1:])

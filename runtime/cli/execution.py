@@ -61,8 +61,10 @@ def exec_(
       treering exec -i web sh -c 'cat > /etc/motd' < motd
     """
     from runtime.execution import Execution, execute, execute_detached
+    from runtime.hastening import hastened
 
-    container = invocation.containers.find(name)
+    with hastened():
+        container = invocation.containers.find(name)
     wanted = Execution(
         args=command[1:] if command[:1] == ("--",) else command,
         env=environment_of(environment, env_files),

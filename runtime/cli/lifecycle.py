@@ -77,6 +77,11 @@ def start(
         raise click.UsageError("--detach does not go with --attach or --interactive")
     if len(names) > 1 and not detach:
         raise click.UsageError("only one container can be attached to: give --detach to start several")
+    if len(names) > 1:
+        from runtime.cli.starting import start_several
+
+        start_several(invocation, names)
+        return 0
     code = 0
 
     def do(container: Container) -> None:

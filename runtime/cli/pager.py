@@ -7,10 +7,27 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
-from typing import BinaryIO, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import IO, BinaryIO, Protocol, cast
 
 from runtime.cli.output import Output
+
+
+class Process(Protocol):
+    """What is used of a pager's process."""
+
+    stdin: IO[bytes] | None
+
+    def wait(self) -> int:
+        """Until it has ended."""
+
+
+def _start(arguments: Sequence[str], environment: Mapping[str, str]) -> Process:
+    return subprocess.Popen(arguments, stdin=subprocess.PIPE, env=environment)
+
+
+start: Callable[[Sequence[str], Mapping[str, str]], Process] = _start
+"""How a pager is started; OSError, ValueError. The child of a fork server has it done by its client."""
 
 
 @contextlib.contextmanager
@@ -26,7 +43,7 @@ def paged(output: Output, *, wanted: bool = True) -> Iterator[None]:
     # F: no pager for what fits on the screen; R: colours; X: leave the text there.
     environment = {"LESS": "FRX", "LV": "-c", **os.environ}
     try:
-        process = subprocess.Popen(shlex.split(command), stdin=subprocess.PIPE, env=environment)
+        process = start(shlex.split(command), environment)
     except (OSError, ValueError):
         yield
         return
@@ -43,7 +60,7 @@ def paged(output: Output, *, wanted: bool = True) -> Iterator[None]:
         _wait(process)
 
 
-def _wait(process: subprocess.Popen[bytes]) -> None:
+def _wait(process: Process) -> None:
     """Ctrl-C is the pager's while it is on the screen."""
     while True:
         try:

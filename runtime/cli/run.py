@@ -41,9 +41,11 @@ def run(invocation: Invocation, revision: str, command: tuple[str, ...], detach:
       treering run -d --name db -e PASSWORD -u postgres -v ./data:/var/lib/postgresql --memory 1g db postgres
     """
     from runtime.cli.starting import start
+    from runtime.hastening import hastened
     from runtime.removal import remove_ended
 
-    container = _create(invocation, revision, command, asked)
+    with hastened():
+        container = _create(invocation, revision, command, asked)
     try:
         return start(invocation, container, detach=detach)
     except Exception:

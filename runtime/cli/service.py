@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
+from runtime.cli import forkserver
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import verb
-from runtime.cli.output import count_text, message
+from runtime.cli.output import Output, count_text, message
 from runtime.cli.progress import duration_text
 
 _NOT_RUNNING: dict[str, Any] = {
@@ -55,7 +56,8 @@ def service(context: click.Context) -> None:
 def status(invocation: Invocation) -> None:
     """Show the processes, and what they have done.
 
-    With --format json, `holder` is null if none runs.
+    With --format json, `holder` is null if none runs. Your fork servers, which begin commands for you, are told of too;
+    they are for all stores.
 
     \b
     Example:
@@ -65,9 +67,16 @@ def status(invocation: Invocation) -> None:
 
     output = invocation.output
     found = Service.status(_store(invocation))
+    servers = list(forkserver.running())
     if not output.is_table:
-        output.value(found or _NOT_RUNNING)
+        output.value({**(found or _NOT_RUNNING), "fork_servers": servers})
         return
+    _print(output, found)
+    if servers:
+        output.line(f"commands are begun by {'processes' if servers[1:] else 'process'} {', '.join(map(str, servers))}")
+
+
+def _print(output: Output, found: dict[str, Any] | None) -> None:
     if found is None:
         output.line("not running")
         return
@@ -105,7 +114,8 @@ def restart(invocation: Invocation) -> None:
 def stop(invocation: Invocation, force: bool) -> None:
     """End the service, unless it is in use.
 
-    With --format json, `gone` tells whether all its processes have ended, or go on for those who are inside.
+    Your fork servers end too, and what they have begun goes on. With --format json, `gone` tells whether all the
+    service's processes have ended, or go on for those who are inside.
 
     \b
     Example:
@@ -115,6 +125,7 @@ def stop(invocation: Invocation, force: bool) -> None:
     from runtime.namespace.door import leave_soon
 
     store = _store(invocation)
+    forkserver.stop()
     is_gone = Service.stop(store, force)
     leave_soon(store)
     if not invocation.output.is_table:

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
+from runtime.cli import specs
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import container_argument, verb
 from runtime.cli.output import message, size_text
-from runtime.cli.quantities import MEMORY, PROCESSES, PROCESSORS, RESTART
+from runtime.cli.run_options import Word
+from runtime.cli.several import each
 from runtime.settings import Limits, Restart
-from vcs.errors import TreeringError
 
 if TYPE_CHECKING:
     from runtime.containers import Container
     from runtime.settings import Settings
 
 
+_NO_LIMIT = ("0", "-1")
+
+
+def _limit(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """What `run` takes, and 0 for no limit: without the option, a limit stays."""
+    return lambda text: 0 if text.strip() in _NO_LIMIT else read(text)
+
+
 @verb("update", data=True)
 @container_argument("names", nargs=-1, required=True)
-@click.option("-m", "--memory", type=MEMORY, metavar="BYTES", help="Memory at most, as 512m or 2g; 0 for no limit.")
-@click.option("--cpus", type=PROCESSORS, metavar="NUMBER", help="Processors at most, as 1.5; 0 for no limit.")
-@click.option("--pids-limit", "pids", type=PROCESSES, metavar="NUMBER",
-              help="Processes and threads at most; 0 or -1 for no limit.")  # fmt: skip
-@click.option("--restart", type=RESTART, metavar="POLICY",
+@click.option("-m", "--memory", type=Word("SIZE", _limit(specs.memory)), metavar="SIZE",
+              help="At most so much memory, such as 512m or 2g; 0 for no limit.")  # fmt: skip
+@click.option("--cpus", type=Word("NUMBER", _limit(specs.cpus)), metavar="NUMBER",
+              help="At most so many processors, such as 1.5; 0 for no limit.")  # fmt: skip
+@click.option("--pids-limit", "pids", type=Word("NUMBER", _limit(specs.pids)), metavar="NUMBER",
+              help="At most so many processes and threads; 0 for no limit.")  # fmt: skip
+@click.option("--restart", type=Word("POLICY", specs.restart), metavar="POLICY",
               help="no, on-failure[:ATTEMPTS], always or unless-stopped.")  # fmt: skip
 def update(
     invocation: Invocation,
@@ -47,17 +59,13 @@ def update(
     """
     if memory is None and cpus is None and pids is None and restart is None:
         raise click.UsageError("say what to change: --memory, --cpus, --pids-limit or --restart")
+    change = _Change(memory, cpus, pids, restart)
     done: list[dict[str, Any]] = []
-    errors: list[TreeringError] = []
-    for container in [invocation.containers.find(name) for name in names]:
-        try:
-            done.append(_update(invocation, container, _Change(memory, cpus, pids, restart)))
-        except TreeringError as error:
-            errors.append(error)
-    if not invocation.output.is_table:
-        invocation.output.rows(done, lambda row: row, lambda _: None)
-    if errors:
-        raise errors[0]
+    try:
+        each(invocation, names, lambda container: done.append(_update(invocation, container, change)))
+    finally:
+        if not invocation.output.is_table:
+            invocation.output.rows(done, lambda row: row, lambda _: None)
 
 
 class _Change(msgspec.Struct, frozen=True):
@@ -73,7 +81,7 @@ class _Change(msgspec.Struct, frozen=True):
         return Limits(
             memory=old.memory if self.memory is None else self.memory or None,
             cpus=old.cpus if self.cpus is None else self.cpus or None,
-            pids=old.pids if self.pids is None else max(0, self.pids) or None,
+            pids=old.pids if self.pids is None else self.pids or None,
         )
 
 

@@ -4,8 +4,9 @@
     pinned        files of a directory that may be changing, held by descriptors; nothing outside it is ever reached
     owners        ids of a container's own, as it sees them
     frames        one directory while it is read
-    content       one file, read or known
-    scan          the walk over the upper, merged with the base
+    content       one file, read or known             clones  large ones, copied in no time and read later
+    walk          the walk over the upper, merged with the base
+    scan          the same, by what an earlier one saw if that can be
     seen          what a scan saw, kept: the next one reads only what has changed since
     look          what has changed                    watch   what the kernel tells of it meanwhile
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from runtime.upper import pinned
+from runtime.upper.clones import Clones
 from runtime.upper.frames import Frame
 from runtime.upper.seen import Contents, joined
 from vcs.blobs import LARGE, cuts_of, write_file
-from vcs.model import EMPTY_FILE, Chunked, Data, ListItem
-from vcs.statcache import is_settled
+from vcs.model import EMPTY_FILE, Chunked, Content, Data, ListItem
+from vcs.ticks import is_settled
 from vcs.trees import Objects, Sink
 
 _ATTEMPTS = 3
@@ -35,12 +36,21 @@ NOTHING = Distrust()
 class Reader:
     """Reads the files of one scan, which began at `since` (time_ns)."""
 
-    def __init__(self, sink: Sink, base: Objects, contents: Contents | None, distrust: Distrust, since: int) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        base: Objects,
+        contents: Contents | None,
+        distrust: Distrust,
+        since: int,
+        clones: Clones | None,
+    ) -> None:
         self._sink = sink
         self._base = base
         self._contents = contents
         self._distrust = distrust
         self._since = since
+        self._clones = clones
         self.files = 0
         """Files that were read."""
         self.size = 0
@@ -66,6 +76,14 @@ class Reader:
         self.unsteady.append(joined(frame.path, name))
         return content, status
 
+    def waiting(self, content: Content) -> bytes | None:
+        """The key of a content that later() gives; None if it has been read."""
+        return self._clones.key(content) if self._clones is not None else None
+
+    def later(self) -> dict[bytes, Data | Chunked]:
+        """Read what can be read when the container goes on."""
+        return self._clones.read(self._sink) if self._clones is not None else {}
+
     def place(self, status: os.stat_result) -> bytes | None:
         """Where the directory with this status was seen, if it was."""
         return self._contents.place(status.st_ino) if self._contents is not None else None
@@ -89,7 +107,11 @@ class Reader:
     ) -> tuple[Data | Chunked, os.stat_result]:
         opened = pinned.open_file(fd)
         try:
-            content = write_file(self._sink, opened, status, before)
+            content: Data | Chunked | None = None
+            if self._clones is not None:
+                content = self._clones.take(opened, status, before)
+            if content is None:
+                content = write_file(self._sink, opened, status, before)
             after = os.fstat(opened)
         finally:
             os.close(opened)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ import msgspec
 from runtime import mounts
 from runtime.upper.seen import Seen, SeenDirectory
 from vcs.attributes import read_error
+from vcs.snapshot import Snapshot
 
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
@@ -159,7 +160,21 @@ def add_paths(changes: Changes, seen: Seen, paths: Iterable[bytes]) -> None:
             changes.setdefault(parent, Change(known.ctime)).names.add(name)
 
 
-def ways(changes: Changes) -> dict[bytes, set[bytes]]:
+class Known:
+    """An earlier scan, what has changed since, and the root that it gave."""
+
+    def __init__(self, seen: Seen, changes: Changes, root: Snapshot) -> None:
+        self.seen = seen
+        self.changes = changes
+        self.root = root
+        self._ways = _ways(changes)
+
+    def below(self, path: bytes) -> Collection[bytes]:
+        """The subdirectories of a directory to go on to."""
+        return self._ways.get(path, ())
+
+
+def _ways(changes: Changes) -> dict[bytes, set[bytes]]:
     """The way to what has changed: by directory, the subdirectories to go on to."""
     found: dict[bytes, set[bytes]] = {}
     for changed in changes:

@@ -38,6 +38,8 @@ def environment(store: Path, more: Mapping[str, str] | None = None) -> dict[str,
         "LC_ALL": "C.UTF-8",
         "TZ": "UTC",
         "TREERING_STORE": str(store),
+        "TREERING_FORK_SERVER": "0",
+        "XDG_RUNTIME_DIR": str(store.parent),
         **AUTHOR,
         **(more or {}),
     }

@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from runtime.cgroups import Cgroup
 from runtime.state import load_run
 from tests.cli.conftest import Cli, environment
 from tests.support.burner import compile_burner
+from vcs.errors import EngineError
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -56,6 +57,17 @@ def usage(box: Cli, name: str) -> dict[str, Any]:
 def stats(box: Cli, *names: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = box.json("stats", "--no-stream", *names)
     return found
+
+
+def said(fifo: str) -> bool:
+    """Let who reads a FIFO go on; False as long as nobody does."""
+    try:
+        fd = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    os.write(fd, b"go\n")
+    os.close(fd)
+    return True
 
 
 # -- accuracy
@@ -132,7 +144,10 @@ def test_after_a_power_cut_the_last_look_remains(box: Cli, burner: str, until: C
     until(lambda: usage(box, "web")["cpu_seconds"] >= 0.3)
     place = directory(box, "web")
     seen = json.loads((place / metering.SAMPLE).read_text())["used"]
+    latest = load_run(place)
+    assert latest
     box("kill", "web")
+    until(lambda: not latest.supervisor.alive())
     # As the files are after a boot: nobody recorded the end, and the start is of another boot.
     (place / metering.USAGE).unlink()
     (place / "exit.json").unlink()
@@ -382,9 +397,10 @@ def test_update_of_a_stopped_container(box: Cli) -> None:
         (["web"], "say what to change"),
         (["--memory", "1x", "web"], "is no size"),
         (["--memory", "1m", "web"], "too little"),
-        (["--restart", "sometimes", "web"], "is not one of"),
-        (["--restart", "always:3", "web"], "is not one of"),
-        (["--cpus", "-1", "web"], "not in the range"),
+        (["--restart", "sometimes", "web"], "sometimes"),
+        (["--restart", "always:3", "web"], "always:3"),
+        (["--cpus", "0.001", "web"], "no number of processors"),
+        (["--pids-limit", "many", "web"], "no number of processes"),
     ],
 )
 def test_updates_that_make_no_sense(cli: Cli, arguments: list[str], words: str) -> None:
@@ -399,7 +415,8 @@ def test_an_oom_kill_is_counted(box: Cli, until: Callable[..., Any]) -> None:
     run = load_run(directory(box, "web"))
     assert run
     assert run.init
-    (Path(f"/proc/{run.init.pid}/root/go")).write_text("x\n")
+    init = run.init.pid
+    until(lambda: said(f"/proc/{init}/root/go"))
     until(lambda: usage(box, "web")["oom_kills"])
     box("rm", "-f", "--discard", "web")
 
@@ -439,6 +456,8 @@ def listening(box: Cli, address: str = "127.0.0.1:0") -> Iterator[str]:
 def test_metrics_over_http(box: Cli, burner: str, until: Callable[..., Any]) -> None:
     box("run", "-d", "--name", "web", "--network", "none", burner, "/burn", "0.3", "2", "wait")
     box.process("run", "--name", "ended", "main", "sh", "-c", "exit 7")
+    box("run", "-d", "--name", "still", "main", "sleep", "inf")
+    box("pause", "still")
     box("branch", 'odd"name', "main")
     box.process("run", "--name", "odd", 'odd"name', "true")
     with listening(box) as url:
@@ -461,7 +480,8 @@ def test_metrics_over_http(box: Cli, burner: str, until: Callable[..., Any]) -> 
     assert ("treering_container_memory_limit_bytes", "web") not in found
     assert found["treering_container_exit_code", "ended"] == 7
     assert found["treering_container_restarts_total", "ended"] == 0
-    assert (found["treering_containers", "running"], found["treering_containers", "exited"]) == (1, 2)
+    counts = {state: found["treering_containers", state] for state in ("running", "paused", "exited", "restarting")}
+    assert counts == {"running": 1, "paused": 1, "exited": 2, "restarting": 0}
     assert found["treering_store_commits", ""] == 4
     assert found["treering_store_layer_bytes", ""] == sum(
         path.stat().st_size for path in (box.store / "layers").iterdir()
@@ -504,3 +524,53 @@ def test_addresses(cli: Cli, tmp_path: Path) -> None:
     done = Cli(tmp_path / "none").process("metrics", "--listen", "127.0.0.1:0")
     assert done.returncode == 125
     assert b"there is no store" in done.stderr.lower() or b"not a store" in done.stderr.lower(), done.stderr
+
+
+# -- freezing
+
+
+def test_a_process_that_waits_for_the_service_does_not_freeze_and_all_goes_on(
+    box: Cli, tmp_path: Path, until: Callable[..., Any]
+) -> None:
+    """Who waits for an answer of a file system cannot be stopped. It is given up in time, and all goes on."""
+    root = tmp_path / "root"
+    root.mkdir()
+    box("export", "main", str(root))
+    (root / "large").write_bytes(os.urandom(3 << 20))
+    box("import", str(root), "-b", "large", "-m", "with a file that nobody has read")
+    script = f"cat /go; cat /large > /dev/null & {LINE}"  # whose attributes, and then whose content, is asked for
+    box("run", "-d", "--name", "web", "--no-profile", "large", "sh", "-c", f"mkfifo /go; {script}")
+    until(lambda: "A  /go" in box.lines("status", "web"))
+    group = Cgroup.of(directory(box, "web").name)
+    run = load_run(directory(box, "web"))
+    assert run
+    assert run.init
+    init = run.init.pid
+    status = box.json("service")
+    stopped = [status["holder"], *status["workers"]]
+    try:
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        until(lambda: said(f"/proc/{init}/root/go"))
+        until(lambda: any(_waits(pid) for pid in group.processes() if pid != init))
+        with pytest.raises(EngineError, match="does not stop"):
+            group.freeze(seconds=0.3)
+        assert not group.frozen
+        used = group.usage().cpu_seconds or 0
+        until(lambda: (group.usage().cpu_seconds or 0) > used)
+    finally:
+        for pid in stopped:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+    until(lambda: not any(_waits(pid) for pid in group.processes() if pid != init))
+    group.freeze()
+    assert group.frozen
+    group.thaw()
+
+
+def _waits(pid: int) -> bool:
+    """Whether it does not run, and is not the one that waits for us."""
+    with suppress(OSError):
+        name = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return name != b"cat\0/go\0" and Path(f"/proc/{pid}/stat").read_bytes().split()[2] in (b"S", b"D")
+    return False

@@ -379,7 +379,9 @@ class TestIdsOfItsOwn:
         assert box.process("exec", "web", "sh", "-c", "id -u; touch /root/x; stat -c %u /root/x").stdout == b"0\n0\n"
         pid = box.json("ps")[0]["pid"]
         assert os.stat(f"/proc/{pid}").st_uid == record(box, "web")[1]["ids"]
-        assert not [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "/run/treering" in line]
+        assert not [
+            line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "/run/treering-stage" in line
+        ]
 
 
 class TestVolatile:

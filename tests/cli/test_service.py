@@ -18,7 +18,7 @@ pytestmark = needs_fuse
 
 KEYS = [
     *("holder", "workers", "replaced", "messages", "nodes", "given", "profiled"),
-    *("leases", "idle", "mountpoint", "device"),
+    *("leases", "idle", "mountpoint", "device", "fork_servers"),
 ]
 
 

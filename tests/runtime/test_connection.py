@@ -78,4 +78,4 @@ def test_without_one_a_network_is_nothing(place: Bench) -> None:
 
 def test_nothing_of_the_stage_is_seen_from_outside(place: Bench) -> None:
     place.run("true", ids=0x70000000)
-    assert list(Path("/run/treering").rglob("*")) == [Path("/run/treering/rootfs")]
+    assert list(Path("/run/treering-stage").rglob("*")) == [Path("/run/treering-stage/rootfs")]

@@ -129,6 +129,7 @@ class OrdinaryUser:
         tun_mode: int = 0o666,
         hidden: Sequence[str] = (),
         as_root: bool = False,
+        fork_server: bool = False,
     ) -> subprocess.Popen[bytes]:
         """Start a command in his home, in a session of its own. `hidden` are programs that are not there for it."""
         environment = {
@@ -137,6 +138,7 @@ class OrdinaryUser:
             "LC_ALL": "C.UTF-8",
             "PYTHONPATH": str(PROJECT),
             "PYTHONDONTWRITEBYTECODE": "1",
+            "TREERING_FORK_SERVER": str(int(fork_server)),
         }
         uid = 0 if as_root else self.uid
         return subprocess.Popen(

@@ -1,0 +1,80 @@
+"""Making one process like another: what a child of the fork server has to take over from the client's process, or to
+have in common with it. All of it is in /proc/PID (proc(5)), which does not lie, so clients need not tell."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+
+_SAME = ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp",
+         "Seccomp_filters", "Mems_allowed_list")  # fmt: skip
+"""Lines of /proc/PID/status that must agree."""
+_SAME_FILES = ("cgroup", "attr/current", "personality", "loginuid")
+_SAME_LINKS = ("ns/cgroup", "ns/ipc", "ns/mnt", "ns/net", "ns/pid_for_children", "ns/time_for_children", "ns/user",
+               "ns/uts", "root")  # fmt: skip
+_LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
+
+
+def become_like(pid: int) -> bool:
+    """Take over what can be: umask, signals that are ignored or blocked, limits, priority, processors, the chance to be
+    killed for memory. False if something else differs, or cannot be taken over; then this process is of no use."""
+    try:
+        theirs, ours = _status(pid), _status("self")
+        if any(theirs.get(name) != ours.get(name) for name in _SAME):
+            return False
+        if any(_read(pid, name) != _read("self", name) for name in _SAME_FILES):
+            return False
+        if any(os.readlink(f"/proc/{pid}/{name}") != os.readlink(f"/proc/self/{name}") for name in _SAME_LINKS):
+            return False
+        os.umask(int(theirs["Umask"], 8))
+        _take_signals(int(theirs["SigIgn"], 16), int(theirs["SigBlk"], 16))
+        _take_scheduling(pid)
+        _take_limits(pid)
+        return True
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _status(pid: int | str) -> dict[str, str]:
+    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+
+
+def _read(pid: int | str, name: str) -> bytes:
+    try:
+        with open(f"/proc/{pid}/{name}", "rb", 0) as file:
+            return file.read()
+    except OSError:  # not every kernel has all of them
+        return b""
+
+
+def _take_signals(ignored: int, blocked: int) -> None:
+    for number in signal.valid_signals():
+        if ignored >> (number - 1) & 1 and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [n for n in signal.valid_signals() if blocked >> (n - 1) & 1])
+
+
+def _take_scheduling(pid: int) -> None:
+    if os.sched_getscheduler(pid) != os.sched_getscheduler(0):
+        os.sched_setscheduler(0, os.sched_getscheduler(pid), os.sched_getparam(pid))
+    nice = os.getpriority(os.PRIO_PROCESS, pid)
+    if nice != os.getpriority(os.PRIO_PROCESS, 0):
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
+    processors = os.sched_getaffinity(pid)
+    if processors != os.sched_getaffinity(0):
+        os.sched_setaffinity(0, processors)
+    score = _read(pid, "oom_score_adj")
+    if score != _read("self", "oom_score_adj"):
+        with open("/proc/self/oom_score_adj", "wb", 0) as file:
+            file.write(score)
+
+
+def _take_limits(pid: int) -> None:
+    if _read(pid, "limits") == _read("self", "limits"):
+        return
+    for limit in _LIMITS:
+        wanted = resource.prlimit(pid, limit)
+        if wanted != resource.getrlimit(limit):
+            resource.setrlimit(limit, wanted)

@@ -1,0 +1,63 @@
+"""What a fork server imports before it forks, and whether that is still what is on the disk."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import sys
+from contextlib import suppress
+from types import ModuleType
+
+import runtime
+import vcs
+from runtime.cli import client
+
+_PACKAGES = (vcs, runtime)
+_LEFT_OUT = ("__main__", "reference")
+_OTHERS = ("fusefs.client", "pygit2", "sqlite3", "subprocess", "tempfile")
+"""Further modules that verbs import late, so that a command which does not need them starts faster."""
+
+
+class Program:
+    """The files that this process has its code from, as they are when this is made."""
+
+    def __init__(self) -> None:
+        here = os.path.dirname(os.path.dirname(os.path.dirname(client.__file__))) + os.sep
+        files = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
+        own = {file for file in files if file.removeprefix(here).split(os.sep)[0] in ("vcs", "fusefs", "runtime")}
+        # Of what others have installed, the directories: an installer puts what is new beside what is old.
+        places = {os.path.dirname(os.path.dirname(file)) for file in files - own if "-packages" in file}
+        self._stamps = {path: _stamp(path) for path in sorted(own | places)}
+
+    def is_current(self) -> bool:
+        """Whether none of them has changed since."""
+        return all(_stamp(path) == stamp for path, stamp in self._stamps.items())
+
+
+def load() -> Program:
+    """Import what verbs import."""
+    for package in _PACKAGES:
+        _load_all(package)
+    for name in _OTHERS:
+        _load(name)
+    return Program()
+
+
+def _load_all(package: ModuleType) -> None:
+    for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if found.name.rpartition(".")[2] not in _LEFT_OUT:
+            _load(found.name)
+
+
+def _load(name: str) -> None:
+    with suppress(ImportError):  # some are only wanted where something else is installed
+        importlib.import_module(name)
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
