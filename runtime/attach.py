@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import signal
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,8 +12,12 @@ from pathlib import Path
 from runtime.attachments import Message, Peer, knock
 from runtime.rebuilding import rebuild
 from runtime.signals import FORWARDED, SignalPipe
+from runtime.state import is_running
 from runtime.terminal import DETACH_KEYS, TerminalProxy, raw_mode
 from vcs.errors import Conflict, EngineError
+
+_REACH_SECONDS = 2.0
+_PAUSE = 0.01
 
 
 class Left(Exception):
@@ -118,10 +123,7 @@ def attach(directory: Path, *, interactive: bool, proxy_signals: bool = True, ke
 
     Conflict if it does not run, or if its supervisor is being replaced. Left if the user leaves.
     """
-    try:
-        control = knock(directory)
-    except OSError:
-        raise Conflict("nobody can be reached at the container's streams", container=directory.name) from None
+    control = _reach(directory)
     numbers = (*FORWARDED, signal.SIGWINCH) if proxy_signals else (signal.SIGWINCH,)
     try:
         with SignalPipe(numbers) as signals:
@@ -130,3 +132,15 @@ def attach(directory: Path, *, interactive: bool, proxy_signals: bool = True, ke
             return Caller(control, signals, interactive=interactive, keys=keys).wait()
     finally:
         control.close()
+
+
+def _reach(directory: Path) -> Peer:
+    """The container's supervisor, which may just be handing over to another."""
+    deadline = time.monotonic() + _REACH_SECONDS
+    while True:
+        try:
+            return knock(directory)
+        except OSError:
+            if time.monotonic() > deadline or not is_running(directory):
+                raise Conflict("nobody can be reached at the container's streams", container=directory.name) from None
+            time.sleep(_PAUSE)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,37 @@ class Peer:
         with suppress(OSError):
             socket.send_fds(self._connection, [json.dumps(fields, default=_text).encode()], fds, socket.MSG_DONTWAIT)
 
+    # For the monitor, whose messages are no JSON objects.
+
+    def ask(self, words: bytes, fds: Sequence[int], seconds: float) -> bytes:
+        """Send a message and wait for the answer; empty if none comes in time."""
+        self._connection.settimeout(seconds)
+        try:
+            socket.send_fds(self._connection, [words], fds)
+            return self._connection.recv(16)
+        except OSError:
+            return b""
+
+    def take(self, size: int, descriptors: int, seconds: float) -> tuple[bytes, list[int]]:
+        """The next message as it is, and its descriptors; nothing if none comes in time."""
+        self._connection.settimeout(seconds)
+        try:
+            words, fds, _, _ = socket.recv_fds(self._connection, size, descriptors)
+        except OSError:
+            return b"", []
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        return words, fds
+
+    def send_bytes(self, data: bytes) -> None:
+        """Send a message as it is, to who may have gone."""
+        with suppress(OSError):
+            self._connection.send(data)
+
+    def option(self, number: int, size: int) -> bytes:
+        """An option of the socket (socket(7))."""
+        return self._connection.getsockopt(socket.SOL_SOCKET, number, size)
+
     def close(self) -> None:
         self._connection.close()
 
@@ -81,12 +113,12 @@ class Peer:
 class Door:
     """The socket in a container's directory, by which others attach."""
 
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / NAME
+    def __init__(self, directory: Path, name: str = NAME) -> None:
+        self._path = directory / name
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         self._path.unlink(missing_ok=True)
-        with _Short(directory) as name:
-            self._socket.bind(name)
+        with _Short(directory, name) as short:
+            self._socket.bind(short)
         self._socket.listen(_BACKLOG)
 
     def fileno(self) -> int:
@@ -101,17 +133,19 @@ class Door:
         connection.setblocking(True)
         return Peer(connection)
 
-    def close(self) -> None:
-        self._path.unlink(missing_ok=True)
+    def close(self, *, keep_name: bool = False) -> None:
+        """Let nobody in any more; `keep_name` if another process has the name now."""
+        if not keep_name:
+            self._path.unlink(missing_ok=True)
         self._socket.close()
 
 
-def knock(directory: Path) -> Peer:
+def knock(directory: Path, name: str = NAME) -> Peer:
     """Connect to a container's supervisor. OSError if there is none."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     try:
-        with _Short(directory) as name:
-            connection.connect(name)
+        with _Short(directory, name) as short:
+            connection.connect(short)
     except OSError:
         connection.close()
         raise
@@ -121,12 +155,13 @@ def knock(directory: Path) -> Peer:
 class _Short:
     """A name of the socket that is short wherever the store is: the kernel takes 107 bytes."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, name: str) -> None:
         self._directory = directory
+        self._name = name
 
     def __enter__(self) -> str:
         self._fd = os.open(self._directory, os.O_PATH | os.O_CLOEXEC)
-        return f"/proc/self/fd/{self._fd}/{NAME}"
+        return f"/proc/self/fd/{self._fd}/{self._name}"
 
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)

@@ -71,6 +71,11 @@ class Duties:
     def remove(self) -> bool:
         return self._orders.remove
 
+    @property
+    def are_few(self) -> bool:
+        """Whether there is nothing to do while the container runs but to log, and to note what it uses."""
+        return self._orders.health is None and self._interval() is None
+
     # -- while it runs
 
     def begin(self, run: Run) -> None:

@@ -27,6 +27,11 @@ class Joined:
         self._connection: Connection | None = None
 
     @property
+    def is_plain(self) -> bool:
+        """Whether there is nothing to hold for it while the container runs."""
+        return not self._has_one
+
+    @property
     def namespace(self) -> str | None:
         """The path of its network namespace, if it was made here."""
         return self._connection.namespace if self._connection else None

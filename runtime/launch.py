@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from runtime import seed
+from runtime import monitor
 from runtime.attach import Caller, Left
 from runtime.attachments import Peer
 from runtime.bundle import LaunchSpec
@@ -86,7 +86,7 @@ def launch(
             orders=orders,
         )
         signals = stack.enter_context(SignalPipe((*FORWARDED, signal.SIGWINCH)))
-        child = None if detach and seed.planted and seed.planted.fork(job) else _fork(job)
+        child = None if detach and log is None and _by_monitor(job) else _fork(job)
         theirs.close()
         caller = Caller(ours, signals, interactive=spec.interactive, detach=detach, started=started)
         try:
@@ -122,7 +122,8 @@ def adopt(
             paths=paths, spec=spec, image=image, lower=lower.absolute(), engine=engine, run=run.run, control=None,
             keep=(lock, *hold), output=None, detach=True, terminal_size=None, orders=orders, adopted=run,
         )  # fmt: skip
-        os.waitpid(_fork(job), 0)
+        if not _by_monitor(job):
+            os.waitpid(_fork(job), 0)
     except BlockingIOError:
         pass
     finally:
@@ -141,6 +142,18 @@ def sweep(paths: RunPaths) -> None:
             find_engine(paths.engine_state, run.engine).forget(run.container, paths.engine_log)
     finally:
         os.close(lock)
+
+
+def _by_monitor(job: Job) -> bool:
+    """Whether the store's monitor has forked a supervisor; it is started if there is none."""
+    directory = job.paths.engine_state.parent
+    if job.orders is None:
+        return False
+    done = monitor.request(directory, job)
+    if done is None:
+        monitor.start(directory, supervise)
+        done = monitor.request(directory, job)
+    return bool(done)
 
 
 def _wait_for(child: int | None) -> None:

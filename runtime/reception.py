@@ -38,6 +38,15 @@ class Reception:
             self._door.close()
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nobody is there."""
+        return not self._everybody()
+
+    def admit(self, peer: Peer) -> None:
+        """Talk to somebody who has knocked elsewhere."""
+        self._others.append(peer)
+
+    @property
     def fds(self) -> list[int]:
         """What to poll for input."""
         door = [self._door.fileno()] if self._door else []

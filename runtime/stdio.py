@@ -15,11 +15,12 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from runtime.descriptors import duplicate, same_file
 from runtime.log import LogWriter
@@ -39,6 +40,14 @@ class Lent:
     def copy(self) -> Lent:
         """The same streams again, for a run that closes them at its end."""
         return Lent(*(None if fd is None else duplicate(fd) for fd in (self.stdin, self.stdout, self.stderr)))
+
+
+class StdioState(NamedTuple):
+    """Which descriptors a quiet Stdio has."""
+
+    streams: tuple[str, ...]
+    has_stdin: bool
+    has_terminal: bool
 
 
 def take_streams(stdin: bool, output: bool, instead: int | None) -> Lent:
@@ -144,6 +153,36 @@ class Stdio:
         """Go on with the pipes of a container whose supervisor was killed."""
         for stream, reader in readers:
             self._outputs[stream] = Output(reader, self._logging(stream))
+
+    # -- handed from process to process
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nobody is attached, and nothing on its way."""
+        return not self._inputs and not any(output.sinks for output in self._outputs.values())
+
+    @property
+    def fds(self) -> set[int]:
+        """All descriptors of a quiet one."""
+        found = {output.source for output in self._outputs.values()} | {self._stdin, self.master}
+        return {fd for fd in found if fd is not None}
+
+    def state(self) -> tuple[StdioState, list[int]]:
+        """What another process needs to go on with a quiet one, and the descriptors."""
+        outputs = [(stream, output.source) for stream, output in self._outputs.items() if output.source is not None]
+        fds = [fd for _, fd in outputs]
+        state = StdioState(tuple(stream for stream, _ in outputs), self._stdin is not None, self.master is not None)
+        return state, fds if self._stdin is None else [*fds, self._stdin]
+
+    @classmethod
+    def restored(cls, state: StdioState, fds: Sequence[int], log: LogWriter | None) -> Stdio:
+        """One that goes on with what another process had."""
+        made = cls(Lent(), log, detached=True, interactive=False)
+        made.take_over(zip(state.streams, fds, strict=False))
+        if state.has_stdin:
+            made._stdin = fds[len(state.streams)]
+            made.master = made._stdin if state.has_terminal else None
+        return made
 
     def attach_terminal(self, owner: bool = False) -> socket.socket | None:
         """Another reader and writer of the terminal; the descriptor that he reads and writes. None without one."""

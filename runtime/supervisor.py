@@ -30,12 +30,12 @@ from runtime.descriptors import close_all_but
 from runtime.duties import Duties, aside
 from runtime.job import Job
 from runtime.joined import Joined
-from runtime.log import LogWriter
 from runtime.pidfds import exit_status
 from runtime.rebuilding import error_fields
 from runtime.reception import Reception
 from runtime.settingup import Begun, Streams, result, set_up, set_up_aside
 from runtime.signals import FORWARDED, SignalPipe
+from runtime.sleeping import Channel, Sleeper, Status, go_to_sleep, log_of
 from runtime.state import Exited, Process, Run, boot_id, save_exit, save_run
 from runtime.stdio import Lent, Stdio, find_pipes, take_streams
 from vcs.errors import EngineError, TreeringError
@@ -45,16 +45,21 @@ if TYPE_CHECKING:
 
 _PATIENCE = 3
 """The so-manieth SIGINT or SIGTERM kills: a first process without a handler ignores them (pid_namespaces(7))."""
+_TOLD_SECONDS = 5.0
+"""How long the monitor may take to say how a container has ended."""
 _LAST_WORDS = 5.0
 """Seconds that those have who are attached to read the rest."""
 
 
-def supervise(job: Job) -> NoReturn:
-    """The whole life of a supervisor, in a freshly forked process. Never returns, never raises."""
+def supervise(job: Job, channel: Channel | None = None, sleeper: Sleeper | None = None) -> NoReturn:
+    """The whole life of a supervisor, in a freshly forked process. Never returns, never raises.
+
+    `channel` leads to the monitor, if that has forked it; `sleeper` is what a supervisor before it has left there.
+    """
     code = engine.FAILED
     try:
         gc.disable()
-        code = _Supervisor(job).run()
+        code = _Supervisor(job, channel, sleeper).run()
     except BaseException as error:
         if job.control:
             failure = EngineError(f"the supervisor failed: {type(error).__name__}: {error}")
@@ -64,8 +69,10 @@ def supervise(job: Job) -> NoReturn:
 
 
 class _Supervisor:
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, channel: Channel | None, sleeper: Sleeper | None) -> None:
         self._job = job
+        self._channel = channel
+        self._sleeper = sleeper
         self._paths = job.paths
         self._reception = Reception(job.control, self._deliver)
         self._impatience = 0
@@ -80,6 +87,8 @@ class _Supervisor:
         self._run = Run(job.run, job.spec.id, boot_id(), str(job.engine.path), me)
         if job.adopted:
             self._run = replace(job.adopted, supervisor=me)
+        if sleeper:
+            self._run = replace(sleeper.run, supervisor=me)
 
     def run(self) -> int:
         """Set up, wait, clean up, and all of it again while the restart policy says so; returns the last exit code."""
@@ -101,7 +110,10 @@ class _Supervisor:
         code: int | None = None
         try:
             save_run(self._paths.directory, self._run)
-            code = self._adopt() if self._job.adopted else self._contain(lent)
+            if self._sleeper:
+                code = self._awaken(self._sleeper)
+            else:
+                code = self._adopt() if self._job.adopted else self._contain(lent)
         except TreeringError as caught:
             error = caught
         except Exception as caught:
@@ -119,6 +131,9 @@ class _Supervisor:
         os.umask(0o022)
         kept = {0, 1, 2, *self._signals.fds, *job.keep}
         kept |= {job.control.fileno()} if job.control else set()
+        kept |= {self._channel.fileno()} if self._channel else set()
+        if self._sleeper:
+            kept |= self._sleeper.fds | ({self._sleeper.knocking.fileno()} if self._sleeper.knocking else set())
         close_all_but(kept if job.output is None else {*kept, job.output})
         lent = take_streams(
             stdin=job.spec.interactive and not job.spec.tty and not job.detach,
@@ -135,10 +150,11 @@ class _Supervisor:
 
     def _contain(self, lent: Lent) -> int:
         job = self._job
-        stdio = Stdio(lent, self._log(), detached=job.detach, interactive=job.spec.interactive)
+        stdio = Stdio(lent, log_of(self._job), detached=job.detach, interactive=job.spec.interactive)
         self._stdio = self._reception.stdio = stdio
         streams = (None, None, None) if job.spec.tty else stdio.engine_streams()
-        begun = self._begin_aside(streams) if job.detach else self._begin_here(streams)
+        may_sleep = self._may_sleep()
+        begun = self._begin_aside(streams) if job.detach and not may_sleep else self._begin_here(streams)
         if not job.spec.tty:
             stdio.begin()
         self._init_fd = os.pidfd_open(begun.init)
@@ -151,6 +167,8 @@ class _Supervisor:
         self._waiting_signals = []
         if job.detach:
             self._reception.hang_up()
+        if may_sleep:
+            self._sleep(stdio)
         if self._duties:
             self._duties.begin(self._run)
         self._wait_for(self._init_fd)
@@ -179,7 +197,7 @@ class _Supervisor:
         """Wait for the end of a container that another supervisor began; its exit code as far as the kernel tells."""
         init = self._run.init
         assert init is not None
-        self._stdio = Stdio(Lent(), self._log(), detached=True, interactive=False)
+        self._stdio = Stdio(Lent(), log_of(self._job), detached=True, interactive=False)
         self._network.adopt()
         self._reception.stdio, self._reception.init = self._stdio, init.pid
         with suppress(OSError):
@@ -189,12 +207,56 @@ class _Supervisor:
             return None
         if self._duties:
             self._duties.begin(self._run)
+        if self._may_sleep():
+            self._sleep(self._stdio)
         self._wait_for(self._init_fd)
-        return exit_status(self._init_fd)
+        return self._told(self._init_fd)
 
-    def _log(self) -> LogWriter | None:
+    def _awaken(self, sleeper: Sleeper) -> int | None:
+        """Go on with a container that was in the monitor's care, because it has ended, or somebody wants to attach."""
+        init = self._run.init
+        assert init is not None
+        self._stdio = sleeper.stdio
+        self._reception.stdio, self._reception.init = self._stdio, init.pid
+        self._sleeper = None
+        if sleeper.status is not None:
+            return self._ended_as(sleeper.status)
+        self._init_fd = os.pidfd_open(init.pid)
+        if sleeper.knocking:
+            self._reception.admit(sleeper.knocking)
+        if self._duties:
+            self._duties.begin(self._run)
+        self._wait_for(self._init_fd)
+        return self._told(self._init_fd)
+
+    # -- the monitor
+
+    def _may_sleep(self) -> bool:
+        """Whether the container will need nothing, once it runs, that the monitor cannot do."""
         duties = self._duties
-        return LogWriter(self._paths.directory, duties.log) if duties and duties.log else None
+        return bool(self._channel and duties and duties.are_few and self._network.is_plain)
+
+    def _sleep(self, stdio: Stdio) -> None:
+        """Leave the container to the monitor, and end, unless somebody is there already or the monitor has gone."""
+        if self._channel and stdio.is_quiet and self._reception.is_empty:
+            self._reception.close()
+            if go_to_sleep(self._channel, self._job, self._run, stdio):
+                os._exit(0)
+            self._reception.open(self._paths.directory)
+
+    def _told(self, init: int) -> int | None:
+        """The exit code of a container that is not our child: the monitor's, or nobody's."""
+        for patience in (_TOLD_SECONDS / 10, _TOLD_SECONDS) if self._channel else ():
+            message = self._channel.receive(patience) if self._channel else None
+            if message and "status" in message.fields:
+                return self._ended_as(message.fields["status"])
+            if (code := exit_status(init)) is not None:
+                return code
+        return exit_status(init)
+
+    def _ended_as(self, status: Status) -> int:
+        self._ended = Ended.of(status.user_seconds, status.system_seconds, status.blocks_in, status.blocks_out)
+        return engine.exit_code(status.status)
 
     # -- the loop
 

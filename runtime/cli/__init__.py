@@ -16,8 +16,7 @@
     times        as people give them                         reconciling   after a supervisor was killed
     run_options, run_settings, specs, variables      the options of `run` and `create`, and what they come to
     client       the thin client of a fork server           forkserver   the process that forks a child for each command
-    takeover     that child                                 likeness     which is as the client is
-    preloading   what the server has imported
+    takeover     that child                                 preloading   what the server has imported
     linediff     lines that differ                              reference   writes docs/cli.md
 
 One rule: starting must cost little. A module here imports at its top only what every one of its verbs needs, the client

@@ -1,5 +1,5 @@
-"""Making one process like another: what a child of the fork server has to take over from the client's process, or to
-have in common with it. All of it is in /proc/PID (proc(5)), which does not lie, so clients need not tell."""
+"""Making one process like another: what a child of the fork server, or of the monitor, has to take over from the process
+that asked, or to have in common with it. All of it is in /proc/PID (proc(5)), which does not lie, so clients need not tell."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ import signal
 _SAME = ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp",
          "Seccomp_filters", "Mems_allowed_list")  # fmt: skip
 """Lines of /proc/PID/status that must agree."""
-_SAME_FILES = ("cgroup", "attr/current", "personality", "loginuid")
+_SAME_FILES = frozenset({"cgroup", "attr/current", "personality", "loginuid"})
 _SAME_LINKS = ("ns/cgroup", "ns/ipc", "ns/mnt", "ns/net", "ns/pid_for_children", "ns/time_for_children", "ns/user",
                "ns/uts", "root")  # fmt: skip
 _LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 
 
-def become_like(pid: int) -> bool:
+def become_like(pid: int, *, cgroup: bool = True) -> bool:
     """Take over what can be: umask, signals that are ignored or blocked, limits, priority, processors, the chance to be
-    killed for memory. False if something else differs, or cannot be taken over; then this process is of no use."""
+    killed for memory. False if something else differs, or cannot be taken over; then this process is of no use.
+
+    `cgroup` False: being in another cgroup does not matter.
+    """
     try:
         theirs, ours = _status(pid), _status("self")
         if any(theirs.get(name) != ours.get(name) for name in _SAME):
             return False
-        if any(_read(pid, name) != _read("self", name) for name in _SAME_FILES):
+        files = _SAME_FILES if cgroup else _SAME_FILES - {"cgroup"}
+        if any(_read(pid, name) != _read("self", name) for name in files):
             return False
         if any(os.readlink(f"/proc/{pid}/{name}") != os.readlink(f"/proc/self/{name}") for name in _SAME_LINKS):
             return False

@@ -1,0 +1,322 @@
+"""The process that looks after a store's quiet containers.
+
+A supervisor that only waits has nothing to do that another could not do with it. So there is one such process for each
+store, and it does two things:
+
+    fork     supervisors of detached containers are forked from it, at a command's request, and not from the command
+    watch    a supervisor whose container runs, and needs nothing else, hands over what it has and ends. The monitor
+             logs what the container prints, and forks a supervisor again as soon as there is more to do: when somebody
+             attaches, or the container has ended
+
+It is a subreaper (prctl(2)), so a container whose supervisor has ended is its child, and it learns each exit code; it
+tells a supervisor that it has forked later. It opens no store. When it is killed, containers go on, and the next command
+that lists them has them taken over by another (runtime.launch.adopt).
+
+A request is one message on STORE/run/monitor.sock (SOCK_SEQPACKET): a pickled Job with its descriptors. The answer is
+`+` once there is a supervisor, or `-` if that cannot be like the process that asks, which then forks it itself.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import os
+import pickle
+import resource
+import select
+import signal
+import socket
+import struct
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+from runtime import mounts
+from runtime.attachments import Door, Peer, knock
+from runtime.descriptors import close_all_but
+from runtime.duties import aside
+from runtime.job import Job
+from runtime.likeness import become_like
+from runtime.profiles import Recording
+from runtime.sleeping import Channel, Sleeper, Status
+from runtime.state import Process, save_run
+
+SOCKET, LOCK = "monitor.sock", "monitor.lock"
+IDLE_SECONDS = 5.0
+_LOOK_SECONDS = 1.0
+NOTE_SECONDS = 60.0
+"""How often what the containers have used is noted."""
+_ANSWER_SECONDS = 5.0
+_MESSAGE_MAX = 1 << 20
+_DESCRIPTORS_MAX = 16
+_PEER = struct.Struct("3i")
+"""struct ucred: pid, uid, gid (unix(7))."""
+
+Supervise = Callable[[Job, Channel | None, Sleeper | None], NoReturn]
+
+
+# -- from the side of a command
+
+
+def request(run_directory: Path, job: Job) -> bool | None:
+    """Have the monitor fork a supervisor for a detached container; False if it cannot, None if there is no monitor."""
+    recording = job.recording.describe(job.keep) if job.recording else None
+    fds = [*([job.control.fileno()] if job.control else []), *job.keep]
+    plain = replace(job, control=None, keep=(), output=None, recording=None)
+    words = pickle.dumps((plain, bool(job.control), len(job.keep), recording))
+    try:
+        peer = knock(run_directory, SOCKET)
+    except OSError:
+        return None
+    try:
+        return peer.ask(words, fds, _ANSWER_SECONDS) == b"+"
+    finally:
+        peer.close()
+
+
+def start(run_directory: Path, supervise: Supervise) -> None:
+    """Start a monitor, unless there is one, or somebody else just starts it. It is forked from this process."""
+    lock = os.open(run_directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return
+    ready, told = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if not child:
+        try:
+            if not os.fork():
+                _become(run_directory, lock, told, supervise)
+        finally:
+            os._exit(0)
+    os.close(told)
+    os.close(lock)
+    os.waitpid(child, 0)
+    os.read(ready, 1)  # end of file, too, if it could not
+    os.close(ready)
+
+
+def _become(run_directory: Path, lock: int, told: int, supervise: Supervise) -> None:
+    os.setsid()
+    os.chdir("/")
+    os.umask(0o022)
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(null, number)
+    close_all_but({0, 1, 2, lock, told})
+    mounts.become_subreaper()
+    mounts.set_process_name(b"treering-watch")
+    with suppress(OSError, ValueError):
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+    door = Door(run_directory, SOCKET)
+    os.close(told)
+    Monitor(door, supervise).run()
+
+
+# -- the monitor's process
+
+
+class Monitor:
+    """All quiet containers of a store."""
+
+    def __init__(self, door: Door, supervise: Supervise) -> None:
+        self._door = door
+        self._supervise = supervise
+        me = Process.of(os.getpid())
+        assert me is not None
+        self._me = me
+        self._poll = select.epoll()
+        self._sleepers: dict[int, Sleeper] = {}
+        """By the pid of init."""
+        self._owners: dict[int, Sleeper] = {}
+        """By descriptor."""
+        self._channels: dict[int, Channel] = {}
+        """To the supervisors that we have forked, by descriptor."""
+        self._watched: dict[int, Channel] = {}
+        """To the supervisors of containers that are our children, by the pid of init."""
+        self._note_at = time.monotonic() + NOTE_SECONDS
+        self._woken, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for fd in (self._woken, door.fileno()):
+            self._poll.register(fd, select.EPOLLIN)
+
+    def run(self) -> None:
+        """Serve until there has been no container for a while."""
+        idle_since = time.monotonic()
+        while True:
+            for fd, _ in self._poll.poll(self._until_due()):
+                self._serve(fd)
+            self._do_what_is_due()
+            now = time.monotonic()
+            if self._sleepers or self._channels:
+                idle_since = now
+            elif now - idle_since > IDLE_SECONDS:
+                self._door.close()
+                return
+
+    def _until_due(self) -> float:
+        times = [self._note_at, *(sleeper.due for sleeper in self._sleepers.values() if sleeper.due is not None)]
+        return max(0.0, min([*times, time.monotonic() + _LOOK_SECONDS]) - time.monotonic())
+
+    def _do_what_is_due(self) -> None:
+        now = time.monotonic()
+        for sleeper in self._sleepers.values():
+            if sleeper.due is not None and sleeper.due <= now:
+                aside(sleeper.take_due())
+        if self._note_at <= now:
+            self._note_at = now + NOTE_SECONDS
+            if self._sleepers:
+                aside(partial(_note, [sleeper.job.paths.directory for sleeper in self._sleepers.values()]))
+
+    def _serve(self, fd: int) -> None:
+        if fd == self._woken:
+            with suppress(BlockingIOError):
+                os.read(self._woken, 4096)
+            self._reap()
+        elif fd == self._door.fileno():
+            if peer := self._door.accept():
+                self._fork_for(peer)
+        elif fd in self._channels:
+            self._hear(self._channels[fd])
+        elif sleeper := self._owners.get(fd):
+            if fd == sleeper.door.fileno():
+                if knocking := sleeper.door.accept():
+                    self._wake(sleeper, knocking, None)
+            else:
+                sleeper.stdio.ready([fd])
+                self._look_again(sleeper)
+
+    # -- requests
+
+    def _fork_for(self, peer: Peer) -> None:
+        words, fds = peer.take(_MESSAGE_MAX, _DESCRIPTORS_MAX, _ANSWER_SECONDS)
+        try:
+            if words:
+                job = _received(words, fds)
+                pid = _PEER.unpack(peer.option(socket.SO_PEERCRED, _PEER.size))[0]
+                control = {job.control.fileno()} if job.control else set()
+                self._fork(lambda channel: self._begin(job, channel, peer, pid), {peer.fileno(), *fds, *control})
+                if job.control:
+                    job.control.close()
+        except (pickle.UnpicklingError, AttributeError, TypeError, ValueError):
+            peer.send_bytes(b"-")  # of another version
+        finally:
+            for fd in fds:
+                with suppress(OSError):
+                    os.close(fd)
+            peer.close()
+
+    def _begin(self, job: Job, channel: Channel, peer: Peer, pid: int) -> None:
+        if not become_like(pid, cgroup=False):
+            peer.send_bytes(b"-")
+            return
+        peer.send_bytes(b"+")
+        if job.adopted and job.adopted.init:
+            channel.send({"adopts": job.adopted.init.pid})
+        self._supervise(job, channel, None)
+
+    def _fork(self, then: Callable[[Channel], None], keep: set[int]) -> Channel:
+        ours, theirs = Channel.pair()
+        if not os.fork():
+            try:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                close_all_but({0, 1, 2, theirs.fileno(), *keep})
+                then(theirs)
+            finally:
+                os._exit(1)
+        theirs.close()
+        self._channels[ours.fileno()] = ours
+        self._poll.register(ours.fileno(), select.EPOLLIN)
+        return ours
+
+    # -- supervisors
+
+    def _hear(self, channel: Channel) -> None:
+        message = channel.receive()
+        if message is None:
+            self._poll.unregister(channel.fileno())
+            del self._channels[channel.fileno()]
+            self._watched = {pid: other for pid, other in self._watched.items() if other is not channel}
+            channel.close()
+        elif "adopts" in message.fields:
+            self._watched[message.fields["adopts"]] = channel
+        else:
+            sleeper = Sleeper.received(message)
+            run = replace(sleeper.run, supervisor=self._me)
+            save_run(sleeper.job.paths.directory, run)
+            sleeper.run = run
+            assert run.init is not None
+            self._sleepers[run.init.pid] = sleeper
+            self._look_again(sleeper)
+            channel.send({"sleep": True})
+
+    def _look_again(self, sleeper: Sleeper) -> None:
+        """Poll for what a sleeper waits for now."""
+        wanted = {sleeper.door.fileno(): select.EPOLLIN, **sleeper.stdio.interests()}
+        for fd in sleeper.polled.keys() - wanted.keys():
+            with suppress(OSError):  # it is closed, and so no longer polled
+                self._poll.unregister(fd)
+            self._owners.pop(fd, None)
+        for fd, events in wanted.items():
+            if fd not in sleeper.polled:
+                self._poll.register(fd, events)
+                self._owners[fd] = sleeper
+        sleeper.polled = wanted
+
+    def _wake(self, sleeper: Sleeper, knocking: Peer | None, status: Status | None) -> None:
+        """Fork a supervisor for a container that needs one."""
+        assert sleeper.run.init is not None
+        del self._sleepers[sleeper.run.init.pid]
+        for fd in sleeper.polled:
+            with suppress(OSError):
+                self._poll.unregister(fd)
+            self._owners.pop(fd, None)
+        sleeper.status = status
+        sleeper.knocking = knocking
+        fds = sleeper.fds | ({knocking.fileno()} if knocking else set())
+        channel = self._fork(lambda channel: self._supervise(sleeper.job, channel, sleeper), fds)
+        if status is None:
+            self._watched[sleeper.run.init.pid] = channel
+        sleeper.let_go()
+        if knocking:
+            knocking.close()
+
+    def _reap(self) -> None:
+        with suppress(ChildProcessError):
+            while True:
+                pid, status, used = os.wait4(-1, os.WNOHANG)
+                if not pid:
+                    return
+                ended = Status(status, used.ru_utime, used.ru_stime, used.ru_inblock, used.ru_oublock)
+                if sleeper := self._sleepers.get(pid):
+                    self._wake(sleeper, None, ended)
+                elif channel := self._watched.pop(pid, None):
+                    channel.send({"status": ended})
+
+
+def _note(directories: Sequence[Path]) -> None:
+    from runtime import metering
+
+    for directory in directories:
+        with suppress(OSError):
+            metering.note(directory)
+
+
+def _received(words: bytes, fds: list[int]) -> Job:
+    plain, has_control, kept, recording = pickle.loads(words)  # from a process of the same user, on a private socket
+    control = Peer(socket.socket(fileno=os.dup(fds[0]))) if has_control else None
+    keep = tuple(fds[has_control : has_control + kept])
+    found = Recording.restore(recording, keep) if recording else None
+    made: Job = replace(plain, control=control, keep=keep, recording=found)
+    return made
