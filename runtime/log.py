@@ -61,7 +61,13 @@ class LogWriter:
         prefix = f"{stamp(time.time_ns())} {stream} ".encode()
         self._append(_lines(prefix, data))
 
+    @property
+    def fd(self) -> int | None:
+        """The file's descriptor, if it is open."""
+        return self._file if self._file >= 0 else None
+
     def close(self) -> None:
+        """Close the file; the next write opens it again."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1

@@ -189,7 +189,11 @@ class Monitor:
         elif fd in self._channels:
             self._hear(self._channels[fd])
         elif sleeper := self._owners.get(fd):
-            if fd == sleeper.door.fileno():
+            if fd == sleeper.init:
+                self._reap()  # of a container that another monitor had before us, we are not told how it ended
+                if self._owners.get(fd) is sleeper:
+                    self._wake(sleeper, None, None)
+            elif fd == sleeper.door.fileno():
                 if knocking := sleeper.door.accept():
                     self._wake(sleeper, knocking, None)
             else:
@@ -263,7 +267,7 @@ class Monitor:
 
     def _look_again(self, sleeper: Sleeper) -> None:
         """Poll for what a sleeper waits for now."""
-        wanted = {sleeper.door.fileno(): select.EPOLLIN, **sleeper.stdio.interests()}
+        wanted = dict.fromkeys((sleeper.door.fileno(), sleeper.init), select.EPOLLIN) | sleeper.stdio.interests()
         for fd in sleeper.polled.keys() - wanted.keys():
             with suppress(OSError):  # it is closed, and so no longer polled
                 self._poll.unregister(fd)

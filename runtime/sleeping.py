@@ -80,11 +80,13 @@ class Channel:
 class Sleeper:
     """A container that runs and needs nothing, in the monitor's care."""
 
-    def __init__(self, job: Job, run: Run, stdio: Stdio) -> None:
+    def __init__(self, job: Job, run: Run, init: int, stdio: Stdio) -> None:
         self.job = job
         self.run = run
         self.stdio = stdio
         self.door = Door(job.paths.directory)
+        self.init = init
+        """A pidfd of its first process."""
         self.polled: dict[int, int] = {}
         self.status: Status | None = None
         """How init ended, if it has."""
@@ -94,7 +96,7 @@ class Sleeper:
     @property
     def fds(self) -> set[int]:
         """All descriptors that it has."""
-        return {*self.job.keep, *self.stdio.fds}
+        return {self.init, *self.job.keep, *self.stdio.fds}
 
     @property
     def due(self) -> float | None:
@@ -121,11 +123,12 @@ class Sleeper:
         """What a supervisor has handed over."""
         fields, fds = message.fields, message.fds
         job: Job = fields["job"]
+        init, *fds = fds
         keep = tuple(fds[: fields["keep"]])
         state: StdioState = fields["stdio"]
         recording = Recording.restore(fields["recording"], keep) if fields["recording"] else None
         stdio = Stdio.restored(state, fds[len(keep) :], log_of(job))
-        return cls(replace(job, keep=keep, recording=recording), fields["run"], stdio)
+        return cls(replace(job, keep=keep, recording=recording), fields["run"], init, stdio)
 
 
 def log_of(job: Job) -> LogWriter | None:
@@ -133,8 +136,8 @@ def log_of(job: Job) -> LogWriter | None:
     return LogWriter(job.paths.directory, job.orders.log) if job.orders and job.orders.log else None
 
 
-def go_to_sleep(channel: Channel, job: Job, run: Run, stdio: Stdio) -> bool:
-    """Hand a container over to the monitor; True once it has it, and this process must end. False if it stays ours."""
+def go_to_sleep(channel: Channel, job: Job, run: Run, init: int, stdio: Stdio) -> bool:
+    """Hand a container, of whose first process `init` is a pidfd, over to the monitor; True once it has it, and this process must end. False if it stays ours."""
     state, fds = stdio.state()
     fields = {
         "job": replace(job, control=None, keep=(), output=None, recording=None),
@@ -143,7 +146,7 @@ def go_to_sleep(channel: Channel, job: Job, run: Run, stdio: Stdio) -> bool:
         "run": run,
         "stdio": state,
     }
-    if not channel.send(fields, *job.keep, *fds):
+    if not channel.send(fields, init, *job.keep, *fds):
         return False
     answer = channel.receive()
     return answer is not None and bool(answer.fields.get("sleep"))

@@ -165,6 +165,7 @@ class Stdio:
     def fds(self) -> set[int]:
         """All descriptors of a quiet one."""
         found = {output.source for output in self._outputs.values()} | {self._stdin, self.master}
+        found |= {self._log.fd} if self._log else set()
         return {fd for fd in found if fd is not None}
 
     def state(self) -> tuple[StdioState, list[int]]:

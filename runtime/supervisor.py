@@ -221,7 +221,7 @@ class _Supervisor:
         self._sleeper = None
         if sleeper.status is not None:
             return self._ended_as(sleeper.status)
-        self._init_fd = os.pidfd_open(init.pid)
+        self._init_fd = sleeper.init
         if sleeper.knocking:
             self._reception.admit(sleeper.knocking)
         if self._duties:
@@ -238,9 +238,9 @@ class _Supervisor:
 
     def _sleep(self, stdio: Stdio) -> None:
         """Leave the container to the monitor, and end, unless somebody is there already or the monitor has gone."""
-        if self._channel and stdio.is_quiet and self._reception.is_empty:
+        if self._channel and self._init_fd is not None and stdio.is_quiet and self._reception.is_empty:
             self._reception.close()
-            if go_to_sleep(self._channel, self._job, self._run, stdio):
+            if go_to_sleep(self._channel, self._job, self._run, self._init_fd, stdio):
                 os._exit(0)
             self._reception.open(self._paths.directory)
 
