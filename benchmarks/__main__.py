@@ -30,6 +30,7 @@ from benchmarks.sections.restarts import restarts
 from benchmarks.sections.servers import serving
 from benchmarks.sections.sharing import sharing
 from benchmarks.sections.sizes import sizes
+from benchmarks.sections.verbs import verbs
 from benchmarks.setting import Setting, best, with_containers
 
 SECTIONS: dict[str, Callable[[Setting], list[report.Section]]] = {
@@ -46,6 +47,7 @@ SECTIONS: dict[str, Callable[[Setting], list[report.Section]]] = {
     "largefile": large_file,
     "sharing": sharing,
     "restarts": restarts,
+    "verbs": verbs,
     "forks": forks,
 }
 CACHE = Path("/var/tmp/treering-benchmarks")

@@ -21,6 +21,8 @@
                  duties, healthchecks   what else it does          restarts     whether it is started again
                  stdio, streams   what it prints and reads        log          what is kept of that
                  reception, attachments   who talks to it         attach       the caller's side of it
+                 job         what it is to do                     settingup    up to the first instruction
+                 seed        where it is forked from              rebuilding   errors, from process to process
                  joined      its place in a network
                  logs        read and followed                    keptlogs     of removed containers
                  removal     the end of a container

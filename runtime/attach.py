@@ -7,13 +7,12 @@ import signal
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from runtime.attachments import Message, Peer, knock
+from runtime.rebuilding import rebuild
 from runtime.signals import FORWARDED, SignalPipe
 from runtime.terminal import DETACH_KEYS, TerminalProxy, raw_mode
-from vcs import errors
-from vcs.errors import Conflict, EngineError, TreeringError
+from vcs.errors import Conflict, EngineError
 
 
 class Left(Exception):
@@ -131,10 +130,3 @@ def attach(directory: Path, *, interactive: bool, proxy_signals: bool = True, ke
             return Caller(control, signals, interactive=interactive, keys=keys).wait()
     finally:
         control.close()
-
-
-def rebuild(message: dict[str, Any]) -> TreeringError:
-    """The error that the supervisor raised, of the same class."""
-    kind = getattr(errors, message["kind"], EngineError)
-    made: TreeringError = kind(message["error"], **message["facts"])
-    return made

@@ -23,8 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vcs.errors import TreeringError
-
 NAME = "attach.sock"
 _BACKLOG = 16
 
@@ -78,11 +76,6 @@ class Peer:
 
     def close(self) -> None:
         self._connection.close()
-
-
-def error_fields(error: TreeringError, exit_code: int) -> dict[str, Any]:
-    """An error as a message; `rebuild` is the way back."""
-    return {"error": str(error), "kind": error.kind, "facts": {"exit_code": exit_code, **error.facts}}
 
 
 class Door:

@@ -20,7 +20,7 @@ import msgspec
 from runtime.records import ContainerPaths, Generation, Record, load, save
 from runtime.settings import Settings
 from runtime.spreading import spread
-from vcs.durable import sync_directory, sync_files
+from vcs.durable import sync_all, sync_directory
 from vcs.errors import AlreadyExists, Corrupt, EngineError, InvalidName, NotFound, UnknownFormat
 from vcs.locks import flocked
 from vcs.model import CommitId
@@ -136,8 +136,7 @@ class Containers:
         """Make the directories of new containers, durably, and let them be found when the block has made their refs:
         whatever fails before leaves nothing that counts. The caller holds the lock.
 
-        What is to be flushed is all written before the first flush, which then finds most of it done by the kernel:
-        on ext4, a hundred containers are two commits of the journal.
+        What is to be flushed is all written before the first flush, and then flushed together.
         """
         spread(self._directory)
         building = [ContainerPaths(self._directory / f"{_NEW}{record.id}") for record in records]
@@ -145,10 +144,9 @@ class Containers:
             paths.directory.mkdir(mode=0o700)
             make_generation(paths, 0, durable=False)
             save(paths, record, durable=False)
-        sync_files([paths.record for paths in building])
-        for paths in building:
-            sync_directory(paths.generation(0).parent)
-            sync_directory(paths.directory)
+        sync_all([
+            path for paths in building for path in (paths.record, paths.generation(0).parent, paths.directory)
+        ])  # fmt: skip
         made = [Container(record, ContainerPaths(self._directory / record.id)) for record in records]
         yield made
         for paths, container in zip(building, made, strict=True):
@@ -235,13 +233,20 @@ class Containers:
         container.paths.directory.rename(self._trash(container.id))
 
     def finish_removing(self, containers: Sequence[Container]) -> None:
-        """The second step, for all that were taken away: make that durable, and delete their refs and files."""
-        sync_directory(self._directory)
-        self.store.history.delete_all(
+        """The second step, for all that were taken away: make that durable, and delete their refs and files.
+
+        Those that were made to be removed at their end (--rm) may be there again after a power cut: nobody waits for
+        the disk.
+        """
+        durable = not all(container.record.settings.remove for container in containers)
+        if durable:
+            sync_directory(self._directory)
+        refs = [
             container.record.ref(generation.number)
             for container in containers
             for generation in container.record.generations
-        )
+        ]
+        self.store.history.delete_all(refs, durable=durable)
         self.empty_trash()
 
     def discard(self, container: Container, generation: Generation) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import time
 from contextlib import suppress
@@ -69,6 +70,17 @@ class Engine:
     def delete(self, container: str, log: Path) -> list[str]:
         """Arguments that kill what is left of a container and forget it."""
         return self._arguments(log, "delete", "--force", container)
+
+    def drop(self, container: str) -> bool:
+        """Forget a container whose first process has ended, without starting an engine for that, which takes 3 ms;
+        its cgroups are not looked at. False if this must be left to `delete`."""
+        if self.name != "crun":
+            return False
+        try:
+            shutil.rmtree(self.state / container)
+        except OSError:
+            return False
+        return True
 
     def _arguments(self, log: Path, *args: str) -> list[str]:
         # crun writes what goes wrong at the very end, in the container's process, to the container's stderr, in the

@@ -13,15 +13,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from runtime import seed
 from runtime.attach import Caller, Left
 from runtime.attachments import Peer
 from runtime.bundle import LaunchSpec
-from runtime.duties import Duties
+from runtime.duties import Orders
 from runtime.engine import FAILED, find_engine
+from runtime.job import Job
 from runtime.profiles import Recording
 from runtime.signals import FORWARDED, SignalPipe
 from runtime.state import Run, RunPaths, is_running, load_run
-from runtime.supervisor import Job, supervise
+from runtime.supervisor import supervise
 from runtime.terminal import window_size
 from vcs.errors import Conflict
 
@@ -40,7 +42,7 @@ def launch(
     log: int | None = None,
     started: Callable[[], None] | None = None,
     recording: Recording | None = None,
-    duties: Duties | None = None,
+    orders: Orders | None = None,
 ) -> int:
     """Run a container on `lower` with the upper of `paths`.
 
@@ -50,7 +52,7 @@ def launch(
     `image` is an OCI image config. `hold` are descriptors (a lease of the service) that stay open until the container
     has ended, even if this process has not. `log` takes stdout and stderr instead of the caller's; without it a
     detached container's output is dropped. `started` is called once the overlay is mounted and the container runs.
-    `recording` is finished when its time is over, or the container has ended. `duties` are what else is done for it.
+    `recording` is finished when its time is over, or the container has ended. `orders` say what else is to be done.
 
     Signals that come meanwhile (`signals.FORWARDED`) go to the container's init; the third SIGINT or SIGTERM kills it.
 
@@ -81,10 +83,10 @@ def launch(
             detach=detach,
             terminal_size=size,
             recording=recording,
-            duties=duties,
+            orders=orders,
         )
         signals = stack.enter_context(SignalPipe((*FORWARDED, signal.SIGWINCH)))
-        child = _fork(job)
+        child = None if detach and seed.planted and seed.planted.fork(job) else _fork(job)
         theirs.close()
         caller = Caller(ours, signals, interactive=spec.interactive, detach=detach, started=started)
         try:
@@ -92,9 +94,11 @@ def launch(
         except Left:
             raise
         except BaseException:
-            os.waitpid(child, 0)
+            if started:
+                started()  # what our caller holds until then, a supervisor that removes the container waits for
+            _wait_for(child)
             raise
-        os.waitpid(child, 0)
+        _wait_for(child)
         return FAILED if code is None else code
 
 
@@ -106,7 +110,7 @@ def adopt(
     run: Run,
     *,
     hold: tuple[int, ...] = (),
-    duties: Duties | None = None,
+    orders: Orders | None = None,
 ) -> None:
     """Give a container that runs without a supervisor, since that was killed, another one. Does nothing if somebody
     else does it at the same time. EngineError if its OCI runtime is installed no more."""
@@ -116,7 +120,7 @@ def adopt(
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         job = Job(
             paths=paths, spec=spec, image=image, lower=lower.absolute(), engine=engine, run=run.run, control=None,
-            keep=(lock, *hold), output=None, detach=True, terminal_size=None, duties=duties, adopted=run,
+            keep=(lock, *hold), output=None, detach=True, terminal_size=None, orders=orders, adopted=run,
         )  # fmt: skip
         os.waitpid(_fork(job), 0)
     except BlockingIOError:
@@ -137,6 +141,11 @@ def sweep(paths: RunPaths) -> None:
             find_engine(paths.engine_state, run.engine).forget(run.container, paths.engine_log)
     finally:
         os.close(lock)
+
+
+def _wait_for(child: int | None) -> None:
+    if child is not None:
+        os.waitpid(child, 0)
 
 
 def _fork(job: Job) -> int:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vcs.errors import TreeringError
 from vcs.model import CommitId, RootId
@@ -55,6 +56,28 @@ class Recording:
             if self._before:
                 os.utime(self._before)  # those that nobody uses are the first to go
             lease.starting(self._root, self._before)
+
+    def describe(self, keep: Sequence[int]) -> dict[str, Any] | None:
+        """What another process needs to finish this recording in our place; the lease's descriptor is among `keep`."""
+        lease = self._lease
+        if lease is None:
+            return None
+        return {
+            "lease": keep.index(lease.fileno()), "mountpoint": lease.mountpoint, "device": lease.device,
+            "pid": lease.pid, "path": self._path, "root": self._root, "before": self._before, "end": self._end,
+        }  # fmt: skip
+
+    @classmethod
+    def restore(cls, described: Mapping[str, Any], keep: Sequence[int]) -> Recording:
+        """The recording that was described."""
+        from fusefs.client import Lease
+
+        made = cls.__new__(cls)
+        connection = socket.socket(fileno=keep[described["lease"]])
+        made._lease = Lease(connection, described["mountpoint"], described["device"], described["pid"])
+        made._path, made._root = described["path"], described["root"]
+        made._before, made._end = described["before"], described["end"]
+        return made
 
     @property
     def remaining(self) -> float | None:

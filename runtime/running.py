@@ -19,7 +19,7 @@ from runtime import restarts
 from runtime.bundle import LaunchSpec
 from runtime.bundle.spec import HOST, NONE
 from runtime.containers import Container, Containers
-from runtime.duties import Duties, Orders
+from runtime.duties import Orders
 from runtime.imageconfig import health
 from runtime.launch import adopt, launch, sweep
 from runtime.pausing import let_signals_through
@@ -72,7 +72,7 @@ def start(
             detach=detach,
             started=changing.close,
             recording=Recording(store, now.base, lease) if now.record.settings.profile else None,
-            duties=_duties(containers, now, author, detach),
+            orders=_orders(containers, now, author, detach),
         )
 
 
@@ -94,7 +94,7 @@ def reconcile(containers: Containers, container: Container, author: Author) -> N
                 lease.mountpoint / "trees" / store.commit(container.base).root.hex(),
                 run,
                 hold=(lease.fileno(),),
-                duties=_duties(containers, container, author, detach=True),
+                orders=_orders(containers, container, author, detach=True),
             )
     elif isinstance(state, Exited) and container.record.settings.remove:
         from runtime.removal import remove_ended
@@ -102,10 +102,10 @@ def reconcile(containers: Containers, container: Container, author: Author) -> N
         remove_ended(store=containers.store, identity=container.id, author=author)
 
 
-def _duties(containers: Containers, container: Container, author: Author, detach: bool) -> Duties:
+def _orders(containers: Containers, container: Container, author: Author, detach: bool) -> Orders:
     settings = container.record.settings
     watched = settings.remove and not detach  # who ran it saw what it printed, and nobody will ask for it again
-    orders = Orders(
+    return Orders(
         containers.store.path,
         container.id,
         author,
@@ -115,7 +115,6 @@ def _duties(containers: Containers, container: Container, author: Author, detach
         health=health(settings, containers.store.history.config(container.base)),
         autocommit=settings.autocommit,
     )
-    return Duties(orders)
 
 
 def clean_up(containers: Containers, container: Container) -> None:
@@ -159,7 +158,8 @@ def _spec(container: Container, settings: Settings) -> LaunchSpec:
         limits=settings.limits,
         security=settings.security,
         hosts=settings.hosts,
-        volatile=settings.volatile,
+        # What is removed at its end need not be flushed then, for which unmounting would wait: for all of the disk.
+        volatile=settings.volatile or settings.remove,
         ids=container.record.ids,
     )
 

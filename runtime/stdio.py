@@ -221,6 +221,7 @@ class Stdio:
 
     def drain(self, patience: float | None = None) -> None:
         """Hand on what was printed until the end. `patience`: seconds to wait for readers, None for ever."""
+        self._owner = None  # what he had to say no longer matters, and is no reason to hang up
         for each in self._inputs:
             each.close()
         self._inputs = []

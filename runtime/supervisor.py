@@ -14,35 +14,31 @@ what is due at a time (runtime.duties).
 
 from __future__ import annotations
 
-import errno
 import gc
 import os
 import select
 import signal
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from dataclasses import replace
+from typing import TYPE_CHECKING, NoReturn
 
-from runtime import bundle, engine, metering, mounts, preparation, restarts
-from runtime.attachments import Peer, error_fields
+from runtime import engine, mounts, preparation, restarts
 from runtime.cgroups.processes import Ended
-from runtime.console import receive_terminal
 from runtime.descriptors import close_all_but
-from runtime.duties import Duties
-from runtime.engine import Engine
+from runtime.duties import Duties, aside
+from runtime.job import Job
 from runtime.joined import Joined
 from runtime.log import LogWriter
 from runtime.pidfds import exit_status
-from runtime.profiles import Recording
+from runtime.rebuilding import error_fields
 from runtime.reception import Reception
+from runtime.settingup import Begun, Streams, result, set_up, set_up_aside
 from runtime.signals import FORWARDED, SignalPipe
-from runtime.state import Exited, Process, Run, RunPaths, boot_id, save_exit, save_run
+from runtime.state import Exited, Process, Run, boot_id, save_exit, save_run
 from runtime.stdio import Lent, Stdio, find_pipes, take_streams
-from runtime.terminal import set_window_size
-from vcs.errors import EngineError, NoSpace, TreeringError
+from vcs.errors import EngineError, TreeringError
 
 if TYPE_CHECKING:
     pass
@@ -51,31 +47,6 @@ _PATIENCE = 3
 """The so-manieth SIGINT or SIGTERM kills: a first process without a handler ignores them (pid_namespaces(7))."""
 _LAST_WORDS = 5.0
 """Seconds that those have who are attached to read the rest."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """All that a supervisor needs; fixed before the fork."""
-
-    paths: RunPaths
-    spec: bundle.LaunchSpec
-    image: Mapping[str, Any]
-    lower: Path
-    engine: Engine
-    run: str
-    control: Peer | None
-    keep: tuple[int, ...]
-    """Descriptors to keep open until the container has ended: locks and leases."""
-    output: int | None
-    """Where stdout and stderr go if not to the caller's: a descriptor."""
-    detach: bool
-    terminal_size: tuple[int, int] | None
-    recording: Recording | None = None
-    """What the service notes of this start."""
-    duties: Duties | None = None
-    """None for a container that nobody keeps a record of."""
-    adopted: Run | None = None
-    """The run whose supervisor was killed, if there was one."""
 
 
 def supervise(job: Job) -> NoReturn:
@@ -103,6 +74,7 @@ class _Supervisor:
         self._stdio: Stdio | None = None
         self._ended: Ended | None = None
         self._network = Joined(job.paths, job.spec)
+        self._duties = Duties(job.orders) if job.orders else None
         me = Process.of(os.getpid())
         assert me is not None
         self._run = Run(job.run, job.spec.id, boot_id(), str(job.engine.path), me)
@@ -128,15 +100,10 @@ class _Supervisor:
         error: TreeringError | None = None
         code: int | None = None
         try:
-            if not self._job.adopted:
-                metering.settle(self._paths.directory)
             save_run(self._paths.directory, self._run)
             code = self._adopt() if self._job.adopted else self._contain(lent)
         except TreeringError as caught:
             error = caught
-        except OSError as caught:
-            kind = NoSpace if caught.errno in (errno.ENOSPC, errno.EDQUOT) else EngineError
-            error = kind(f"the container could not be set up: {caught}")
         except Exception as caught:
             error = EngineError(f"the container could not be set up: {type(caught).__name__}: {caught}")
         if error:
@@ -160,42 +127,53 @@ class _Supervisor:
         )
         mounts.become_subreaper()
         mounts.set_process_name(b"treering-run")
-        if job.duties:
+        if self._duties:
             self._reception.open(self._paths.directory)
         return lent
 
     # -- one run
 
     def _contain(self, lent: Lent) -> int:
-        paths, job = self._paths, self._job
-        job.engine.forget(job.spec.id, paths.engine_log)
-        for leftover in (paths.pid_file, paths.engine_log):
-            leftover.unlink(missing_ok=True)
-        mounts.private_mount_namespace()
-        if job.engine.name == "crun":
-            (engine.hide_hybrid_cgroup if job.engine.cgroups else engine.hide_cgroups)()
-        connection = self._network.connect()
-        new_filter = preparation.prepare(paths, job.spec, job.image, job.lower, job.terminal_size, connection)
-        self._network.refresh()
-        self._stdio = Stdio(lent, self._log(), detached=job.detach, interactive=job.spec.interactive)
-        init = self._start(self._stdio)
-        self._init_fd = os.pidfd_open(init)
-        self._run = replace(self._run, init=Process.of(init), started=time.time(), pipes=self._stdio.pipes)
-        save_run(paths.directory, self._run)
-        self._reception.stdio, self._reception.init = self._stdio, init
-        self._reception.tell_caller({"started": init})
-        if new_filter:
-            new_filter.keep(job.engine, job.spec.id)
+        job = self._job
+        stdio = Stdio(lent, self._log(), detached=job.detach, interactive=job.spec.interactive)
+        self._stdio = self._reception.stdio = stdio
+        streams = (None, None, None) if job.spec.tty else stdio.engine_streams()
+        begun = self._begin_aside(streams) if job.detach else self._begin_here(streams)
+        if not job.spec.tty:
+            stdio.begin()
+        self._init_fd = os.pidfd_open(begun.init)
+        self._run = replace(self._run, init=Process.of(begun.init), started=time.time(), pipes=stdio.pipes)
+        save_run(self._paths.directory, self._run)
+        self._reception.init = begun.init
+        self._reception.tell_caller({"started": begun.init})
         self._reap()
         self._deliver(self._waiting_signals)
         self._waiting_signals = []
         if job.detach:
             self._reception.hang_up()
-        if job.duties:
-            job.duties.begin(self._run)
+        if self._duties:
+            self._duties.begin(self._run)
         self._wait_for(self._init_fd)
         with Ended() as self._ended:
-            return _collect(init)
+            return _collect(begun.init)
+
+    def _begin_here(self, streams: Streams) -> Begun:
+        """Set the container up in this process. The caller, who waits for its end, has the terminal at once."""
+        return set_up(self._job, streams, self._network, self._hand_over)
+
+    def _begin_aside(self, streams: Streams) -> Begun:
+        """Have it set up by a child, and serve everybody meanwhile."""
+        channel = set_up_aside(self._job, streams, self._network)
+        self._wait_for(channel.fileno())
+        begun = result(channel)
+        if begun.master is not None:
+            self._hand_over(begun.master)
+        self._network.adopt()
+        return begun
+
+    def _hand_over(self, master: int) -> None:
+        if self._stdio:
+            self._reception.give_terminal(self._reception.caller, self._stdio.begin_terminal(master))
 
     def _adopt(self) -> int | None:
         """Wait for the end of a container that another supervisor began; its exit code as far as the kernel tells."""
@@ -209,50 +187,14 @@ class _Supervisor:
             self._stdio.take_over(find_pipes(self._run.pipes, [init.pid]))
         if self._init_fd is None or Process.of(init.pid) != init:
             return None
-        if self._job.duties:
-            self._job.duties.begin(self._run)
+        if self._duties:
+            self._duties.begin(self._run)
         self._wait_for(self._init_fd)
         return exit_status(self._init_fd)
 
-    # -- its output, and its engine
-
     def _log(self) -> LogWriter | None:
-        duties = self._job.duties
+        duties = self._duties
         return LogWriter(self._paths.directory, duties.log) if duties and duties.log else None
-
-    def _start(self, stdio: Stdio) -> int:
-        """Run the engine; returns the pid of the container's init. EngineError if the engine fails."""
-        job = self._job
-        code = self._run_engine_with_terminal(stdio) if job.spec.tty else self._run_engine(stdio)
-        if code:
-            raise engine.failure(job.engine, self._paths.engine_log, code)
-        if not job.spec.tty:
-            stdio.begin()
-        return int(self._paths.pid_file.read_text())
-
-    def _run_engine(self, stdio: Stdio) -> int:
-        paths = self._paths
-        streams = stdio.engine_streams()
-        args = self._job.engine.run(self._job.spec.id, paths.bundle, paths.pid_file, paths.engine_log)
-        try:
-            return engine.wait(engine.spawn(args, streams))
-        finally:
-            for fd in {fd for fd in streams if fd is not None}:
-                os.close(fd)
-
-    def _run_engine_with_terminal(self, stdio: Stdio) -> int:
-        job, paths = self._job, self._paths
-
-        def start(address: str) -> int:
-            args = job.engine.run(job.spec.id, paths.bundle, paths.pid_file, paths.engine_log, address)
-            return engine.spawn(args, (None, None, None))
-
-        process, master = receive_terminal(paths.directory, start)
-        if master is not None:
-            if job.terminal_size:
-                set_window_size(master, job.terminal_size)
-            self._reception.give_terminal(self._reception.caller, stdio.begin_terminal(master))
-        return engine.wait(process)
 
     # -- the loop
 
@@ -270,7 +212,7 @@ class _Supervisor:
         poll = select.poll()
         for fd, events in (wanted | dict.fromkeys(others, select.POLLIN)).items():
             poll.register(fd, events)
-        waits = [self._until_recorded(), self._job.duties.until_due() if self._job.duties else None]
+        waits = [self._until_recorded(), self._duties.until_due() if self._duties else None]
         waits += [] if until is None else [max(0.0, until - time.time())]
         shortest = min((wait for wait in waits if wait is not None), default=None)
         return dict(poll.poll(None if shortest is None else shortest * 1000 + 1))
@@ -281,8 +223,8 @@ class _Supervisor:
         self._reception.serve(ready)
         if self._stdio:
             self._stdio.ready(ready)
-        if self._job.duties:
-            self._job.duties.do_what_is_due()
+        if self._duties:
+            self._duties.do_what_is_due()
 
     def _until_recorded(self) -> float | None:
         """Seconds until the recording of the start is to be finished, which is done if it is due."""
@@ -290,6 +232,10 @@ class _Supervisor:
         if recording is None:
             return None
         if recording.remaining == 0:
+            if self._job.detach:  # what was read is much: not in a process that is to stay small
+                aside(recording.finish)
+                self._job = replace(self._job, recording=None)
+                return None
             recording.finish()
         return recording.remaining
 
@@ -313,18 +259,19 @@ class _Supervisor:
                 if init is None or ended.si_pid == init.pid:
                     return
                 pid, status = os.waitpid(ended.si_pid, 0)
-                if self._job.duties:
-                    self._job.duties.reaped(pid, status)
+                if self._duties:
+                    self._duties.reaped(pid, status)
 
     # -- the end
 
     def _finish(self, end: Exited, again: float | None) -> None:
         """Write the exit down, remove every trace, deliver the last output: in this order."""
-        paths, container, duties = self._paths, self._job.spec.id, self._job.duties
+        paths, container, duties = self._paths, self._job.spec.id, self._duties
         if duties:
             end = duties.end(end, self._ended, self._network.namespace)
         deleting = None
-        if self._job.engine.knows(container):
+        is_over = self._init_fd is not None and end.error is None
+        if self._job.engine.knows(container) and not (is_over and self._job.engine.drop(container)):
             deleting = engine.spawn(self._job.engine.delete(container, paths.engine_log), (None, None, None))
         with suppress(OSError):  # a full disk must not keep the container's end from its caller
             save_exit(paths.directory, self._run, end, again, durable=not (duties and duties.remove))
@@ -349,7 +296,7 @@ class _Supervisor:
 
     def _again(self, end: Exited) -> float | None:
         """When the container is to be started again, None if it is not to be."""
-        duties = self._job.duties
+        duties = self._duties
         if not duties or (end.error and not self._run.restarts):  # what cannot be started at all will not be later
             return None
         if not restarts.wanted(duties.restart, self._paths.directory, end.code, self._run.restarts):
@@ -378,12 +325,13 @@ class _Supervisor:
 
     def _depart(self, end: Exited) -> None:
         """Tell everybody, and do what is left to do if nobody is there who does it."""
-        duties = self._job.duties
+        duties = self._duties
         remove = bool(duties and duties.remove)
         caller = self._reception.caller
         self._reception.tell_all({"exit": end.code})
         self._reception.close()
-        if duties and remove and caller is None:
+        # What could not be started at all is removed by who made it, and holds its lock meanwhile.
+        if duties and remove and caller is None and not (end.error and not self._run.restarts):
             duties.take_away()
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from vcs.durable import sync_directory, sync_files
+from vcs.durable import sync_all, sync_directory
 from vcs.errors import Corrupt
 
 _HEADER = "# pack-refs with: peeled fully-peeled sorted \n"
@@ -74,9 +74,8 @@ def _add_logs(repository: Path, logs: Mapping[str, bytes]) -> None:
     for path, text in paths.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text)
-    sync_files(list(paths))
-    for directory in {above for path in paths for above in path.parents if repository in above.parents}:
-        sync_directory(directory)
+    directories = {above for path in paths for above in path.parents if repository in above.parents}
+    sync_all([*paths, *directories])
 
 
 def _add_packed(repository: Path, refs: Mapping[str, str]) -> None:
@@ -86,9 +85,9 @@ def _add_packed(repository: Path, refs: Mapping[str, str]) -> None:
     _replace_packed(repository, "".join(line for _, lines in groups for line in lines))
 
 
-def drop_refs(repository: Path, refs: Iterable[str]) -> None:
-    """Remove refs and their reflogs, durably, with one flush for each directory that held some. The caller holds the
-    lock on refs. A crash leaves some of them."""
+def drop_refs(repository: Path, refs: Iterable[str], *, durable: bool = True) -> None:
+    """Remove refs and their reflogs, with one flush for each directory that held some, unless they may come back. The
+    caller holds the lock on refs. A crash leaves some of them."""
     gone = frozenset(refs)
     groups = list(_packed_groups(repository))
     if any(ref in gone for ref, _ in groups):  # first: a ref that lost its file only would be what its line says
@@ -103,7 +102,7 @@ def drop_refs(repository: Path, refs: Iterable[str]) -> None:
                 continue
             remove_empty(path, top / "refs")
             touched.add(next(directory for directory in path.parents if directory.is_dir()))
-    for directory in sorted(touched):
+    for directory in sorted(touched) if durable else ():
         if directory.is_dir():  # else it went with a later one, and its parent is here too
             sync_directory(directory)
 

@@ -157,10 +157,10 @@ class History:
             logs = {ref: line + seal(line) + b"\n" for ref, line in lines.items()}
             add_refs(Path(self._repo.path), refs, logs)
 
-    def delete_all(self, refs: Iterable[str]) -> None:
-        """Remove many refs at once, durably; those that there are."""
+    def delete_all(self, refs: Iterable[str], *, durable: bool = True) -> None:
+        """Remove many refs at once; those that there are. Unless `durable`, a power cut may bring them back."""
         with translated(), self.locked():
-            drop_refs(Path(self._repo.path), refs)
+            drop_refs(Path(self._repo.path), refs, durable=durable)
 
     def delete(self, ref: str) -> CommitId:
         """Remove a ref; returns the commit it named. NotFound if there is none."""

@@ -96,18 +96,19 @@ def _through_the_api(benches: dict[str, ContainerBench]) -> Section:
 def _commands(bench: ContainerBench) -> Section:
     rounds = _COMMITS // 3
     section = Section("The command, with Python's start", "command")
-    section.note(f"{rounds} runs each, medians.")
+    section.note(f"{rounds} runs each, medians; without a fork server.")
     options = ["--store", str(bench.store.path)]
+    alone = {"TREERING_FORK_SERVER": "0"}
 
     def commit(number: int) -> float:
         bench.change(f"command {number}")
-        return run([COMMAND, "commit", *options, bench.container.name, "-m", f"command {number}"]).seconds
+        return run([COMMAND, "commit", *options, bench.container.name, "-m", f"command {number}"], alone).seconds
 
     work: dict[str, Callable[[int], float]] = {
-        "treering --version": lambda _: run([COMMAND, "--version"]).seconds,
+        "treering --version": lambda _: run([COMMAND, "--version"], alone).seconds,
         "treering commit, ten files": commit,
-        "treering log -n 5": lambda _: run([COMMAND, "log", *options, "-n", "5", bench.name]).seconds,
-        "treering ps -a": lambda _: run([COMMAND, "ps", *options, "-a"]).seconds,
+        "treering log -n 5": lambda _: run([COMMAND, "log", *options, "-n", "5", bench.name], alone).seconds,
+        "treering ps -a": lambda _: run([COMMAND, "ps", *options, "-a"], alone).seconds,
     }
     limits = {"treering --version": 60.0, "treering commit, ten files": 200.0}
     for title, values in in_turns(rounds, work).items():

@@ -38,7 +38,7 @@ START = b"S"
 HEAD = 5
 """Bytes of a message from the child: its kind, and a number."""
 
-SECONDS = 0.25
+SECONDS = 1.0
 """How long the client waits for each answer of the server before it goes the plain way."""
 
 _MATTER = (b"PYTHON", b"LC_", b"LANG", b"LD_", b"GLIBC_", b"MALLOC_", b"HOME=", b"XDG_CONFIG_HOME=")

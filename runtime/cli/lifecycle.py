@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runtime import imageconfig
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import container_argument, verb
 from runtime.cli.output import message
 from runtime.cli.several import each, each_at_once
+from vcs.errors import BadInput
 
 if TYPE_CHECKING:
     from runtime.containers import Container
-
-_SIGNALS = {one.name.removeprefix("SIG"): one.value for one in signal.Signals}
-_PATIENCE = 10.0
-"""Seconds that a container has to end by itself, where nobody said otherwise; as Docker's."""
 
 
 def _signal(_: click.Context, __: click.Parameter, value: str | None) -> int | None:
@@ -77,6 +75,11 @@ def start(
         raise click.UsageError("--detach does not go with --attach or --interactive")
     if len(names) > 1 and not detach:
         raise click.UsageError("only one container can be attached to: give --detach to start several")
+    if len(names) > 1:
+        from runtime.cli.starting import start_several
+
+        start_several(invocation, names)
+        return 0
     code = 0
 
     def do(container: Container) -> None:
@@ -246,25 +249,22 @@ def _stopping(
     from runtime.running import stop as stop_container
 
     settings = container.record.settings
-    own = _PATIENCE if settings.stop_timeout is None else settings.stop_timeout
+    own = imageconfig.stop_timeout(settings)
     number = signal_number(stop_signal(invocation, container)) if wanted is None else wanted
     return partial(stop_container, container, own if patience is None else patience, number)
 
 
 def stop_signal(invocation: Invocation, container: Container) -> str:
     """The name or number of the signal that asks a container to end."""
-    if container.record.settings.stop_signal:
-        return container.record.settings.stop_signal
-    section = invocation.store.history.config(container.base).get("config") or {}
-    return str(section.get("StopSignal") or "TERM")
+    return imageconfig.stop_signal(container.record.settings, invocation.store.history.config(container.base))
 
 
 def signal_number(text: str) -> int:
     """The number of a signal given by name, with or without SIG, or by number. UsageError if there is none such."""
-    number = int(text) if text.isdecimal() else _SIGNALS.get(text.upper().removeprefix("SIG"), 0)
-    if number not in signal.valid_signals():
-        raise click.BadParameter(f"{text!r} is no signal", param_hint="--signal")
-    return number
+    try:
+        return imageconfig.signal_number(text)
+    except BadInput as error:
+        raise click.BadParameter(str(error), param_hint="--signal") from None
 
 
 VERBS: dict[str, click.Command] = {

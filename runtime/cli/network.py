@@ -214,10 +214,12 @@ def port(invocation: Invocation, name: str, wanted: str | None) -> None:
     """
     from runtime.network import published
     from runtime.network.ports import ANYWHERE
+    from runtime.state import is_running
     from vcs.errors import NotFound
 
     container = invocation.containers.find(name)
-    ports: Sequence[Port] = published(container.paths.directory)
+    directory = container.paths.directory
+    ports: Sequence[Port] = published(directory) if is_running(directory) else ()
     if wanted is not None:
         number, _, protocol = wanted.partition("/")
         ports = [one for one in ports if str(one.container) == number and one.protocol == (protocol or "tcp")]

@@ -31,6 +31,9 @@ _PREFACE = """\
   none such; 130 after Ctrl-C; 141 if the reader of its output went away.
 - **The author** of commits is `--author`, else `TREERING_AUTHOR_NAME` and `TREERING_AUTHOR_EMAIL`, else git's
   `GIT_AUTHOR_NAME` and `GIT_AUTHOR_EMAIL`, else git's `user.name` and `user.email`, else the login name at this host.
+- **A fork server** begins commands for you in a few milliseconds, after the first one: a process that has everything
+  imported, and leaves after five minutes without a command. `treering service` tells of it, `treering service stop`
+  ends it, and `TREERING_FORK_SERVER=0` does without.
 - `TREERING_DEBUG=1` adds Python's traceback to an error. With `TREERING_TRACE=fuse`, a service that the command starts
   logs a line for each message of the kernel: `treering service log`.
 """

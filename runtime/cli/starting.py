@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from runtime.cli.output import message
+from vcs.errors import TreeringError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from runtime.cli.invocation import Invocation
     from runtime.containers import Container
 
@@ -28,3 +31,18 @@ def start(invocation: Invocation, container: Container, *, detach: bool, interac
     elif container.record.settings.remove:
         remove_ended(invocation.store, container.id, author)
     return code
+
+
+def start_several(invocation: Invocation, names: Sequence[str]) -> None:
+    """Start the named containers, detached, several at the same time. The last error is raised, others are printed."""
+    from runtime.cli.several import raise_all
+    from runtime.starting import start_many
+
+    found = invocation.containers.lookup(names)
+    wanted = list({one.id: one for one in found if not isinstance(one, TreeringError)}.values())
+    told = {one.id: error for one, error in start_many(invocation.containers, wanted, invocation.author())}
+    for container in wanted:
+        if told[container.id] is None:
+            invocation.output.line(container.name)
+    failed = [error for container in wanted if (error := told[container.id])]
+    raise_all(invocation, [*(one for one in found if isinstance(one, TreeringError)), *failed])

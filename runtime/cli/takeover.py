@@ -16,11 +16,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import IO, NamedTuple, TextIO
 
+from runtime import seed
 from runtime.cli import client, likeness, pager
 from runtime.cli.preloading import Program
 from runtime.cli.program import run
 from runtime.descriptors import close_all_but
+from runtime.supervisor import supervise
 
+_STARTING = frozenset({"start", "restart", "fork"})
 _SECONDS = 5.0
 """How long a client may take to send its request, and to start us."""
 _LARGEST = 16 << 20
@@ -62,6 +65,8 @@ def serve(connection: socket.socket, peer: int, key: bytes, program: Program) ->
     if connection.recv(1) != client.START:
         return 0
     _die_with(connection)
+    if _may_detach(sys.argv[1:]):
+        seed.plant(supervise)
     gc.enable()
     gc.set_threshold(100_000, 20, 50)
     code = run(sys.argv[1:])
@@ -69,6 +74,13 @@ def serve(connection: socket.socket, peer: int, key: bytes, program: Program) ->
     close_all_but({connection.fileno()})
     _send(connection, client.EXIT, code)
     return code
+
+
+def _may_detach(words: Sequence[str]) -> bool:
+    """Whether a command line may start containers that go on without it."""
+    if "run" in words:
+        return any(word == "--detach" or (word[:1] == "-" != word[1:2] and "d" in word) for word in words)
+    return not _STARTING.isdisjoint(words)
 
 
 def _send(connection: socket.socket, kind: bytes, number: int = 0) -> None:

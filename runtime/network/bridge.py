@@ -33,6 +33,7 @@ def make(directory: Path, store: Path, wanted: Record, fd: int) -> Record:
     now. EngineError, NotFound, BadInput, OSError: the caller ends what is there then."""
     for plugin in ("bridge", "host-local", *(("portmap",) if wanted.ports else ())):
         cni.find(plugin)
+    firewall.check()
     networks = Networks(store)
     members = Members(store, wanted.network.name)
     to = cni.Attachment(wanted.id, f"/proc/{os.getpid()}/fd/{fd}", _INTERFACE)

@@ -22,13 +22,9 @@ from pathlib import Path
 import msgspec
 
 from runtime.namespace import in_user_namespace
-from runtime.network.record import RECORD, Members, Record, held, in_use, load, me, save
+from runtime.network.record import PATIENCE, PAUSE, RECORD, Members, Record, held, in_use, is_ending, load, me, save
 from runtime.settings import Port
-from runtime.state import is_running
 from vcs.errors import NotFound, TreeringError
-
-_SECONDS, _PAUSE = 10.0, 0.01
-"""How long a port is waited for whose container has ended, and between two looks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +135,7 @@ def _await_ports(store: Path, identity: str, wanted: tuple[Port, ...]) -> None:
     if its supervisor was killed, nobody holds it."""
     from runtime.network.ports import normal, overlap, refusal
 
-    deadline = time.monotonic() + _SECONDS
+    deadline = time.monotonic() + PATIENCE
     while wanted:
         networks = [place.parent.name for place in (store / "run" / "network").glob("*/members")]
         others = [member for network in networks for member in Members(store, network).all()]
@@ -151,10 +147,10 @@ def _await_ports(store: Path, identity: str, wanted: tuple[Port, ...]) -> None:
         ]
         if not taken:
             return
-        if time.monotonic() > deadline or any(is_running(directory) for _, directory in taken):
+        if time.monotonic() > deadline or not all(is_ending(directory) for _, directory in taken):
             raise refusal(taken[0][0], errno.EADDRINUSE)
         sweep(store)
-        time.sleep(_PAUSE)
+        time.sleep(PAUSE)
 
 
 def adopt(directory: Path) -> Connection:

@@ -47,6 +47,12 @@ COMMIT
 _JUMPS = (("FORWARD", _FORWARD), ("INPUT", _INPUT))
 
 
+def check() -> None:
+    """EngineError if what this module needs is not installed."""
+    for name in ("iptables", "iptables-restore"):
+        _program(name)
+
+
 def allow(bridge: str, subnet: str) -> None:
     """Let a bridge do what a network may. EngineError."""
     if not all(_has("filter", chain, "-j", target) for chain, target in _JUMPS):

@@ -21,7 +21,7 @@ import msgspec
 
 from runtime.network import namespace, subnets
 from runtime.network.firewall import BRIDGE, INTERNAL
-from runtime.network.record import Members, Network
+from runtime.network.record import PATIENCE, PAUSE, Members, Network, is_ending
 from vcs.durable import replace_file, sync_directory
 from vcs.errors import AlreadyExists, BadInput, Conflict, Corrupt, InvalidName, NotFound
 from vcs.locks import flocked
@@ -112,17 +112,26 @@ class Networks:
         return fitted
 
     def remove(self, network: Network) -> None:
-        """Forget a network. Conflict if somebody is on it."""
+        """Forget a network, once the containers on it that have ended have left it. Conflict if others are on it."""
         members = Members(self._store, network.name)
-        with members.locked():
-            names = sorted(record.names[0] for _, record in members.all())
-            if members.ids():
+        deadline = time.monotonic() + PATIENCE
+        while not self._removed(network, members):
+            found = members.all()
+            if time.monotonic() > deadline or not all(is_ending(directory) for directory, _ in found):
+                names = sorted(record.names[0] for _, record in found)
                 raise Conflict(
                     f"network {network.name!r} is in use by {', '.join(names) or 'a container'}",
                     network=network.name, containers=names,
                 )  # fmt: skip
+            time.sleep(PAUSE)
+
+    def _removed(self, network: Network, members: Members) -> bool:
+        with members.locked():
+            if members.ids():
+                return False
             self._path(network.name).unlink(missing_ok=True)
             sync_directory(self._directory)
+            return True
 
     def bridge(self, network: Network) -> str:
         """The name of a network's bridge: this store's alone, also if it was copied from another."""

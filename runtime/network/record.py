@@ -23,11 +23,13 @@ from typing import Any, Literal
 import msgspec
 
 from runtime.settings import Port
-from runtime.state import Process, boot_id, is_running
+from runtime.state import Exited, Process, boot_id, is_running, state_of
 from vcs.durable import replace_file
 from vcs.locks import flocked
 
 RECORD, LOCK = "network.json", "network.lock"
+PATIENCE, PAUSE = 10.0, 0.01
+"""Seconds that one waits for containers that are ending, and between two looks at them."""
 HOSTS = "etc/hosts"
 """Below the container's directory; mounted over the root's own."""
 
@@ -111,6 +113,11 @@ def save(directory: Path, record: Record, *, durable: bool) -> None:
 def in_use(directory: Path, record: Record) -> bool:
     """Whether a container's connection is needed: who made it lives, or the container does without him."""
     return record.owned() or is_running(directory)
+
+
+def is_ending(directory: Path) -> bool:
+    """Whether a connected container has ended, so that its supervisor is just about to disconnect it."""
+    return isinstance(state_of(directory), Exited)
 
 
 @contextlib.contextmanager

@@ -139,7 +139,8 @@ LINES = [
     ["diff", "--stat", "main~1", "other"],
     ["diff", "--exit-code", "main~1", "main"], ["branch"], ["branch", "--format", "json"], ["tag"], ["reflog", "main"],
     ["ls", "other:/"], ["ls", "-l", "main:/etc"], ["cat", "main:/etc/motd"], ["cat", "main:/etc/added"], ["ps"],
-    ["ps", "-a", "--format", "json"], ["du"], ["stats"], ["fsck"], ["gc", "--dry-run"], ["export", "main", "-"],
+    ["ps", "-a", "--format", "json"], ["du"], ["stats", "--no-stream"], ["fsck"], ["gc", "--dry-run"],
+    ["export", "main", "-"],
     ["completion", "bash"], ["run", "nowhere", "true"], ["status", "nobody"], ["--store", "/nowhere", "log"], ["init"],
 ]  # fmt: skip
 

@@ -161,3 +161,17 @@ def test_who_is_killed_while_he_waits_leaves_the_forks_running(box: Cli, tmp_pat
             waiting.send_signal(signal.SIGINT)
             assert waiting.wait(30) == 130
     assert states(box) == dict.fromkeys(["web", "f-1", "f-2", "f-3"], "running")
+
+
+def test_several_are_started_at_the_same_time(box: Cli) -> None:
+    """Each of those that can be is; what is wrong with the others is told of each."""
+    script = 'printf "#!/bin/sh\\nexec sleep 1000\\n" > /bin/go-2; cp -a /bin/go-2 /bin/go-3; chmod 755 /bin/go-*'
+    assert box.process("run", "--name", "web", "main", "--", "sh", "-c", script).returncode == 0
+    box("fork", "web", "-n", "3", "--name", "f", "--", "go-{i}")
+    done = box.process("start", "-d", "nope", "f-3", "f-1", "f-2", "f-3")
+    assert (done.returncode, done.stdout) == (127, b"f-3\nf-2\n")
+    assert all(word in done.stderr.decode() for word in ("'nope'", "go-1"))
+    assert {name for name, state in states(box).items() if state == "running"} == {"f-2", "f-3"}
+    done = box.process("start", "-d", "f-2", "f-3")
+    assert (done.returncode, done.stdout) == (125, b"")
+    assert done.stderr.decode().count("is running already") == 2

@@ -333,7 +333,7 @@ def test_top(box: Cli) -> None:
         process.stdout.readline()
         rows = eventually(lambda: [row for row in box.json("top", "web") if row["command"] == ["sleep", "300"]])
         assert (rows[0]["user"], rows[0]["uid"]) == ("ana", 1000)
-        assert Path(f"/proc/{rows[0]['pid']}/comm").read_text() == "sleep\n"
+        assert Path(f"/proc/{rows[0]['pid']}/cmdline").read_bytes() == b"sleep\x00300\x00"
         pids = {row["pid"] for row in box.json("top", "web")}
         assert box.json("ps")[0]["pid"] in pids
         assert os.getpid() not in pids

@@ -173,6 +173,8 @@ def test_mounts_leave_nothing_in_a_commit(box: Cli, tmp_path: Path) -> None:
         (["--security-opt", "seccomp=/no/such"], "there is no seccomp profile at /no/such"),
         (["--network", "nosuch"], "nosuch"),
         (["--userns", "auto", "-u", "100000"], "user 100000 of group 0 cannot be had"),
+        (["--rm", "-u", "nobody-there"], "user nobody-there is not in the root's /etc/passwd"),
+        (["--rm", "-d", "-u", "nobody-there"], "user nobody-there is not in the root's /etc/passwd"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(box: Cli, arguments: list[str], said: str) -> None:
@@ -366,6 +368,14 @@ class TestIdsOfItsOwn:
             "R  /capable/cat -> /capable/dog",
         ]
 
+    @pytest.mark.parametrize("engine", ENGINES)
+    def test_a_network_that_was_made_for_it(self, box: Cli, engine: str) -> None:
+        """It did not make it, so root of its user namespace may not set it up: that is done for it."""
+        script = "ls /sys/class/net; ip addr show eth0 | grep -c 'inet '; nc -l -p 80 & kill $! && echo listened"
+        arguments = ["--rm", "--runtime", engine, "--userns", "auto", "--network", "bridge"]
+        lines = run(box, *arguments, "main", "sh", "-c", script).split()
+        assert {"eth0", "lo", "listened"} == set(lines) - {"1"}
+
     def test_two_containers_share_none(self, box: Cli) -> None:
         for name in ("one", "two"):
             box("create", "--userns", "auto", "--name", name, "main", "true")
@@ -379,7 +389,7 @@ class TestIdsOfItsOwn:
         assert box.process("exec", "web", "sh", "-c", "id -u; touch /root/x; stat -c %u /root/x").stdout == b"0\n0\n"
         pid = box.json("ps")[0]["pid"]
         assert os.stat(f"/proc/{pid}").st_uid == record(box, "web")[1]["ids"]
-        assert not [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "/run/treering-stage" in line]
+        assert "/run/treering-stage" not in Path("/proc/self/mountinfo").read_text()
 
 
 class TestVolatile:
@@ -437,6 +447,14 @@ class TestCreate:
         assert box("create", "--name", "web", "-t", "main", "echo", "hello").stdout == "web\n"
         assert box.json("ps", "-a")[0]["state"] == "created"
         assert box.process("start", "web").stdout == b"hello\r\n"
+
+    @pytest.mark.parametrize(("name", "number"), [("SIGRTMIN+3", 37), ("HUP", 1)])
+    def test_the_stop_signal_is_its_own(self, box: Cli, until: Callable[..., Any], name: str, number: int) -> None:
+        script = f"trap 'echo > /bye; exit 9' {number}; echo > /ready; while :; do sleep 0.05; done"
+        run(box, "-d", "--name", "web", "--stop-signal", name, "main", "sh", "-c", script)
+        until(lambda: "A  /ready" in box.lines("status", "web"))
+        box("stop", "web")
+        assert box.json("ps", "-a")[0]["exit_code"] == 9
 
     def test_a_name_that_is_taken(self, box: Cli) -> None:
         box("create", "--name", "web", "main")

@@ -116,7 +116,7 @@ def test_all_or_none(containers: Containers, monkeypatch: pytest.MonkeyPatch) ->
         raise OSError(28, os.strerror(28))
 
     with monkeypatch.context() as patch:
-        patch.setattr("runtime.containers.sync_directory", full)
+        patch.setattr("runtime.containers.sync_all", full)
         with pytest.raises(Exception, match="No space left"):
             fork(containers, web, Plan(5, "f"), ANA)
     assert [one.name for one in containers.all()] == ["web"]
@@ -127,7 +127,7 @@ def test_all_or_none(containers: Containers, monkeypatch: pytest.MonkeyPatch) ->
     assert check_containers(containers.store) == []
 
 
-@pytest.mark.parametrize("point", ["vcs.gitfiles.sync_files", "vcs.gitfiles._add_packed", "pathlib.Path.rename"])
+@pytest.mark.parametrize("point", ["vcs.gitfiles.sync_all", "vcs.gitfiles._add_packed", "pathlib.Path.rename"])
 def test_killed_while_they_are_made(containers: Containers, monkeypatch: pytest.MonkeyPatch, point: str) -> None:
     """When their reflogs are there, when their refs are, when some of them can be found."""
     web = source(containers)

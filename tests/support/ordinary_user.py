@@ -7,6 +7,7 @@
 
 as root runs a command as such a user, in a mount namespace of its own, in which
 
+    /dev/net/tun       is for everybody as well, if it is there
     /dev/fuse          is for everybody, as distributions have it, or of another mode; the machine's own is not touched
     `reached`          are paths that he can reach, though they may lie below directories that only root may enter: each
                        of these is replaced by one that everybody may, with the same things in it
@@ -62,6 +63,7 @@ def _as_user(
     *,
     reached: Sequence[Path] = (),
     device_mode: int = 0o666,
+    tun_mode: int = 0o666,
     ram: Path | None = None,
     hidden: Sequence[str] = (),
     directory: Path = Path("/"),
@@ -70,6 +72,7 @@ def _as_user(
     settings = {
         "uid": uid,
         "device_mode": device_mode,
+        "tun_mode": tun_mode,
         "reached": [os.fspath(path) for path in (PROJECT, *python, *reached)],
         "ram": ram and os.fspath(ram),
         "hidden": list(hidden),
@@ -123,6 +126,7 @@ class OrdinaryUser:
         output: int,
         errors: int,
         fuse_mode: int = 0o666,
+        tun_mode: int = 0o666,
         hidden: Sequence[str] = (),
         as_root: bool = False,
         fork_server: bool = False,
@@ -139,7 +143,8 @@ class OrdinaryUser:
         uid = 0 if as_root else self.uid
         return subprocess.Popen(
             _as_user(
-                uid, command, device_mode=fuse_mode, ram=self.place / "ram", hidden=hidden, directory=self.home
+                uid, command, device_mode=fuse_mode, tun_mode=tun_mode, ram=self.place / "ram", hidden=hidden,
+                directory=self.home,
             ),
             stdin=subprocess.DEVNULL, stdout=output, stderr=errors,
             cwd=PROJECT, env=environment, start_new_session=True,
@@ -277,12 +282,12 @@ def _open_directory() -> Path:
     return next(path for path in map(Path, (tempfile.gettempdir(), "/tmp", "/var/tmp")) if is_open(path))
 
 
-def _make_device(mode: int) -> None:
+def _make_device(device: str, mode: int) -> None:
     """What lies on a file system with `nodev` cannot be opened, so the node gets one of its own."""
     mounts.mount(b"tmpfs", b"/mnt", b"tmpfs", 0, b"mode=755")
-    os.mknod("/mnt/fuse", stat.S_IFCHR, os.stat("/dev/fuse").st_rdev)
-    os.chmod("/mnt/fuse", mode)
-    mounts.mount(b"/mnt/fuse", b"/dev/fuse", None, mounts.MS_BIND)
+    os.mknod("/mnt/device", stat.S_IFCHR, os.stat(device).st_rdev)
+    os.chmod("/mnt/device", mode)
+    mounts.mount(b"/mnt/device", os.fsencode(device), None, mounts.MS_BIND)
     mounts.umount(b"/mnt")
 
 
@@ -315,7 +320,9 @@ def _replace(directory: Path) -> None:
 def _become(settings: dict[str, Any]) -> None:
     uid: int = settings["uid"]
     mounts.private_mount_namespace()
-    _make_device(settings["device_mode"])
+    _make_device("/dev/fuse", settings["device_mode"])
+    if os.path.exists("/dev/net/tun"):
+        _make_device("/dev/net/tun", settings["tun_mode"])
     for path in settings["reached"]:
         _reach(Path(path), uid)
     if settings["ram"] is not None:

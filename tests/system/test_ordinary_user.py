@@ -599,3 +599,31 @@ def test_options_that_he_cannot_are_refused_at_once(user: OrdinaryUser, options:
     for verb in ("run", "create"):
         assert said in user.treering(verb, *options, "main", "true", code=125).stderr
     assert user.treering("ps", "-aq").stdout == ""
+
+
+BY_FORK_SERVER = """
+set -e
+export XDG_RUNTIME_DIR=$HOME
+"$@" -m runtime.cli branch
+by_server() { "$python" -P -c 'import os, sys
+from runtime.cli import client
+code = client.call(sys.argv)
+os._exit(code if code >= 0 else 99)' "$@"; }
+python=$1
+tries=0
+until by_server branch; do
+    tries=$((tries + 1)); [ $tries -lt 300 ]; sleep 0.1
+done
+by_server run --rm --network none main sh -c 'id -u; touch /made; exit 7'
+"""
+
+
+def test_a_fork_server_runs_his_commands(user: OrdinaryUser) -> None:
+    done = user.run("sh", "-c", BY_FORK_SERVER, "sh", *user.python, fork_server=True)
+    assert done.code == 7, done
+    assert done.stdout.endswith("\n0\n")
+    assert not done.stderr
+    for pid in user.processes():  # it is in a mount namespace of its own, where nobody can tell it to leave
+        if "forkserver" in Path(f"/proc/{pid}/cmdline").read_text():
+            os.kill(pid, signal.SIGTERM)
+    eventually(user.settled)

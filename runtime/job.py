@@ -1,0 +1,40 @@
+"""What a supervisor is to do, as its caller says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runtime.attachments import Peer
+from runtime.bundle import LaunchSpec
+from runtime.duties import Orders
+from runtime.engine import Engine
+from runtime.profiles import Recording
+from runtime.state import Run, RunPaths
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All that a supervisor needs; fixed before the fork. Its descriptors are `control`'s and those of `keep`."""
+
+    paths: RunPaths
+    spec: LaunchSpec
+    image: Mapping[str, Any]
+    lower: Path
+    engine: Engine
+    run: str
+    control: Peer | None
+    keep: tuple[int, ...]
+    """Descriptors to keep open until the container has ended: locks and leases."""
+    output: int | None
+    """Where stdout and stderr go if not to the caller's: a descriptor."""
+    detach: bool
+    terminal_size: tuple[int, int] | None
+    recording: Recording | None = None
+    """What the service notes of this start."""
+    orders: Orders | None = None
+    """What else is to be done; None for a container that nobody keeps a record of."""
+    adopted: Run | None = None
+    """The run whose supervisor was killed, if there was one."""
