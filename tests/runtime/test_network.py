@@ -510,7 +510,11 @@ def test_a_plugin_s_own_words_are_passed_on(place: Callable[[str], Place]) -> No
     here.join("web")
     record = load(here.directory("web"))
     assert record is not None
-    plugin = {"type": "bridge", "bridge": "x", "ipam": {"type": "host-local", "ranges": [[{"subnet": "nonsense"}]]}}
+    plugin = {
+        "type": "bridge",
+        "bridge": record.bridge,
+        "ipam": {"type": "host-local", "ranges": [[{"subnet": "nonsense"}]]},
+    }
     with pytest.raises(EngineError, match=r"the CNI plugin bridge failed: .*nonsense"):
         cni.add("any", [plugin], cni.Attachment("any", here.namespace("web"), "eth1"))
 
