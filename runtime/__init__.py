@@ -7,7 +7,7 @@
                  capture     a state, read at one moment            standstill   a container frozen, and let go on
                  openfiles   what may be written unnoticed          staging      what is read meanwhile, in memory
                  hooks       commands around a commit               imagechange  lines of a Dockerfile
-                 autocommit  commits that nobody asks for each time
+                 autocommit  commits that nobody asks for           afresh       a forked process begins anew
                  forking     many from one, and one a branch        comparing    what became of them, side by side
                  packages    which ones a root has
                  upper/      what was written -> a new root       views        commits shown as directories

@@ -4,8 +4,8 @@
     exit     when the container has ended
     every    now and then, while it runs
 
-They go to the container's own ref and to no branch. What did not change makes no commit. Whoever calls these functions
-is a process of its own, or one that may fail: the store is opened here, where a path is given.
+They go to the container's own ref and to no branch. What did not change makes no commit. A supervisor, and whoever else
+was forked, has them made by a process that begins afresh (runtime.afresh).
 """
 
 from __future__ import annotations
@@ -13,7 +13,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal, NoReturn
 
+import msgspec
+
+from runtime.afresh import become
 from runtime.commits import CommitResult, one_line
 from runtime.containers import Container, Containers
 from runtime.state import is_running
@@ -32,27 +36,58 @@ def after_exec(
     return _after(containers, container, command, code, seconds, author)
 
 
-def after_exit(store: Path, container: str, code: int | None, seconds: float, author: Author) -> CommitResult | None:
-    """Commit the state of a container that has ended; it continues on the commit. None if it is not there any more.
-
-    `container` is its id, `code` None if nobody saw it. Its overlay is mounted nowhere any more.
-    """
-    with Store.open(store) as opened:
-        containers = Containers(opened)
-        found = _found(containers, container)
-        if found is None:
-            return None
-        return _after(containers, found, found.record.settings.args, code, seconds, author)
+def after_exit(
+    containers: Containers, container: Container, code: int | None, seconds: float, author: Author
+) -> CommitResult:
+    """Commit the state of a container that has ended; it continues on the commit. `code` is None if nobody saw it. Its
+    overlay is mounted nowhere any more."""
+    return _after(containers, container, container.record.settings.args, code, seconds, author)
 
 
-def tick(store: Path, container: str, author: Author) -> CommitResult | None:
-    """Commit the state of a container as it is now; `container` is its id. None if it does not run any more."""
-    with Store.open(store) as opened:
-        containers = Containers(opened)
-        found = _found(containers, container)
-        if found is None or not is_running(found.paths.directory):
-            return None
-        return _commit(containers, found, f"State of {found.name}", author, {})
+def tick(containers: Containers, container: Container, author: Author) -> CommitResult | None:
+    """Commit the state of a container as it is now. None if it does not run any more."""
+    if not is_running(container.paths.directory):
+        return None
+    return _commit(containers, container, f"State of {container.name}", author, {})
+
+
+# -- as a process of its own
+
+
+class Task(msgspec.Struct, frozen=True):
+    """What main() is to do; see the functions above."""
+
+    after: Literal["exec", "exit", "time"]
+    store: str
+    container: str
+    """Its full id."""
+    author: tuple[str, str, int, int]
+    command: tuple[str, ...] = ()
+    code: int | None = None
+    seconds: float = 0.0
+
+
+def do_afresh(task: Task) -> NoReturn:
+    """For a forked process: end it as one that does this."""
+    become(__name__, [msgspec.json.encode(task).decode()])
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do one task. A container that is not there any more needs no commit."""
+    task = msgspec.json.decode(arguments[0], type=Task)
+    author = Author(*task.author)
+    with Store.open(Path(task.store)) as store:
+        containers = Containers(store)
+        found = next((found for found in containers.all() if found.id == task.container), None)
+        if found is not None:
+            match task.after:
+                case "exec":
+                    after_exec(containers, found, task.command, task.code or 0, task.seconds, author)
+                case "exit":
+                    after_exit(containers, found, task.code, task.seconds, author)
+                case "time":
+                    tick(containers, found, author)
+    return 0
 
 
 def _after(
@@ -74,7 +109,3 @@ def _commit(
     containers: Containers, container: Container, message: str, author: Author, trailers: Mapping[str, str]
 ) -> CommitResult:
     return States(containers).commit(container, one_line(message, _TITLE), author, trailers=trailers)
-
-
-def _found(containers: Containers, identity: str) -> Container | None:
-    return next((found for found in containers.all() if found.id == identity), None)

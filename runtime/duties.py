@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from runtime.settings import Health, Log, Restart
 from runtime.state import Exited, Run
@@ -107,7 +107,7 @@ class Duties:
         if self._due.get("commit", now + 1) <= now:
             self._due["commit"] = now + (self._interval() or 0)
             if self._committing is None:
-                self._committing = aside(self._tick)
+                self._committing = aside(lambda: self._commit("time"))
         if self._health:
             self._health.do_what_is_due()
 
@@ -142,12 +142,8 @@ class Duties:
     def after(self, end: Exited) -> None:
         """The end has been recorded, and nothing is left of the run."""
         if self._orders.autocommit == "exit" and not end.error:
-            from runtime.autocommit import after_exit
-
             seconds = max(0.0, (end.ended or 0.0) - self._started)
-            self._in_child(
-                lambda: after_exit(self._orders.store, self._orders.container, end.code, seconds, self._author())
-            )
+            self._in_child(lambda: self._commit("exit", end.code, seconds))
 
     def take_away(self) -> None:
         """Remove the container, as nobody waits who would."""
@@ -163,10 +159,13 @@ class Duties:
         every = self._orders.autocommit
         return float(every.removeprefix("every=")) if every and every.startswith("every=") else None
 
-    def _tick(self) -> None:
-        from runtime.autocommit import tick
+    def _commit(self, after: Literal["exit", "time"], code: int | None = None, seconds: float = 0.0) -> None:
+        from runtime.autocommit import Task, do_afresh
 
-        tick(self._orders.store, self._orders.container, self._author())
+        author = self._author()
+        who = author.name, author.email, author.time, author.offset
+        task = Task(after, str(self._orders.store), self._orders.container, who, code=code, seconds=seconds)
+        do_afresh(task)
 
     def _author(self) -> Author:
         """The user, now."""

@@ -10,9 +10,7 @@ import click
 
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import container_argument, verb
-from runtime.cli.output import message
 from runtime.cli.variables import environment_of
-from vcs.errors import TreeringError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +74,7 @@ def exec_(
     )
     if not wanted.args:
         raise click.UsageError("there is no command")
-    ended = _committer(invocation, container, wanted.args)
+    ended = _committer(invocation, container, wanted.args, detach)
     if detach:
         execute_detached(invocation.containers, container, wanted, ended)
         return 0
@@ -86,25 +84,22 @@ def exec_(
     return code
 
 
-def _committer(invocation: Invocation, container: Container, command: tuple[str, ...]) -> Callable[[int], None] | None:
+def _committer(
+    invocation: Invocation, container: Container, command: tuple[str, ...], detach: bool
+) -> Callable[[int], None] | None:
     """What commits the container's state once the command has ended, where that is wanted (--autocommit exec)."""
     if container.record.settings.autocommit != "exec":
         return None
     began, path, author = time.monotonic(), invocation.store_path, invocation.author()
 
     def ended(code: int) -> None:
-        from runtime.autocommit import after_exec
-        from runtime.containers import Containers
-        from vcs.store import Store
+        from runtime.autocommit import Task, after_exec, do_afresh
 
         seconds = time.monotonic() - began
-        # Opened anew: this may be another process than the one that began, and SQLite must not cross a fork.
-        try:
-            with Store.open(path) as store:
-                containers = Containers(store)
-                after_exec(containers, containers.reload(container), command, code, seconds, author)
-        except TreeringError as error:  # the command's exit code is told all the same
-            message(f"warning: what it changed was not committed: {error}")
+        if detach:  # this is another process than the one that began
+            who = author.name, author.email, author.time, author.offset
+            do_afresh(Task("exec", str(path), container.id, who, command, code, seconds))
+        after_exec(invocation.containers, invocation.containers.reload(container), command, code, seconds, author)
 
     return ended
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Cli
+from tests.support.containers import eventually
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -106,3 +107,25 @@ def test_each_command_is_a_commit(box: Cli) -> None:
     box.process("kill", "web")
     assert box.process("rollback", "web", "@{1}").returncode == 0
     assert box.lines("cat", "web:/state") == ["1"]
+
+
+def test_a_command_in_the_background_is_a_commit_too(box: Cli) -> None:
+    run = ("run", "-d", "--name", "web", "--network", "none", "--autocommit", "exec", "main", "sleep", "1000")
+    assert box.process(*run).returncode == 0
+    assert box.process("exec", "-d", "web", "sh", "-c", "echo 1 > /state; exit 5").returncode == 0
+    eventually(lambda: "Exit-Code: 5" in box.json("log", "web")[0]["message"])
+
+
+def test_now_and_then(box: Cli) -> None:
+    script = "n=0; while :; do n=$((n+1)); echo $n > /state; sleep 0.2; done"
+    run = ("run", "-d", "--name", "web", "--network", "none", "--autocommit", "every=1s", "main", "sh", "-c", script)
+    assert box.process(*run).returncode == 0
+    eventually(lambda: len(box.json("log", "web")) >= 5)  # two were there
+    assert box.json("log", "web")[0]["message"].startswith("State of web")
+
+
+def test_at_the_end(box: Cli) -> None:
+    run = ("run", "--name", "web", "--network", "none", "--autocommit", "exit", "main", "sh", "-c", "echo > /x; exit 4")
+    assert box.process(*run).returncode == 4
+    eventually(lambda: "Exit-Code: 4" in box.json("log", "web")[0]["message"])
+    assert box.process("status", "--exit-code", "web").returncode == 0

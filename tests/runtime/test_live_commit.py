@@ -372,7 +372,6 @@ def test_squash(place: Place) -> None:
 def test_automatic_commits(place: Place) -> None:
     container = place.start("sh", "-c", "while ! test -e /go; do sleep 0.01; done; echo end > /end; exit 3")
     root = Path(f"/proc/{place.init(container)}/root")
-    store = place.store.path
     (root / "one").write_text("1")
     first = autocommit.after_exec(place.containers, container, ("sh", "-c", "echo 1 > one"), 0, 1.234, ANA)
     assert first.made
@@ -381,16 +380,14 @@ def test_automatic_commits(place: Place) -> None:
         "Duration: 1.23s", "Changes: A1",
     ]  # fmt: skip
     assert not autocommit.after_exec(place.containers, container, ("true",), 0, 0.1, ANA).made
-    again = autocommit.tick(store, container.id, ANA)
+    again = autocommit.tick(place.containers, container, ANA)
     assert again is not None
     assert not again.made
     (root / "go").touch()
     assert running.wait(container, 30)
-    assert autocommit.tick(store, container.id, ANA) is None
-    last = autocommit.after_exit(store, container.id, 3, 5.0, ANA)
-    assert last is not None
+    assert autocommit.tick(place.containers, container, ANA) is None
+    last = autocommit.after_exit(place.containers, container, 3, 5.0, ANA)
     assert "Exit-Code: 3" in place.store.commit(last.commit).message
     now = place.containers.reload(container)
     assert now.base == last.commit
     assert place.store.history.resolve(f"{now.ref}@{{1}}") == first.commit
-    assert autocommit.after_exit(store, "0" * 64, 0, 1.0, ANA) is None

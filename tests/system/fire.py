@@ -20,6 +20,7 @@ from pathlib import Path
 from fusefs.client import Service
 from runtime.cli.program import run
 from runtime.containers import Containers
+from runtime.forking import Plan, fork
 from runtime.settings import Settings
 from runtime.states import States
 from tests.support.collecting import author, noise
@@ -96,7 +97,7 @@ class Role:
                 self.write(container.upper / "written")
                 States(containers).commit(container, "fire\n", author(), branch=f"c{container.id}")
                 self.say(f"done c{container.id} {store.history.target(f'{BRANCHES}c{container.id}')}")
-                (copy,) = States(containers).fork(containers.reload(container), 1, author())
+                (copy,) = fork(containers, containers.reload(container), Plan(1, container.name), author())
                 for other in (container, copy):
                     self.treering("rm", other.name)
 
