@@ -22,7 +22,9 @@
                  stdio, streams   what it prints and reads        log          what is kept of that
                  reception, attachments   who talks to it         attach       the caller's side of it
                  job         what it is to do                     settingup    up to the first instruction
-                 seed        where it is forked from              rebuilding   errors, from process to process
+                 monitor     what looks after quiet ones          sleeping     what it is left with
+                 likeness    one process made like another        rebuilding   errors, from process to process
+                 afresh      a forked process begins anew
                  joined      its place in a network
                  logs        read and followed                    keptlogs     of removed containers
                  removal     the end of a container

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from runtime.settings import Health, Log, Restart
 from runtime.state import Exited, Run
-from vcs.errors import TreeringError
 
 if TYPE_CHECKING:
     from runtime.cgroups.processes import Ended
@@ -89,7 +88,7 @@ class Duties:
         if self._orders.health:
             from runtime.healthchecks import Healthchecks
 
-            self._health = Healthchecks(self._orders.store, self._directory, self._orders.health, run.run)
+            self._health = Healthchecks(self._directory, self._orders.health, run.run)
 
     def until_due(self) -> float | None:
         """Seconds until something is to be done; None if nothing is."""
@@ -147,11 +146,12 @@ class Duties:
 
     def take_away(self) -> None:
         """Remove the container, as nobody waits who would."""
-        from runtime.removal import remove_ended
-        from vcs.store import Store
+        from runtime import afresh
 
-        with suppress(TreeringError, OSError), Store.open(self._orders.store) as store:
-            remove_ended(store, self._orders.container, self._author())
+        author = self._author()
+        words = [author.name, author.email, str(author.time), str(author.offset)]
+        with suppress(OSError):
+            afresh.become("runtime.removal", [str(self._orders.store), self._orders.container, *words])
 
     # -- details
 

@@ -29,7 +29,7 @@ from runtime import mounts
 from runtime.carriers import Streams
 from runtime.command import NOT_FOUND, check_command
 from runtime.console import receive_terminal
-from runtime.containers import Container, Containers
+from runtime.containers import Container
 from runtime.descriptors import close_all_but
 from runtime.engine import Engine, find_engine
 from runtime.identity import Identity, oci_user, resolve_user
@@ -120,7 +120,7 @@ def _every_capability() -> list[str]:
     return granted(Security(privileged=True), bounding_set())
 
 
-def execute(containers: Containers, container: Container, wanted: Execution) -> int:
+def execute(container: Container, wanted: Execution) -> int:
     """Run a command in a running container and wait for its end; its exit code, 128 + the signal if it was killed.
 
     Signals that come meanwhile (`signals.FORWARDED`) go to the command; the third SIGINT or SIGTERM kills it. Conflict
@@ -131,7 +131,7 @@ def execute(containers: Containers, container: Container, wanted: Execution) -> 
     with ExitStack() as stack:
         signals = stack.enter_context(SignalPipe((*FORWARDED, signal.SIGWINCH)))
         if wanted.tty:
-            command, master = _start_with_terminal(containers, container, wanted, size)
+            command, master = _start_with_terminal(container, wanted, size)
             if wanted.interactive:
                 stack.enter_context(raw_mode(0))
             proxy = TerminalProxy(master, 0 if wanted.interactive else None, 1, keys=b"")
@@ -139,16 +139,14 @@ def execute(containers: Containers, container: Container, wanted: Execution) -> 
             stack.callback(proxy.close)
             return _wait(command, signals, proxy)
         streams = stack.enter_context(Streams(interactive=wanted.interactive))
-        command = _start(containers, container, wanted, streams)
+        command = _start(container, wanted, streams)
         streams.flow()
         code = _wait(command, signals, None, wanted.limit)
         streams.finish(signals.fd)
         return code
 
 
-def execute_detached(
-    containers: Containers, container: Container, wanted: Execution, ended: Callable[[int], None] | None = None
-) -> None:
+def execute_detached(container: Container, wanted: Execution, ended: Callable[[int], None] | None = None) -> None:
     """Start a command in a running container and return. What it prints is dropped; its input is empty.
 
     A process of ours stays until the command's end, to collect it; `ended` is called there with its exit code. It must
@@ -160,7 +158,7 @@ def execute_detached(
         if not child:
             if os.fork():
                 os._exit(0)
-            _stay(theirs, containers, container, replace(wanted, interactive=False), ended)
+            _stay(theirs, container, replace(wanted, interactive=False), ended)
         theirs.close()
         os.waitpid(child, 0)
         answer = ours.recv(1 << 16)
@@ -174,7 +172,6 @@ def execute_detached(
 
 def _stay(
     control: socket.socket,
-    containers: Containers,
     container: Container,
     wanted: Execution,
     ended: Callable[[int], None] | None,
@@ -192,9 +189,9 @@ def _stay(
         try:
             master = None
             if wanted.tty:
-                command, master = _start_with_terminal(containers, container, wanted, None)
+                command, master = _start_with_terminal(container, wanted, None)
             else:
-                command = _start(containers, container, wanted, None)
+                command = _start(container, wanted, None)
         except TreeringError as error:
             _tell(control, {"error": str(error), "kind": error.kind, "facts": error.facts})
             os._exit(engines.FAILED)
@@ -250,16 +247,14 @@ class _Command:
                 time.sleep(0.002)
 
 
-def _start(containers: Containers, container: Container, wanted: Execution, streams: Streams | None) -> _Command:
-    with _Preparation(containers, container, wanted, None) as prepared:
+def _start(container: Container, wanted: Execution, streams: Streams | None) -> _Command:
+    with _Preparation(container, wanted, None) as prepared:
         stdio = streams.given if streams else (None, None, None)
         return prepared.run(lambda: engines.spawn(prepared.arguments(None), stdio))
 
 
-def _start_with_terminal(
-    containers: Containers, container: Container, wanted: Execution, size: tuple[int, int] | None
-) -> tuple[_Command, int]:
-    with _Preparation(containers, container, wanted, size) as prepared:
+def _start_with_terminal(container: Container, wanted: Execution, size: tuple[int, int] | None) -> tuple[_Command, int]:
+    with _Preparation(container, wanted, size) as prepared:
         masters: list[int] = []
 
         def spawn() -> int:
@@ -287,9 +282,7 @@ def _start_with_terminal(
 class _Preparation:
     """The files that the engine reads and writes for one command, in a directory that is gone once it runs."""
 
-    def __init__(
-        self, containers: Containers, container: Container, wanted: Execution, size: tuple[int, int] | None
-    ) -> None:
+    def __init__(self, container: Container, wanted: Execution, size: tuple[int, int] | None) -> None:
         self._container = container
         directory = container.paths.directory
         run = load_run(directory)
@@ -298,7 +291,7 @@ class _Preparation:
         with reached(container) as found:
             if paused(container.id):
                 raise Conflict(f"container {container.name!r} is paused", container=container.name, wanted="unpaused")
-            self._engine: Engine = find_engine(containers.store.path / "run" / "engine", run.engine)
+            self._engine: Engine = find_engine(container.paths.engine_state, run.engine)
             config = json.loads((directory / "bundle" / "config.json").read_bytes())
             own = container.record.ids is not None
             last = (SIZE - 1, SIZE - 1) if own else last_ids() if in_user_namespace() else None

@@ -43,8 +43,7 @@ class _Check:
 class Healthchecks:
     """The checks of one run of a container, made by its supervisor."""
 
-    def __init__(self, store: Path, directory: Path, health: Health, run: str) -> None:
-        self._store = store
+    def __init__(self, directory: Path, health: Health, run: str) -> None:
         self._directory = directory
         self._health = health
         self._run = run
@@ -97,7 +96,7 @@ class Healthchecks:
 
         output = os.memfd_create("health")
         now = time.monotonic()
-        pid = aside(lambda: _check_in_child(self._store, self._directory, self._health, output))
+        pid = aside(lambda: _check_in_child(self._directory, self._health, output))
         self._check = _Check(pid, output, time.time(), now + self._health.timeout)
         self.due = now + self._health.timeout + _OVERTIME
 
@@ -122,22 +121,20 @@ _TIMED_OUT = 251
 """The exit code of our own process if the check took too long."""
 
 
-def _check_in_child(store: Path, directory: Path, health: Health, output: int) -> None:
+def _check_in_child(directory: Path, health: Health, output: int) -> None:
     """One check, in a process of its own, whose exit code is the command's."""
-    from runtime.containers import Containers
+    from runtime.containers import Container
     from runtime.execution import Execution, execute
+    from runtime.records import ContainerPaths, load
     from vcs.errors import TreeringError
-    from vcs.store import Store
 
     for number in (1, 2):
         os.dup2(output, number)
     kind, *words = health.test
     args = (*_SHELL, *words) if kind == "CMD-SHELL" else tuple(words)
     try:
-        with Store.open(store) as opened:
-            containers = Containers(opened)
-            container = containers.find(directory.name)
-            code = execute(containers, container, Execution(args, limit=health.timeout))
+        paths = ContainerPaths(directory)
+        code = execute(Container(load(paths), paths), Execution(args, limit=health.timeout))
     except TimeoutError:
         code = _TIMED_OUT
     except TreeringError as error:

@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 
-from runtime.containers import Container, Containers
+from runtime.containers import Container
 from runtime.descriptors import close_all_but
 from runtime.engine import FAILED
 from runtime.engine import wait as wait_for
@@ -25,8 +25,7 @@ _MOST = 4096
 class Hooks:
     """The two commands of one commit; None for none."""
 
-    def __init__(self, containers: Containers, container: Container, before: str | None, after: str | None) -> None:
-        self._containers = containers
+    def __init__(self, container: Container, before: str | None, after: str | None) -> None:
         self._container = container
         self._before = before
         self._after = after
@@ -54,13 +53,13 @@ class Hooks:
                 self.failed = said or f"exit code {code}"
 
     def _run(self, command: str) -> tuple[int, str]:
-        return captured(lambda: _execute(self._containers, self._container, command))
+        return captured(lambda: _execute(self._container, command))
 
 
-def _execute(containers: Containers, container: Container, command: str) -> int:
+def _execute(container: Container, command: str) -> int:
     from runtime.execution import Execution, execute
 
-    return execute(containers, container, Execution(args=("/bin/sh", "-c", command)))
+    return execute(container, Execution(args=("/bin/sh", "-c", command)))
 
 
 def captured(run: Callable[[], int]) -> tuple[int, str]:

@@ -1,5 +1,6 @@
-"""Making one process like another: what a child of the fork server, or of the monitor, has to take over from the process
-that asked, or to have in common with it. All of it is in /proc/PID (proc(5)), which does not lie, so clients need not tell."""
+"""Making one process like another: what a child of the fork server, or of the monitor, has to take over from the
+process that asked, or to have in common with it. All of it is in /proc/PID (proc(5)), which does not lie, so nobody
+need tell."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ store, and it does two things:
              attaches, or the container has ended
 
 It is a subreaper (prctl(2)), so a container whose supervisor has ended is its child, and it learns each exit code; it
-tells a supervisor that it has forked later. It opens no store. When it is killed, containers go on, and the next command
-that lists them has them taken over by another (runtime.launch.adopt).
+tells a supervisor that it has forked later. It opens no store. When it is killed, containers go on, and the next
+command that lists them has them taken over by another (runtime.launch.adopt).
 
 A request is one message on STORE/run/monitor.sock (SOCK_SEQPACKET): a pickled Job with its descriptors. The answer is
 `+` once there is a supervisor, or `-` if that cannot be like the process that asks, which then forks it itself.

@@ -75,6 +75,8 @@ class ContainerPaths:
         self.directory = directory
         self.record = directory / "record.json"
         self.lock = directory / "lock"
+        self.engine_state = directory.parent.parent / "run" / "engine"
+        """Where the engines keep their own state, for all containers."""
 
     def generation(self, number: int) -> Path:
         return self.directory / "gen" / str(number)

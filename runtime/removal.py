@@ -116,3 +116,11 @@ def _end(containers: Sequence[Container]) -> None:
 def _stop(container: Container) -> None:
     with suppress(TreeringError):
         stop(container, patience=0)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The process that removes a container at its end: store, container, and the author of what is kept."""
+    path, container, name, email, when, offset = arguments
+    with suppress(TreeringError, OSError), Store.open(Path(path)) as store:
+        remove_ended(store, container, Author(name, email, int(when), int(offset)))
+    return 0

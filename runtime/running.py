@@ -134,7 +134,7 @@ def _run_paths(containers: Containers, container: Container) -> RunPaths:
     return RunPaths(
         directory=container.paths.directory,
         generation=container.paths.generation(container.record.current),
-        engine_state=containers.store.path / "run" / "engine",
+        engine_state=container.paths.engine_state,
     )
 
 

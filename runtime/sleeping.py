@@ -137,7 +137,8 @@ def log_of(job: Job) -> LogWriter | None:
 
 
 def go_to_sleep(channel: Channel, job: Job, run: Run, init: int, stdio: Stdio) -> bool:
-    """Hand a container, of whose first process `init` is a pidfd, over to the monitor; True once it has it, and this process must end. False if it stays ours."""
+    """Hand a container, of whose first process `init` is a pidfd, over to the monitor. True once it has it, and this
+    process must end; False if it stays ours."""
     state, fds = stdio.state()
     fields = {
         "job": replace(job, control=None, keep=(), output=None, recording=None),

@@ -79,7 +79,7 @@ class States:
         with the command's output if the first fails; if it does not, the second is run whatever happens.
         """
         wish = Wish(message, allow_empty, trailers or {}, changes, squash, pause)
-        hooks = Hooks(self._containers, container, pre_hook, post_hook)
+        hooks = Hooks(container, pre_hook, post_hook)
         hooks.before()
         try:
             result = self._commit(container, wish, author, branch, hooks.after)

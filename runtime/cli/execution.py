@@ -76,9 +76,9 @@ def exec_(
         raise click.UsageError("there is no command")
     ended = _committer(invocation, container, wanted.args, detach)
     if detach:
-        execute_detached(invocation.containers, container, wanted, ended)
+        execute_detached(container, wanted, ended)
         return 0
-    code = execute(invocation.containers, container, wanted)
+    code = execute(container, wanted)
     if ended is not None:
         ended(code)
     return code
