@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from runtime.naming import Names
 from runtime.records import ContainerPaths, Generation, Record, load, save
 from runtime.settings import Settings
 from runtime.spreading import spread
@@ -79,6 +80,7 @@ class Containers:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._directory = store.path / "containers"
+        self._names = Names(self._directory)
         self.damaged: list[Corrupt | UnknownFormat] = []
         """Why containers could not be read, when all() last looked."""
         if self.moves.exists():
@@ -95,9 +97,7 @@ class Containers:
         """
         with translated("the container cannot be made"), self._locked():
             name = self._free_name(name, image)
-            record = _record(
-                name, image, commit, settings, self._own_ids(settings, (other.record for other in self.all()))
-            )
+            record = _record(name, image, commit, settings, self._own_ids(settings, self._records))
             with self._making([record]) as made:
                 reason = f"container {record.name}: created"
                 self.store.history.move(record.ref(0), commit, None, reason, author, force=True)
@@ -124,7 +124,7 @@ class Containers:
             records: list[Record] = []
             for number, name in enumerate(islice(free, count), start=1):
                 wanted = settings(number, _checked_name(name))
-                ids = self._own_ids(wanted, (*(other.record for other in others), *records))
+                ids = self._own_ids(wanted, lambda: (*(other.record for other in others), *records))
                 records.append(_record(name, image, commit, wanted, ids))
             with self._making(records) as made:
                 refs = {record.ref(0): commit for record in records}
@@ -149,6 +149,8 @@ class Containers:
         ])  # fmt: skip
         made = [Container(record, ContainerPaths(self._directory / record.id)) for record in records]
         yield made
+        for record in records:
+            self._names.add(record.name, record.id)
         for paths, container in zip(building, made, strict=True):
             paths.directory.rename(container.paths.directory)
         sync_directory(self._directory)
@@ -169,7 +171,8 @@ class Containers:
 
     def find(self, name: str) -> Container:
         """The container with this name, else with this id, else with an id that begins so. NotFound otherwise."""
-        return _find(self.all(), name)
+        owner = self._owner(name)
+        return owner or _find(self.all(), name)
 
     def lookup(self, names: Iterable[str]) -> list[Container | NotFound]:
         """find() for each of several names; an error stands for what is not found."""
@@ -221,7 +224,11 @@ class Containers:
     def rename(self, container: Container, name: str) -> Container:
         """Give a container another name."""
         with self._locked(), self.changing(container) as now:
-            return self.replace(now, msgspec.structs.replace(now.record, name=self._free_name(name, "")))
+            free = self._free_name(name, "")
+            self._names.add(free, now.id)
+            renamed = self.replace(now, msgspec.structs.replace(now.record, name=free))
+            self._names.drop(now.name, now.id)
+            return renamed
 
     def remove(self, container: Container) -> None:
         """Forget a container and delete its uppers. The caller holds its lock, and knows that it does not run."""
@@ -247,6 +254,8 @@ class Containers:
             for generation in container.record.generations
         ]
         self.store.history.delete_all(refs, durable=durable)
+        for container in containers:
+            self._names.drop(container.name, container.id)
         self.empty_trash()
 
     def discard(self, container: Container, generation: Generation) -> None:
@@ -300,22 +309,35 @@ class Containers:
         return Container(load(paths), paths)
 
     def _free_name(self, wanted: str | None, image: str) -> str:
-        taken = {container.name for container in self.all()}
         if wanted is not None:
-            if _checked_name(wanted) in taken:
+            if self._owner(_checked_name(wanted)):
                 raise AlreadyExists(f"there is a container {wanted!r} already", name=wanted)
             return wanted
         stem = re.sub(r"[^a-zA-Z0-9_.-]+", "-", image).strip("-.")[:40] or "container"
         stem = stem if _NAME.fullmatch(stem) else "container"
-        return next(name for n in range(1, len(taken) + 2) if (name := f"{stem}-{n}") not in taken)
+        return next(name for n in count_from(1) if not self._owner(name := f"{stem}-{n}"))
 
-    def _own_ids(self, settings: Settings, others: Iterable[Record]) -> int | None:
+    def _owner(self, name: str) -> Container | None:
+        """The container that has a name, if the index knows it. Whoever holds the lock can rely on that."""
+        identity = self._names.owner(name) if _NAME.fullmatch(name) else None
+        if identity is None:
+            return None
+        try:
+            found = self._load(identity)
+        except (FileNotFoundError, Corrupt, UnknownFormat):
+            return None
+        return found if found.name == name else None
+
+    def _records(self) -> list[Record]:
+        return [container.record for container in self.all()]
+
+    def _own_ids(self, settings: Settings, others: Callable[[], Iterable[Record]]) -> int | None:
         """Ids that no other container has, if it is to have its own. The caller holds the lock."""
         if settings.security.userns != "auto":
             return None
         from runtime.idranges import free_range
 
-        taken = [other.ids for other in others if other.ids is not None]
+        taken = [other.ids for other in others() if other.ids is not None]
         subuid, subgid = (_text_of(Path("/etc", name)) for name in ("subuid", "subgid"))
         return free_range(taken, subuid, subgid, start=self.store.path.stat().st_ino)
 
@@ -324,6 +346,8 @@ class Containers:
         with flocked(self.store.path / "locks" / "containers", fcntl.LOCK_EX):
             self.empty_trash()
             self._forget_unfinished()
+            if not self._names.is_complete:
+                self._names.make((container.name, container.id) for container in self.all())
             yield
 
     def _forget_unfinished(self) -> None:

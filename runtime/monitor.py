@@ -137,6 +137,8 @@ class Monitor:
         self._poll = select.epoll()
         self._sleepers: dict[int, Sleeper] = {}
         """By the pid of init."""
+        self._recording: dict[int, Sleeper] = {}
+        """Those of them whose start is being recorded."""
         self._owners: dict[int, Sleeper] = {}
         """By descriptor."""
         self._channels: dict[int, Channel] = {}
@@ -165,13 +167,14 @@ class Monitor:
                 return
 
     def _until_due(self) -> float:
-        times = [self._note_at, *(sleeper.due for sleeper in self._sleepers.values() if sleeper.due is not None)]
+        times = [self._note_at, *(sleeper.due for sleeper in self._recording.values())]
         return max(0.0, min([*times, time.monotonic() + _LOOK_SECONDS]) - time.monotonic())
 
     def _do_what_is_due(self) -> None:
         now = time.monotonic()
-        for sleeper in self._sleepers.values():
-            if sleeper.due is not None and sleeper.due <= now:
+        for pid, sleeper in [*self._recording.items()]:
+            if sleeper.due <= now:
+                del self._recording[pid]
                 aside(sleeper.take_due())
         if self._note_at <= now:
             self._note_at = now + NOTE_SECONDS
@@ -262,6 +265,8 @@ class Monitor:
             sleeper.run = run
             assert run.init is not None
             self._sleepers[run.init.pid] = sleeper
+            if sleeper.job.recording:
+                self._recording[run.init.pid] = sleeper
             self._look_again(sleeper)
             channel.send({"sleep": True})
 
@@ -282,6 +287,7 @@ class Monitor:
         """Fork a supervisor for a container that needs one."""
         assert sleeper.run.init is not None
         del self._sleepers[sleeper.run.init.pid]
+        self._recording.pop(sleeper.run.init.pid, None)
         for fd in sleeper.polled:
             with suppress(OSError):
                 self._poll.unregister(fd)

@@ -99,17 +99,16 @@ class Sleeper:
         return {self.init, *self.job.keep, *self.stdio.fds}
 
     @property
-    def due(self) -> float | None:
-        """When the recording of its start is to be finished, by the monotonic clock; None if none is."""
+    def due(self) -> float:
+        """When the recording of its start is to be finished, by the monotonic clock; now, if that is done."""
         left = self.job.recording.remaining if self.job.recording else None
-        return None if left is None else time.monotonic() + left
+        return time.monotonic() + (left or 0.0)
 
     def take_due(self) -> Callable[[], None]:
         """What finishes the recording, in a process of its own."""
         recording = self.job.recording
-        assert recording is not None
         self.job = replace(self.job, recording=None)
-        return recording.finish
+        return recording.finish if recording else lambda: None
 
     def let_go(self) -> None:
         """Close everything: another process has it now."""

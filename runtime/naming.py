@@ -1,0 +1,56 @@
+"""Which container has a name, found without reading every record.
+
+    containers/.names/NAME    a symbolic link whose target is the id of the container that has the name
+
+A name is linked before a record has it, and unlinked after no record has it, so every name in use is there; one that is
+there need not be in use, which its container's record tells. Without the directory, or the mark that it is complete, it
+is made anew from the records. All changes are made by who holds the lock on containers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+_COMPLETE = ".complete"
+
+
+class Names:
+    """The index of one store's names."""
+
+    def __init__(self, containers: Path) -> None:
+        self._directory = containers / ".names"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every name in use is there."""
+        return (self._directory / _COMPLETE).exists()
+
+    def make(self, names: Iterable[tuple[str, str]]) -> None:
+        """Make it anew, of names and ids."""
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        for name, identity in names:
+            self.add(name, identity)
+        (self._directory / _COMPLETE).touch(mode=0o600)
+
+    def owner(self, name: str) -> str | None:
+        """The id of the container that may have a name; None if none has it."""
+        try:
+            return os.readlink(self._directory / name)
+        except (OSError, ValueError):
+            return None
+
+    def add(self, name: str, identity: str) -> None:
+        """Note that a container is about to have a name."""
+        aside = self._directory / f".new-{identity}"
+        aside.unlink(missing_ok=True)
+        aside.symlink_to(identity)
+        aside.rename(self._directory / name)
+
+    def drop(self, name: str, identity: str) -> None:
+        """Note that a container has a name no more."""
+        if self.owner(name) == identity:
+            with suppress(OSError):
+                (self._directory / name).unlink()
