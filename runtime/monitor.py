@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import fcntl
 import gc
+import heapq
 import os
 import pickle
 import resource
@@ -28,6 +29,7 @@ import signal
 import socket
 import struct
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -45,7 +47,7 @@ from runtime.profiles import Recording
 from runtime.sleeping import Channel, Sleeper, Status
 from runtime.state import Process, save_run
 
-SOCKET, LOCK = "monitor.sock", "monitor.lock"
+SOCKET, LOCK, LOG = "monitor.sock", "monitor.lock", "monitor.log"
 IDLE_SECONDS = 5.0
 _LOOK_SECONDS = 1.0
 NOTE_SECONDS = 60.0
@@ -106,8 +108,9 @@ def _become(run_directory: Path, lock: int, told: int, supervise: Supervise) -> 
     os.chdir("/")
     os.umask(0o022)
     null = os.open(os.devnull, os.O_RDWR)
-    for number in (0, 1, 2):
-        os.dup2(null, number)
+    log = os.open(run_directory / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    for number, fd in enumerate((null, log, log)):
+        os.dup2(fd, number)
     close_all_but({0, 1, 2, lock, told})
     mounts.become_subreaper()
     mounts.set_process_name(b"treering-watch")
@@ -119,7 +122,10 @@ def _become(run_directory: Path, lock: int, told: int, supervise: Supervise) -> 
     gc.freeze()
     door = Door(run_directory, SOCKET)
     os.close(told)
-    Monitor(door, supervise).run()
+    try:
+        Monitor(door, supervise).run()
+    except BaseException:
+        traceback.print_exc()
 
 
 # -- the monitor's process
@@ -137,8 +143,8 @@ class Monitor:
         self._poll = select.epoll()
         self._sleepers: dict[int, Sleeper] = {}
         """By the pid of init."""
-        self._recording: dict[int, Sleeper] = {}
-        """Those of them whose start is being recorded."""
+        self._recording: list[tuple[float, int]] = []
+        """When recordings of starts are to be finished, by the monotonic clock, and of whom; a heap."""
         self._owners: dict[int, Sleeper] = {}
         """By descriptor."""
         self._channels: dict[int, Channel] = {}
@@ -156,7 +162,8 @@ class Monitor:
         """Serve until there has been no container for a while."""
         idle_since = time.monotonic()
         while True:
-            for fd, _ in self._poll.poll(self._until_due()):
+            # One at a time: what is done for one may close the descriptor of another, and its number be used again.
+            for fd, _ in self._poll.poll(self._until_due(), 1):
                 self._serve(fd)
             self._do_what_is_due()
             now = time.monotonic()
@@ -167,14 +174,15 @@ class Monitor:
                 return
 
     def _until_due(self) -> float:
-        times = [self._note_at, *(sleeper.due for sleeper in self._recording.values())]
-        return max(0.0, min([*times, time.monotonic() + _LOOK_SECONDS]) - time.monotonic())
+        now = time.monotonic()
+        recording = self._recording[0][0] if self._recording else now + _LOOK_SECONDS
+        return max(0.0, min(self._note_at, recording, now + _LOOK_SECONDS) - now)
 
     def _do_what_is_due(self) -> None:
         now = time.monotonic()
-        for pid, sleeper in [*self._recording.items()]:
-            if sleeper.due <= now:
-                del self._recording[pid]
+        while self._recording and self._recording[0][0] <= now:
+            sleeper = self._sleepers.get(heapq.heappop(self._recording)[1])
+            if sleeper and sleeper.job.recording and not sleeper.job.recording.remaining:
                 aside(sleeper.take_due())
         if self._note_at <= now:
             self._note_at = now + NOTE_SECONDS
@@ -240,6 +248,8 @@ class Monitor:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 close_all_but({0, 1, 2, theirs.fileno(), *keep})
                 then(theirs)
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(1)
         theirs.close()
@@ -266,7 +276,7 @@ class Monitor:
             assert run.init is not None
             self._sleepers[run.init.pid] = sleeper
             if sleeper.job.recording:
-                self._recording[run.init.pid] = sleeper
+                heapq.heappush(self._recording, (sleeper.due, run.init.pid))
             self._look_again(sleeper)
             channel.send({"sleep": True})
 
@@ -287,7 +297,6 @@ class Monitor:
         """Fork a supervisor for a container that needs one."""
         assert sleeper.run.init is not None
         del self._sleepers[sleeper.run.init.pid]
-        self._recording.pop(sleeper.run.init.pid, None)
         for fd in sleeper.polled:
             with suppress(OSError):
                 self._poll.unregister(fd)

@@ -47,6 +47,8 @@ class Recording:
     def __init__(self, store: Store, commit: CommitId, lease: Lease) -> None:
         """Tell the service that a container is about to start on a commit. The lease must be held until the end."""
         self._lease: Lease | None = lease
+        self._place: int | None = None
+        """Where the lease is among the descriptors that are kept, if ours is another."""
         self._path = store.path
         self._root = store.commit(commit).root
         self._before: Path | None = None
@@ -63,21 +65,28 @@ class Recording:
         if lease is None:
             return None
         return {
-            "lease": keep.index(lease.fileno()), "mountpoint": lease.mountpoint, "device": lease.device,
+            "lease": keep.index(lease.fileno()) if self._place is None else self._place,
+            "mountpoint": lease.mountpoint, "device": lease.device,
             "pid": lease.pid, "path": self._path, "root": self._root, "before": self._before, "end": self._end,
         }  # fmt: skip
 
     @classmethod
     def restore(cls, described: Mapping[str, Any], keep: Sequence[int]) -> Recording:
-        """The recording that was described."""
+        """The recording that was described. It has a descriptor of the lease of its own."""
         from fusefs.client import Lease
 
         made = cls.__new__(cls)
-        connection = socket.socket(fileno=keep[described["lease"]])
+        connection = socket.socket(fileno=os.dup(keep[described["lease"]]))
         made._lease = Lease(connection, described["mountpoint"], described["device"], described["pid"])
+        made._place = described["lease"]
         made._path, made._root = described["path"], described["root"]
         made._before, made._end = described["before"], described["end"]
         return made
+
+    @property
+    def fd(self) -> int | None:
+        """The lease's descriptor; None once the recording is finished."""
+        return self._lease.fileno() if self._lease else None
 
     @property
     def remaining(self) -> float | None:

@@ -96,7 +96,8 @@ class Sleeper:
     @property
     def fds(self) -> set[int]:
         """All descriptors that it has."""
-        return {self.init, *self.job.keep, *self.stdio.fds}
+        recording = self.job.recording.fd if self.job.recording else None
+        return {self.init, *self.job.keep, *self.stdio.fds, *([] if recording is None else [recording])}
 
     @property
     def due(self) -> float:
@@ -113,6 +114,7 @@ class Sleeper:
     def let_go(self) -> None:
         """Close everything: another process has it now."""
         self.door.close(keep_name=True)
+        self.job = replace(self.job, recording=None)  # which closes its own
         for fd in self.fds:
             with suppress(OSError):
                 os.close(fd)

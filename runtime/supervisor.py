@@ -19,6 +19,7 @@ import os
 import select
 import signal
 import time
+import traceback
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -43,6 +44,8 @@ from vcs.errors import EngineError, TreeringError
 if TYPE_CHECKING:
     pass
 
+LOG = "supervisors.log"
+"""In STORE/run: what went wrong in supervisors that nobody expects."""
 _PATIENCE = 3
 """The so-manieth SIGINT or SIGTERM kills: a first process without a handler ignores them (pid_namespaces(7))."""
 _TOLD_SECONDS = 5.0
@@ -61,6 +64,8 @@ def supervise(job: Job, channel: Channel | None = None, sleeper: Sleeper | None 
         gc.disable()
         code = _Supervisor(job, channel, sleeper).run()
     except BaseException as error:
+        with suppress(OSError), (job.paths.engine_state.parent / LOG).open("a") as log:
+            traceback.print_exc(file=log)
         if job.control:
             failure = EngineError(f"the supervisor failed: {type(error).__name__}: {error}")
             job.control.send(error_fields(failure, engine.FAILED))
