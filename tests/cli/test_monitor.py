@@ -1,0 +1,128 @@
+"""The process that looks after quiet containers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime.state import Exited, load_run, state_of
+from tests.cli.conftest import Cli, environment
+from tests.support.containers import eventually
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+def directories(box: Cli) -> dict[str, Path]:
+    return {row["name"]: box.store / "containers" / str(row["id"]) for row in box.json("ps", "-a")}
+
+
+def supervisor_of(directory: Path) -> int:
+    run = load_run(directory)
+    assert run
+    return run.supervisor.pid
+
+
+def name_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def detached(box: Cli, name: str, *command: str, options: tuple[str, ...] = ()) -> None:
+    done = box.process("run", "-d", "--name", name, "--network", "none", *options, "main", *command)
+    assert done.returncode == 0, done.stderr
+
+
+def watched(directory: Path) -> int:
+    """The monitor's pid, once it has the container."""
+    return int(eventually(lambda: name_of(pid := supervisor_of(directory)) == "treering-watch" and pid))
+
+
+def test_one_monitor_for_all_and_it_leaves(box: Cli) -> None:
+    for number in range(6):
+        detached(box, f"c{number}", "sh", "-c", f"echo {number}; sleep 1000")
+    found = directories(box)
+    monitors = {watched(directory) for directory in found.values()}
+    assert len(monitors) == 1
+    (monitor,) = monitors
+    for number in range(6):
+        eventually(lambda number=number: box.process("logs", f"c{number}").stdout == b"%d\n" % number)
+    box("stop", "-t", "0", *found)
+    assert {row["exit_code"] for row in box.json("ps", "-a")} <= {137, 143}
+    eventually(lambda: not Path(f"/proc/{monitor}").exists() or b") Z " in Path(f"/proc/{monitor}/stat").read_bytes())
+
+
+def test_exit_codes_and_usage_of_what_it_watched(box: Cli) -> None:
+    detached(box, "web", "sh", "-c", "while ! test -e /go; do :; done; exit 7")
+    directory = directories(box)["web"]
+    watched(directory)
+    run = load_run(directory)
+    assert run
+    assert run.init
+    (Path(f"/proc/{run.init.pid}/root") / "go").touch()
+    state: Any = eventually(lambda: isinstance(found := state_of(directory), Exited) and found)
+    assert state.code == 7
+    usage = box.json("ps", "-a", "--usage")[0]["usage"]
+    assert usage["cpu_seconds"] > 0
+
+
+def test_what_needs_more_keeps_its_supervisor(box: Cli) -> None:
+    detached(box, "web", "sleep", "1000", options=("--health-cmd", "true", "--health-interval", "1h"))
+    assert name_of(supervisor_of(directories(box)["web"])) == "treering-run"
+    box("kill", "web")
+
+
+def test_a_container_has_the_limits_of_who_started_it(box: Cli) -> None:
+    detached(box, "first", "sleep", "1000")
+    watched(directories(box)["first"])
+    arguments = ["run", "-d", "--name", "second", "--network", "none", "main", "sh", "-c", "ulimit -n; cat /proc/$$/stat"]
+    command = [sys.executable, "-P", "-m", "runtime.cli", *arguments]
+    done = subprocess.run(
+        ["sh", "-c", 'ulimit -n 345; exec nice -n 3 "$@"', "sh", *command],
+        env=environment(box.store), capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    limit, *stat = eventually(lambda: box.process("logs", "second").stdout.split())
+    assert (limit, stat[18]) == (b"345", b"3")
+    box("kill", "first")
+
+
+def test_from_another_mount_namespace_it_is_done_without(box: Cli) -> None:
+    detached(box, "first", "sleep", "1000")
+    monitor = watched(directories(box)["first"])
+    arguments = ["run", "-d", "--name", "second", "--network", "none", "main", "sleep", "1000"]
+    command = [sys.executable, "-P", "-m", "runtime.cli", *arguments]
+    done = subprocess.run(
+        ["unshare", "-m", *command], env=environment(box.store), capture_output=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    other = supervisor_of(directories(box)["second"])
+    assert other != monitor
+    assert name_of(other) == "treering-run"
+    box("kill", "first", "second")
+
+
+def test_a_killed_monitor_is_replaced_for_all(box: Cli) -> None:
+    for number in range(3):
+        detached(box, f"c{number}", "sh", "-c", "while ! test -e /go; do sleep 0.02; done; echo end; exit 5")
+    found = directories(box)
+    monitor = watched(found["c0"])
+    os.kill(monitor, signal.SIGKILL)
+    eventually(lambda: not Path(f"/proc/{monitor}").exists() or b") Z " in Path(f"/proc/{monitor}/stat").read_bytes())
+    assert [row["state"] for row in box.json("ps")] == ["running"] * 3
+    for directory in found.values():
+        eventually(lambda directory=directory: watched(directory) != monitor)
+        run = load_run(directory)
+        assert run
+        assert run.init
+        (Path(f"/proc/{run.init.pid}/root") / "go").touch()
+    for name, directory in found.items():
+        eventually(lambda directory=directory: isinstance(state_of(directory), Exited))
+        assert box.process("logs", name).stdout == b"end\n"
