@@ -82,7 +82,8 @@ def test_what_needs_more_keeps_its_supervisor(box: Cli) -> None:
 def test_a_container_has_the_limits_of_who_started_it(box: Cli) -> None:
     detached(box, "first", "sleep", "1000")
     watched(directories(box)["first"])
-    arguments = ["run", "-d", "--name", "second", "--network", "none", "main", "sh", "-c", "ulimit -n; cat /proc/$$/stat"]
+    script = "ulimit -n; cat /proc/$$/stat"
+    arguments = ["run", "-d", "--name", "second", "--network", "none", "main", "sh", "-c", script]
     command = [sys.executable, "-P", "-m", "runtime.cli", *arguments]
     done = subprocess.run(
         ["sh", "-c", 'ulimit -n 345; exec nice -n 3 "$@"', "sh", *command],
