@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import environment, stop_service
-from tests.support.busybox_root import make_busybox_root
+from tests.support.service_root import make_service_root
 
 TUTORIAL = Path(__file__).parents[2] / "docs/tutorial.md"
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -37,7 +37,8 @@ def pattern(output: str) -> re.Pattern[str]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_the_tutorial_tells_the_truth(tmp_path: Path) -> None:
-    make_busybox_root(tmp_path / "debian")
+    redis = [Path("/usr/bin", name) for name in ("redis-server", "redis-cli")]
+    make_service_root(tmp_path / "debian", [*redis, *(program.resolve() for program in redis)])
     launcher = tmp_path / "bin/treering"
     launcher.parent.mkdir()
     launcher.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m runtime.cli "$@"\n')
