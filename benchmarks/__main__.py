@@ -19,6 +19,7 @@ from benchmarks.peers.servers import Server, servers
 from benchmarks.sections.changes import changes
 from benchmarks.sections.collection import collection
 from benchmarks.sections.commits import commits
+from benchmarks.sections.crowd import crowd
 from benchmarks.sections.forks import forks
 from benchmarks.sections.history import history
 from benchmarks.sections.imports import imports
@@ -49,6 +50,7 @@ SECTIONS: dict[str, Callable[[Setting], list[report.Section]]] = {
     "restarts": restarts,
     "verbs": verbs,
     "forks": forks,
+    "crowd": crowd,
 }
 CACHE = Path("/var/tmp/treering-benchmarks")
 RESULTS = Path(__file__).parent / "results"

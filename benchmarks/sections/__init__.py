@@ -13,6 +13,7 @@ servers     the same tree through our mount and through others'
 largefile   1 GiB, read in order and at random places
 sharing     one file through fifty overlays; a thousand overlays
 restarts    the service's workers killed under containers at work
+crowd       a thousand containers at once: started, in memory, listed, removed
 forks       a hundred containers from one that runs: made, on the disk, started, removed
 
 container   not a section: a container that is changed and committed again and again
