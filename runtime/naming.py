@@ -1,18 +1,19 @@
 """Which container has a name, found without reading every record.
 
-    containers/.names/NAME    a symbolic link whose target is the id of the container that has the name
+    containers/.names/NAME    the id of the container that has the name
 
-A name is linked before a record has it, and unlinked after no record has it, so every name in use is there; one that is
+A name is written before a record has it, and removed after no record has it, so every name in use is there; one that is
 there need not be in use, which its container's record tells. Without the directory, or the mark that it is complete, it
 is made anew from the records. All changes are made by who holds the lock on containers.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+
+from vcs.durable import replace_file
 
 _COMPLETE = ".complete"
 
@@ -38,16 +39,13 @@ class Names:
     def owner(self, name: str) -> str | None:
         """The id of the container that may have a name; None if none has it."""
         try:
-            return os.readlink(self._directory / name)
+            return (self._directory / name).read_text("ascii")
         except (OSError, ValueError):
             return None
 
     def add(self, name: str, identity: str) -> None:
         """Note that a container is about to have a name."""
-        aside = self._directory / f".new-{identity}"
-        aside.unlink(missing_ok=True)
-        aside.symlink_to(identity)
-        aside.rename(self._directory / name)
+        replace_file(self._directory / name, identity.encode(), durable=False)
 
     def drop(self, name: str, identity: str) -> None:
         """Note that a container has a name no more."""

@@ -115,6 +115,14 @@ def test_containers_with_ids_of_their_own(box: Cli) -> None:
     assert b"hint: take another --user" in done.stderr
 
 
+def program_of(pid: str) -> bytes:
+    """What a process runs; nothing if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
 def test_it_is_in_the_container_s_cgroups(web: Cli) -> None:
     process = web.start("exec", "web", "sh", "-c", "echo; sleep 60", stdout=subprocess.PIPE)
     try:
@@ -124,7 +132,7 @@ def test_it_is_in_the_container_s_cgroups(web: Cli) -> None:
         found = list(Path("/sys/fs/cgroup").glob(f"**/treering-{identity}/cgroup.procs"))
         assert found
         for path in found:
-            names = [Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0] for pid in path.read_text().split()]
+            names = list(map(program_of, path.read_text().split()))
             assert names.count(b"sleep") >= 1, path
             assert b"treering-run" not in names
     finally:

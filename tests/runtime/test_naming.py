@@ -70,8 +70,8 @@ def test_without_the_index_it_is_made_anew(place: Place) -> None:
 
 def test_a_name_that_a_killed_command_left_is_free(place: Place) -> None:
     web = place.make("web")
-    (place.index / "ghost").symlink_to("0" * 64)
-    (place.index / "other").symlink_to(web.id)
+    (place.index / "ghost").write_text("0" * 64)
+    (place.index / "other").write_text(web.id)
     for name in ("ghost", "other"):
         made = place.make(name)
         assert place.containers.find(name).id == made.id
