@@ -17,7 +17,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 from runtime import mounts
 from runtime.command import CANNOT_INVOKE, NOT_FOUND
@@ -62,10 +61,6 @@ class Engine:
         if console:
             args += ["--console-socket", console]
         return self._arguments(log, *args, container)
-
-    def tell(self, what: Literal["pause", "resume"], container: str, log: Path) -> list[str]:
-        """Arguments that pause a container or let it go on."""
-        return self._arguments(log, what, container)
 
     def delete(self, container: str, log: Path) -> list[str]:
         """Arguments that kill what is left of a container and forget it."""

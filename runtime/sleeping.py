@@ -35,6 +35,8 @@ class Status(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Message:
+    """One message, with its descriptors."""
+
     fields: dict[str, Any]
     fds: list[int]
 
