@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from runtime.capture import SEEN
+from runtime.naming import Names
 from runtime.records import ContainerPaths, Record, load, render
 from runtime.upper.seen import is_damaged
 from vcs.check import Problem
@@ -15,12 +17,23 @@ from vcs.store import Store
 def check_containers(store: Store) -> list[Problem]:
     """What is wrong with containers' records. What was written in a container is not checked: it has no digest yet."""
     found = []
+    names = Names(store.path / "containers")
     for directory in sorted((store.path / "containers").iterdir()):
         if not directory.name.startswith("."):
             found += [Problem("container", message) for message in _faults(store, directory)]
+            found += [Problem("cache", message) for message in _unknown(names, directory)]
             for cache in filter(is_damaged, directory.glob(f"gen/*/{SEEN}")):
                 found.append(Problem("cache", f"{cache} is damaged: it is not used, and nothing is lost"))
     return found
+
+
+def _unknown(names: Names, directory: Path) -> list[str]:
+    """Whether the index of names knows a container."""
+    with suppress(FileNotFoundError, TreeringError):
+        name = load(ContainerPaths(directory)).name
+        if names.is_complete and names.owner(name) != directory.name:
+            return [f"the index of names is damaged: it does not know {name!r}. Remove {names.path}: it is made anew"]
+    return []
 
 
 def _faults(store: Store, directory: Path) -> list[str]:

@@ -322,11 +322,12 @@ class Containers:
         identity = self._names.owner(name) if _NAME.fullmatch(name) else None
         if identity is None:
             return None
-        try:
+        with contextlib.suppress(FileNotFoundError, Corrupt, UnknownFormat, ValueError):
             found = self._load(identity)
-        except (FileNotFoundError, Corrupt, UnknownFormat):
-            return None
-        return found if found.name == name else None
+            if found.name == name:
+                return found
+        # What a killed command left, or damage: then the records say it.
+        return next((container for container in self.all() if container.name == name), None)
 
     def _records(self) -> list[Record]:
         return [container.record for container in self.all()]

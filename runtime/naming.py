@@ -25,6 +25,11 @@ class Names:
         self._directory = containers / ".names"
 
     @property
+    def path(self) -> Path:
+        """Where it is; it may be removed at any time."""
+        return self._directory
+
+    @property
     def is_complete(self) -> bool:
         """Whether every name in use is there."""
         return (self._directory / _COMPLETE).exists()

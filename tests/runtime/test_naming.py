@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.check import check_containers
 from runtime.containers import Container, Containers
 from runtime.settings import Settings
 from vcs.errors import AlreadyExists, NotFound
@@ -83,3 +84,18 @@ def test_an_id_is_found_by_its_beginning(place: Place) -> None:
     assert place.containers.find(web.id[:12]).name == "web"
     named = place.make(web.id[:12])
     assert place.containers.find(web.id[:12]).id == named.id, "names come first"
+
+
+def test_a_damaged_entry_is_told_and_does_no_harm(place: Place) -> None:
+    web = place.make("web")
+    store = place.containers.store
+    assert check_containers(store) == []
+    (place.index / "web").write_text("f" * 64)
+    assert ["the index of names is damaged" in problem.message for problem in check_containers(store)] == [True]
+    assert place.containers.find("web").id == web.id
+    with pytest.raises(AlreadyExists):
+        place.make("web")
+    shutil.rmtree(place.index)
+    with pytest.raises(AlreadyExists):
+        place.make("web")
+    assert check_containers(store) == []

@@ -209,6 +209,22 @@ def test_extents_of_an_ordinary_file(tmp_path: Path) -> None:
         assert list(data_extents(file.fileno(), 0)) == []
 
 
+def test_a_file_that_is_cut_short_between_two_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "file").open("w+b") as file:
+        file.write(b"x" * 10_000)
+        file.flush()
+        seek = os.lseek
+
+        def cut(fd: int, position: int, whence: int) -> int:
+            found = seek(fd, position, whence)
+            if whence == os.SEEK_DATA:
+                os.ftruncate(fd, 0)
+            return found
+
+        monkeypatch.setattr(os, "lseek", cut)
+        assert [(e.gap, e.start, e.length) for e in data_extents(file.fileno(), 10_000)] == [(0, 0, 10_000)]
+
+
 # -- lists
 
 
