@@ -78,11 +78,13 @@ class Peer:
     # For the monitor, whose messages are no JSON objects.
 
     def ask(self, words: bytes, fds: Sequence[int], seconds: float) -> bytes:
-        """Send a message and wait for the answer; empty if none comes in time."""
+        """Send a message and wait for the answer; empty if the other goes without one. TimeoutError if it is slow."""
         self._connection.settimeout(seconds)
         try:
             socket.send_fds(self._connection, [words], fds)
             return self._connection.recv(16)
+        except TimeoutError:
+            raise
         except OSError:
             return b""
 
@@ -97,10 +99,13 @@ class Peer:
             os.set_inheritable(fd, False)
         return words, fds
 
-    def send_bytes(self, data: bytes) -> None:
-        """Send a message as it is, to who may have gone."""
-        with suppress(OSError):
+    def send_bytes(self, data: bytes) -> bool:
+        """Send a message as it is; False if the other has gone."""
+        try:
             self._connection.send(data)
+        except OSError:
+            return False
+        return True
 
     def option(self, number: int, size: int) -> bytes:
         """An option of the socket (socket(7))."""

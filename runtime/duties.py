@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from runtime.healthchecks import Healthchecks
     from vcs.history import Author
 
-_NOTE_SECONDS = 60.0
+NOTE_SECONDS = 60.0
 """How often what the container has used is noted, in case that machine or supervisor come to a sudden end."""
 _KILLED = 128 + signal.SIGKILL
 
@@ -56,7 +56,6 @@ class Duties:
         """What is to be done, and when by the monotonic clock."""
         self._committing: int | None = None
         self._health: Healthchecks | None = None
-        self._started = 0.0
 
     @property
     def log(self) -> Log | None:
@@ -79,10 +78,9 @@ class Duties:
 
     def begin(self, run: Run) -> None:
         """The container runs."""
-        self._started = run.started or time.time()
         now = time.monotonic()
         if not self._orders.remove:
-            self._due["note"] = now + _NOTE_SECONDS
+            self._due["note"] = now + NOTE_SECONDS
         if (interval := self._interval()) is not None:
             self._due["commit"] = now + interval
         if self._orders.health:
@@ -101,8 +99,8 @@ class Duties:
         """Begin what is to be done by now."""
         now = time.monotonic()
         if self._due.get("note", now + 1) <= now:
-            self._due["note"] = now + _NOTE_SECONDS
-            _note(self._directory)
+            self._due["note"] = now + NOTE_SECONDS
+            note([self._directory])
         if self._due.get("commit", now + 1) <= now:
             self._due["commit"] = now + (self._interval() or 0)
             if self._committing is None:
@@ -138,10 +136,10 @@ class Duties:
                 metering.record(self._directory, usage, traffic.of_namespace(network) if network else None)
         return replace(end, oom=bool(usage.oom_kills))
 
-    def after(self, end: Exited) -> None:
+    def after(self, run: Run, end: Exited) -> None:
         """The end has been recorded, and nothing is left of the run."""
-        if self._orders.autocommit == "exit" and not end.error:
-            seconds = max(0.0, (end.ended or 0.0) - self._started)
+        if self._orders.autocommit == "exit" and run.started:
+            seconds = max(0.0, (end.ended or 0.0) - (run.started or 0.0))
             self._in_child(lambda: self._commit("exit", end.code, seconds))
 
     def take_away(self) -> None:
@@ -193,8 +191,10 @@ def aside(task: Callable[[], Any]) -> int:
         os._exit(code)
 
 
-def _note(directory: Path) -> None:
+def note(directories: Sequence[Path]) -> None:
+    """Note what the containers with these directories have used so far."""
     from runtime import metering
 
-    with suppress(OSError):
-        metering.note(directory)
+    for directory in directories:
+        with suppress(OSError):
+            metering.note(directory)

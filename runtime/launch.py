@@ -29,6 +29,8 @@ from vcs.errors import Conflict
 
 _CLEANED_UP_SECONDS = 30.0
 _PAUSE = 0.002
+_ATTEMPTS = 20
+"""How often the monitor is asked for."""
 
 
 def launch(
@@ -149,11 +151,13 @@ def _by_monitor(job: Job) -> bool:
     directory = job.paths.engine_state.parent
     if job.orders is None:
         return False
-    done = monitor.request(directory, job)
-    if done is None:
-        monitor.start(directory, supervise)
+    for _ in range(_ATTEMPTS):
         done = monitor.request(directory, job)
-    return bool(done)
+        if done is not None:
+            return done
+        monitor.start(directory, supervise)  # does nothing if one is just starting, or leaving
+        time.sleep(_PAUSE)
+    return False
 
 
 def _wait_for(child: int | None) -> None:

@@ -30,7 +30,7 @@ import socket
 import struct
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -40,23 +40,25 @@ from typing import NoReturn
 from runtime import mounts
 from runtime.attachments import Door, Peer, knock
 from runtime.descriptors import close_all_but
-from runtime.duties import aside
+from runtime.duties import NOTE_SECONDS, aside, note
+from runtime.engine import exit_code
 from runtime.job import Job
 from runtime.likeness import become_like
 from runtime.profiles import Recording
 from runtime.sleeping import Channel, Sleeper, Status
-from runtime.state import Process, save_run
+from runtime.state import Exited, Process, load_run, save_exit, save_run
 
 SOCKET, LOCK, LOG = "monitor.sock", "monitor.lock", "monitor.log"
 IDLE_SECONDS = 5.0
 _LOOK_SECONDS = 1.0
-NOTE_SECONDS = 60.0
-"""How often what the containers have used is noted."""
 _ANSWER_SECONDS = 5.0
 _MESSAGE_MAX = 1 << 20
 _DESCRIPTORS_MAX = 16
 _PEER = struct.Struct("3i")
 """struct ucred: pid, uid, gid (unix(7))."""
+
+_NOBODY = Process(0, 0)
+"""No process has this pid."""
 
 Supervise = Callable[[Job, Channel | None, Sleeper | None], NoReturn]
 
@@ -76,6 +78,8 @@ def request(run_directory: Path, job: Job) -> bool | None:
         return None
     try:
         return peer.ask(words, fds, _ANSWER_SECONDS) == b"+"
+    except TimeoutError:
+        return True  # it has the request, and may come to it yet: a second supervisor would be worse than none
     finally:
         peer.close()
 
@@ -151,6 +155,8 @@ class Monitor:
         """To the supervisors that we have forked, by descriptor."""
         self._watched: dict[int, Channel] = {}
         """To the supervisors of containers that are our children, by the pid of init."""
+        self._woken_up: dict[int, tuple[Sleeper, Status | None]] = {}
+        """What was left to the supervisors that we have forked for sleepers, by the channel's descriptor."""
         self._note_at = time.monotonic() + NOTE_SECONDS
         self._woken, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
@@ -187,7 +193,7 @@ class Monitor:
         if self._note_at <= now:
             self._note_at = now + NOTE_SECONDS
             if self._sleepers:
-                aside(partial(_note, [sleeper.job.paths.directory for sleeper in self._sleepers.values()]))
+                aside(partial(note, [sleeper.job.paths.directory for sleeper in self._sleepers.values()]))
 
     def _serve(self, fd: int) -> None:
         if fd == self._woken:
@@ -235,7 +241,8 @@ class Monitor:
         if not become_like(pid, cgroup=False):
             peer.send_bytes(b"-")
             return
-        peer.send_bytes(b"+")
+        if not peer.send_bytes(b"+"):
+            return  # it has given us up, and forked another
         if job.adopted and job.adopted.init:
             channel.send({"adopts": job.adopted.init.pid})
         self._supervise(job, channel, None)
@@ -264,6 +271,7 @@ class Monitor:
         if message is None:
             self._poll.unregister(channel.fileno())
             del self._channels[channel.fileno()]
+            self._see_after(*self._woken_up.pop(channel.fileno(), (None, None)))
             self._watched = {pid: other for pid, other in self._watched.items() if other is not channel}
             channel.close()
         elif "adopts" in message.fields:
@@ -305,11 +313,24 @@ class Monitor:
         sleeper.knocking = knocking
         fds = sleeper.fds | ({knocking.fileno()} if knocking else set())
         channel = self._fork(lambda channel: self._supervise(sleeper.job, channel, sleeper), fds)
+        self._woken_up[channel.fileno()] = sleeper, status
         if status is None:
             self._watched[sleeper.run.init.pid] = channel
         sleeper.let_go()
         if knocking:
             knocking.close()
+
+    def _see_after(self, sleeper: Sleeper | None, status: Status | None) -> None:
+        """A supervisor has ended. If it was killed before it had taken a sleeper over, nobody has that: say so, and how
+        the container has ended if it has."""
+        directory = sleeper.job.paths.directory if sleeper else None
+        run = load_run(directory) if directory else None
+        if not sleeper or not directory or not run or run.run != sleeper.run.run or run.supervisor != self._me:
+            return
+        with suppress(OSError):
+            if status is not None:
+                save_exit(directory, run, Exited(exit_code(status.status), ended=time.time()))
+            save_run(directory, replace(run, supervisor=_NOBODY))
 
     def _reap(self) -> None:
         with suppress(ChildProcessError):
@@ -322,14 +343,6 @@ class Monitor:
                     self._wake(sleeper, None, ended)
                 elif channel := self._watched.pop(pid, None):
                     channel.send({"status": ended})
-
-
-def _note(directories: Sequence[Path]) -> None:
-    from runtime import metering
-
-    for directory in directories:
-        with suppress(OSError):
-            metering.note(directory)
 
 
 def _received(words: bytes, fds: list[int]) -> Job:

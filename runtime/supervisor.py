@@ -23,7 +23,7 @@ import traceback
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from runtime import engine, mounts, preparation, restarts
 from runtime.cgroups.processes import Ended
@@ -40,9 +40,6 @@ from runtime.sleeping import Channel, Sleeper, Status, go_to_sleep, log_of
 from runtime.state import Exited, Process, Run, boot_id, save_exit, save_run
 from runtime.stdio import Lent, Stdio, find_pipes, take_streams
 from vcs.errors import EngineError, TreeringError
-
-if TYPE_CHECKING:
-    pass
 
 LOG = "supervisors.log"
 """In STORE/run: what went wrong in supervisors that nobody expects."""
@@ -357,7 +354,7 @@ class _Supervisor:
             self._stdio.drain(None if self._reception.caller else _LAST_WORDS)
             self._stdio = self._reception.stdio = None
         if duties:
-            duties.after(end)
+            duties.after(self._run, end)
         if self._job.recording:
             self._job.recording.finish()
 

@@ -7,11 +7,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
-from runtime.state import Exited, load_run, state_of
+from runtime import monitor
+from runtime.job import Job
+from runtime.sleeping import Channel, Sleeper
+from runtime.state import Exited, Running, load_run, state_of
+from runtime.supervisor import supervise
 from tests.cli.conftest import Cli, environment
 from tests.support.containers import eventually
 
@@ -51,12 +55,12 @@ def test_one_monitor_for_all_and_it_leaves(box: Cli) -> None:
     found = directories(box)
     monitors = {watched(directory) for directory in found.values()}
     assert len(monitors) == 1
-    (monitor,) = monitors
+    (pid,) = monitors
     for number in range(6):
         eventually(lambda number=number: box.process("logs", f"c{number}").stdout == b"%d\n" % number)
     box("stop", "-t", "0", *found)
     assert {row["exit_code"] for row in box.json("ps", "-a")} <= {137, 143}
-    eventually(lambda: not Path(f"/proc/{monitor}").exists() or b") Z " in Path(f"/proc/{monitor}/stat").read_bytes())
+    eventually(lambda: not Path(f"/proc/{pid}").exists() or b") Z " in Path(f"/proc/{pid}/stat").read_bytes())
 
 
 def test_exit_codes_and_usage_of_what_it_watched(box: Cli) -> None:
@@ -97,7 +101,7 @@ def test_a_container_has_the_limits_of_who_started_it(box: Cli) -> None:
 
 def test_from_another_mount_namespace_it_is_done_without(box: Cli) -> None:
     detached(box, "first", "sleep", "1000")
-    monitor = watched(directories(box)["first"])
+    pid = watched(directories(box)["first"])
     arguments = ["run", "-d", "--name", "second", "--network", "none", "main", "sleep", "1000"]
     command = [sys.executable, "-P", "-m", "runtime.cli", *arguments]
     done = subprocess.run(
@@ -105,7 +109,7 @@ def test_from_another_mount_namespace_it_is_done_without(box: Cli) -> None:
     )
     assert done.returncode == 0, done.stderr
     other = supervisor_of(directories(box)["second"])
-    assert other != monitor
+    assert other != pid
     assert name_of(other) == "treering-run"
     box("kill", "first", "second")
 
@@ -114,12 +118,12 @@ def test_a_killed_monitor_is_replaced_for_all(box: Cli) -> None:
     for number in range(3):
         detached(box, f"c{number}", "sh", "-c", "while ! test -e /go; do sleep 0.02; done; echo end; exit 5")
     found = directories(box)
-    monitor = watched(found["c0"])
-    os.kill(monitor, signal.SIGKILL)
-    eventually(lambda: not Path(f"/proc/{monitor}").exists() or b") Z " in Path(f"/proc/{monitor}/stat").read_bytes())
+    pid = watched(found["c0"])
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not Path(f"/proc/{pid}").exists() or b") Z " in Path(f"/proc/{pid}/stat").read_bytes())
     assert [row["state"] for row in box.json("ps")] == ["running"] * 3
     for directory in found.values():
-        eventually(lambda directory=directory: watched(directory) != monitor)
+        eventually(lambda directory=directory: watched(directory) != pid)
         run = load_run(directory)
         assert run
         assert run.init
@@ -127,3 +131,48 @@ def test_a_killed_monitor_is_replaced_for_all(box: Cli) -> None:
     for name, directory in found.items():
         eventually(lambda directory=directory: isinstance(state_of(directory), Exited))
         assert box.process("logs", name).stdout == b"end\n"
+
+
+def test_a_commit_at_the_end_says_how_long_it_ran(box: Cli) -> None:
+    detached(box, "web", "sh", "-c", "echo > /new; sleep 0.2", options=("--autocommit", "exit"))
+    eventually(lambda: "Duration" in box.json("show", "web").get("trailers", {}))
+    duration = box.json("show", "web")["trailers"]["Duration"]
+    assert 0 < float(duration.removesuffix("s")) < 300
+
+
+def crash_when_woken(job: Job, channel: Channel | None = None, sleeper: Sleeper | None = None) -> NoReturn:
+    """A supervisor that is killed at once if it is to go on with what another has left."""
+    if sleeper:
+        os._exit(1)
+    supervise(job, channel, None)
+
+
+def test_a_supervisor_that_is_killed_at_the_end(box: Cli) -> None:
+    """Then the monitor writes down how the container has ended."""
+    (box.store / "run").mkdir(mode=0o700, exist_ok=True)
+    monitor.start(box.store / "run", crash_when_woken)
+    detached(box, "web", "sh", "-c", "while ! test -e /go; do sleep 0.02; done; exit 7")
+    directory = directories(box)["web"]
+    watched(directory)
+    run = load_run(directory)
+    assert run
+    assert run.init
+    (Path(f"/proc/{run.init.pid}/root") / "go").touch()
+    state: Any = eventually(lambda: isinstance(found := state_of(directory), Exited) and found)
+    assert state.code == 7
+    box("rm", "web")
+
+
+def test_a_supervisor_that_is_killed_as_somebody_attaches(box: Cli) -> None:
+    """Then the container has none, and gets another as after any such death."""
+    (box.store / "run").mkdir(mode=0o700, exist_ok=True)
+    monitor.start(box.store / "run", crash_when_woken)
+    detached(box, "web", "sleep", "1000")
+    directory = directories(box)["web"]
+    watched(directory)
+    box.process("attach", "--no-stdin", "web")
+    eventually(lambda: isinstance(found := state_of(directory), Running) and not found.supervised)
+    assert [row["state"] for row in box.json("ps")] == ["running"]
+    eventually(lambda: isinstance(found := state_of(directory), Running) and found.supervised)
+    box("kill", "web")
+    eventually(lambda: isinstance(state_of(directory), Exited))
