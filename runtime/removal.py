@@ -15,6 +15,7 @@ from pathlib import Path
 
 from runtime.containers import Container, Containers
 from runtime.keptlogs import KeptLog, keep
+from runtime.reaching import at_rest
 from runtime.running import clean_up, stop
 from runtime.state import Exited, is_running, state_of
 from runtime.states import States
@@ -87,6 +88,10 @@ def _take_away(
     containers: Containers, container: Container, author: Author, tips: Collection[CommitId], discard: bool
 ) -> list[CommitId]:
     """All but the last step of removing one. Conflict if it runs."""
+    # Its end is known before its supervisor has cleaned up and written the last of its log: that is waited for, and
+    # before the lock is taken, which a commit at the end wants too.
+    with suppress(FileNotFoundError), at_rest(container):
+        pass
     with containers.changing(container) as now:
         if is_running(now.paths.directory):
             raise Conflict(f"container {now.name!r} is running", container=now.name)
