@@ -78,21 +78,22 @@ class Peer:
     # For the monitor, whose messages are no JSON objects.
 
     def ask(self, words: bytes, fds: Sequence[int], seconds: float) -> bytes:
-        """Send a message and wait for the answer; empty if the other goes without one. TimeoutError if it is slow."""
+        """Send a message and wait for the answer; empty if the other goes without one, or is slow. In the end both
+        know the same: what it sends later fails."""
         self._connection.settimeout(seconds)
-        try:
-            socket.send_fds(self._connection, [words], fds)
-            return self._connection.recv(16)
-        except TimeoutError:
-            raise
-        except OSError:
-            return b""
+        with suppress(OSError):
+            try:
+                socket.send_fds(self._connection, [words], fds)
+                return self._connection.recv(16)
+            except TimeoutError:
+                self._connection.shutdown(socket.SHUT_RD)
+                return self._connection.recv(16)  # which may have come in between
+        return b""
 
-    def take(self, size: int, descriptors: int, seconds: float) -> tuple[bytes, list[int]]:
-        """The next message as it is, and its descriptors; nothing if none comes in time."""
-        self._connection.settimeout(seconds)
+    def take(self, size: int, descriptors: int) -> tuple[bytes, list[int]]:
+        """The message that has come, as it is, and its descriptors; nothing if the other has gone."""
         try:
-            words, fds, _, _ = socket.recv_fds(self._connection, size, descriptors)
+            words, fds, _, _ = socket.recv_fds(self._connection, size, descriptors, socket.MSG_DONTWAIT)
         except OSError:
             return b"", []
         for fd in fds:

@@ -78,8 +78,6 @@ def request(run_directory: Path, job: Job) -> bool | None:
         return None
     try:
         return peer.ask(words, fds, _ANSWER_SECONDS) == b"+"
-    except TimeoutError:
-        return True  # it has the request, and may come to it yet: a second supervisor would be worse than none
     finally:
         peer.close()
 
@@ -151,6 +149,8 @@ class Monitor:
         """When recordings of starts are to be finished, by the monotonic clock, and of whom; a heap."""
         self._owners: dict[int, Sleeper] = {}
         """By descriptor."""
+        self._requests: dict[int, Peer] = {}
+        """Who has connected and not said yet what he wants, by descriptor."""
         self._channels: dict[int, Channel] = {}
         """To the supervisors that we have forked, by descriptor."""
         self._watched: dict[int, Channel] = {}
@@ -202,7 +202,11 @@ class Monitor:
             self._reap()
         elif fd == self._door.fileno():
             if peer := self._door.accept():
-                self._fork_for(peer)
+                self._requests[peer.fileno()] = peer
+                self._poll.register(peer.fileno(), select.EPOLLIN)
+        elif peer := self._requests.pop(fd, None):
+            self._poll.unregister(fd)
+            self._fork_for(peer)
         elif fd in self._channels:
             self._hear(self._channels[fd])
         elif sleeper := self._owners.get(fd):
@@ -214,13 +218,17 @@ class Monitor:
                 if knocking := sleeper.door.accept():
                     self._wake(sleeper, knocking, None)
             else:
+                # It may be closed now. While a child that was just forked has it open too, an epoll goes on telling
+                # of it (epoll(7)), by a number that may be another's by then.
+                self._poll.unregister(fd)
+                del sleeper.polled[fd], self._owners[fd]
                 sleeper.stdio.ready([fd])
                 self._look_again(sleeper)
 
     # -- requests
 
     def _fork_for(self, peer: Peer) -> None:
-        words, fds = peer.take(_MESSAGE_MAX, _DESCRIPTORS_MAX, _ANSWER_SECONDS)
+        words, fds = peer.take(_MESSAGE_MAX, _DESCRIPTORS_MAX)
         try:
             if words:
                 job = _received(words, fds)
@@ -267,6 +275,8 @@ class Monitor:
     # -- supervisors
 
     def _hear(self, channel: Channel) -> None:
+        if not channel.has_news():
+            return  # nothing may hold us up
         message = channel.receive()
         if message is None:
             self._poll.unregister(channel.fileno())
@@ -292,9 +302,8 @@ class Monitor:
         """Poll for what a sleeper waits for now."""
         wanted = dict.fromkeys((sleeper.door.fileno(), sleeper.init), select.EPOLLIN) | sleeper.stdio.interests()
         for fd in sleeper.polled.keys() - wanted.keys():
-            with suppress(OSError):  # it is closed, and so no longer polled
-                self._poll.unregister(fd)
-            self._owners.pop(fd, None)
+            self._poll.unregister(fd)
+            del self._owners[fd]
         for fd, events in wanted.items():
             if fd not in sleeper.polled:
                 self._poll.register(fd, events)
@@ -306,9 +315,8 @@ class Monitor:
         assert sleeper.run.init is not None
         del self._sleepers[sleeper.run.init.pid]
         for fd in sleeper.polled:
-            with suppress(OSError):
-                self._poll.unregister(fd)
-            self._owners.pop(fd, None)
+            self._poll.unregister(fd)
+            del self._owners[fd]
         sleeper.status = status
         sleeper.knocking = knocking
         fds = sleeper.fds | ({knocking.fileno()} if knocking else set())

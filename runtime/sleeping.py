@@ -63,9 +63,15 @@ class Channel:
             return False
         return True
 
+    def has_news(self, seconds: float = 0.0) -> bool:
+        """Whether there is a message, or the other has gone. Waits so long for it."""
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
     def receive(self, seconds: float | None = None) -> Message | None:
         """The next message; None if the other has gone, or nothing came in time."""
-        if seconds is not None and not select.select([self._connection], [], [], seconds)[0]:
+        if seconds is not None and not self.has_news(seconds):
             return None
         try:
             data, fds, _, _ = socket.recv_fds(self._connection, _MESSAGE_MAX, _DESCRIPTORS_MAX)
