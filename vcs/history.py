@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pygit2
-from pygit2.enums import FileMode, ObjectType, ReferenceType, SortMode
+from pygit2.enums import FileMode, ObjectType, SortMode
 from pygit2.transaction import ReferenceTransaction
 
 from vcs.durable import sync_directory
@@ -35,6 +35,7 @@ from vcs.gitwords import TAGS as TAGS
 from vcs.gitwords import clean, decoded, is_in_the_way, kind, moved, one_line, short, stamp
 from vcs.locks import flocked
 from vcs.model import DIGEST_SIZE, CommitId, RootId
+from vcs.names import RefFiles
 from vcs.reflogs import carry_on, seal, without_seal
 from vcs.snapshot import CommitInfo
 
@@ -81,6 +82,7 @@ class History:
         with translated():
             check_pack_indexes(path / "objects" / "pack")
             self._repo = pygit2.Repository(str(path))
+        self._files = RefFiles(path)
 
     @classmethod
     def create(cls, path: Path, lock: Path) -> History:
@@ -220,12 +222,15 @@ class History:
 
     def refs(self, prefix: str) -> dict[str, CommitId]:
         """The refs below a prefix ("refs/heads/"), without it, sorted, each peeled to its commit."""
-        found = {}
         with translated():
-            for ref in self._repo.references.iterator():
-                if ref.name.startswith(prefix) and ref.type == ReferenceType.DIRECT:
-                    found[ref.name[len(prefix) :]] = CommitId(str(ref.peel(pygit2.Commit).id))
-        return dict(sorted(found.items()))
+            found = self._files.ids(os.fsencode(prefix), strict=True)
+            return {os.fsdecode(ref).removeprefix(prefix): self._peeled(ref, found[ref]) for ref in sorted(found)}
+
+    def _peeled(self, ref: bytes, oid: str) -> CommitId:
+        try:
+            return CommitId(str(self._repo[oid].peel(pygit2.Commit).id))
+        except KeyError:
+            raise Corrupt(f"the ref {os.fsdecode(ref)!r} names {oid}, which is not there", ref=ref) from None
 
     def resolve(self, revision: str) -> CommitId:
         """A revision in git's syntax (gitrevisions(7)): `main`, `v1^`, `main~2`, `main@{1}`, an abbreviated id."""

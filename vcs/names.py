@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vcs.ancestry import Ancestry
+from vcs.errors import Corrupt
 from vcs.model import CommitId
 from vcs.reflogs import id_at
 
@@ -77,13 +78,16 @@ class RefFiles:
             return False
         return self._has_loose(directory) or next(self._packed_below(directory), None) is not None
 
-    def ids(self, directory: bytes = b"refs/") -> dict[bytes, str]:
-        """All refs below a directory and what they name, not peeled, without the symbolic ones."""
+    def ids(self, directory: bytes = b"refs/", *, strict: bool = False) -> dict[bytes, str]:
+        """All refs below a directory and what they name, not peeled, without the symbolic ones. A damaged one is left
+        out, or Corrupt if `strict`."""
         loose = dict(self._all_loose(directory))
         found = {ref: self._packed[ref] for ref in self._packed_below(directory)}
         for ref, text in loose.items():
             if _ID.match(text):
                 found[ref] = text[:40].decode()
+            elif strict and not text.startswith(b"ref: "):
+                raise Corrupt(f"the ref {os.fsdecode(ref)!r} is damaged: it names nothing")
         return found
 
     # -- files

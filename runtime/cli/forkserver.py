@@ -1,8 +1,9 @@
 """The fork server: a process that has everything imported, and forks a child for each command line.
 
-It does nothing but accept and fork: what a client sends is read by the child (runtime.cli.takeover). It holds no store,
-no database and no thread, so its children begin as if they had just imported everything. It ends after some minutes
-without a command; its children live on.
+It does nothing but fork: one child at a time waits for the next client, and then reads what that sends
+(runtime.cli.takeover), while another takes its place. The server holds no store, no database and no thread, so its
+children begin as if they had just imported everything. It ends after some minutes without a command; its children live
+on, but for the one that waits.
 
 In the run directory (runtime.cli.client.run_directory), which is its owner's alone, it has
 
@@ -40,6 +41,7 @@ _UNUSED_SECONDS = 60.0
 _LOOK_SECONDS = 5.0
 """How often a server looks whether its socket is still there."""
 _SECONDS_TO_END = 5.0
+_TAKEN, _OUTDATED = b"+", b"-"
 _PEER = struct.Struct("3i")
 """struct ucred: pid, uid, gid (unix(7))."""
 
@@ -154,6 +156,7 @@ def main(lock: int) -> None:
     path = Path(client.run_directory()) / f"{client.name_of(key)}.sock"
     with _listen(path) as listener:
         _Server(listener, path, key, program).run()
+    os._exit(0)  # at once: as long as it lives, so does its lock, and nobody can start another
 
 
 def _listen(path: Path) -> socket.socket:
@@ -179,6 +182,12 @@ class _Server:
         self._is_leaving = False
         self._woken, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(waker)
+        self._alive, self._life = os.pipe2(os.O_CLOEXEC)
+        """Whose reading end is at its end when the server has gone."""
+        self._taken, self._tell = os.pipe2(os.O_CLOEXEC)
+        """Where a child says that it has a client, or that the program is another by now."""
+        self._spare = 0
+        """The child that waits for the next client, so that no client waits for a fork."""
         for number in (signal.SIGCHLD, signal.SIGTERM):
             signal.signal(number, self._signalled)
 
@@ -186,19 +195,25 @@ class _Server:
         self._is_leaving |= number == signal.SIGTERM
 
     def run(self) -> None:
-        """Fork children until it is told to leave, nobody has come for long, or another has the socket's place."""
+        """Have a child ready until it is told to leave, nobody has come for long, or another has the socket's
+        place."""
         poll = select.poll()
-        poll.register(self._listener, select.POLLIN)
-        poll.register(self._woken, select.POLLIN)
+        for fd in (self._taken, self._woken):
+            poll.register(fd, select.POLLIN)
         end = time.monotonic() + _UNUSED_SECONDS
+        self._fork()
         while not self._is_leaving and self._is_in_place() and time.monotonic() < end:
             ready = dict(poll.poll(_LOOK_SECONDS * 1000))
             if self._woken in ready:
                 os.read(self._woken, 4096)
-                _reap()
-            if self._listener.fileno() in ready:
+                self._reap()
+            if self._taken in ready:
+                if os.read(self._taken, 1) == _OUTDATED:
+                    break
+                self._spare = 0
                 end = time.monotonic() + IDLE_SECONDS
-                self._accept()
+            if not self._spare and not self._is_leaving:
+                self._fork()
         if self._is_in_place():
             self._path.unlink(missing_ok=True)
 
@@ -208,34 +223,51 @@ class _Server:
         except OSError:
             return False
 
-    def _accept(self) -> None:
-        try:
-            connection, _ = self._listener.accept()
-        except OSError:
-            return  # it has gone again
-        with connection:
-            pid, uid, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
-            if uid != os.geteuid() or os.fork():
-                return
-            self._become_child(connection, pid)
+    def _reap(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while pid := os.waitpid(-1, os.WNOHANG)[0]:
+                if pid == self._spare:
+                    self._spare = 0
 
-    def _become_child(self, connection: socket.socket, peer: int) -> NoReturn:
+    def _fork(self) -> None:
+        self._spare = os.fork()
+        if not self._spare:
+            self._become_child()
+
+    def _become_child(self) -> NoReturn:
         code = 1
         try:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGCHLD, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            os.close(self._life)
             from runtime.cli import takeover
 
-            code = takeover.serve(connection, peer, self._key, self._program)
+            if client_of_ours := self._accept():
+                code = takeover.serve(*client_of_ours, self._key, self._program, self._tell_outdated)
         except BaseException:
             traceback.print_exc()
         finally:
             os._exit(code)
 
+    def _accept(self) -> tuple[socket.socket, int] | None:
+        """Wait for a client of the same user: its connection and its process; None if the server has gone."""
+        poll = select.poll()
+        for fd in (self._listener.fileno(), self._alive):
+            poll.register(fd, select.POLLIN)
+        while True:
+            if self._alive in dict(poll.poll()):
+                return None
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                continue  # it has gone again
+            pid, uid, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+            if uid == os.geteuid():
+                os.write(self._tell, _TAKEN)
+                return connection, pid
+            connection.close()
 
-def _reap() -> None:
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+    def _tell_outdated(self) -> None:
+        os.write(self._tell, _OUTDATED)

@@ -13,10 +13,10 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, NamedTuple, TextIO
 
-from runtime import likeness
+from runtime import likeness, mounts
 from runtime.cli import client, pager
 from runtime.cli.preloading import Program
 from runtime.cli.program import run
@@ -42,19 +42,20 @@ class Request(NamedTuple):
     """The current directory, and one for each number."""
 
 
-def serve(connection: socket.socket, peer: int, key: bytes, program: Program) -> int:
+def serve(connection: socket.socket, peer: int, key: bytes, program: Program, tell_outdated: Callable[[], None]) -> int:
     """Answer a client, and run its command line if it wants that; returns the exit code once the client has it."""
     connection.settimeout(_SECONDS)
     request = _receive(connection)
     if not program.is_current():
         _send(connection, client.OUTDATED)
-        os.kill(os.getppid(), signal.SIGTERM)
+        tell_outdated()
         return 0
     if request.key != key or not likeness.become_like(peer):
         _send(connection, client.OTHERWISE)
         return 0
     connection = _take_descriptors(request, connection)
     os.setpgid(0, 0)
+    mounts.set_process_name(b"treering")
     _open_streams()
     _take_environment(request.environment)
     sys.argv[:] = [os.fsdecode(word) for word in request.arguments]

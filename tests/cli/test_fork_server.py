@@ -100,11 +100,17 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def children(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
+    """The children of a process."""
     try:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except FileNotFoundError:
         return []
+
+
+def children(pid: int) -> list[int]:
+    """Those of a server that run a command line."""
+    return [child for child in family(pid) if Path(f"/proc/{child}/comm").read_text() == "treering\n"]
 
 
 def is_gone(pid: int) -> bool:
@@ -277,14 +283,26 @@ def test_a_killed_server_is_replaced(served: Served) -> None:
 
 def test_a_server_that_hangs_delays_one_command(served: Served) -> None:
     pid = served.start()
-    os.kill(pid, signal.SIGSTOP)
+    waiting = eventually(lambda: family(pid))
+    for process in (pid, *waiting):
+        os.kill(process, signal.SIGSTOP)
     try:
         done = served("branch")
         assert (done.returncode, done.stderr) == (0, b"")
         assert not served.sockets()
     finally:
-        os.kill(pid, signal.SIGCONT)
-    eventually(lambda: is_gone(pid))  # it has seen that its socket is not there any more
+        for process in (*waiting, pid):
+            os.kill(process, signal.SIGCONT)
+    eventually(lambda: all(map(is_gone, (pid, *waiting))))  # it has seen that its socket is not there any more
+
+
+def test_a_killed_child_that_waits_is_replaced(served: Served) -> None:
+    pid = served.start()
+    (waiting,) = eventually(lambda: family(pid))
+    os.kill(waiting, signal.SIGKILL)
+    eventually(lambda: family(pid) not in ([], [waiting]))
+    assert served.forked("branch").returncode == 0
+    assert served.pid == pid
 
 
 def test_a_changed_program_is_not_run_by_an_old_server(cli: Cli, tmp_path: Path) -> None:

@@ -272,6 +272,22 @@ def test_processes_that_race_for_a_branch_lose_no_commit(history: History, tmp_p
     assert len(history.reflog(MAIN)) == 30
 
 
+def test_listing_some_refs_looks_at_no_other(history: History, tmp_path: Path) -> None:
+    """Of ten thousand removed containers, say, whoever lists branches reads nothing."""
+    (commit,) = grow(history, 1)
+    removed = tmp_path / "history.git/refs/removed/one"
+    removed.parent.mkdir()
+    removed.write_text("no id\n")
+    assert history.refs(BRANCHES) == {"main": commit}
+    with pytest.raises(Corrupt, match="refs/removed/one"):
+        history.refs("refs/removed/")
+    removed.write_text("1" * 40 + "\n")
+    assert history.refs(BRANCHES) == {"main": commit}
+    with pytest.raises(Corrupt, match="1111, which is not there"):
+        history.refs("refs/")
+    removed.unlink()
+
+
 def test_deleted_refs_leave_no_directories(history: History, tmp_path: Path) -> None:
     """Every container has a directory of refs; thousands of `run --rm` must not pile up empty ones."""
     commit = add(history, 1)

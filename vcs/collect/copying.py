@@ -10,7 +10,7 @@ from vcs.durable import sync_directory
 from vcs.encoding import digest as digest_of
 from vcs.errors import Corrupt, Damaged
 from vcs.layers.compression import FAST
-from vcs.layers.format import Block, Footer
+from vcs.layers.format import Block, places_of
 from vcs.layers.reader import LayerReader, decompress
 from vcs.layers.writer import LayerWriter
 from vcs.model import LayerId
@@ -82,7 +82,7 @@ class LayerSink:
         try:
             name, size = writer.complete()
             blocks, digests, lengths = writer.contents()
-            places = Footer(blocks, b"".join(digests), lengths).places()
+            places = places_of(blocks, b"".join(digests), lengths)
             self._store.index.add(name, size, places, writer.publish)
         finally:
             writer.close()

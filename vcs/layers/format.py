@@ -12,10 +12,12 @@ offset that could contradict another.
 from __future__ import annotations
 
 import struct
+import sys
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import overload
 
 from vcs.encoding import digest
 from vcs.errors import Corrupt, UnknownFormat
@@ -30,6 +32,8 @@ TRAILER = struct.Struct("<QII32s8s")
 END_MAGIC = b"GNIREERT"
 _COUNTS = struct.Struct("<II")
 _BLOCK = struct.Struct("<IIIBBH")
+_COLUMNS = 4
+"""Of a row of the block table, as words of 32 bits: the last one has the codec and the kind."""
 
 CODEC_RAW = 0
 CODEC_ZSTD = 1
@@ -58,6 +62,45 @@ class Block:
     kind: int
 
 
+class BlockTable(Sequence[Block]):
+    """The blocks of a layer, in the order of the file, as compact as there: a process that only opens the layer looks
+    at few of them."""
+
+    def __init__(self, table: bytes) -> None:
+        words = uint32s(table)
+        self.stored, self.lengths, self.objects = (words[column::_COLUMNS] for column in range(_COLUMNS - 1))
+        self._types = words[_COLUMNS - 1 :: _COLUMNS]
+        self._offsets = array("Q", accumulate(self.stored, initial=HEADER.size))
+        self.first = array("Q", accumulate(self.objects, initial=0))
+        """The number of each block's first object in the layer; in the end, how many objects there are."""
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    @overload
+    def __getitem__(self, number: int) -> Block: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Block]: ...
+    def __getitem__(self, number: int | slice) -> Block | Sequence[Block]:
+        if isinstance(number, slice):
+            return [self[each] for each in range(*number.indices(len(self)))]
+        number = range(len(self))[number]
+        codec, kind = _codec_and_kind(self._types[number])
+        return Block(
+            self._offsets[number], self.stored[number], self.lengths[number], self.objects[number], codec, kind
+        )
+
+    @property
+    def end(self) -> int:
+        """Where in the file the last block ends."""
+        return self._offsets[-1]
+
+    @property
+    def types(self) -> set[tuple[int, int]]:
+        """Every codec and kind that a block has."""
+        return {_codec_and_kind(word) for word in set(self._types)}
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """One object's place: `offset` and `length` in bytes inside the decompressed block number `block`."""
@@ -72,22 +115,27 @@ class Place:
 class Footer:
     """What a layer holds."""
 
-    blocks: Sequence[Block]
+    blocks: BlockTable
     digests: bytes
     """All objects' digests, one after another, in the order of the objects."""
     lengths: Sequence[int]
 
     def places(self) -> Iterator[Place]:
         """Every object, in the order of the file."""
-        first = 0
-        for number, block in enumerate(self.blocks):
-            offset = 0
-            for position in range(first, first + block.objects):
-                start = position * DIGEST_SIZE
-                length = self.lengths[position]
-                yield Place(self.digests[start : start + DIGEST_SIZE], number, offset, length)
-                offset += length
-            first += block.objects
+        return places_of(self.blocks, self.digests, self.lengths)
+
+
+def places_of(blocks: Iterable[Block], digests: bytes, lengths: Sequence[int]) -> Iterator[Place]:
+    """The objects of blocks, from the digests and lengths of all of them."""
+    first = 0
+    for number, block in enumerate(blocks):
+        offset = 0
+        for position in range(first, first + block.objects):
+            start = position * DIGEST_SIZE
+            length = lengths[position]
+            yield Place(digests[start : start + DIGEST_SIZE], number, offset, length)
+            offset += length
+        first += block.objects
 
 
 def header() -> bytes:
@@ -141,47 +189,45 @@ def decode_footer(body: bytes, expected: bytes, offset: int) -> Footer:
     lengths_at = objects_at + object_count * DIGEST_SIZE
     if lengths_at + 4 * object_count != len(body):
         raise Corrupt("a layer's footer does not fit its counts")
-    blocks = _decode_blocks(body[_COUNTS.size : objects_at])
-    lengths = decode_lengths(body[lengths_at:])
+    blocks = BlockTable(body[_COUNTS.size : objects_at])
+    lengths = uint32s(body[lengths_at:])
     _check_agreement(blocks, lengths, offset)
     return Footer(blocks, body[objects_at:lengths_at], lengths)
 
 
-def _decode_blocks(table: bytes) -> list[Block]:
-    rows = list(_BLOCK.iter_unpack(table))
-    offsets = accumulate((row[0] for row in rows), initial=HEADER.size)
-    return [Block(offset, *row[:5]) for offset, row in zip(offsets, rows, strict=False)]
-
-
-def _check_agreement(blocks: Sequence[Block], lengths: Sequence[int], end: int) -> None:
-    if sum(block.stored for block in blocks) + HEADER.size != end:
+def _check_agreement(blocks: BlockTable, lengths: Sequence[int], end: int) -> None:
+    if blocks.end != end:
         raise Corrupt("a layer's blocks do not end where its footer begins")
-    if sum(block.objects for block in blocks) != len(lengths):
+    if blocks.first[-1] != len(lengths):
         raise Corrupt("a layer's blocks do not hold the objects that its footer lists")
-    first = 0
-    for block in blocks:
-        if block.codec not in CODECS or block.kind not in KINDS or block.length > BLOCK_MAX:
-            raise Corrupt("a layer has a block of an unknown codec, kind or size")
-        if sum(lengths[first : first + block.objects]) != block.length:
-            raise Corrupt("a layer's block is not as long as its objects")
-        first += block.objects
+    if any(codec not in CODECS or kind not in KINDS for codec, kind in blocks.types) or (
+        max(blocks.lengths, default=0) > BLOCK_MAX
+    ):
+        raise Corrupt("a layer has a block of an unknown codec, kind or size")
+    before = list(accumulate(lengths, initial=0))
+    if [before[first] for first in blocks.first] != list(accumulate(blocks.lengths, initial=0)):
+        raise Corrupt("a layer's block is not as long as its objects")
+
+
+def _codec_and_kind(word: int) -> tuple[int, int]:
+    return word & 0xFF, word >> 8 & 0xFF
 
 
 def _uint32_bytes(numbers: Sequence[int]) -> bytes:
     return struct.pack(f"<{len(numbers)}I", *numbers)
 
 
-def tables_at(file_size: int, blocks: Sequence[Block], objects: int) -> tuple[int, int]:
+def tables_at(file_size: int, objects: int) -> tuple[int, int]:
     """Where in a layer file the objects' digests and their lengths begin."""
     lengths = file_size - TRAILER.size - 4 * objects
     return lengths - DIGEST_SIZE * objects, lengths
 
 
-def decode_lengths(data: bytes) -> Sequence[int]:
+def uint32s(data: bytes) -> array[int]:
     """Numbers of 32 bits, as the footer has them."""
     values = array("I")
     assert values.itemsize == 4
     values.frombytes(data)
-    if struct.pack("=H", 1) != struct.pack("<H", 1):
+    if sys.byteorder != "little":
         values.byteswap()
     return values

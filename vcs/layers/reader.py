@@ -19,9 +19,9 @@ from vcs.layers.format import (
     Footer,
     check_header,
     decode_footer,
-    decode_lengths,
     decode_trailer,
     tables_at,
+    uint32s,
 )
 from vcs.model import DIGEST_SIZE
 
@@ -51,7 +51,6 @@ class LayerReader:
             self.size = os.fstat(self._fd).st_size
             check_header(os.pread(self._fd, HEADER.size, 0))
             self._blocks = self.footer().blocks
-            self._first = list(accumulate((block.objects for block in self._blocks), initial=0))
         except Exception as error:
             self.close()
             if isinstance(error, Damaged):
@@ -75,10 +74,10 @@ class LayerReader:
 
     def objects(self, number: int) -> list[tuple[bytes, int, int]]:
         """What is in a block: digest, start and length (bytes) of each object, as the footer has them."""
-        first, end = self._first[number], self._first[number + 1]
-        digests_at, lengths_at = tables_at(self.size, self._blocks, self._first[-1])
+        first, end = self._blocks.first[number], self._blocks.first[number + 1]
+        digests_at, lengths_at = tables_at(self.size, self._blocks.first[-1])
         digests = os.pread(self._fd, (end - first) * DIGEST_SIZE, digests_at + first * DIGEST_SIZE)
-        lengths = decode_lengths(os.pread(self._fd, (end - first) * 4, lengths_at + first * 4))
+        lengths = uint32s(os.pread(self._fd, (end - first) * 4, lengths_at + first * 4))
         starts = accumulate(lengths, initial=0)
         names = (digests[at : at + DIGEST_SIZE] for at in range(0, len(digests), DIGEST_SIZE))
         return list(zip(names, starts, lengths, strict=False))
@@ -105,7 +104,7 @@ class LayerReader:
 
     def warm(self) -> None:
         """Have the kernel read the tables of the layer, unless they are large."""
-        start, _ = tables_at(self.size, self._blocks, self._first[-1])
+        start, _ = tables_at(self.size, self._blocks.first[-1])
         if self.size - start <= _WARMED_MOST:
             os.posix_fadvise(self._fd, start, 0, os.POSIX_FADV_WILLNEED)
 
