@@ -209,7 +209,9 @@ def settle(directory: Path) -> None:
     cgroup any more the last sample remains. Fine if there is nothing to record, or it runs. OSError as record()."""
     run = load_run(directory)
     if run is not None and not _alive(run):
-        _record(directory, run, _measured(Cgroup.of(directory.name).usage()) | Lifetime(starts=int(bool(run.init))))
+        left = _measured(Cgroup.of(directory.name).usage()) | Lifetime(starts=int(bool(run.init)))
+        if left != Lifetime() or (directory / SAMPLE).exists():
+            _record(directory, run, left)
 
 
 # -- details

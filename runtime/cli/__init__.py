@@ -16,7 +16,8 @@
     times        as people give them                         reconciling   after a supervisor was killed
     run_options, run_settings, specs, variables      the options of `run` and `create`, and what they come to
     client       the thin client of a fork server           forkserver   the process that forks a child for each command
-    takeover     that child                                 preloading   what the server has imported
+    serving      what that process does                     takeover     what a child of it does
+    preloading   what it has imported                       rehearsal    what of its memory its children write to
     linediff     lines that differ                              reference   writes docs/cli.md
 
 One rule: starting must cost little. A module here imports at its top only what every one of its verbs needs, the client

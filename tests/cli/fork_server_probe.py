@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from runtime.cli import client, forkserver
+from runtime.cli import client, serving
 
 _HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
 
@@ -69,7 +69,7 @@ def main() -> None:
         from runtime.cli import takeover
 
         takeover.run = tell
-        forkserver.main(int(rest[0]))
+        serving.main(int(rest[0]))
     elif how == "client":
         code = client.call(sys.argv)
         os._exit(code if code >= 0 else 99)

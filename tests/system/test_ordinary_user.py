@@ -624,6 +624,6 @@ def test_a_fork_server_runs_his_commands(user: OrdinaryUser) -> None:
     assert done.stdout.endswith("\n0\n")
     assert not done.stderr
     for pid in user.processes():  # it is in a mount namespace of its own, where nobody can tell it to leave
-        if "forkserver" in Path(f"/proc/{pid}/cmdline").read_text():
+        if "runtime.cli.serving" in Path(f"/proc/{pid}/cmdline").read_text():
             os.kill(pid, signal.SIGTERM)
     eventually(user.settled)
