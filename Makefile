@@ -68,6 +68,8 @@ $(READY): pyproject.toml
 	@echo 'Preparing the virtual environment in $(VENV) ...'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip install --quiet --use-pep517 --editable '.[dev]'
+	@# setuptools' shim for distutils, which nobody needs: 0.5 ms of every command.
+	@rm -f $(VENV)/lib/python3*/site-packages/distutils-precedence.pth
 	@touch $@
 
 clean:

@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,9 @@ _CLEANED_UP_SECONDS = 30.0
 _PAUSE = 0.002
 _ATTEMPTS = 20
 """How often the monitor is asked for."""
+
+_departing: set[int] = set()
+"""Our children that were supervisors, and may be ending still."""
 
 
 def launch(
@@ -88,6 +91,7 @@ def launch(
             orders=orders,
         )
         signals = stack.enter_context(SignalPipe((*FORWARDED, signal.SIGWINCH)))
+        _reap(None)
         child = None if detach and log is None and _by_monitor(job) else _fork(job)
         theirs.close()
         caller = Caller(ours, signals, interactive=spec.interactive, detach=detach, started=started)
@@ -100,7 +104,7 @@ def launch(
                 started()  # what our caller holds until then, a supervisor that removes the container waits for
             _wait_for(child)
             raise
-        _wait_for(child)
+        _reap(child)
         return FAILED if code is None else code
 
 
@@ -158,6 +162,18 @@ def _by_monitor(job: Job) -> bool:
         monitor.start(directory, supervise)  # does nothing if one is just starting, or leaving
         time.sleep(_PAUSE)
     return False
+
+
+def _reap(child: int | None) -> None:
+    """Wait for supervisors that have ended. One that has said how its container ended has nothing to do any more, but
+    for the kernel to take its memory and namespaces down; that is not waited for, but caught up on the next time."""
+    if child is not None:
+        _departing.add(child)
+    for pid in list(_departing):
+        with suppress(ChildProcessError):
+            if not os.waitpid(pid, os.WNOHANG)[0]:
+                continue
+        _departing.remove(pid)
 
 
 def _wait_for(child: int | None) -> None:

@@ -392,6 +392,8 @@ class _Supervisor:
         duties = self._duties
         remove = bool(duties and duties.remove)
         caller = self._reception.caller
+        for fd in self._job.keep:  # who hears of the end may want the locks at once
+            os.close(fd)
         self._reception.tell_all({"exit": end.code})
         self._reception.close()
         # What could not be started at all is removed by who made it, and holds its lock meanwhile.

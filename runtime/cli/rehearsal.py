@@ -86,7 +86,8 @@ def _run_some(place: Path, treering: Callable[..., int]) -> None:
     (place / "root/etc/hostname").write_text("rehearsal\n")
     treering("import", f"{place}/root", "--branch", "main", "--message", "rehearsal")
     treering("create", "--network", "none", "--name", "one", "main", "true")
-    for words in ("branch", "log", "ps -a", "status one", "commit one --allow-empty --message again", "diff main one"):
+    for words in ("branch", "log", "ps -a", "status one", "commit one --allow-empty --message again", "diff main one",
+                  "rm --discard one"):  # fmt: skip
         treering(*words.split())
 
 

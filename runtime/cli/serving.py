@@ -31,7 +31,7 @@ _UNUSED_SECONDS = 60.0
 _LOOK_SECONDS = 5.0
 """How often a server looks whether its socket is still there."""
 _BUSY_SECONDS = 0.1
-"""How long a child waits at most, before it makes itself ready, for the end of the command that was there first."""
+"""How long the next child is put off for a command that has just begun, unless that ends or another client comes."""
 _TAKEN, _OUTDATED = b"+", b"-"
 _PEER = struct.Struct("3i")
 """struct ucred: pid, uid, gid (unix(7))."""
@@ -82,10 +82,11 @@ class _Server:
         self._taken, self._tell = os.pipe2(os.O_CLOEXEC)
         """Where a child says that it has a client, or that the program is another by now."""
         self._spare = 0
-        """The child that waits for the next client, so that no client waits for a fork."""
-        self._warm, self._warmer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        """Where that child is told that it can make itself ready."""
-        self._rehearsal = rehearsal.begin(path.parent, program)
+        """The child that waits for the next client, so that no client waits for a fork; 0 for none."""
+        self._fork_at = 0.0
+        """When the next one is to be forked at the latest, by the monotonic clock."""
+        self._rehearsal = {rehearsal.begin(path.parent, program)}
+        """Where it is told what was learnt; nothing once it is."""
         self._learnt = b""
         self._hot: list[Range] = []
         """Of our memory, what a command writes to."""
@@ -98,13 +99,10 @@ class _Server:
     def run(self) -> None:
         """Have a child ready until it is told to leave, nobody has come for long, or another has the socket's
         place."""
-        poll = select.poll()
-        for fd in (self._taken, self._woken, self._rehearsal):
-            poll.register(fd, select.POLLIN)
         end = time.monotonic() + _UNUSED_SECONDS
         self._fork()
         while not self._is_leaving and self._is_in_place() and time.monotonic() < end:
-            ready = dict(poll.poll(_LOOK_SECONDS * 1000))
+            ready = self._wait()
             if self._woken in ready:
                 os.read(self._woken, 4096)
                 self._reap()
@@ -112,13 +110,25 @@ class _Server:
                 if os.read(self._taken, 1) == _OUTDATED:
                     break
                 self._spare = 0
+                self._fork_at = time.monotonic() + _BUSY_SECONDS
                 end = time.monotonic() + IDLE_SECONDS
-            if self._rehearsal in ready:
-                self._learn(poll)
-            if not self._spare and not self._is_leaving:
-                self._fork()
+            for source in ready & self._rehearsal:
+                self._learn(source)
+            is_wanted = self._listener.fileno() in ready
+            # Not at once, unless it is wanted: the command that has just begun needs the processors.
+            if not self._spare and not self._is_leaving and (is_wanted or time.monotonic() >= self._fork_at):
+                self._fork(at_once=is_wanted)
         if self._is_in_place():
             self._path.unlink(missing_ok=True)
+
+    def _wait(self) -> set[int]:
+        """Until something is to be done; the descriptors that can be read."""
+        poll = select.poll()
+        wanted = {self._taken, self._woken, *self._rehearsal}
+        for fd in wanted if self._spare else {*wanted, self._listener.fileno()}:
+            poll.register(fd, select.POLLIN)
+        seconds = _LOOK_SECONDS if self._spare else max(0.0, self._fork_at - time.monotonic())
+        return {fd for fd, _ in poll.poll(seconds * 1000)}
 
     def _is_in_place(self) -> bool:
         try:
@@ -131,23 +141,23 @@ class _Server:
             while pid := os.waitpid(-1, os.WNOHANG)[0]:
                 if pid == self._spare:
                     self._spare = 0
-                with contextlib.suppress(BlockingIOError):
-                    os.write(self._warmer, b"+")
+                self._fork_at = 0.0
 
-    def _learn(self, poll: select.poll) -> None:
-        data = os.read(self._rehearsal, 1 << 16)
+    def _learn(self, source: int) -> None:
+        data = os.read(source, 1 << 16)
         self._learnt += data
         if not data:
             self._hot = rehearsal.ranges(self._learnt)
-            poll.unregister(self._rehearsal)
-            os.close(self._rehearsal)
+            self._rehearsal.clear()
+            os.close(source)
 
-    def _fork(self) -> None:
+    def _fork(self, *, at_once: bool = False) -> None:
+        """Fork a child that waits for a client; `at_once` if one is there."""
         self._spare = os.fork()
         if not self._spare:
-            self._become_child()
+            self._become_child(at_once)
 
-    def _become_child(self) -> NoReturn:
+    def _become_child(self, at_once: bool) -> NoReturn:
         code = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -155,6 +165,8 @@ class _Server:
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             os.close(self._life)
+            if not at_once:
+                rehearsal.have(self._hot)
             if client_of_ours := self._accept():
                 code = takeover.serve(*client_of_ours, self._key, self._program, self._tell_outdated)
         except BaseException:
@@ -165,18 +177,9 @@ class _Server:
     def _accept(self) -> tuple[socket.socket, int] | None:
         """Wait for a client of the same user: its connection and its process; None if the server has gone."""
         poll = select.poll()
-        is_ready = not self._hot
-        for fd in (self._listener.fileno(), self._alive, *([] if is_ready else [self._warm])):
+        for fd in (self._listener.fileno(), self._alive):
             poll.register(fd, select.POLLIN)
-        while True:
-            events = dict(poll.poll(None if is_ready else _BUSY_SECONDS * 1000))
-            if self._alive in events:
-                return None
-            if self._listener.fileno() not in events:
-                self._get_ready()
-                poll.unregister(self._warm)
-                is_ready = True
-                continue
+        while self._alive not in dict(poll.poll()):
             try:
                 connection, _ = self._listener.accept()
             except OSError:
@@ -186,12 +189,7 @@ class _Server:
                 os.write(self._tell, _TAKEN)
                 return connection, pid
             connection.close()
-
-    def _get_ready(self) -> None:
-        """Have what a command is going to write to. Not at once: the command before has the processors."""
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._warm, 4096)
-        rehearsal.have(self._hot)
+        return None
 
     def _tell_outdated(self) -> None:
         os.write(self._tell, _OUTDATED)
