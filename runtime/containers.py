@@ -21,8 +21,9 @@ from runtime.naming import Names
 from runtime.records import ContainerPaths, Generation, Record, load, save
 from runtime.settings import Settings
 from runtime.spreading import spread
+from runtime.trash import Trash
 from vcs.durable import sync_all, sync_directory
-from vcs.errors import AlreadyExists, Corrupt, EngineError, InvalidName, NotFound, UnknownFormat
+from vcs.errors import AlreadyExists, Corrupt, InvalidName, NotFound, UnknownFormat
 from vcs.locks import flocked
 from vcs.model import CommitId
 from vcs.store import Store, translated
@@ -33,12 +34,10 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
 REMOVED = "refs/removed/"
 """Where the last states of removed containers are kept, as <id>/<generation>."""
-_TRASH = ".trash-"
-_LARGE = 256 << 20
-"""Bytes of one file that a command does not wait for when it is deleted."""
 _NEW = ".new-"
 _SHORT = 12
 _SHOWN = 5
+_ID_DIGITS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +80,7 @@ class Containers:
         self.store = store
         self._directory = store.path / "containers"
         self._names = Names(self._directory)
+        self.trash = Trash(self._directory)
         self.damaged: list[Corrupt | UnknownFormat] = []
         """Why containers could not be read, when all() last looked."""
         if self.moves.exists():
@@ -171,8 +171,19 @@ class Containers:
 
     def find(self, name: str) -> Container:
         """The container with this name, else with this id, else with an id that begins so. NotFound otherwise."""
-        owner = self._owner(name)
-        return owner or _find(self.all(), name)
+        if owner := self._owner(name):
+            return owner
+        return self.get(name) if self._is_id(name) else _find(self.all(), name)
+
+    def _is_id(self, name: str) -> bool:
+        return len(name) == _ID_DIGITS and Path(self._directory, name).is_dir()
+
+    def get(self, identity: str) -> Container:
+        """The container with this id, all of it. NotFound."""
+        try:
+            return self._load(identity)
+        except FileNotFoundError:
+            raise NotFound(f"container {identity[:_SHORT]} was removed", container=identity) from None
 
     def lookup(self, names: Iterable[str]) -> list[Container | NotFound]:
         """find() for each of several names; an error stands for what is not found."""
@@ -237,7 +248,7 @@ class Containers:
 
     def take_away(self, container: Container) -> None:
         """The first step of removing one of many: nobody finds it any more. The caller holds its lock."""
-        container.paths.directory.rename(self._trash(container.id))
+        self.trash.take(container.paths.directory, container.id)
 
     def finish_removing(self, containers: Sequence[Container]) -> None:
         """The second step, for all that were taken away: make that durable, and delete their refs and files.
@@ -256,12 +267,12 @@ class Containers:
         self.store.history.delete_all(refs, durable=durable)
         for container in containers:
             self._names.drop(container.name, container.id)
-        self.empty_trash()
+        self.trash.empty()
 
     def discard(self, container: Container, generation: Generation) -> None:
-        """Forget a generation that the container's record no longer has. Its files go with empty_trash()."""
+        """Forget a generation that the container's record no longer has. Its files go with the trash."""
         with contextlib.suppress(FileNotFoundError):
-            container.paths.generation(generation.number).rename(self._trash(f"{container.id}-{generation.number}"))
+            self.trash.take(container.paths.generation(generation.number), f"{container.id}-{generation.number}")
         with contextlib.suppress(NotFound):
             self.store.history.delete(container.record.ref(generation.number))
 
@@ -277,32 +288,9 @@ class Containers:
             with contextlib.suppress(NotFound):
                 self.store.history.delete(ref)
 
-    def empty_trash(self) -> None:
-        """Delete the files of what was removed or discarded. Safe at any time; nobody waits for it but the disk."""
-        for path in self._in_trash():
-            shutil.rmtree(path, ignore_errors=True)
-
-    def leave_trash(self) -> None:
-        """The same, for one who is about to end: if there is much of it, a process of its own does it, for which nobody
-        waits. Giving 1 GiB back takes a disk 0.2 to 0.5 s. If it is killed, the next command goes on."""
-        trash = self._in_trash()
-        if any(map(_is_large, trash)):
-            from runtime.engine import spawn  # only here: every verb that looks at containers ends this way
-
-            with contextlib.suppress(EngineError):
-                spawn(["/bin/rm", "-rf", "--", *trash], (None, None, None))
-                return
-        self.empty_trash()
-
-    def _in_trash(self) -> list[str]:
-        return [entry.path for entry in os.scandir(self._directory) if entry.name.startswith(_TRASH)]
-
     @property
     def _rewriting(self) -> Path:
         return self.store.path / "locks" / "rewriting"
-
-    def _trash(self, name: str) -> Path:
-        return self._directory / f"{_TRASH}{name}"
 
     def _load(self, identity: str) -> Container:
         paths = ContainerPaths(self._directory / identity)
@@ -345,7 +333,7 @@ class Containers:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         with flocked(self.store.path / "locks" / "containers", fcntl.LOCK_EX):
-            self.empty_trash()
+            self.trash.empty()
             self._forget_unfinished()
             if not self._names.is_complete:
                 self._names.make((container.name, container.id) for container in self.all())
@@ -384,16 +372,6 @@ def _text_of(path: Path) -> str:
         return path.read_text(errors="replace")
     except FileNotFoundError:
         return ""
-
-
-def _is_large(directory: str) -> bool:
-    """Whether a directory holds a file that takes so much room that to give it back takes long."""
-    for path, _, names in os.walk(directory):
-        for name in names:
-            with contextlib.suppress(OSError):
-                if os.lstat(os.path.join(path, name)).st_blocks * 512 >= _LARGE:
-                    return True
-    return False
 
 
 def _checked_name(name: str) -> str:

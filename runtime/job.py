@@ -36,5 +36,7 @@ class Job:
     """What the service notes of this start."""
     orders: Orders | None = None
     """What else is to be done; None for a container that nobody keeps a record of."""
+    is_first: bool = False
+    """Whether the container has never been started, so that nothing of an earlier run can be left on the machine."""
     adopted: Run | None = None
     """The run whose supervisor was killed, if there was one."""

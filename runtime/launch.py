@@ -89,6 +89,7 @@ def launch(
             terminal_size=size,
             recording=recording,
             orders=orders,
+            is_first=load_run(paths.directory) is None,
         )
         signals = stack.enter_context(SignalPipe((*FORWARDED, signal.SIGWINCH)))
         _reap(None)

@@ -52,7 +52,7 @@ def remove_ended(store: Store, identity: str, author: Author) -> None:
     """Remove a container that was made with --rm, unless it is gone already, or runs again."""
     containers = Containers(store)
     with suppress(NotFound, Conflict):
-        remove(containers, containers.find(identity), author, discard=True)
+        remove(containers, containers.get(identity), author, discard=True)
 
 
 def remove_many(

@@ -65,10 +65,11 @@ def close(streams: Streams) -> None:
 
 def _set_up(job: Job, streams: Streams, network: Joined, terminal: Callable[[int], None]) -> Begun:
     paths, spec = job.paths, job.spec
-    metering.settle(paths.directory)
-    job.engine.forget(spec.id, paths.engine_log)
-    for leftover in (paths.pid_file, paths.engine_log):
-        leftover.unlink(missing_ok=True)
+    if not job.is_first:
+        metering.settle(paths.directory)
+        job.engine.forget(spec.id, paths.engine_log)
+        for leftover in (paths.pid_file, paths.engine_log):
+            leftover.unlink(missing_ok=True)
     mounts.private_mount_namespace()
     if job.engine.name == "crun":
         (engine.hide_hybrid_cgroup if job.engine.cgroups else engine.hide_cgroups)()

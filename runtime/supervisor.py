@@ -383,7 +383,7 @@ class _Supervisor:
         me = self._run.supervisor
         count = self._run.restarts + 1
         self._run = Run(os.urandom(16).hex(), self._run.container, self._run.boot, self._run.engine, me, restarts=count)
-        self._job = replace(self._job, adopted=None, recording=None)
+        self._job = replace(self._job, adopted=None, recording=None, is_first=False)
         self._impatience = 0
         self._ended = None
 

@@ -48,7 +48,7 @@ class Invocation:
     def close(self) -> None:
         """Close what was opened, after deleting what the verb had no need to wait for."""
         if "containers" in self.__dict__:
-            self.containers.leave_trash()
+            self.containers.trash.leave()
         self._stack.close()
 
     @cached_property
