@@ -13,10 +13,13 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import shutil
 import struct
 import tempfile
+import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,6 +33,9 @@ _OWN = 1 << 63 | 1 << 56
 """In an entry of pagemap: in memory, and mapped by nobody else."""
 _NEAR = 2 * mmap.PAGESIZE
 """Pages with so little between them are copied in one go."""
+_PREFIX = ".rehearsal-"
+_LONGEST = 60.0
+"""After so many seconds a rehearsal's store is one that was left by a killed process."""
 _RANGE = struct.Struct("=QQ")
 
 Range = tuple[int, int]
@@ -48,6 +54,10 @@ def have(ranges: Sequence[Range]) -> None:
 def begin(directory: Path, program: Program) -> int:
     """Fork a child that rehearses, with its store in `directory`; what it has learnt can be read from the descriptor
     that is returned, until its end, and given to `ranges`."""
+    for left in directory.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > _LONGEST:
+                shutil.rmtree(left, ignore_errors=True)
     result, out = os.pipe2(os.O_CLOEXEC)
     if not os.fork():
         _rehearse(directory, program, out)
@@ -69,7 +79,7 @@ def _rehearse(directory: Path, program: Program, out: int) -> NoReturn:
         before = _writable()
         program.is_current()
         likeness.become_like(os.getpid())
-        with tempfile.TemporaryDirectory(prefix=".rehearsal-", dir=directory) as place:
+        with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=directory) as place:
             _run_some(Path(place), lambda *words: run(["--store", f"{place}/store", *words]))
         with os.fdopen(out, "wb") as told:
             told.write(b"".join(_RANGE.pack(*each) for each in _merged(_own(before))))

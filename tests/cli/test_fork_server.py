@@ -89,6 +89,7 @@ class Served:
                 with suppress(ProcessLookupError):
                     os.kill(int(lock.read_text()), signal.SIGKILL)
             eventually(lambda lock=lock: not is_locked(lock))
+        eventually(lambda: not [*self.run_directory.glob("treering/.rehearsal-*")])
 
 
 def is_locked(path: Path) -> bool:
@@ -283,7 +284,7 @@ def test_a_killed_server_is_replaced(served: Served) -> None:
 
 def test_a_server_that_hangs_delays_one_command(served: Served) -> None:
     pid = served.start()
-    waiting = eventually(lambda: family(pid))
+    waiting = eventually(lambda: len(found := family(pid)) == 1 and found)
     for process in (pid, *waiting):
         os.kill(process, signal.SIGSTOP)
     try:
@@ -298,7 +299,7 @@ def test_a_server_that_hangs_delays_one_command(served: Served) -> None:
 
 def test_a_killed_child_that_waits_is_replaced(served: Served) -> None:
     pid = served.start()
-    (waiting,) = eventually(lambda: family(pid))
+    (waiting,) = eventually(lambda: len(found := family(pid)) == 1 and found)  # once it has rehearsed
     os.kill(waiting, signal.SIGKILL)
     eventually(lambda: family(pid) not in ([], [waiting]))
     assert served.forked("branch").returncode == 0
