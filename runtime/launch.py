@@ -96,6 +96,8 @@ def launch(
         child = None if detach and log is None and _by_monitor(job) else _fork(job)
         theirs.close()
         if not detach:
+            import select
+            select.select([ours],[],[],0.012)
             copyonwrite.copy()  # while we wait, so that the supervisor need not
         caller = Caller(ours, signals, interactive=spec.interactive, detach=detach, started=started)
         try:

@@ -66,11 +66,11 @@ def _rehearse(directory: Path, program: Program, out: int) -> NoReturn:
             _prepare(Path(place), store)
             if child := os.fork():
                 os.waitpid(child, 0)
-                return
-            told = _learn(program, store)
-            with os.fdopen(out, "wb") as file:
-                file.write(told)
-            os._exit(0)
+            else:
+                told = _learn(program, store)
+                with os.fdopen(out, "wb") as file:
+                    file.write(told)
+                os._exit(0)
     finally:
         os._exit(0)
 
