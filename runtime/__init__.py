@@ -23,7 +23,6 @@
                  reception, attachments   who talks to it         attach       the caller's side of it
                  job         what it is to do                     settingup    up to the first instruction
                  monitor     what looks after quiet ones          sleeping     what it is left with
-                 copyonwrite memory after a fork
                  likeness    one process made like another        rebuilding   errors, from process to process
                  afresh      a forked process begins anew
                  joined      its place in a network

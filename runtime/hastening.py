@@ -2,38 +2,28 @@
 
 Whoever writes to a cgroup.procs waits until all processors have noticed (an RCU grace period, before the write lock of
 a percpu_rw_semaphore): 10 to 25 ms, unless somebody has just done the same. An engine would wait for it in the middle
-of starting a container, or a command in one. So a helper writes there while we still prepare: it moves itself to where
-it is. Measured 15 ms later, the engine's write takes 0.2 ms instead of 12.
+of starting a container, or a command in one. So a thread writes there while we still prepare: it moves this process to
+where it is. Measured 15 ms later, the engine's write takes 0.2 ms instead of 12.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from _thread import start_new_thread
+from contextlib import suppress
 from pathlib import Path
 
-from runtime.engine import spawn
-from vcs.errors import EngineError
-
 _TOP = Path("/sys/fs/cgroup")
-_MOVE = 'echo 0 >"$0" &'
-"""What waits is nobody's child, so that a command that lives long has no zombie."""
 
 
-@contextmanager
-def hastened() -> Iterator[None]:
-    """Have the wait begun, in the background; to be put around the first thing that is done anyway. Root only: an
-    ordinary user's containers have no cgroups."""
-    helper = _begin() if os.geteuid() == 0 else None
-    try:
-        yield
-    finally:
-        if helper:
-            os.waitpid(helper, 0)
+def hasten() -> None:
+    """Have the wait begun, in the background. Root only: an ordinary user's containers have no cgroups."""
+    if os.geteuid() == 0 and (procs := _procs()) is not None:
+        start_new_thread(_stay, (procs,))
 
 
-def _begin() -> int | None:
+def _procs() -> int | None:
+    """A cgroup.procs that this process is in, to write to."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -42,10 +32,13 @@ def _begin() -> int | None:
         _, controllers, path = line.split(":", 2)
         name = controllers.removeprefix("name=")
         for directory in (_TOP / name, _TOP / "unified") if name else (_TOP / "unified", _TOP):
-            procs = directory / path.lstrip("/") / "cgroup.procs"
-            if os.access(procs, os.W_OK):
-                try:
-                    return spawn(["/bin/sh", "-c", _MOVE, str(procs)], (None, None, None))
-                except EngineError:
-                    return None
+            with suppress(OSError):
+                return os.open(directory / path.lstrip("/") / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
     return None
+
+
+def _stay(procs: int) -> None:
+    """Nothing but two system calls: a fork meanwhile finds no lock taken."""
+    with suppress(OSError):
+        os.write(procs, b"0")
+    os.close(procs)

@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from runtime import copyonwrite, monitor
+from runtime import monitor
 from runtime.attach import Caller, Left
 from runtime.attachments import Peer
 from runtime.bundle import LaunchSpec
@@ -95,10 +95,6 @@ def launch(
         _reap(None)
         child = None if detach and log is None and _by_monitor(job) else _fork(job)
         theirs.close()
-        if not detach:
-            import select
-            select.select([ours],[],[],0.012)
-            copyonwrite.copy()  # while we wait, so that the supervisor need not
         caller = Caller(ours, signals, interactive=spec.interactive, detach=detach, started=started)
         try:
             code = caller.wait()

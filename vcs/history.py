@@ -26,7 +26,7 @@ import pygit2
 from pygit2.enums import FileMode, ObjectType, SortMode
 from pygit2.transaction import ReferenceTransaction
 
-from vcs.durable import sync_directory
+from vcs.durable import sync_all, sync_directory
 from vcs.errors import AlreadyExists, BadInput, Conflict, Corrupt, InvalidName, Missing, NotFound
 from vcs.gitfiles import add_refs, check_pack_indexes, drop_refs, packed_refs, remove_empty
 from vcs.gitobjects import read_object, translated
@@ -173,7 +173,7 @@ class History:
             self._retry(lambda: self._repo.references.delete(ref))
             for top in (Path(self._repo.path), Path(self._repo.path, "logs")):
                 remove_empty(top / ref, top / "refs")
-            self._sync_refs(ref)
+            sync_directory(next(path for path in self._above(ref) if path.is_dir()))
             return current
 
     def tag(self, name: str, commit: CommitId, message: str | None, author: Author, *, force: bool = False) -> None:
@@ -367,11 +367,14 @@ class History:
                     self._set_sealed(transaction, ref, current, new, one_line(reason), author)
                     is_moved = True
 
+        above = self._above(ref)
+        # libgit2 makes a new file durable in its own directory. That may be new too, and the one above it.
+        changing = above[1 : 1 + sum(not path.is_dir() for path in above)]
         if current is not None:
             is_packed = not Path(self._repo.path, ref).exists()
             self._retry(change)
             if is_packed:
-                self._sync_refs(ref)  # it got a file, perhaps in directories that are new too
+                sync_all(changing)  # it got a file, perhaps in directories that are new too
             return
         if any(is_in_the_way(other, ref) for other in packed_refs(Path(self._repo.path))):
             self._check_room(ref)  # a transaction does not look there
@@ -380,7 +383,7 @@ class History:
         except (pygit2.GitError, OSError):
             self._check_room(ref)
             raise
-        self._sync_refs(ref)
+        sync_all(changing)
 
     def _set_sealed(
         self, transaction: ReferenceTransaction, ref: str, current: str | None, new: str, message: str, author: Author
@@ -418,13 +421,10 @@ class History:
                 path.unlink(missing_ok=True)
             change()
 
-    def _sync_refs(self, ref: str) -> None:
-        """libgit2 syncs a new ref's own directory only; make the directories above it durable too."""
-        path = Path(self._repo.path, ref).parent
-        while path.name and Path(self._repo.path) in path.parents:
-            with contextlib.suppress(FileNotFoundError):
-                sync_directory(path)
-            path = path.parent
+    def _above(self, ref: str) -> list[Path]:
+        """The directories that a ref is in, from its own upwards."""
+        top = Path(self._repo.path)
+        return [path for path in Path(top, ref).parents if top in path.parents]
 
 
 def _check_name(ref: str) -> None:

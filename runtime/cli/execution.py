@@ -59,10 +59,10 @@ def exec_(
       treering exec -i web sh -c 'cat > /etc/motd' < motd
     """
     from runtime.execution import Execution, execute, execute_detached
-    from runtime.hastening import hastened
+    from runtime.hastening import hasten
 
-    with hastened():
-        container = invocation.containers.find(name)
+    hasten()
+    container = invocation.containers.find(name)
     wanted = Execution(
         args=command[1:] if command[:1] == ("--",) else command,
         env=environment_of(environment, env_files),

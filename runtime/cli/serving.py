@@ -20,9 +20,10 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from runtime import copyonwrite, mounts
+from runtime import mounts
 from runtime.cli import client, preloading, rehearsal, takeover
 from runtime.cli.preloading import Program
+from runtime.cli.rehearsal import Range
 
 IDLE_SECONDS = 300.0
 _UNUSED_SECONDS = 60.0
@@ -87,6 +88,8 @@ class _Server:
         self._rehearsal = {rehearsal.begin(path.parent, program)}
         """Where it is told what was learnt; nothing once it is."""
         self._learnt = b""
+        self._hot: list[Range] = []
+        """Of our memory, what a command writes to."""
         for number in (signal.SIGCHLD, signal.SIGTERM):
             signal.signal(number, self._signalled)
 
@@ -144,7 +147,7 @@ class _Server:
         data = os.read(source, 1 << 16)
         self._learnt += data
         if not data:
-            copyonwrite.know(rehearsal.ranges(self._learnt))
+            self._hot = rehearsal.ranges(self._learnt)
             self._rehearsal.clear()
             os.close(source)
 
@@ -163,7 +166,7 @@ class _Server:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             os.close(self._life)
             if not at_once:
-                copyonwrite.copy()
+                rehearsal.have(self._hot)
             if client_of_ours := self._accept():
                 code = takeover.serve(*client_of_ours, self._key, self._program, self._tell_outdated)
         except BaseException:

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from runtime.hastening import hastened
+from runtime.hastening import hasten
+from tests.support.containers import eventually
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_nothing_is_moved_and_nobody_is_left() -> None:
+def test_nothing_is_moved_and_nothing_is_left() -> None:
     before = Path("/proc/self/cgroup").read_text()
-    with hastened():
-        pass
+    threads = os.listdir("/proc/self/task")
+    files = os.listdir("/proc/self/fd")
+    hasten()
+    eventually(lambda: os.listdir("/proc/self/task") == threads)
     assert Path("/proc/self/cgroup").read_text() == before
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    assert not [pid for pid in children if Path(f"/proc/{pid}/comm").read_text() == "sh\n"]
+    assert len(os.listdir("/proc/self/fd")) == len(files)
