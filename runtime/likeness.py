@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+from typing import NamedTuple
 
 _SAME = ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp",
          "Seccomp_filters", "Mems_allowed_list")  # fmt: skip
@@ -17,33 +18,55 @@ _SAME_LINKS = ("ns/cgroup", "ns/ipc", "ns/mnt", "ns/net", "ns/pid_for_children",
 _LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 
 
-def become_like(pid: int, *, cgroup: bool = True) -> bool:
+class Likeness(NamedTuple):
+    """What a process is like."""
+
+    status: dict[str, str]
+    files: dict[str, bytes]
+    links: dict[str, str]
+    limits: bytes
+    score: bytes
+    """How likely it is to be killed for memory (oom_score_adj)."""
+
+
+def likeness(pid: int | str = "self") -> Likeness:
+    """What a process is like now. OSError if it has gone."""
+    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+        status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+    return Likeness(
+        status,
+        {name: _read(pid, name) for name in _SAME_FILES},
+        {name: os.readlink(f"/proc/{pid}/{name}") for name in _SAME_LINKS},
+        _read(pid, "limits"),
+        _read(pid, "oom_score_adj"),
+    )
+
+
+def become_like(pid: int, ours: Likeness | None = None, *, cgroup: bool = True) -> bool:
     """Take over what can be: umask, signals that are ignored or blocked, limits, priority, processors, the chance to be
     killed for memory. False if something else differs, or cannot be taken over; then this process is of no use.
 
-    `cgroup` False: being in another cgroup does not matter.
+    `ours` is what this process is like, if it has looked before. `cgroup` False: being in another cgroup does not
+    matter.
     """
     try:
-        theirs, ours = _status(pid), _status("self")
-        if any(theirs.get(name) != ours.get(name) for name in _SAME):
+        ours = ours or likeness()
+        theirs = likeness(pid)
+        if any(theirs.status.get(name) != ours.status.get(name) for name in _SAME) or theirs.links != ours.links:
             return False
-        files = _SAME_FILES if cgroup else _SAME_FILES - {"cgroup"}
-        if any(_read(pid, name) != _read("self", name) for name in files):
+        if any(theirs.files[name] != ours.files[name] for name in _SAME_FILES - ({"cgroup"} if not cgroup else set())):
             return False
-        if any(os.readlink(f"/proc/{pid}/{name}") != os.readlink(f"/proc/self/{name}") for name in _SAME_LINKS):
-            return False
-        os.umask(int(theirs["Umask"], 8))
-        _take_signals(int(theirs["SigIgn"], 16), int(theirs["SigBlk"], 16))
+        os.umask(int(theirs.status["Umask"], 8))
+        _take_signals(int(theirs.status["SigIgn"], 16), int(theirs.status["SigBlk"], 16))
         _take_scheduling(pid)
-        _take_limits(pid)
+        if theirs.score != ours.score:
+            with open("/proc/self/oom_score_adj", "wb", 0) as file:
+                file.write(theirs.score)
+        if theirs.limits != ours.limits:
+            _take_limits(pid)
         return True
     except (OSError, ValueError, KeyError):
         return False
-
-
-def _status(pid: int | str) -> dict[str, str]:
-    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
-        return dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
 
 
 def _read(pid: int | str, name: str) -> bytes:
@@ -70,15 +93,9 @@ def _take_scheduling(pid: int) -> None:
     processors = os.sched_getaffinity(pid)
     if processors != os.sched_getaffinity(0):
         os.sched_setaffinity(0, processors)
-    score = _read(pid, "oom_score_adj")
-    if score != _read("self", "oom_score_adj"):
-        with open("/proc/self/oom_score_adj", "wb", 0) as file:
-            file.write(score)
 
 
 def _take_limits(pid: int) -> None:
-    if _read(pid, "limits") == _read("self", "limits"):
-        return
     for limit in _LIMITS:
         wanted = resource.prlimit(pid, limit)
         if wanted != resource.getrlimit(limit):

@@ -23,10 +23,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from runtime import likeness
 from runtime.cli.preloading import Program
 from runtime.cli.program import run
 from runtime.descriptors import close_all_but
+from runtime.likeness import become_like
 
 _OWN = 1 << 63 | 1 << 56
 """In an entry of pagemap: in memory, and mapped by nobody else."""
@@ -102,7 +102,7 @@ def _prepare(place: Path, store: Sequence[str]) -> None:
 def _learn(program: Program, store: Sequence[str]) -> bytes:
     before = _writable()
     program.is_current()
-    likeness.become_like(os.getpid())
+    become_like(os.getpid())
     lines = ["branch"]
     if os.geteuid() == 0:  # an ordinary user needs namespaces for these, and those a process that stays
         lines += ["create --network none --name one main true", "ps -a", "status one", "rm --discard one"]

@@ -24,6 +24,7 @@ from runtime import mounts
 from runtime.cli import client, preloading, rehearsal, takeover
 from runtime.cli.preloading import Program
 from runtime.cli.rehearsal import Range
+from runtime.likeness import likeness
 
 IDLE_SECONDS = 300.0
 _UNUSED_SECONDS = 60.0
@@ -167,8 +168,9 @@ class _Server:
             os.close(self._life)
             if not at_once:
                 rehearsal.have(self._hot)
+            known = takeover.Known(self._key, self._program, likeness(), self._tell_outdated)
             if client_of_ours := self._accept():
-                code = takeover.serve(*client_of_ours, self._key, self._program, self._tell_outdated)
+                code = takeover.serve(*client_of_ours, known)
         except BaseException:
             traceback.print_exc()
         finally:

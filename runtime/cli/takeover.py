@@ -16,11 +16,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, NamedTuple, TextIO
 
-from runtime import likeness, mounts
+from runtime import mounts
 from runtime.cli import client, pager
 from runtime.cli.preloading import Program
 from runtime.cli.program import run
 from runtime.descriptors import close_all_but
+from runtime.likeness import Likeness, become_like
 
 _SECONDS = 5.0
 """How long a client may take to send its request, and to start us."""
@@ -42,15 +43,24 @@ class Request(NamedTuple):
     """The current directory, and one for each number."""
 
 
-def serve(connection: socket.socket, peer: int, key: bytes, program: Program, tell_outdated: Callable[[], None]) -> int:
+class Known(NamedTuple):
+    """What a child knows before its client comes."""
+
+    key: bytes
+    program: Program
+    ours: Likeness
+    tell_outdated: Callable[[], None]
+
+
+def serve(connection: socket.socket, peer: int, known: Known) -> int:
     """Answer a client, and run its command line if it wants that; returns the exit code once the client has it."""
     connection.settimeout(_SECONDS)
     request = _receive(connection)
-    if not program.is_current():
+    if not known.program.is_current():
         _send(connection, client.OUTDATED)
-        tell_outdated()
+        known.tell_outdated()
         return 0
-    if request.key != key or not likeness.become_like(peer):
+    if request.key != known.key or not become_like(peer, known.ours):
         _send(connection, client.OTHERWISE)
         return 0
     connection = _take_descriptors(request, connection)
