@@ -27,6 +27,7 @@ from benchmarks.sections.largefile import large_file
 from benchmarks.sections.livecommit import live_commit
 from benchmarks.sections.million import million
 from benchmarks.sections.overlays import overlays
+from benchmarks.sections.ownpart import ownpart
 from benchmarks.sections.restarts import restarts
 from benchmarks.sections.servers import serving
 from benchmarks.sections.sharing import sharing
@@ -49,6 +50,7 @@ SECTIONS: dict[str, Callable[[Setting], list[report.Section]]] = {
     "sharing": sharing,
     "restarts": restarts,
     "verbs": verbs,
+    "ownpart": ownpart,
     "forks": forks,
     "crowd": crowd,
 }

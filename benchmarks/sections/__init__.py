@@ -14,6 +14,8 @@ largefile   1 GiB, read in order and at random places
 sharing     one file through fifty overlays; a thousand overlays
 restarts    the service's workers killed under containers at work
 crowd       a thousand containers at once: started, in memory, listed, removed
+verbs       `run --rm true` and short commands, next to podman's and docker's
+ownpart     what the API adds to an OCI runtime
 forks       a hundred containers from one that runs: made, on the disk, started, removed
 
 container   not a section: a container that is changed and committed again and again

@@ -14,7 +14,7 @@ import vcs
 from runtime.cli import client
 
 _PACKAGES = (vcs, runtime)
-_LEFT_OUT = ("__main__", "reference")
+_LEFT_OUT = ("__main__", "reference", "exposition")
 _OTHERS = ("fusefs.client", "pygit2", "sqlite3", "subprocess", "tempfile")
 """Further modules that verbs import late, so that a command which does not need them starts faster."""
 

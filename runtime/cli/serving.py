@@ -166,6 +166,7 @@ class _Server:
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             os.close(self._life)
+            mounts.set_process_name(b"treering-next")
             if not at_once:
                 rehearsal.have(self._hot)
             known = takeover.Known(self._key, self._program, likeness(), self._tell_outdated)

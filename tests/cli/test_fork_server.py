@@ -111,7 +111,21 @@ def family(pid: int) -> list[int]:
 
 def children(pid: int) -> list[int]:
     """Those of a server that run a command line."""
-    return [child for child in family(pid) if Path(f"/proc/{child}/comm").read_text() == "treering\n"]
+    return named(pid, "treering")
+
+
+def waiting(pid: int) -> list[int]:
+    """The one that waits for a client, if there is one just now."""
+    return named(pid, "treering-next")
+
+
+def named(pid: int, name: str) -> list[int]:
+    found = []
+    for child in family(pid):
+        with suppress(FileNotFoundError):
+            if Path(f"/proc/{child}/comm").read_text() == f"{name}\n":
+                found.append(child)
+    return found
 
 
 def is_gone(pid: int) -> bool:
@@ -284,24 +298,24 @@ def test_a_killed_server_is_replaced(served: Served) -> None:
 
 def test_a_server_that_hangs_delays_one_command(served: Served) -> None:
     pid = served.start()
-    waiting = eventually(lambda: len(found := family(pid)) == 1 and found)
-    for process in (pid, *waiting):
+    stopped = eventually(lambda: waiting(pid))
+    for process in (pid, *stopped):
         os.kill(process, signal.SIGSTOP)
     try:
         done = served("branch")
         assert (done.returncode, done.stderr) == (0, b"")
         assert not served.sockets()
     finally:
-        for process in (*waiting, pid):
+        for process in (*stopped, pid):
             os.kill(process, signal.SIGCONT)
-    eventually(lambda: all(map(is_gone, (pid, *waiting))))  # it has seen that its socket is not there any more
+    eventually(lambda: all(map(is_gone, (pid, *stopped))))  # it has seen that its socket is not there any more
 
 
 def test_a_killed_child_that_waits_is_replaced(served: Served) -> None:
     pid = served.start()
-    (waiting,) = eventually(lambda: len(found := family(pid)) == 1 and found)  # once it has rehearsed
-    os.kill(waiting, signal.SIGKILL)
-    eventually(lambda: family(pid) not in ([], [waiting]))
+    (killed,) = eventually(lambda: waiting(pid))
+    os.kill(killed, signal.SIGKILL)
+    eventually(lambda: waiting(pid) not in ([], [killed]))
     assert served.forked("branch").returncode == 0
     assert served.pid == pid
 
