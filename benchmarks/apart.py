@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -29,6 +30,8 @@ def in_namespace(work: Callable[[], T]) -> T:
             with os.fdopen(writer, "w") as told:
                 json.dump(work(), told)
             code = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
     os.close(writer)

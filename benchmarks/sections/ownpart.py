@@ -4,6 +4,7 @@ overlay that is ready."""
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -106,7 +107,7 @@ class _Bare:
         with Service.ensure(store.path) as lease:
             lower = lease.mountpoint / "trees" / store.commit(container.base).root.hex()
             prepare_upper(lower, place / "upper", place / "work")
-            mount_overlay(lower, place / "upper", place / "work", self._root, volatile=True)
+            os.close(mount_overlay(lower, place / "upper", place / "work", self._root, volatile=True).root)
 
     def run(self, number: int) -> float:
         """Seconds of one run."""
