@@ -9,7 +9,7 @@
                  hooks       commands around a commit               imagechange  lines of a Dockerfile
                  autocommit  commits that nobody asks for           afresh       a forked process begins anew
                  forking     many from one, and one a branch        comparing    what became of them, side by side
-                 packages    which ones a root has
+                 packages/   which ones a root has, and what is theirs
                  upper/      what was written -> a new root       views        commits shown as directories
                                                                    ownmount     the process of a mount of its own
                  forgetting  old commits of branches, with all that stands on them
