@@ -10,13 +10,12 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from runtime import packages
 from runtime.containers import Container, Containers
 from runtime.packages import PackageChanges
+from runtime.packages.report import Pair, package_report
 from runtime.state import Exited, State, load_run, state_of
 from runtime.states import States
 from vcs.diff import Change, diff
-from vcs.errors import Missing
 from vcs.model import CommitId
 from vcs.snapshot import Snapshot
 
@@ -65,7 +64,7 @@ def compare(containers: Containers, base: Subject, subjects: Iterable[Subject], 
     for subject in subjects:
         end = start if subject == base else _snapshot(containers, subject)
         state, seconds = _last_run(subject.container, now) if subject.container else (None, None)
-        found = _packages(containers, (base, start), (subject, end))
+        found = _packages(containers, (base, subject), (start, end))
         yield Compared(subject, state, seconds, tuple(diff(start, end)), found)
 
 
@@ -76,17 +75,17 @@ def _snapshot(containers: Containers, subject: Subject, wanted: Collection[bytes
     return States(containers).compare(subject.container, wanted=wanted)[1]
 
 
-def _packages(containers: Containers, *sides: tuple[Subject, Snapshot]) -> PackageChanges:
-    """The packages that differ. What a container wrote is only digested, at first; if a database of packages is among
-    it, it is known by now which chunks are to be held."""
-    try:
-        return packages.changes(*(snapshot for _, snapshot in sides))
-    except Missing:
-        again = [
-            _snapshot(containers, subject, packages.database_chunks(snapshot)) if subject.container else snapshot
-            for subject, snapshot in sides
-        ]
-        return packages.changes(*again)
+def _packages(containers: Containers, subjects: tuple[Subject, Subject], roots: Pair) -> PackageChanges:
+    """The packages that differ."""
+
+    def reopen(wanted: Collection[bytes]) -> Pair:
+        old, new = (
+            _snapshot(containers, subject, wanted) if subject.container else root
+            for subject, root in zip(subjects, roots, strict=True)
+        )
+        return old, new
+
+    return package_report(roots, reopen).changes
 
 
 def _last_run(container: Container, now: float) -> tuple[State, float | None]:

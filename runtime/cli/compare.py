@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
@@ -24,6 +25,9 @@ from vcs.errors import NotFound
 from vcs.snapshot import CommitInfo, Snapshot
 from vcs.store import Store
 
+if TYPE_CHECKING:
+    from runtime.packages.report import PackageReport, Reopen
+
 _KEEP = 64 << 20
 """Bytes of a container's new files that are held in memory to count and show their lines."""
 
@@ -34,6 +38,8 @@ class Comparison:
 
     old: Snapshot
     new: Snapshot
+    reopen: Reopen | None = None
+    """Of a container: see runtime.packages.report."""
 
     @classmethod
     def against_parent(cls, store: Store, info: CommitInfo) -> Comparison:
@@ -43,6 +49,12 @@ class Comparison:
     def changes(self, paths: Sequence[bytes] = (), renames: bool = True) -> list[Change]:
         """The changes, those at or below `paths` if there are any."""
         return diff(self.old, self.new, paths, renames)
+
+    def packages(self, *, files: bool = False) -> PackageReport:
+        """The packages that differ; with `files`, the changed files that they do not explain too."""
+        from runtime.packages.report import package_report
+
+        return package_report((self.old, self.new), self.reopen, files=files)
 
 
 def write_comparison(
@@ -65,6 +77,8 @@ def write_comparison(
 @click.option("--name-only", is_flag=True, help="Paths only.")
 @click.option("-z", "zero", is_flag=True, help="With the names: end each field with a NUL, and quote nothing.")
 @click.option("--no-renames", is_flag=True, help="A renamed file is a deleted and an added one.")
+@click.option("--packages", is_flag=True, help="Which packages came, went and changed.")
+@click.option("--unexplained", is_flag=True, help="With --packages: the changed files that no package explains.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if there are differences.")
 @click.pass_context
 def diff_verb(
@@ -77,6 +91,8 @@ def diff_verb(
     name_only: bool,
     zero: bool,
     no_renames: bool,
+    packages: bool,
+    unexplained: bool,
     exit_code: bool,
 ) -> int:
     """Show what differs between two commits.
@@ -87,14 +103,21 @@ def diff_verb(
 
     Letters: A added, M modified, D deleted, R renamed, T of another type.
 
+    With --packages it is the packages of dpkg, apk, rpm, Python, npm and Ruby that are compared. --unexplained adds the
+    changed files that belong to a package which is as before ("modified") or to none ("unowned").
+
     \b
     Example:
       treering diff main nginx
       treering diff --stat main..nginx /etc
       treering diff web
+      treering diff --packages --unexplained main nginx
       treering diff --exit-code v1 v2 && echo the same
     """
     revisions, paths = _sort_arguments(invocation, arguments, context.meta.get("after_dashes", []))
+    if packages or unexplained:
+        _check_package_options(packages, bool(paths or stat or patch or name_status or name_only or zero))
+        return _diff_packages(invocation, _comparison(invocation, revisions), unexplained, exit_code)
     comparison = _comparison(invocation, revisions)
     changes = comparison.changes(paths, not no_renames)
     output = invocation.output
@@ -106,6 +129,25 @@ def diff_verb(
         else:
             write_comparison(output, comparison, changes, stat=stat, patch=patch)
     return 1 if exit_code and changes else 0
+
+
+def _check_package_options(packages: bool, others: bool) -> None:
+    if not packages:
+        raise click.UsageError("--unexplained goes with --packages")
+    if others:
+        raise click.UsageError(
+            "--packages compares whole roots, in a form of its own: leave out paths, --stat, -p, --name-status, "
+            "--name-only and -z"
+        )
+
+
+def _diff_packages(invocation: Invocation, comparison: Comparison, unexplained: bool, exit_code: bool) -> int:
+    from runtime.cli.render_packages import write_report
+
+    report = comparison.packages(files=unexplained)
+    with paged(invocation.output, wanted=invocation.use_pager):
+        write_report(invocation.output, report)
+    return 1 if exit_code and report else 0
 
 
 def _fields(change: Change, comparison: Comparison, stat: bool) -> dict[str, object]:
@@ -149,7 +191,10 @@ def _comparison(invocation: Invocation, revisions: list[str]) -> Comparison:
             info = store.commit(invocation.commit(revision))
         else:
             invocation.enter_namespaces()
-            return Comparison(*invocation.states.compare(container, keep=_KEEP))
+            states = invocation.states
+            return Comparison(
+                *states.compare(container, keep=_KEEP), lambda wanted: states.compare(container, wanted=wanted)
+            )
     if not info.parents:
         raise NotFound(f"{revision!r} is a first commit: it has no parent to compare it with", commit=info.id)
     return Comparison.against_parent(store, info)

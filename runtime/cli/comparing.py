@@ -17,7 +17,7 @@ from vcs.errors import NotFound
 
 if TYPE_CHECKING:
     from runtime.comparing import Compared, Subject
-    from runtime.packages import Package, PackageChanges
+    from runtime.packages import PackageChanges
     from runtime.state import State
 
 _PATHS = 3
@@ -33,9 +33,9 @@ def compare(invocation: Invocation, names: tuple[str, ...], base: str | None, me
 
     Each is compared with the first, or with --base, or with the --merge-base: how many paths were added, modified,
     deleted, renamed (R) or are of another type (T); the bytes in files that are new or have new content; how many
-    packages are new (+), gone (-) or of another version (~): dpkg's, apk's and Python's; and the first paths that
-    differ. Of a container it is the present state, whether committed or not, the exit code, and how long it ran.
-    Nothing is stored. --format json has every path and package.
+    packages are new (+), gone (-) or of another version (~): of dpkg, apk, rpm, Python, npm and Ruby; and the first
+    paths that differ. Of a container it is the present state, whether committed or not, the exit code, and how long it
+    ran. Nothing is stored. --format json has every path and package.
 
     \b
     Example:
@@ -148,6 +148,8 @@ def _paths(row: Compared) -> str:
 
 
 def _fields(row: Compared) -> dict[str, Any]:
+    from runtime.cli.render_packages import package_fields
+
     container = row.subject.container
     return {
         "name": row.subject.name,
@@ -159,10 +161,10 @@ def _fields(row: Compared) -> dict[str, Any]:
         "counts": {letter: row.counts[letter] for letter in "AMDRT"},
         "bytes": row.size,
         "packages": {
-            "added": [_package_fields(package) for package in row.packages.added],
-            "removed": [_package_fields(package) for package in row.packages.removed],
+            "added": [package_fields(package) for package in row.packages.added],
+            "removed": [package_fields(package) for package in row.packages.removed],
             "changed": [
-                {**_package_fields(change.new), "old_version": change.old.version, "downgrade": change.is_downgrade}
+                {**package_fields(change.new), "old_version": change.old.version, "downgrade": change.is_downgrade}
                 for change in row.packages.changed
             ],
         },
@@ -175,12 +177,6 @@ def _fields(row: Compared) -> dict[str, Any]:
             for change in row.changes
         ],
     }
-
-
-def _package_fields(package: Package) -> dict[str, Any]:
-    fields = {"kind": package.kind, "name": package.name, "version": package.version}
-    more = {"architecture": package.architecture, "place": package.place}
-    return fields | {name: value for name, value in more.items() if value}
 
 
 VERBS: dict[str, click.Command] = {"compare": compare}

@@ -14,6 +14,8 @@ from runtime.cli.quoting import safe
 from runtime.cli.render_commits import commit_fields, decorations, write_commit, write_log, write_oneline
 
 if TYPE_CHECKING:
+    from runtime.cli.compare import Comparison
+    from runtime.cli.output import Output
     from vcs.model import CommitId
     from vcs.snapshot import CommitInfo
 
@@ -63,7 +65,8 @@ def _ends(invocation: Invocation, revisions: tuple[str, ...]) -> tuple[list[Comm
 @revision_argument()
 @click.option("--stat", is_flag=True, help="How many lines changed in each file.")
 @click.option("-p", "--patch", is_flag=True, help="The changed lines of each text.")
-def show(invocation: Invocation, revision: str, stat: bool, patch: bool) -> None:
+@click.option("--packages", is_flag=True, help="Which packages came, went and changed.")
+def show(invocation: Invocation, revision: str, stat: bool, patch: bool, packages: bool) -> None:
     """Show a commit and what it changed.
 
     The changes are those against its first parent: A added, M modified, D deleted, R renamed, T of another type.
@@ -86,18 +89,38 @@ def show(invocation: Invocation, revision: str, stat: bool, patch: bool) -> None
         changes = comparison.changes() if comparison else None
         listed = None if changes is None else [change_fields(change) for change in changes]
         held = profile_size(profile_path(store.caches, info.root))
-        output.value({**commit_fields(info, names), "config": config, "start_profile": held, "changes": listed})
+        value = {**commit_fields(info, names), "config": config, "start_profile": held, "changes": listed}
+        if packages:
+            value["packages"] = _package_changes(comparison)
+        output.value(value)
         return
     with paged(output, wanted=invocation.use_pager):
         write_commit(output, info, names)
         output.line()
         for line in _facts(invocation, info, config):
             output.line(line)
-        if comparison:
+        if comparison and packages:
+            _write_package_changes(output, comparison)
+        elif comparison:
             changes = comparison.changes()
             if changes:
                 output.line()
             write_comparison(output, comparison, changes, stat=stat, patch=patch)
+
+
+def _package_changes(comparison: Comparison | None) -> list[dict[str, Any]] | None:
+    from runtime.cli.render_packages import report_fields
+
+    return report_fields(comparison.packages()) if comparison else None
+
+
+def _write_package_changes(output: Output, comparison: Comparison) -> None:
+    from runtime.cli.render_packages import write_report
+
+    report = comparison.packages()
+    if report:
+        output.line()
+    write_report(output, report)
 
 
 def _facts(invocation: Invocation, info: CommitInfo, config: dict[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import click
@@ -22,13 +23,16 @@ from runtime.cli.render_commits import SHORT, title
 
 if TYPE_CHECKING:
     from runtime.commits import CommitResult
+    from runtime.containers import Container
+    from runtime.packages.report import Pair
 
 
 @verb("status", data=True, namespaces="enter")
 @container_argument()
 @click.option("-z", "zero", is_flag=True, help="End each field with a NUL, and quote nothing.")
+@click.option("--packages", is_flag=True, help="Which packages came, went and changed.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if anything changed.")
-def status(invocation: Invocation, name: str, zero: bool, exit_code: bool) -> int:
+def status(invocation: Invocation, name: str, zero: bool, packages: bool, exit_code: bool) -> int:
     """Show what changed in a container since its last commit.
 
     Letters: A added, M modified, D deleted, R renamed, T of another type. `treering diff NAME` shows more.
@@ -38,7 +42,11 @@ def status(invocation: Invocation, name: str, zero: bool, exit_code: bool) -> in
       treering status web
       treering status --format jsonl web
     """
+    if packages and zero:
+        raise click.UsageError("--packages and -z exclude one another")
     container = invocation.containers.find(name)
+    if packages:
+        return _package_status(invocation, container, exit_code)
     head = invocation.states.head(container)
     changes = invocation.states.changes(container)
     output = invocation.output
@@ -50,6 +58,20 @@ def status(invocation: Invocation, name: str, zero: bool, exit_code: bool) -> in
     if output.is_table:
         message(f"{container.name} is clean: nothing differs from {head[:SHORT]}" if not changes else summary(changes))
     return 1 if exit_code and changes else 0
+
+
+def _package_status(invocation: Invocation, container: Container, exit_code: bool) -> int:
+    from runtime.cli.render_packages import package_summary, write_report
+    from runtime.packages.report import package_report
+
+    def opened(wanted: Collection[bytes]) -> Pair:
+        return invocation.states.compare(container, wanted=wanted)
+
+    report = package_report(opened(()), opened)
+    write_report(invocation.output, report)
+    if invocation.output.is_table:
+        message(f"{container.name}: {package_summary(report.changes)}")
+    return 1 if exit_code and report else 0
 
 
 @verb("commit", data=True, namespaces="enter")

@@ -6,6 +6,7 @@
     pypi, npm, gem   what lies anywhere: recognised by its place  places     the search for it, in one root or in two
     inventory   everything in a root; what differs between two
     owners      which package a file belongs to                  unexplained changed files that no package explains
+    report      both of two states, also of a container's
 
 Kinds are named as in package URLs (purl). Only what is installed counts: a package of which dpkg has kept nothing but
 the configuration does not.

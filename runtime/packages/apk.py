@@ -17,8 +17,8 @@ def apk_packages(data: bytes, note: Note) -> Iterator[Package]:
     for paragraph in data.split(b"\n\n"):
         fields = dict(_FIELD.findall(paragraph))
         if b"P" in fields and b"V" in fields:
-            words = (fields[b"P"], fields[b"V"], fields.get(b"A", b""))
-            yield Package("apk", *map(text, words), size=number(fields.get(b"I", b"")))
+            name, version, architecture = (text(fields.get(letter, b"")) for letter in (b"P", b"V", b"A"))
+            yield Package("apk", name, version, architecture, size=number(fields.get(b"I", b"")))
         else:
             unclear += bool(paragraph.strip())
     if unclear:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from runtime.packages.model import Note, Package, text
 
 _FIELD = re.compile(rb"^(Package|Status|Version|Architecture|Installed-Size):[ \t]*(.*?)[ \t]*$", re.MULTILINE)
+_WORDS = (b"Package", b"Version", b"Architecture")
 _NOT_INSTALLED = (b"not-installed", b"config-files")
 _DIGITS_MOST = 15
 
@@ -25,9 +26,9 @@ def deb_packages(data: bytes, note: Note) -> Iterator[Package]:
         if state and state[0] in _NOT_INSTALLED:
             continue
         if b"Package" in fields and b"Version" in fields:
-            words = (fields[b"Package"], fields[b"Version"], fields.get(b"Architecture", b""))
+            name, version, architecture = (text(fields.get(key, b"")) for key in _WORDS)
             size = number(fields.get(b"Installed-Size", b""))
-            yield Package("deb", *map(text, words), size=None if size is None else size * 1024)
+            yield Package("deb", name, version, architecture, size=None if size is None else size * 1024)
         else:
             unclear += bool(paragraph.strip())
     if unclear:

@@ -1,6 +1,6 @@
 """npm's packages: node_modules/NAME/package.json and node_modules/@SCOPE/NAME/package.json, of a project or global.
 
-What is deep below one another (node_modules/a/node_modules/b) is a package of its own, as it is for npm. The name is what
+What is below another one (node_modules/a/node_modules/b) is a package of its own, as it is for npm. The name is what
 package.json says, since a directory may have an alias (`npm:` in a dependency).
 """
 

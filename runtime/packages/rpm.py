@@ -7,8 +7,8 @@ A header is the part of a package file that says what it is (rpm.org, "Package f
     the data
 
 Read here because rpm's own library is no dependency that pip can bring, and reads only databases that lie on a disk.
-SQLite reads the database from memory, as one that nobody trusts: no view, trigger or virtual table is looked at, and work
-and results are bounded. The formats before (Berkeley DB) and beside it (ndb) are not read, and said so.
+SQLite reads the database from memory, as one that nobody trusts: no view, trigger or virtual table is looked at, and
+work and results are bounded. The formats before (Berkeley DB) and beside it (ndb) are not read, and said so.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _headers(data: bytes, note: Note) -> Iterator[_Header]:
                 broken += 1
             else:
                 yield header
-    except (sqlite3.Error, OverflowError, MemoryError) as error:
+    except (sqlite3.Error, ValueError, OverflowError, MemoryError) as error:  # ValueError: its message is no text
         note(f"damaged, or no database: {error}")
     if broken:
         note(f"headers that cannot be read: {broken:,}")

@@ -185,7 +185,8 @@ def test_npm() -> None:
 
 def test_package_json_that_is_none() -> None:
     site = modules(
-        broken=b"{", deep=b"[" * 100_000, number=b"7", none=b"{}", odd=b'{"name":7,"version":[]}', bad=b'{"name":"\xff"}',
+        broken=b"{", deep=b"[" * 100_000, number=b"7", none=b"{}", bad=b'{"name":"\xff"}',
+        odd=b'{"name":7,"version":[]}',
         evil=b'{"name":"../../etc\\u001b[2J","version":"1"}', long=b'{"name":"x","version":"' + b"1" * 9999 + b'"}',
     )  # fmt: skip
     site["link"] = {"package.json": link("../broken/package.json")}
