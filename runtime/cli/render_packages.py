@@ -12,7 +12,7 @@ from runtime.packages import Package, PackageChanges
 from runtime.packages.report import PackageReport
 from runtime.packages.unexplained import UnexplainedChange
 
-_TITLES = ("KIND", "NAME", "OLD VERSION", "NEW VERSION", "SIZE")
+_TITLES = ("KIND", "NAME", "OLD VERSION", "NEW VERSION")
 _SHOWN_NOTES = 10
 """So many notes are told."""
 
@@ -69,16 +69,18 @@ def write_package_table(output: Output, changes: PackageChanges) -> None:
     rows = list(_rows(changes))
     with_place = any(row.package.place for row in rows)
     names = Counter((row.package.kind, row.package.name, row.package.place) for row in rows)
+    sizes = [_size_text(row.size_change) for row in rows]
+    width = max(map(len, (*sizes, "SIZE")))  # a last column is not padded
     lines = []
-    for row in rows:
+    for row, size in zip(rows, sizes, strict=True):
         package = row.package
         twice = names[package.kind, package.name, package.place] > 1 and package.architecture
         name = f"{package.name}:{package.architecture}" if twice else package.name
         cells = (package.kind, name, *(side.version if side else "-" for side in (row.old, row.new)))
         place = (safe(package.place),) if with_place else ()
-        lines.append((*map(safe, cells), _size_text(row.size_change), *place))
+        lines.append((*map(safe, cells), size.rjust(width), *place))
     if lines:
-        output.columns((*_TITLES, "PLACE") if with_place else _TITLES, lines, numbers=("SIZE",))
+        output.columns((*_TITLES, "SIZE".rjust(width), *(["PLACE"] if with_place else [])), lines)
 
 
 def package_summary(changes: PackageChanges) -> str:
