@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runtime.containers import Container
+from runtime.secrets import Finding, Policy
 from vcs.diff import Change
 from vcs.model import CommitId
 
@@ -37,6 +38,8 @@ class CommitResult:
     """Paths of files that were written to while they were read: their content may never have been so at once."""
     paused: float | None = None
     """Seconds that the container stood still; None if it did not, because it did not run, could not, or was not to."""
+    secrets: tuple[Finding, ...] = ()
+    """Files with secrets that the commit added."""
     failed_hook: str | None = None
     """What the hook after the pause said, if it failed; the commit stands."""
 
@@ -54,6 +57,8 @@ class Wish:
     """One commit on the one that the container was made from, in place of those since."""
     pause: bool = True
     """A running container stands still while it is read."""
+    secrets: Policy = "off"
+    """What to do about secrets in what the commit adds."""
 
     def text(self, container: Container, changes: Sequence[Change]) -> str:
         """The message, with trailers."""

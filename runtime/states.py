@@ -17,6 +17,7 @@ from runtime.capture import Capture
 from runtime.commits import CommitResult, Edit, Wish
 from runtime.containers import REMOVED, Container, Containers
 from runtime.hooks import Hooks
+from runtime.secrets import Policy, SecretWatch
 from runtime.state import is_running
 from runtime.upper import Seen, UpperResult
 from vcs.diff import Change, diff
@@ -64,6 +65,7 @@ class States:
         changes: Sequence[Edit] = (),
         squash: bool = False,
         pause: bool = True,
+        secrets: Policy = "off",
         pre_hook: str | None = None,
         post_hook: str | None = None,
     ) -> CommitResult:
@@ -74,11 +76,13 @@ class States:
         a moment unless `pause` is False or it has no cgroup to be frozen in.
 
         `trailers`: further ones, see runtime.commits. `changes`: edits of the image config (runtime.imagechange).
-        `squash`: the commit's parent is what the container was made from. `pre_hook` and `post_hook`: shell commands
-        that are run in the container, which must run then: before it stands still, and when it goes on. EngineError
-        with the command's output if the first fails; if it does not, the second is run whatever happens.
+        `squash`: the commit's parent is what the container was made from. `secrets`: what to do about those
+        in what the commit adds; SecretsFound, with nothing changed, if there are some and that is to refuse. `pre_hook`
+        and `post_hook`: shell commands that are run in the container, which must run then: before it stands still, and
+        when it goes on. EngineError with the command's output if the first fails; if it does not, the second is run
+        whatever happens.
         """
-        wish = Wish(message, allow_empty, trailers or {}, changes, squash, pause)
+        wish = Wish(message, allow_empty, trailers or {}, changes, squash, pause, secrets)
         hooks = Hooks(container, pre_hook, post_hook)
         hooks.before()
         try:
@@ -195,20 +199,24 @@ class States:
         called when all was read, and the container goes on if it stood."""
         paused = None
         scan: UpperResult
+        before = self._store.commit(head).root
         with self._store.batch() as batch:
+            watch = SecretWatch(self._store, batch, wish.secrets)
             if wish.pause and capture.can_freeze:
-                scan, paused = capture.at_once(batch, was_read)
+                scan, paused = capture.at_once(watch, was_read)
             else:
-                scan = capture.now(batch)
+                scan = capture.now(watch)
                 was_read()
+            watch.refuse(before, scan.root)
         config = self._history.config(head)
         wanted = wish.config(config)
-        same = scan.root == self._store.commit(head).root and wanted == config and parent == head
+        same = scan.root == before and wanted == config and parent == head
         if same and not wish.allow_empty:
             return CommitResult(head, False, (), 0, paused=paused), scan.seen
         changes = diff(self._store.snapshot_of(parent), self._store.snapshot(scan.root))
         commit = self._store.add_commit(scan.root, wanted, wish.text(container, changes), author, (parent,))
-        return CommitResult(commit, True, tuple(changes), batch.added, scan.unsteady, paused), scan.seen
+        secrets = watch.findings(before, scan.root)
+        return CommitResult(commit, True, tuple(changes), batch.added, scan.unsteady, paused, secrets), scan.seen
 
     def _adopt(
         self, container: Container, result: CommitResult, head: CommitId, author: Author, reason: str, stopped: bool

@@ -5,6 +5,7 @@
     ├── AlreadyExists     the name is taken
     ├── InvalidName       the name cannot be used
     ├── Conflict          somebody else was first: a ref moved, a container runs
+    ├── SecretsFound      what was to be committed holds secrets, and that is not wished
     ├── BadInput          what we were given to read is broken or hostile (archive, directory, config)
     ├── StoreError        the store as a whole cannot be used
     │   ├── NotAStore     there is no store at this path
@@ -50,6 +51,10 @@ class InvalidName(TreeringError):
 
 class Conflict(TreeringError):
     """Somebody else was first; nothing was changed."""
+
+
+class SecretsFound(TreeringError):
+    """What was to be committed holds secrets, and that is not wished; nothing was changed."""
 
 
 class BadInput(TreeringError):

@@ -321,13 +321,14 @@ class History:
 
     def user(self) -> tuple[str | None, str | None]:
         """user.name and user.email as git finds them: in this history's config, the user's, the system's."""
-        found: list[str | None] = []
-        for key in ("user.name", "user.email"):
-            try:
-                found.append(self._repo.config[key] or None)
-            except (KeyError, pygit2.GitError):
-                found.append(None)  # a config that git cannot read is no reason to refuse a commit
-        return found[0], found[1]
+        return self.setting("user.name"), self.setting("user.email")
+
+    def setting(self, key: str) -> str | None:
+        """A value of git's config, found in the same places; None if there is none."""
+        try:
+            return self._repo.config[key] or None
+        except (KeyError, pygit2.GitError):
+            return None  # a config that git cannot read is no reason to refuse a commit
 
     # -- details
 

@@ -226,6 +226,10 @@ _ADVICE: dict[type[known.TreeringError], Callable[[Facts], str]] = {
     known.NotFound: _not_found,
     known.Conflict: _conflict,
     known.AlreadyExists: _exists,
+    known.SecretsFound: lambda _: (
+        "take them out, or commit them all the same with --allow-secrets. What is looked for, and "
+        "how to be warned only: `git config treering.secrets warn` in the store's history.git, docs/packages.md"
+    ),
     known.NotAStore: _not_a_store,
     known.Denied: _denied,
     known.UnknownFormat: lambda _: "the store was made by another version of treering: use that version for it",

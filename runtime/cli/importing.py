@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,11 @@ from runtime.cli.output import count_text, message, size_text
 from runtime.cli.progress import Progress, seconds_text
 from runtime.cli.quoting import path_fields, quoted
 from runtime.cli.render_commits import SHORT
+from runtime.cli.secrets import allow_secrets_option, secret_fields, secrets_policy, tell_secrets
 from runtime.namespace import in_user_namespace
 
 if TYPE_CHECKING:
+    from runtime.secrets import Finding
     from vcs.ignore import Patterns
     from vcs.importcache import ImportCache
     from vcs.importresult import ImportResult
@@ -57,6 +59,7 @@ class _ImportCommand(click.Command):
 @click.option("--all-file-systems", is_flag=True, help="Enter what is mounted below SOURCE too.")
 @click.option("--rescan", is_flag=True, help="Read every file, also those that seem not to have changed.")
 @click.option("--allow-empty", is_flag=True, help="Make a commit even if nothing changed on the branch.")
+@allow_secrets_option
 @click.pass_context
 def import_verb(
     context: click.Context,
@@ -72,6 +75,7 @@ def import_verb(
     all_file_systems: bool,
     rescan: bool,
     allow_empty: bool,
+    allow_secrets: bool,
 ) -> None:
     """Make a commit of a directory or an archive.
 
@@ -85,6 +89,9 @@ def import_verb(
     Patterns are those of gitignore(5), and the last that matches a name decides. A .treeringignore file in SOURCE, or
     in a directory below it, has patterns for its directory. A directory that is left out is not entered.
 
+    You are warned of private keys, tokens and credentials in what the commit adds; `git config treering.secrets refuse`
+    in the store's history.git has it refused instead, but for --allow-secrets, and `off` does not look.
+
     \b
     Example:
       treering import ./debian --branch main -m "Debian base"
@@ -92,6 +99,7 @@ def import_verb(
       treering import rootfs.tar.zst --branch alpine
       curl -s https://example.org/rootfs.tar.xz | treering import - -b other
     """
+    from runtime.secrets import SecretWatch
     from vcs.history import BRANCHES
 
     patterns = _patterns(context.meta["patterns"], exclude, include, exclude_from)
@@ -99,16 +107,20 @@ def import_verb(
         invocation.enter_namespaces()
     store, history = invocation.store, invocation.store.history
     invocation.author(author)  # a mistake in it is told before the work
+    policy = secrets_policy(invocation, allow_secrets)
     with store.writing() as lease, _remembered(store, lease, source, rescan) as cache:
         tip = history.target(BRANCHES + branch)
+        before = store.commit(tip).root if tip else None
         with Progress("Importing") as progress, store.batch() as batch:
+            watch = SecretWatch(store, batch, policy)
             if _is_directory(source):
                 result = _import_directory(
-                    invocation, source, batch, progress, patterns, cache, not no_ignore, all_file_systems
+                    invocation, source, watch, progress, patterns, cache, not no_ignore, all_file_systems
                 )
             else:
-                result = _import_archive(source, batch, progress, patterns)
-        made = tip is None or allow_empty or store.commit(tip).root != result.root
+                result = _import_archive(source, watch, progress, patterns)
+            watch.refuse(before, result.root)
+        made = allow_empty or before != result.root
         commit = str(tip)
         if made:
             who = invocation.author(author)  # again: the time is that of the commit
@@ -118,7 +130,8 @@ def import_verb(
             history.move(BRANCHES + branch, commit, tip, f"import: {title.splitlines()[0] if title else ''}", who)
         if cache is not None:
             cache.save(result.root)
-    _tell(invocation, result, commit, branch, batch.added, progress.seconds, made=made)
+        secrets = watch.findings(before, result.root)
+    _tell(invocation, result, secrets, commit, branch, batch.added, progress.seconds, made=made)
 
 
 def _is_directory(source: Path) -> bool:
@@ -233,7 +246,15 @@ def _default_config() -> dict[str, Any]:
 
 
 def _tell(
-    invocation: Invocation, result: ImportResult, commit: str, branch: str, added: int, seconds: float, *, made: bool
+    invocation: Invocation,
+    result: ImportResult,
+    secrets: Sequence[Finding],
+    commit: str,
+    branch: str,
+    added: int,
+    seconds: float,
+    *,
+    made: bool,
 ) -> None:
     nobody = result.nobody if in_user_namespace() else 0
     for paths, what in (
@@ -245,6 +266,7 @@ def _tell(
             message(f"warning: {quoted(path)} {what}")
         if len(paths) > _SHOWN:
             message(f"warning: and {len(paths) - _SHOWN:,} more")
+    tell_secrets(secrets)
     if nobody:
         message(
             f"warning: {count_text(nobody, 'file belongs', 'files belong')} to users or groups outside of your range "
@@ -277,6 +299,7 @@ def _tell(
             "left_out": result.left_out,
             "nobody": nobody,
             "whiteouts": [path_fields(path) for path in result.whiteouts],
+            "secrets": secret_fields(secrets),
         }
     )
 

@@ -20,6 +20,7 @@ from runtime.cli.output import message, size_text
 from runtime.cli.quoting import quoted
 from runtime.cli.render_changes import change_fields, summary, write_changes, write_names
 from runtime.cli.render_commits import SHORT, title
+from runtime.cli.secrets import allow_secrets_option, secret_fields, secrets_policy, tell_secrets
 
 if TYPE_CHECKING:
     from runtime.commits import CommitResult
@@ -88,6 +89,7 @@ def _package_status(invocation: Invocation, container: Container, exit_code: boo
 @click.option("-c", "--change", "lines", multiple=True, metavar="LINE",
               help="Change the image config, by a line of a Dockerfile: 'CMD [\"nginx\"]'.")  # fmt: skip
 @click.option("--squash", is_flag=True, help="One commit on what the container was made from, for all since.")
+@allow_secrets_option
 def commit(
     invocation: Invocation,
     name: str,
@@ -100,6 +102,7 @@ def commit(
     post_hook: str | None,
     lines: tuple[str, ...],
     squash: bool,
+    allow_secrets: bool,
 ) -> None:
     """Commit a container's state.
 
@@ -108,6 +111,9 @@ def commit(
     when it was read. Prints the commit's id.
 
     A program that keeps data in memory is told to write it down by --pre-hook; if that fails, nothing is committed.
+
+    You are warned of private keys, tokens and credentials in what the commit adds; `git config treering.secrets refuse`
+    in the store's history.git has it refused instead, but for --allow-secrets, and `off` does not look.
 
     With --change, CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, WORKDIR, VOLUME, STOPSIGNAL and HEALTHCHECK are set for
     containers that are made from the commit.
@@ -134,6 +140,7 @@ def commit(
         changes=[image_change(lines)] if lines else (),
         squash=squash,
         pause=pause,
+        secrets=secrets_policy(invocation, allow_secrets),
         pre_hook=pre_hook,
         post_hook=post_hook,
     )
@@ -149,6 +156,7 @@ def commit(
                 "unsteady": [quoted(path) for path in result.unsteady],
                 "pause_ms": None if result.paused is None else round(result.paused * 1000, 1),
                 "failed_hook": result.failed_hook,
+                "secrets": secret_fields(result.secrets),
             }
         )
         return
@@ -162,6 +170,7 @@ def commit(
         message(f"Nothing has changed: [{where}] says it already{_paused(result)}")
     if result.failed_hook is not None:
         message(f"warning: the hook after the pause failed: {result.failed_hook}")
+    tell_secrets(result.secrets)
     for path in result.unsteady:
         message(f"warning: {quoted(path)} was written to while it was read; commit again when it rests")
 
