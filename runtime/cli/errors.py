@@ -275,4 +275,6 @@ def _trace(error: BaseException) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
