@@ -7,7 +7,7 @@
     output       data to stdout as table, JSON or JSON lines    quoting   odd names, made safe for a terminal
     pager, progress, render_*                                   completion   what a shell asks for
     store, importing, exporting, history, compare, refs, files,
-    run, lifecycle, execution, copying, inspection, logs, containers,
+    sbom, run, lifecycle, execution, copying, inspection, logs, containers,
     states, forking, comparing, mounting, service, namespaces,
     shell, collect, usage, forget, fsck, metering,
     updating, network                                    the verbs, one module a group

@@ -84,6 +84,7 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
     "Files in a commit": (
         Summary("ls", "files", "List a directory of a commit."),
         Summary("cat", "files", "Print files of a commit."),
+        Summary("sbom", "sbom", "Print a commit's packages as a bill of materials."),
         Summary("mount", "mounting", "Show all commits as directories."),
         Summary("umount", "mounting", "Take such a mount away."),
         Summary("unshare", "namespaces", "Run a command in an ordinary user's namespaces."),

@@ -99,3 +99,22 @@ def test_what_a_container_installed(box: Cli, distribution: Cli) -> None:
     assert [(row["type"], row.get("package") or row["name"]) for row in rows] == [("package", "big"), ("file", "base")]
     box("status", "--packages", "--exit-code", "c", code=1)
     box("status", "--packages", "-z", "c", code=2)
+
+
+def test_a_bill_of_materials(distribution: Cli, tmp_path: Path) -> None:
+    result = distribution("sbom", "deb")
+    document = json.loads(result.stdout)
+    assert [component["purl"] for component in document["components"]] == [
+        "pkg:deb/debian/base@2?arch=amd64",
+        "pkg:deb/debian/tool@2:1.0?arch=all",
+    ]
+    assert document["metadata"]["component"]["version"] == distribution.json("show", "deb")["commit"]
+    assert distribution("sbom", "deb").stdout == result.stdout
+    first, second = (json.loads(distribution("sbom", "--serial-number", "deb").stdout)["serialNumber"] for _ in "12")
+    assert first.startswith("urn:uuid:")
+    assert first != second
+    assert json.loads(distribution("sbom", "--spec-version", "1.5", "deb").stdout)["specVersion"] == "1.5"
+    assert "warning: no package manager" in distribution("sbom", "main").stderr
+    (tmp_path / "root/var/lib/dpkg/status").write_bytes(b"rubbish\n")
+    distribution("import", str(tmp_path / "root"), "-b", "deb", "-m", "damaged")
+    assert "paragraphs without" in distribution("sbom", "deb").stderr

@@ -86,7 +86,7 @@ def test_commit(box: Cli, tmp_path: Path) -> None:
     assert box.json("commit", "c", "-m", "m", "--allow-secrets")["secrets"] == []
 
     assert box.process(*run, "-d", "--name", "d", "keys", "--", "sleep", "1000").returncode == 0
-    assert box.process("exec", "d", "cp", "/key", "/etc/copy").returncode == 0
+    assert box.process("exec", "d", "sh", "-c", "cp /key /etc/copy").returncode == 0
     assert box.error("commit", "d", "-m", "m")["kind"] == "SecretsFound"
     assert box.json("ps")[0]["state"] == "running"
     configure(box, "warn")
