@@ -17,6 +17,15 @@ LARGEST = 256 << 20
 """Bytes of a database; what is larger is none."""
 
 
+APK = ((b"/usr/lib/apk/db/installed", b""), (b"/lib/apk/db/installed", b"/usr/lib/apk/db/installed"))
+"""Where apk's database may be, newer versions' place first; and what a place may be a link to."""
+RPM = (
+    (b"/usr/lib/sysimage/rpm/rpmdb.sqlite", b""),
+    (b"/var/lib/rpm/rpmdb.sqlite", b"/usr/lib/sysimage/rpm/rpmdb.sqlite"),
+)
+"""The same for rpm's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Database:
     """Where a package manager keeps what is installed."""
@@ -29,13 +38,13 @@ class Database:
     log: bytes = b""
     """The end of the name of a file beside it with what is not in it yet."""
 
+    unless: bytes = b""
+    """Another place of the same, to which this one may be a link: then this one is not looked at."""
+
     def files(self, snapshot: Snapshot) -> list[Entry]:
         """The files, in one root."""
-        top = find(snapshot, self.path)
-        if top is None:
-            return []
-        found = list(snapshot.directory(top)) if top.is_dir else [top]
-        return [file for file in found if file.is_file and not file.name.endswith(self.omit)]
+        found = files_at(snapshot, self.path, self.unless)
+        return [file for file in found if not file.name.endswith(self.omit)]
 
     def packages(self, snapshot: Snapshot, files: Iterable[Entry], note: Note) -> Iterator[Package]:
         """What some of them tell of."""
@@ -50,12 +59,11 @@ class Database:
 DATABASES = (
     Database(b"/var/lib/dpkg/status", deb_packages),
     Database(b"/var/lib/dpkg/status.d", deb_packages, omit=b".md5sums"),
-    Database(b"/lib/apk/db/installed", apk_packages),
-    Database(b"/usr/lib/sysimage/rpm/rpmdb.sqlite", rpm_packages, log=b"-wal"),  # /var/lib/rpm may be a link to it
-    Database(b"/var/lib/rpm/rpmdb.sqlite", rpm_packages, log=b"-wal"),
+    *(Database(place, apk_packages, unless=other) for place, other in APK),
+    *(Database(place, rpm_packages, log=b"-wal", unless=other) for place, other in RPM),
     *(
-        Database(place + name, unread_format)
-        for place in (b"/usr/lib/sysimage/rpm/", b"/var/lib/rpm/")
+        Database(place.replace(b"rpmdb.sqlite", name), unread_format)
+        for place, _ in RPM
         for name in (b"Packages", b"Packages.db")
     ),
 )
@@ -65,6 +73,22 @@ def without(files: Iterable[Entry], others: Iterable[Entry]) -> list[Entry]:
     """The files of one root that are not the same in another."""
     same = {(file.name, file.content) for file in others}
     return [file for file in files if (file.name, file.content) not in same]
+
+
+def files_at(snapshot: Snapshot, path: bytes, unless: bytes = b"") -> list[Entry]:
+    """The file at a path, or the files in the directory there, links followed. None if `unless`, another path, leads to
+    the same."""
+    try:
+        place = snapshot.resolve(path)
+        if unless and snapshot.resolve(unless) == place:
+            return []
+    except BadInput:
+        return []
+    top = snapshot.find(place)
+    if top is None:
+        return []
+    found = list(snapshot.directory(top)) if top.is_dir else [top]
+    return [file for file in found if file.is_file]
 
 
 def find(snapshot: Snapshot, path: bytes) -> Entry | None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from runtime.packages import gem, npm, places, pypi, rpm
-from runtime.packages.databases import find, read, without
+from runtime.packages.databases import APK, RPM, files_at, find, read, without
 from runtime.packages.model import Note, Owner, path_text, text
 from vcs.errors import BadInput
 from vcs.model import Entry, Symlink
@@ -82,13 +82,13 @@ class _FileLists:
     parse: Callable[[bytes, bytes, Note], _Listed]
     """Takes a file's name and its bytes."""
 
+    unless: bytes = b""
+    """As of a Database."""
+
     def files(self, snapshot: Snapshot) -> list[Entry]:
         """The files, in one root."""
-        top = find(snapshot, self.path)
-        if top is None:
-            return []
-        found = list(snapshot.directory(top)) if top.is_dir else [top]
-        return [file for file in found if file.is_file and file.name.endswith(self.ending)]
+        found = files_at(snapshot, self.path, self.unless)
+        return [file for file in found if file.name.endswith(self.ending)]
 
 
 def _dpkg_list(name: bytes, data: bytes, _: Note) -> _Listed:
@@ -123,9 +123,8 @@ def _rpm_files(_: bytes, data: bytes, note: Note) -> _Listed:
 _FILE_LISTS = (
     _FileLists(b"/var/lib/dpkg/info", b".list", _dpkg_list),
     _FileLists(b"/var/lib/dpkg/status.d", b".md5sums", _dpkg_sums),
-    _FileLists(b"/lib/apk/db/installed", b"", _apk_files),
-    _FileLists(b"/usr/lib/sysimage/rpm/rpmdb.sqlite", b"", _rpm_files),
-    _FileLists(b"/var/lib/rpm/rpmdb.sqlite", b"", _rpm_files),
+    *(_FileLists(place, b"", _apk_files, other) for place, other in APK),
+    *(_FileLists(place, b"", _rpm_files, other) for place, other in RPM),
 )
 
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.packages import Package, changes, inventory, packages
+from runtime.packages.databases import DATABASES
 from tests.runtime.test_packages import Nothing, dpkg, snapshot
 from tests.support.values import Spec, link
 from vcs.importer import import_directory
@@ -66,6 +67,7 @@ def test_rpm() -> None:
         "var": {"lib": {"rpm": link("../../usr/lib/sysimage/rpm")}},
     }
     assert packages(snapshot(fedora)) == expected
+    assert [len(base.files(snapshot(fedora))) for base in DATABASES if b"sqlite" in base.path] == [1, 0]
 
 
 def test_what_rpm_itself_installs(tmp_path: Path) -> None:
