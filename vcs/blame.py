@@ -58,11 +58,11 @@ def blame_lines(store: Store, commit: CommitId, path: bytes) -> list[Line]:
     start = search.commits.read(commit)
     entry = Snapshot(store, search.commits.root(start)).lookup(path)
     if not isinstance(entry.content, (Data, Chunked)):
-        raise BadInput(f"{path!r} is not a file but a {type_name(entry)}: it has no lines", path=path)
+        raise BadInput(f"{path!r} is not a file but a {type_name(entry)}: it has no lines", path=path, lines=False)
     lines = search.text(start, entry)
     if lines is None:
         what = "larger than 1 MiB" if entry.size > TEXT_MAX else "binary"
-        raise BadInput(f"{path!r} is {what}: its lines cannot be told apart", path=path)
+        raise BadInput(f"{path!r} is {what}: its lines cannot be told apart", path=path, lines=False)
     authors = search.lines(start, entry, lines)
     return [Line(text, author) for text, author in zip(lines, authors, strict=True)]
 
