@@ -156,6 +156,21 @@ def wait(pid: int) -> int:
     return exit_code(os.waitpid(pid, 0)[1])
 
 
+def collect(init: int) -> int:
+    """The exit code of an init that has ended.
+
+    crun starts it through a helper process, whose child it stays until the helper has ended; on a busy machine that
+    may be after the container has. Then we wait for helpers first.
+    """
+    while True:
+        try:
+            return wait(init)
+        except ChildProcessError:
+            ended, status = os.waitpid(-1, 0)
+            if ended == init:
+                return exit_code(status)
+
+
 def exit_code(status: int) -> int:
     """A wait status as a shell would show it."""
     code = os.waitstatus_to_exitcode(status)

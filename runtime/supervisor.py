@@ -175,7 +175,7 @@ class _Supervisor:
             self._duties.begin(self._run)
         self._wait_for(self._init_fd)
         with Ended() as self._ended:
-            return _collect(begun.init)
+            return engine.collect(begun.init)
 
     def _begin_here(self, streams: Streams) -> Begun:
         """Set the container up in this process. The caller, who waits for its end, has the terminal at once."""
@@ -399,18 +399,3 @@ class _Supervisor:
         # What could not be started at all is removed by who made it, and holds its lock meanwhile.
         if duties and remove and caller is None and not (end.error and not self._run.restarts):
             duties.take_away()
-
-
-def _collect(init: int) -> int:
-    """The exit code of an init that has ended.
-
-    crun starts it through a helper process, whose child it stays until the helper has ended; on a busy machine that
-    may be after the container has. Then we wait for helpers first.
-    """
-    while True:
-        try:
-            return engine.wait(init)
-        except ChildProcessError:
-            ended, status = os.waitpid(-1, 0)
-            if ended == init:
-                return engine.exit_code(status)

@@ -44,13 +44,13 @@ def crowd(setting: Setting) -> list[Section]:
         shutil.rmtree(place, ignore_errors=True)
     row = f"{count:,} containers"
     section.put(row, "started", started, "s")
-    section.put(row, "memory of each", each / 1e6, "MB")
+    section.put(row, "memory of each", each, "MB")
     section.put(row, "ps", listed * 1e3, "ms")
     section.put(row, "stopped and removed", removed, "s")
     section.put(row, "cgroups left", left, "")
     if not setting.quick:
         section.claim("2", "1,000 containers started", started, 45, "s")
-        section.claim("2", "1,000 containers: memory of each", each / 1e6, 2.5, "MB")
+        section.claim("2", "1,000 containers: memory of each", each, 2.5e6, "MB")
         section.claim("2", "1,000 containers: ps", listed * 1e3, 300, "ms")
         section.claim("2", "1,000 containers removed", removed, 45, "s")
     return [section]

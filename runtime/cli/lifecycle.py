@@ -61,6 +61,7 @@ def start(
       treering start --policy
     """
     from runtime.cli.starting import start as start_one
+    from runtime.hastening import hasten
 
     if policy:
         from runtime.cli.reconciling import wanted_by_policy
@@ -80,6 +81,7 @@ def start(
 
         start_several(invocation, names)
         return 0
+    hasten()
     code = 0
 
     def do(container: Container) -> None:

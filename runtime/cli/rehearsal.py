@@ -14,6 +14,7 @@ import ctypes
 import mmap
 import os
 import shutil
+import signal
 import struct
 import tempfile
 import time
@@ -76,12 +77,14 @@ def _rehearse(directory: Path, program: Program, out: int) -> NoReturn:
         for number in range(3):
             os.dup2(null, number)
         close_all_but({0, 1, 2, out})
+        signal.alarm(int(_LONGEST))
         with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=directory) as place:
             store = ("--store", f"{place}/store")
             _prepare(Path(place), store)
             if child := os.fork():
                 os.waitpid(child, 0)
             else:
+                signal.alarm(int(_LONGEST))
                 told = _learn(program, store)
                 with os.fdopen(out, "wb") as file:
                     file.write(told)

@@ -140,9 +140,10 @@ class _Server:
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):
             while pid := os.waitpid(-1, os.WNOHANG)[0]:
-                if pid == self._spare:
-                    self._spare = 0
-                self._fork_at = 0.0
+                if pid == self._spare:  # not at once, in case that it always ends
+                    self._spare, self._fork_at = 0, time.monotonic() + _BUSY_SECONDS
+                else:
+                    self._fork_at = 0.0
 
     def _learn(self, source: int) -> None:
         data = os.read(source, 1 << 16)
