@@ -63,7 +63,7 @@ class Objects:
         self._cached = 0
         self._readers: OrderedDict[int, LayerReader] = OrderedDict()
         self._looked: int | None = None
-        """When the directory of the layers had changed, in ns, as open layers were last looked at for removed ones. With
+        """When the directory of layers had changed, in ns, as open layers were last looked at for removed ones. With
         hundreds of them open, that takes three times as long as opening one does."""
         self._blocks: OrderedDict[Key, _Block] = OrderedDict()
         self._near: dict[bytes, tuple[Key, memoryview, bool]] = {}
