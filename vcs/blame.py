@@ -108,10 +108,11 @@ class _Search:
         while todo:
             commit, directory, names = todo.pop()
             for parent, other in self._parents(commit):
-                passed = names - self._written(directory, other)
-                if passed:
-                    todo.append((parent, other, passed))
-                names = names - passed
+                stay = self._written(directory, other) & names
+                names -= stay  # in place: of a million names, few are written at once
+                if names:
+                    todo.append((parent, other, names))
+                names = stay
                 if not names:
                     break
             yield from ((name, commit.id) for name in names)

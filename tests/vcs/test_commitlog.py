@@ -185,6 +185,19 @@ def test_a_clock_that_was_set_back_loses_no_commit(store: Store) -> None:
     assert order.index(1) > order.index(2)
 
 
+def test_an_end_that_is_younger_than_what_stands_on_it_comes_after_that(store: Store) -> None:
+    made = make(store, [Sketch((), {}, 50), Sketch((0,), {}, 0), Sketch((1,), {}, 40)])
+    found = [info.id for info in log(store, [made.ids[number] for number in (0, 1, 2)])]
+    assert numbers(made, found) == [2, 1, 0]
+
+
+def test_a_branch_without_wanted_commits_is_no_parent_of_its_own(store: Store) -> None:
+    """0 - 1 - 3 and 0 - 2 - 3: without 2, the merge stands on 1 alone, which stands on 0."""
+    made = make(store, [Sketch((), {}, 0), Sketch((0,), {}, 1), Sketch((0,), {}, 2), Sketch((1, 2), {}, 3)])
+    found = lineage(store, [made.ids[3]], (), Wanted(message=re.compile("[013]")))
+    assert [numbers(made, parents) for _, parents in found] == [[1], [0], []]
+
+
 def test_branches_stay_together(store: Store) -> None:
     """0 - 1 - 3 - 5 and 0 - 2 - 4 - 5, by time in turns."""
     sketch = [
