@@ -118,7 +118,7 @@ def _not_found(facts: Facts) -> str:
 
 
 def _bad_input(facts: Facts) -> str:
-    return "without --lines, blame tells which commit wrote the whole" if "lines" in facts else ""
+    return "without --lines, blame tells which commit wrote the file" if "lines" in facts else ""
 
 
 _FIRST = {"stopped": "stop", "running": "start", "unpaused": "unpause"}
