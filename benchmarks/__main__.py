@@ -28,6 +28,7 @@ from benchmarks.sections.livecommit import live_commit
 from benchmarks.sections.million import million
 from benchmarks.sections.overlays import overlays
 from benchmarks.sections.ownpart import ownpart
+from benchmarks.sections.questions import questions
 from benchmarks.sections.restarts import restarts
 from benchmarks.sections.servers import serving
 from benchmarks.sections.sharing import sharing
@@ -43,6 +44,7 @@ SECTIONS: dict[str, Callable[[Setting], list[report.Section]]] = {
     "million": million,
     "collection": collection,
     "commits": commits,
+    "questions": questions,
     "livecommit": live_commit,
     "overlays": overlays,
     "servers": serving,

@@ -34,6 +34,9 @@
     sizes        usage      what takes how much                   sharing    who needs each object
     questions    diff       what differs between two roots       check/     whether everything is there and whole
                  repair/    what is not, restored from elsewhere
+                 commits    read quickly, newest first           commitlog  which of them are wanted
+                 blame      which commit last wrote what         grep       lines that match a pattern
+                 texts      what is a text, and its lines
     for tests    testing    a store in memory
 
 One rule: a module here never prints, never reads the environment and never exits.

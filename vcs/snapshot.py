@@ -168,6 +168,12 @@ class Snapshot:
         return self.objects.get(content.chunk)[offset : offset + size] if content.size else b""
 
 
+def resolve_parents(snapshot: Snapshot, path: bytes) -> bytes:
+    """The path with the symbolic links above its last name followed, and not that name's own (see Snapshot.resolve)."""
+    folder, _, name = path.rstrip(b"/").rpartition(b"/")
+    return snapshot.resolve(folder).rstrip(b"/") + b"/" + name
+
+
 def split_path(path: bytes, keep_dots: bool = False) -> list[bytes]:
     """The names of a path; empty ones and `.` dropped. `..` is refused (BadInput) unless kept."""
     names = [name for name in path.split(b"/") if name not in (b"", b".")]
@@ -185,5 +191,6 @@ __all__ = [
     "Snapshot",
     "Source",
     "open_profile",
+    "resolve_parents",
     "split_path",
 ]

@@ -7,6 +7,7 @@ history     fifty commits of a root in which packages come and go
 million     a tree of a million entries
 collection  gc of a thousand commits, with a commit beside it
 commits     commit, diff, branch, tag, rollback through the Python API; the command's own start
+questions   log, blame and grep of a long history
 livecommit  commits of running containers: how long they stand still; next to podman's
 overlays    containers' programs next to the same on ext4, warm and cold; the service's memory
 servers     the same tree through our mount and through others'

@@ -10,7 +10,7 @@
     sbom, run, lifecycle, execution, copying, inspection, logs, containers,
     states, forking, comparing, mounting, service, namespaces,
     shell, collect, usage, forget, fsck, metering,
-    updating, network                                    the verbs, one module a group
+    updating, network, blame, searching                  the verbs, one module a group
     several      a verb on several containers                    filtering     which containers ps lists
     starting     what run, start and restart do alike
     secrets      what commit and import say of them
@@ -20,6 +20,7 @@
     serving      what that process does                     takeover     what a child of it does
     preloading   what it has imported                       rehearsal    what of its memory its children write to
     linediff     lines that differ                              reference   writes docs/cli.md
+    graph        a history drawn beside its commits
 
 One rule: starting must cost little. A module here imports at its top only what every one of its verbs needs, the client
 next to nothing, and `--version` is answered before anything is imported.

@@ -117,6 +117,10 @@ def _not_found(facts: Facts) -> str:
     return ""
 
 
+def _bad_input(facts: Facts) -> str:
+    return "without --lines, blame tells which commit wrote the file" if "lines" in facts else ""
+
+
 _FIRST = {"stopped": "stop", "running": "start", "unpaused": "unpause"}
 """What makes of a container what is wanted."""
 
@@ -224,6 +228,7 @@ def _damaged(facts: Facts) -> str:
 
 _ADVICE: dict[type[known.TreeringError], Callable[[Facts], str]] = {
     known.NotFound: _not_found,
+    known.BadInput: _bad_input,
     known.Conflict: _conflict,
     known.AlreadyExists: _exists,
     known.SecretsFound: lambda _: (

@@ -13,7 +13,7 @@ from runtime.cli.quoting import path_fields
 from runtime.cli.render_entries import entry_fields, names_of, painted_name, write_long
 from vcs.errors import BadInput
 from vcs.model import Chunked, Data, Entry, type_name
-from vcs.snapshot import Snapshot
+from vcs.snapshot import Snapshot, resolve_parents
 
 _PIECE = 1 << 20
 
@@ -58,7 +58,7 @@ def ls(invocation: Invocation, place: str, long: bool, directory: bool, recursiv
 def _rows(snapshot: Snapshot, path: bytes, itself: bool, recursive: bool) -> Iterator[tuple[bytes, bytes, Entry]]:
     """Path in the commit, name to show, entry."""
     if itself:
-        yield path, path, snapshot.lookup(_resolve_parents(snapshot, path))
+        yield path, path, snapshot.lookup(resolve_parents(snapshot, path))
         return
     real = snapshot.resolve(path)
     entry = snapshot.lookup(real)
@@ -71,11 +71,6 @@ def _rows(snapshot: Snapshot, path: bytes, itself: bool, recursive: bool) -> Ite
             yield prefix + child.name, child.name, child
     else:
         yield path, path, entry
-
-
-def _resolve_parents(snapshot: Snapshot, path: bytes) -> bytes:
-    folder, _, name = path.rstrip(b"/").rpartition(b"/")
-    return snapshot.resolve(folder).rstrip(b"/") + b"/" + name
 
 
 @verb("cat")

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from runtime.cli.invocation import Invocation
-from runtime.cli.options import revision_argument, verb
+from runtime.cli.options import PathVerb, revision_argument, verb
 from runtime.cli.output import count_text, size_text
 from runtime.cli.pager import paged
 from runtime.cli.quoting import safe
 from runtime.cli.render_commits import commit_fields, decorations, write_commit, write_log, write_oneline
+from vcs.errors import BadInput
+from vcs.model import type_name
+from vcs.snapshot import resolve_parents
 
 if TYPE_CHECKING:
     from runtime.cli.compare import Comparison
@@ -20,35 +27,117 @@ if TYPE_CHECKING:
     from vcs.snapshot import CommitInfo
 
 
-@verb("log", data=True)
-@revision_argument("revisions", nargs=-1, metavar="[REV]...")
+@verb("log", data=True, cls=PathVerb)
+@revision_argument("arguments", nargs=-1, metavar="[REV]... [[--] PATH...]")
 @click.option("-n", "--max-count", "limit", type=click.IntRange(min=0), metavar="NUMBER", help="At most so many.")
 @click.option("--oneline", is_flag=True, help="A line for each commit.")
-def log(invocation: Invocation, revisions: tuple[str, ...], limit: int | None, oneline: bool) -> None:
+@click.option("--graph", is_flag=True, help="Draw beside them which commit has which parents.")
+@click.option("--since", metavar="TIME", help="Committed since then: 2026-11-01, 2h (ago), @SECONDS since 1970.")
+@click.option("--until", metavar="TIME", help="Committed until then.")
+@click.option("--grep", "message", metavar="REGEX", help="What the message says.")
+@click.option("--author", metavar="REGEX", help="Who made it: found in `NAME <EMAIL>`.")
+@click.option(
+    "-S", "content", metavar="CONTENT", help="A file with this content, REV:PATH or a BLAKE3 digest, came or went."
+)
+@click.pass_context
+def log(
+    context: click.Context,
+    invocation: Invocation,
+    arguments: tuple[str, ...],
+    limit: int | None,
+    oneline: bool,
+    graph: bool,
+    since: str | None,
+    until: str | None,
+    message: str | None,
+    author: str | None,
+    content: str | None,
+) -> None:
     """List commits, newest first.
 
     REV is a branch, a tag, a container, or anything else in git's syntax (`main~2`, `main@{yesterday}`); without one,
-    every branch and tag is followed. `A..B` lists what B has and A has not.
+    every branch and tag is followed. `A..B` lists what B has and A has not. With PATHs, only commits that changed
+    something at or below one of them, attributes included; a merge changed what it has otherwise than each of its
+    parents. The digest for -S is the one that `ls --format json` tells.
 
     \b
     Example:
       treering log nginx
       treering log --oneline -n 5
       treering log main..nginx
+      treering log --graph --oneline nginx -- /etc
+      treering log -S nginx:/etc/passwd
     """
+    from runtime.cli.times import point
+    from vcs.commitlog import Wanted, lineage
+    from vcs.commitlog import log as log_of
+
     store, output = invocation.store, invocation.output
+    revisions, paths = _sort_arguments(arguments, context.meta.get("after_dashes", []))
     names = decorations(store)
     include, exclude = _ends(invocation, revisions)
-    commits = store.history.log(include, limit, exclude)
+    wanted = Wanted(
+        _both_ways(invocation, include, paths),
+        None if since is None else point(since, "--since"),
+        None if until is None else point(until, "--until"),
+        None if message is None else _regex(message, "--grep"),
+        None if author is None else _regex(author, "--author"),
+        None if content is None else _content(invocation, content),
+    )
     with paged(output, wanted=invocation.use_pager):
+        if graph and output.is_table:
+            from runtime.cli.graph import write_graph
+
+            write_graph(output, islice(lineage(store, include, exclude, wanted), limit), names, short=oneline)
+            return
         output.rows(
-            commits,
+            islice(log_of(store, include, exclude, wanted), limit),
             lambda info: commit_fields(info, names),
             lambda rows: (write_oneline if oneline else write_log)(output, rows, names),
         )
 
 
-def _ends(invocation: Invocation, revisions: tuple[str, ...]) -> tuple[list[CommitId], list[CommitId]]:
+def _sort_arguments(arguments: Sequence[str], after_dashes: Sequence[str]) -> tuple[list[str], list[bytes]]:
+    """Which are revisions and which are paths: those that begin with a slash, and what follows `--`."""
+    paths = [text for text in arguments if text.startswith("/")]
+    return [text for text in arguments if text not in paths], [os.fsencode(path) for path in (*paths, *after_dashes)]
+
+
+def _both_ways(invocation: Invocation, include: Sequence[CommitId], paths: Sequence[bytes]) -> tuple[bytes, ...]:
+    """The paths as they are, and with the symbolic links above them followed as they are in the newest commit: who
+    asks for /bin/ls means /usr/bin/ls, where /bin leads there."""
+    from vcs.commitlog import log as log_of
+
+    newest = next(log_of(invocation.store, include), None) if paths else None
+    if newest is None:
+        return tuple(paths)
+    snapshot = invocation.store.snapshot(newest.root)
+    return tuple(dict.fromkeys([*paths, *(resolve_parents(snapshot, path) for path in paths)]))
+
+
+def _regex(text: str, option: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text, re.MULTILINE)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise click.BadParameter(f"{text!r} is no regular expression: {error}", param_hint=option) from None
+
+
+def _content(invocation: Invocation, text: str) -> bytes:
+    from vcs.commitlog import content_of
+
+    if re.fullmatch("[0-9a-fA-F]{64}", text):
+        return bytes.fromhex(text)
+    if ":" not in text:
+        raise click.BadParameter(f"{text!r} is no content: write REV:PATH, or 64 hexadecimal digits", param_hint="-S")
+    snapshot, path = invocation.open_place(text)
+    entry = snapshot.lookup(snapshot.resolve(path))
+    found = content_of(entry)
+    if found is None:
+        raise BadInput(f"{text!r} is not a file but a {type_name(entry)}: it has no content to look for", place=text)
+    return found
+
+
+def _ends(invocation: Invocation, revisions: Sequence[str]) -> tuple[list[CommitId], list[CommitId]]:
     if not revisions:
         store = invocation.store
         return list({*store.branches().values(), *store.tags().values()}), []

@@ -9,11 +9,8 @@ from vcs.errors import Missing
 from vcs.model import Chunked, Data, Entry
 from vcs.scratch import Scratch
 from vcs.snapshot import Snapshot
+from vcs.texts import TEXT_MAX, is_binary
 
-TEXT_MAX = 1 << 20
-"""Files larger than this are told in bytes, not in lines."""
-_BINARY_PROBE = 8000
-"""Git's rule: a file with a NUL in its first 8,000 bytes is binary."""
 _EDITS_MAX = 2000
 """Differences beyond which lines are no longer counted exactly: the exact search is quadratic in them."""
 
@@ -38,7 +35,7 @@ def read_text(snapshot: Snapshot, entry: Entry | None) -> bytes | None:
         if isinstance(snapshot.objects, Scratch):
             return None  # more was written to the container than is kept for a comparison
         raise
-    return None if b"\0" in data[:_BINARY_PROBE] else data
+    return None if is_binary(data) else data
 
 
 def count_lines(old: bytes, new: bytes) -> Lines:

@@ -105,7 +105,8 @@ def revision_argument(name: str = "revision", **settings: Any) -> Callable[[F], 
 
 def file_argument(name: str, **settings: Any) -> Callable[[F], F]:
     """An argument REV:PATH."""
-    return click.argument(name, metavar="REV:PATH", shell_complete=_completer("file"), **settings)
+    settings.setdefault("metavar", "REV:PATH")
+    return click.argument(name, shell_complete=_completer("file"), **settings)
 
 
 def place_argument(name: str, **settings: Any) -> Callable[[F], F]:

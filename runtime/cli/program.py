@@ -77,6 +77,8 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
         Summary("log", "history", "List commits, newest first."),
         Summary("show", "history", "Show a commit and what it changed."),
         Summary("diff", "compare", "Show what differs between two commits."),
+        Summary("blame", "blame", "Show which commit, command and container last wrote a file."),
+        Summary("grep", "searching", "Search the files of commits for a pattern."),
         Summary("branch", "refs", "List, make, move, rename or delete branches."),
         Summary("tag", "refs", "List, make or delete tags."),
         Summary("reflog", "refs", "Show where a branch has been."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -52,23 +52,33 @@ def commit_fields(info: CommitInfo, names: Decorations) -> dict[str, Any]:
     }
 
 
+def oneline(output: Output, info: CommitInfo, names: Decorations) -> str:
+    """A commit on one line."""
+    return f"{output.paint(info.id[:SHORT], 'yellow')}{_decoration(output, info, names)} {title(info.message)}"
+
+
 def write_oneline(output: Output, commits: Iterable[CommitInfo], names: Decorations) -> None:
     """A line for each commit."""
     for info in commits:
-        short = output.paint(info.id[:SHORT], "yellow")
-        output.line(f"{short}{_decoration(output, info, names)} {title(info.message)}")
+        output.line(oneline(output, info, names))
+
+
+def commit_lines(output: Output, info: CommitInfo, names: Decorations) -> Iterator[str]:
+    """A commit's header and message."""
+    yield f"{output.paint(f'commit {info.id}', 'yellow')}{_decoration(output, info, names)}"
+    if len(info.parents) > 1:
+        yield "Merge:  " + " ".join(parent[:SHORT] for parent in info.parents)
+    yield f"Author: {safe(info.author)} <{safe(info.email)}>"
+    yield f"Date:   {date_text(info.time, info.offset)}"
+    yield ""
+    for line in info.message.rstrip("\n").split("\n"):
+        yield f"    {safe(line)}".rstrip()
 
 
 def write_commit(output: Output, info: CommitInfo, names: Decorations) -> None:
     """A commit's header and message."""
-    output.line(f"{output.paint(f'commit {info.id}', 'yellow')}{_decoration(output, info, names)}")
-    if len(info.parents) > 1:
-        output.line("Merge:  " + " ".join(parent[:SHORT] for parent in info.parents))
-    output.line(f"Author: {safe(info.author)} <{safe(info.email)}>")
-    output.line(f"Date:   {date_text(info.time, info.offset)}")
-    output.line()
-    for line in info.message.rstrip("\n").split("\n"):
-        output.line(f"    {safe(line)}".rstrip())
+    for line in commit_lines(output, info, names):
+        output.line(line)
 
 
 def write_log(output: Output, commits: Iterable[CommitInfo], names: Decorations) -> None:

@@ -1,0 +1,204 @@
+"""Commits read quickly, and walked newest first without looking at more of them than are asked for.
+
+libgit2 sorts a whole history before it gives the first commit of it: 110 ms for 10,000. Here only what is needed is
+read, 10 us a commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import count
+
+from vcs.errors import Corrupt, Missing, NotFound
+from vcs.model import DIGEST_SIZE, CommitId, RootId
+
+_SKEW = 60
+"""Seconds by which a parent may be younger than its child: clocks are set back. Git has such a tolerance too."""
+_ROOT = b" root\0"
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What a walk needs of a commit."""
+
+    id: CommitId
+    tree: str
+    """Git's tree, which holds the root's digest."""
+    parents: tuple[CommitId, ...]
+    time: int
+    """When it was committed, in seconds since 1970."""
+
+
+class Commits:
+    """The commits of a history, each read once. `raw` reads any git object by its id, or raises NotFound."""
+
+    def __init__(self, raw: Callable[[str], bytes]) -> None:
+        self._raw = raw
+        self._read: dict[str, Commit] = {}
+        self._roots: dict[str, RootId] = {}
+
+    def read(self, name: str) -> Commit:
+        """A commit by its full id. Missing if it is not there, Corrupt if it is none."""
+        commit = self._read.get(name)
+        if commit is None:
+            commit = self._read[name] = _parsed(name, self._object(name, name))
+        return commit
+
+    def root(self, commit: Commit) -> RootId:
+        """The root that a commit names. Missing or Corrupt if it names none."""
+        root = self._roots.get(commit.tree)
+        if root is None:
+            root = self._roots[commit.tree] = self._root(commit)
+        return root
+
+    def newest_first(
+        self, start: Iterable[CommitId], hidden: Collection[CommitId] = (), *, by_branch: bool = False
+    ) -> Iterator[Commit]:
+        """The commits reachable from `start` that are not `hidden`, children before parents, newest first.
+
+        A parent that is over a minute younger than its child may come before another child of its own. With
+        `by_branch` it never does, and what is on one branch stays together; that reads everything first.
+        """
+        walk = _Walk(self, start, hidden)
+        return walk.by_branch() if by_branch else walk.by_time()
+
+    def reachable(self, start: Iterable[CommitId]) -> set[CommitId]:
+        """The commits that some lead to, and these themselves."""
+        found: set[CommitId] = set()
+        todo = list(start)
+        while todo:
+            name = todo.pop()
+            if name not in found:
+                found.add(name)
+                todo += self.read(name).parents
+        return found
+
+    def _root(self, commit: Commit) -> RootId:
+        tree = self._object(commit.tree, commit.id)
+        at = tree.find(_ROOT)
+        if at < 0:
+            raise Missing(f"commit {commit.id} has no root", commit=commit.id)
+        blob = tree[at + len(_ROOT) : at + len(_ROOT) + 20].hex()
+        try:
+            root = bytes.fromhex(self._object(blob, commit.id).decode("ascii").strip())
+        except ValueError:
+            root = b""
+        if len(root) != DIGEST_SIZE:
+            raise Corrupt(f"commit {commit.id} has no valid root", commit=commit.id)
+        return RootId(root)
+
+    def _object(self, name: str, commit: str) -> bytes:
+        try:
+            return self._raw(name)
+        except NotFound:
+            raise Missing(f"git object {name}, of commit {commit}, is not in the history", commit=commit) from None
+
+
+class _Walk:
+    """A walk over commits. Some are looked at ahead of those that are given, so as to know who has children."""
+
+    def __init__(self, commits: Commits, start: Iterable[CommitId], hidden: Collection[CommitId]) -> None:
+        self._commits = commits
+        self._hidden = hidden
+        self._numbers = count()
+        self._ahead: list[tuple[int, int, Commit]] = []
+        """What has been met but not looked at, youngest first."""
+        self._children: dict[CommitId, int] = {}
+        """How many children of each are known that have not been given."""
+        self._start = [name for name in dict.fromkeys(start) if name not in hidden]
+        for name in self._start:
+            self._meet(name)
+
+    def by_time(self) -> Iterator[Commit]:
+        ready: list[tuple[int, int, Commit]] = []
+        given: set[CommitId] = set()
+        for name in self._start:
+            self._push(ready, self._commits.read(name))
+        while ready:
+            commit = heappop(ready)[2]
+            self._look_ahead(commit.time - _SKEW)
+            if self._children[commit.id] or commit.id in given:
+                continue  # a child of it will bring it again, or has
+            given.add(commit.id)
+            yield commit
+            for parent in self._given(commit):
+                self._push(ready, parent)
+
+    def by_branch(self) -> Iterator[Commit]:
+        self._look_ahead(None)
+        ready = [self._commits.read(name) for name in self._start if not self._children[name]]
+        ready.sort(key=lambda commit: commit.time)
+        while ready:
+            commit = ready.pop()
+            yield commit
+            ready += self._given(commit)
+
+    def _given(self, commit: Commit) -> Iterator[Commit]:
+        """The parents of a commit that have no other child to come."""
+        for parent in dict.fromkeys(commit.parents):
+            if parent not in self._hidden:
+                self._children[parent] -= 1
+                if not self._children[parent]:
+                    yield self._commits.read(parent)
+
+    def _meet(self, name: CommitId) -> None:
+        if name not in self._children:
+            self._children[name] = 0
+            self._push(self._ahead, self._commits.read(name))
+
+    def _look_ahead(self, time: int | None) -> None:
+        """Look at everything that is not older than a time; None: at everything."""
+        while self._ahead and (time is None or -self._ahead[0][0] >= time):
+            commit = heappop(self._ahead)[2]
+            for parent in dict.fromkeys(commit.parents):
+                if parent not in self._hidden:
+                    self._meet(parent)
+                    self._children[parent] += 1
+
+    def _push(self, heap: list[tuple[int, int, Commit]], commit: Commit) -> None:
+        heappush(heap, (-commit.time, next(self._numbers), commit))
+
+
+def nearest_wanted(order: Sequence[Commit], wanted: Collection[str]) -> dict[CommitId, tuple[CommitId, ...]]:
+    """For each of some commits, children before parents, its parents among those wanted: where one is not, the nearest
+    ancestors that are. Of these, none that is an ancestor of another."""
+    places = {commit.id: place for place, commit in enumerate(order)}
+    found: dict[CommitId, tuple[CommitId, ...]] = {}
+    for commit in reversed(order):
+        nearest: dict[CommitId, None] = {}
+        for parent in commit.parents:
+            if parent in places:
+                nearest.update(dict.fromkeys([parent] if parent in wanted else found[parent]))
+        is_direct = all(parent in nearest for parent in commit.parents)
+        names = tuple(nearest)
+        found[commit.id] = names if is_direct or len(names) < 2 else _independent(names, found, places)
+    return found
+
+
+def _independent(
+    names: Sequence[CommitId], parents: dict[CommitId, tuple[CommitId, ...]], places: dict[CommitId, int]
+) -> tuple[CommitId, ...]:
+    """Those that are no ancestors of the others. What comes after the last of them need not be looked at."""
+    last = max(places[name] for name in names)
+    above: set[CommitId] = set()
+    todo = [parent for name in names for parent in parents[name]]
+    while todo:
+        name = todo.pop()
+        if name not in above and places[name] <= last:
+            above.add(name)
+            todo += parents[name]
+    return tuple(name for name in names if name not in above)
+
+
+def _parsed(name: str, data: bytes) -> Commit:
+    head = data.partition(b"\n\n")[0].split(b"\n")
+    parents = tuple(CommitId(line[7:].decode()) for line in head if line.startswith(b"parent "))
+    committer = next((line for line in head if line.startswith(b"committer ")), b"")
+    try:
+        if not head[0].startswith(b"tree "):
+            raise ValueError
+        return Commit(CommitId(name), head[0][5:].decode("ascii"), parents, int(committer.split(b" ")[-2]))
+    except (ValueError, IndexError):
+        raise Corrupt(f"commit {name} cannot be read", commit=name) from None
