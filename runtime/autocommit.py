@@ -80,6 +80,7 @@ def main(arguments: Sequence[str]) -> int:
         containers = Containers(store)
         found = next((found for found in containers.all() if found.id == task.container), None)
         if found is not None:
+            store.operations.begin(("automatic commit", found.name), lambda: author)
             match task.after:
                 case "exec":
                     after_exec(containers, found, task.command, task.code or 0, task.seconds, author)

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count as count_from
 from itertools import islice
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from runtime.naming import Names
-from runtime.records import ContainerPaths, Generation, Record, load, save
+from runtime.records import ContainerPaths, Generation, Record, fields_of, load, save
 from runtime.settings import Settings
 from runtime.spreading import spread
 from runtime.trash import Trash
@@ -98,9 +98,19 @@ class Containers:
         with translated("the container cannot be made"), self._locked():
             name = self._free_name(name, image)
             record = _record(name, image, commit, settings, self._own_ids(settings, self._records))
-            with self._making([record]) as made:
+            with self._unnoted([record]), self._making([record]) as made:
                 reason = f"container {record.name}: created"
                 self.store.history.move(record.ref(0), commit, None, reason, author, force=True)
+        self.store.operations.flush()  # its command may run for long
+        return made[0]
+
+    def bring_back(self, record: Record) -> Container:
+        """Make a container that was removed again, of the same id, with empty uppers, durably. Its refs are for the
+        caller to make. AlreadyExists if its name is taken."""
+        with translated("the container cannot be made"), self._locked():
+            self._free_name(record.name, "")
+            with self._making([record]) as made:
+                pass
         return made[0]
 
     def create_many(
@@ -126,7 +136,7 @@ class Containers:
                 wanted = settings(number, _checked_name(name))
                 ids = self._own_ids(wanted, lambda: (*(other.record for other in others), *records))
                 records.append(_record(name, image, commit, wanted, ids))
-            with self._making(records) as made:
+            with self._unnoted(records), self._making(records) as made:
                 refs = {record.ref(0): commit for record in records}
                 self.store.history.name_all(refs, f"containers {stem}: created", author)
         return made
@@ -142,7 +152,8 @@ class Containers:
         building = [ContainerPaths(self._directory / f"{_NEW}{record.id}") for record in records]
         for paths, record in zip(building, records, strict=True):
             paths.directory.mkdir(mode=0o700)
-            make_generation(paths, 0, durable=False)
+            for generation in record.generations:
+                make_generation(paths, generation.number, durable=False)
             save(paths, record, durable=False)
         sync_all([
             path for paths in building for path in (paths.record, paths.generation(0).parent, paths.directory)
@@ -151,8 +162,9 @@ class Containers:
         yield made
         for record in records:
             self._names.add(record.name, record.id)
-        for paths, container in zip(building, made, strict=True):
-            paths.directory.rename(container.paths.directory)
+        with self._noting({record.id: (None, record) for record in records}, "containers made"):
+            for paths, container in zip(building, made, strict=True):
+                paths.directory.rename(container.paths.directory)
         sync_directory(self._directory)
 
     def all(self) -> list[Container]:
@@ -229,7 +241,10 @@ class Containers:
 
     def replace(self, container: Container, record: Record) -> Container:
         """Save a changed record."""
-        save(container.paths, record)
+        if record != container.record:
+            change = {record.id: (container.record, record)}
+            with self._unnoted([record]), self._noting(change, f"container {record.name} changed"):
+                save(container.paths, record)
         return Container(record, container.paths)
 
     def rename(self, container: Container, name: str) -> Container:
@@ -248,7 +263,9 @@ class Containers:
 
     def take_away(self, container: Container) -> None:
         """The first step of removing one of many: nobody finds it any more. The caller holds its lock."""
-        self.trash.take(container.paths.directory, container.id)
+        record = container.record
+        with self._unnoted([record]), self._noting({record.id: (record, None)}, f"container {record.name} removed"):
+            self.trash.take(container.paths.directory, container.id)
 
     def finish_removing(self, containers: Sequence[Container]) -> None:
         """The second step, for all that were taken away: make that durable, and delete their refs and files.
@@ -264,7 +281,8 @@ class Containers:
             for container in containers
             for generation in container.record.generations
         ]
-        self.store.history.delete_all(refs, durable=durable)
+        with self._unnoted([container.record for container in containers]):
+            self.store.history.delete_all(refs, durable=durable)
         for container in containers:
             self._names.drop(container.name, container.id)
         self.trash.empty()
@@ -276,6 +294,11 @@ class Containers:
         with contextlib.suppress(NotFound):
             self.store.history.delete(container.record.ref(generation.number))
 
+    def bases(self) -> set[CommitId]:
+        """The commits that containers stand on. No ref need lead there: after an undo, a head may be before its
+        base."""
+        return {generation.base for container in self.all() for generation in container.record.generations}
+
     def expired_states(self, since: float) -> list[str]:
         """The refs that keep last states of containers which were removed before `since` (seconds since 1970)."""
         history = self.store.history
@@ -285,8 +308,24 @@ class Containers:
     def forget_states(self, refs: Iterable[str]) -> None:
         """Keep these last states no longer."""
         for ref in refs:
-            with contextlib.suppress(NotFound):
+            with contextlib.suppress(NotFound), self.store.operations.silent():
                 self.store.history.delete(ref)
+
+    @contextlib.contextmanager
+    def _noting(self, changes: Mapping[str, tuple[Record | None, Record | None]], reason: str) -> Iterator[None]:
+        """Have the operation log tell of what the block does to records."""
+        facts = {name: (fields_of(old), fields_of(new)) for name, (old, new) in changes.items()}
+        with self.store.history.locked(), self.store.operations.noting(None, facts, None, reason):
+            yield
+
+    @contextlib.contextmanager
+    def _unnoted(self, records: Sequence[Record]) -> Iterator[None]:
+        """Containers that are removed at their end (--rm) come and go without a word in the operation log: to take
+        back their end would make again what was to be gone."""
+        with contextlib.ExitStack() as stack:
+            if records and all(record.settings.remove for record in records):
+                stack.enter_context(self.store.operations.silent())
+            yield
 
     @property
     def _rewriting(self) -> Path:
@@ -343,7 +382,8 @@ class Containers:
         """Remove what a killed create() left, also of refs. Whoever creates holds the lock, and it is ours."""
         names = [entry.name for entry in os.scandir(self._directory) if entry.name.startswith(_NEW)]
         if names:
-            self.store.history.delete_all(f"refs/containers/{name.removeprefix(_NEW)}/0" for name in names)
+            with self.store.operations.silent():
+                self.store.history.delete_all(f"refs/containers/{name.removeprefix(_NEW)}/0" for name in names)
         for name in names:
             shutil.rmtree(self._directory / name, ignore_errors=True)
 

@@ -112,19 +112,23 @@ def forget(
 
 def drop_memories(store: Store, done: Forgotten) -> int:
     """Remove from the reflogs of these branches, and of what else was moved, the entries for commits that no ref leads
-    to any more: what was forgotten now and before. Returns how many."""
+    to any more: what was forgotten now and before. So with operations that did something to these. Returns how many
+    entries went."""
     repository, history = store.path / "history.git", store.history
     with translated("the reflogs cannot be written"), history.locked():
         refs = {"HEAD", *(BRANCHES + branch for branch in done.branches), *(move.ref for move in done.moves)}
         kept = set(history.commit_ids())
-        gone = set()
-        for name in reflogs.young_ids(repository, 0, refs):
-            try:
-                if history.resolve(name) not in kept:
-                    gone.add(name)
-            except NotFound:  # gc has removed it
-                gone.add(name)
+        gone = {name for name in reflogs.young_ids(repository, 0, refs) if _leads_out(history, name, kept)}
+        theirs = (one for one in store.operations.read() if not refs.isdisjoint(one.refs))
+        store.operations.drop(one.id for one in theirs if any(_leads_out(history, oid, kept) for oid in one.ids))
         return reflogs.drop(repository, refs, gone)
+
+
+def _leads_out(history: History, oid: str, kept: set[CommitId]) -> bool:
+    """Whether an object is, or tags, a commit that is not among these."""
+    with suppress(NotFound):  # gc has removed it
+        return history.resolve(oid) not in kept
+    return True
 
 
 def finish_moves(containers: Containers) -> None:

@@ -108,6 +108,19 @@ def save(paths: ContainerPaths, record: Record, *, durable: bool = True) -> None
     replace_file(paths.record, render(record), durable=durable)
 
 
+def fields_of(record: Record | None) -> dict[str, Any] | None:
+    """A record as plain values, as its file has them but for the digest."""
+    return None if record is None else msgspec.json.decode(msgspec.json.encode(record))
+
+
+def record_of(fields: dict[str, Any]) -> Record:
+    """The record that such values are of. Corrupt."""
+    try:
+        return msgspec.convert(fields, Record, strict=False)
+    except msgspec.ValidationError as error:
+        raise Corrupt(f"a container's record in the operation log cannot be read: {error}") from error
+
+
 def render(record: Record, *, with_digest: bool = True) -> bytes:
     """The bytes of a record's file."""
     fields: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(record))

@@ -51,7 +51,7 @@ def remove(containers: Containers, container: Container, author: Author, *, disc
 def remove_ended(store: Store, identity: str, author: Author) -> None:
     """Remove a container that was made with --rm, unless it is gone already, or runs again."""
     containers = Containers(store)
-    with suppress(NotFound, Conflict):
+    with suppress(NotFound, Conflict), store.operations.silent():
         remove(containers, containers.get(identity), author, discard=True)
 
 

@@ -123,7 +123,9 @@ class States:
         before = self._store.snapshot_of(head)
         if Capture(self._store, container).now(Scratch(self._store)).root != before.id:
             return container
-        return generations.begin(self._containers, container, head, author, "start: on the last commit", keep=False)
+        with self._store.operations.silent():  # neither its head nor its state is another
+            reason = "start: on the last commit"
+            return generations.begin(self._containers, container, head, author, reason, keep=False)
 
     def rollback(self, container: Container, commit: CommitId, author: Author) -> Container:
         """Make the container's root an earlier (or any) commit again. Its state until now is kept: see undo_rollback.

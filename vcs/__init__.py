@@ -12,6 +12,7 @@
                  packing    which of git's objects are needed     reflogs    their files: both for gc
                  gitobjects any git object by its id              gitfiles   its checksums, and packed-refs
                  gitwords   how it writes names and people
+                 operations what commands did to all of it        takingback what of it is taken back, and how
                  profiles   what containers read when they start
                  snapshot   the read interface, the only one that fusefs sees
     in and out   importer   a directory -> a root                exporter   a root -> a directory

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 BRANCHES = "refs/heads/"
 TAGS = "refs/tags/"
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who makes a commit, and when: seconds since 1970, and minutes east of UTC."""
+
+    name: str
+    email: str
+    time: int
+    offset: int = 0
 
 
 def clean(text: str) -> str:

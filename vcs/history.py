@@ -32,10 +32,12 @@ from vcs.gitfiles import add_refs, check_pack_indexes, drop_refs, packed_refs, r
 from vcs.gitobjects import read_object, translated
 from vcs.gitwords import BRANCHES as BRANCHES
 from vcs.gitwords import TAGS as TAGS
+from vcs.gitwords import Author as Author
 from vcs.gitwords import clean, decoded, is_in_the_way, kind, moved, one_line, short, stamp
 from vcs.locks import flocked
 from vcs.model import DIGEST_SIZE, CommitId, RootId
 from vcs.names import RefFiles
+from vcs.operations import Operations
 from vcs.reflogs import carry_on, seal, without_seal
 from vcs.snapshot import CommitInfo
 
@@ -48,16 +50,6 @@ pygit2.settings.enable_fsync_gitdir(True)
 
 class _SecondPassed(Exception):
     """Nothing has been changed yet, and what was to be is of the second before."""
-
-
-@dataclass(frozen=True, slots=True)
-class Author:
-    """Who makes a commit, and when: seconds since 1970, and minutes east of UTC."""
-
-    name: str
-    email: str
-    time: int
-    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +67,9 @@ class RefChange:
 class History:
     """The git repository of a store."""
 
-    def __init__(self, path: Path, lock: Path) -> None:
+    def __init__(self, path: Path, lock: Path, operations: Operations | None = None) -> None:
         self._lock_path = lock
+        self._operations = operations or Operations(path.parent / "operations.log")
         self._locks_held = 0
         self._pruned = 0
         with translated():
@@ -133,7 +126,8 @@ class History:
             if new not in self._repo:
                 raise NotFound(f"commit {new[:12]} is not there any more", revision=new)
             if current != new:
-                self._set(ref, current, new, reason, author)
+                with self._operations.noting({ref: (current, new)}, None, author, reason):
+                    self._set(ref, current, new, reason, author)
 
     def continue_reflog(self, before: str, ref: str) -> None:
         """Have a new ref's reflog begin with that of another ref, whose place it takes. Durable."""
@@ -157,12 +151,17 @@ class History:
                 for ref, commit in refs.items()
             }
             logs = {ref: line + seal(line) + b"\n" for ref, line in lines.items()}
-            add_refs(Path(self._repo.path), refs, logs)
+            changes = {ref: (None, commit) for ref, commit in refs.items()}
+            with self._operations.noting(changes, None, author, reason):
+                add_refs(Path(self._repo.path), refs, logs)
 
     def delete_all(self, refs: Iterable[str], *, durable: bool = True) -> None:
         """Remove many refs at once; those that there are. Unless `durable`, a power cut may bring them back."""
         with translated(), self.locked():
-            drop_refs(Path(self._repo.path), refs, durable=durable)
+            refs = list(refs)
+            gone = {ref: (found, None) for ref in refs if (found := self.target(ref))}
+            with self._operations.noting(gone, reason="refs removed"):
+                drop_refs(Path(self._repo.path), refs, durable=durable)
 
     def delete(self, ref: str) -> CommitId:
         """Remove a ref; returns the commit it named. NotFound if there is none."""
@@ -170,10 +169,11 @@ class History:
             current = self.target(ref)
             if current is None:
                 raise NotFound(f"no {kind(ref)} {short(ref)!r}", name=short(ref))
-            self._retry(lambda: self._repo.references.delete(ref))
-            for top in (Path(self._repo.path), Path(self._repo.path, "logs")):
-                remove_empty(top / ref, top / "refs")
-            sync_directory(next(path for path in self._above(ref) if path.is_dir()))
+            with self._operations.noting({ref: (current, None)}, reason=f"{short(ref)} deleted"):
+                self._retry(lambda: self._repo.references.delete(ref))
+                for top in (Path(self._repo.path), Path(self._repo.path, "logs")):
+                    remove_empty(top / ref, top / "refs")
+                sync_directory(next(path for path in self._above(ref) if path.is_dir()))
             return current
 
     def tag(self, name: str, commit: CommitId, message: str | None, author: Author, *, force: bool = False) -> None:
@@ -219,6 +219,11 @@ class History:
                 return CommitId(str(self._repo.references[ref].resolve().target))
             except (KeyError, pygit2.InvalidSpecError):
                 return None
+
+    def has(self, oid: str) -> bool:
+        """Whether there is an object of git's with this full id. Corrupt if it cannot be told."""
+        with translated():
+            return oid in self._repo
 
     def refs(self, prefix: str) -> dict[str, CommitId]:
         """The refs below a prefix ("refs/heads/"), without it, sorted, each peeled to its commit."""

@@ -48,6 +48,7 @@ from vcs.snapshot import CommitInfo, Names, Snapshot
 
 if TYPE_CHECKING:
     from vcs.history import Author, History
+    from vcs.operations import Operations
 
 FORMAT = 1
 FORMAT_LINE = b"treering store %d\n" % FORMAT
@@ -101,6 +102,8 @@ class Store:
     def close(self) -> None:
         """Give back descriptors and memory."""
         self._objects.close()
+        if "operations" in self.__dict__:
+            self.operations.flush()
         if "history" in self.__dict__:
             self.history.close()
         self._index.close()
@@ -116,7 +119,19 @@ class Store:
         """The commits. Opened when first used: pygit2 takes 70 ms to import, and reading objects needs none of it."""
         from vcs.history import History
 
-        return History(self.path / "history.git", self.path / "locks" / "refs")
+        history = History(self.path / "history.git", self.path / "locks" / "refs", self.operations)
+        if self.operations.moves.exists():
+            from vcs.takingback import finish_moves
+
+            finish_moves(history, self.operations)
+        return history
+
+    @cached_property
+    def operations(self) -> Operations:
+        """What commands did to refs and containers."""
+        from vcs.operations import Operations
+
+        return Operations(self.path / "operations.log")
 
     @cached_property
     def _refs(self) -> RefFiles:

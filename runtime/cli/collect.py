@@ -44,16 +44,17 @@ def expiry(text: str) -> float:
 
 @verb("gc", data=True, namespaces="enter")
 @click.option("--expire", callback=lambda _, __, text: expiry(text), metavar="TIME", default=DEFAULT_EXPIRE,
-              show_default=True, help="How old reflog entries get: 12h, 30d, 2w, a date, now or never.")  # fmt: skip
+              show_default=True,
+              help="How old reflog entries and operations get: 12h, 30d, 2w, a date, now or never.")  # fmt: skip
 @click.option("--repack", is_flag=True, help="Write everything anew, as small as is reasonable. Takes long.")
 @dry_run_option
 def gc(invocation: Invocation, expire: float, repack: bool, dry_run: bool) -> int:
     """Remove what nothing needs any more.
 
     Kept is what branches, tags and containers reach, what a reflog's entry younger than --expire names (so that a
-    branch which was moved by mistake can be found again), the last states of containers that were removed no longer
-    ago, and what is being read through the mount. Older entries are removed from the reflogs. Half-empty files are
-    rewritten, and small ones merged.
+    branch which was moved by mistake can be found again), what it takes to undo an operation as young, the last states
+    of containers that were removed no longer ago, and what is being read through the mount. Older entries are removed
+    from the reflogs and the operation log. Half-empty files are rewritten, and small ones merged.
 
     Other commands, containers and mounts go on meanwhile. The exit code is 1 if something damaged was found and left.
 
@@ -99,6 +100,7 @@ def collected(invocation: Invocation, expire: float, *, repack: bool = False, dr
             store,
             since=expire,
             roots=lambda: Service.roots(store.path),
+            commits=containers.bases,
             strategy=strategy,
             dry_run=dry_run,
             progress=lambda what, done, total: progress.update(done, None, total, what),
@@ -124,6 +126,7 @@ def _write(invocation: Invocation, done: Collected, dry_run: bool) -> None:
             "objects": done.objects,
             "commits": done.commits,
             "reflog_entries": done.reflog_entries,
+            "operations": done.operations,
             "in_use": done.in_use,
             "problems": list(done.problems),
         }

@@ -102,6 +102,8 @@ def advice(error: known.TreeringError) -> str:
 
 
 def _not_found(facts: Facts) -> str:
+    if "operation" in facts:
+        return "`treering op log` lists the operations there are"
     if "container" in facts:
         return "`treering ps -a` lists the containers"
     if "network" in facts:
@@ -126,6 +128,11 @@ _FIRST = {"stopped": "stop", "running": "start", "unpaused": "unpause"}
 
 
 def _conflict(facts: Facts) -> str:
+    if "left" in facts or "undoing" in facts:
+        return (
+            "`treering op log` tells what was done, and `treering reflog NAME` what else has moved a branch. "
+            "`treering op restore ID` makes branches and tags what they were after an operation, wherever they are now"
+        )
     if "promoted" in facts:
         name, branch = facts["promoted"], facts["branch"]
         return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +34,9 @@ class Place(NamedTuple):
 class Invocation:
     """What a verb needs to know of its surroundings. Everything is opened when it is first used."""
 
-    def __init__(self) -> None:
+    def __init__(self, arguments: Sequence[str] = ()) -> None:
+        self.arguments = arguments
+        """The command line, from the verb's options in front on."""
         self.store_option: Path | None = None
         self.output = Output()
         self.use_pager = True
@@ -85,7 +88,9 @@ class Invocation:
         """The store, opened."""
         from vcs.store import Store
 
-        return self._stack.enter_context(Store.open(self.store_path))
+        store = self._stack.enter_context(Store.open(self.store_path))
+        store.operations.begin(self.arguments, self.author)
+        return store
 
     @cached_property
     def containers(self) -> Containers:

@@ -82,6 +82,9 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
         Summary("branch", "refs", "List, make, move, rename or delete branches."),
         Summary("tag", "refs", "List, make or delete tags."),
         Summary("reflog", "refs", "Show where a branch has been."),
+        Summary("undo", "operations", "Take back what the last command did to branches, tags and containers."),
+        Summary("redo", "operations", "Do again what undo took back."),
+        Summary("op", "operations", "Look at the operation log, or go back to a point of it."),
     ),
     "Files in a commit": (
         Summary("ls", "files", "List a directory of a commit."),
@@ -176,7 +179,7 @@ def run(arguments: Sequence[str]) -> int:
         from runtime.cli.completion import answer
 
         return answer(program, instruction)
-    invocation = Invocation()
+    invocation = Invocation(arguments)
     try:
         code = _invoke(invocation, list(arguments))
         invocation.output.flush()

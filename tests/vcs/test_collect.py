@@ -118,6 +118,7 @@ def test_a_young_entry_keeps_both_its_ids_where_an_older_one_goes(store: Store) 
     lines[:2] = [line.replace(line.split(b"> ")[1].split(b" ")[0], old) for line in lines[:2]]
     log.write_bytes(b"".join(lines))
     (store.path / "history.git/logs/HEAD").unlink(missing_ok=True)
+    store.operations.path.unlink()
     collect(store, since=time.time() - 500)
     assert [is_readable(store, made) for made in roots] == [False, True, True, True]
     assert [(entry.old, entry.new) for entry in store.history.reflog("refs/heads/main")] == [
@@ -142,6 +143,7 @@ def test_what_a_killed_process_leaves_of_a_ref_keeps_nothing(store: Store) -> No
     commit(store, {"b": noise("b")}, "refs/heads/dir/y")
     for name in ("x", "dir/y"):
         (store.path / "history.git/refs/heads" / name).unlink()
+    store.operations.path.unlink()
     collect(store, since=0)
     assert files(store) == set()
     assert [path for path in (store.path / "history.git/logs").rglob("*") if path.is_file()] == []

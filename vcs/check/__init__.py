@@ -32,6 +32,7 @@ from vcs.errors import NotAStore, StoreError, TreeringError
 from vcs.gitobjects import GitObjects
 from vcs.leases import Lease
 from vcs.model import CommitId, RootId
+from vcs.operations import damaged_lines
 from vcs.reach import Reach
 from vcs.snapshot import CommitInfo
 from vcs.store import FORMAT_LINE, Store, check_format, translated
@@ -153,7 +154,28 @@ class _Check:
                 with suppress(OSError):
                     for target in {*refs.targets.values(), *refs.others}:
                         lease.commit(CommitId(target))
+            self._check_operations(refs)
         return refs
+
+    def _check_operations(self, refs: Refs) -> None:
+        """The operation log: each line as it was written. What it names is checked if it is there: gc may have removed
+        what an old operation names."""
+        operations = self._store.operations
+        try:
+            problems = list(damaged_lines(operations.path))
+            for problem in problems:
+                self._report.add("operation", problem)
+            if not problems:
+                named = set().union(*(one.ids for one in operations.read()))
+                refs.others |= {oid for oid in named if self._is_there(oid)}
+        except (TreeringError, OSError) as error:
+            self._report.add("operation", str(error))
+
+    def _is_there(self, oid: str) -> bool:
+        """Or is damaged."""
+        with suppress(TreeringError):
+            return self._store.history.has(oid)
+        return True
 
     def _check_layers(self) -> None:
         """Learn which objects cannot be read where the index says that they are."""

@@ -40,6 +40,7 @@ _FRAME = 80
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it, and of how much (0: not known)."""
 Roots = Callable[[], Values[RootId]]
+Commits = Callable[[], Values[CommitId]]
 
 
 @dataclass(slots=True)
@@ -55,6 +56,8 @@ class Collected:
     objects: int = 0
     commits: int = 0
     reflog_entries: int = 0
+    operations: int = 0
+    """Of the operation log."""
     freed: int = 0
     """Bytes on the disk. An estimate, if nothing was removed."""
     in_use: int = 0
@@ -68,21 +71,23 @@ def collect(
     *,
     since: float,
     roots: Roots = tuple,
+    commits: Commits = tuple,
     strategy: Strategy | None = None,
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Collected:
     """Remove what nothing needs.
 
-    Needed is what these reach: all refs; reflog entries not older than `since` (seconds since 1970); leases; and
-    `roots()`, which is asked several times, at the end while no ref can move. `strategy` says how layers are rewritten.
+    Needed is what these reach: all refs; reflog entries and operations not older than `since` (seconds since 1970);
+    leases; and `roots()` and `commits()`, which are asked several times, at the end while no ref can move. `strategy`
+    says how layers are rewritten.
     With `dry_run` no byte changes. Conflict if somebody else collects; Missing or Corrupt, with nothing removed, if
     damage hides what is needed; NoSpace, with less removed than could be, or Denied.
     """
     with translated("garbage cannot be collected"), contextlib.ExitStack() as stack:
         if not dry_run:
             stack.enter_context(_alone(store))
-        collection = Collection(store, since, roots, strategy, progress, dry_run=dry_run)
+        collection = Collection(store, since, roots, strategy, progress, commits=commits, dry_run=dry_run)
         stack.callback(collection.close)
         return collection.forecast() if dry_run else collection.run()
 
@@ -110,11 +115,13 @@ class Collection:
         strategy: Strategy | None = None,
         progress: Progress | None = None,
         *,
+        commits: Commits = tuple,
         dry_run: bool = False,
     ) -> None:
         self._store = store
         self._since = since
         self._roots = roots
+        self._commits = commits
         self._strategy = strategy or Compaction()
         self._progress = progress or (lambda *_: None)
         self._dry_run = dry_run
@@ -171,8 +178,9 @@ class Collection:
         with self._store.history.locked():
             refs = self._packing.refs()
             young = reflogs.young_ids(self._git, self._since, refs)
+            young |= self._store.operations.young_ids(self._since)
         self._need(self._packing.add(refs.values()))
-        self._need(self._packing.add(young, missing_ok=True))
+        self._need(self._packing.add({*young, *self._commits()}, missing_ok=True))
         # The caches before the leases: who uses one notes its root, and then looks whether it is still there.
         if not self._dry_run:
             self.done.freed += sum(_unlink(path) for path in self._stale_caches())
@@ -247,6 +255,7 @@ class Collection:
             objects=sum(use.garbage for use in going),
             commits=pruned.commits,
             reflog_entries=reflogs.count_old(self._git, self._since, self._packing.refs()),
+            operations=sum(one.time < self._since for one in self._store.operations.read()),
             freed=sum(use.waste for use in going) + pruned.bytes + sum(map(_size, self._stale_caches())),
             in_use=len(planned.dead) + len(planned.rewritten) - len(going),
             problems=tuple(self._problems),
@@ -302,6 +311,8 @@ class Collection:
         """Once is enough. Before the layers: a commit that is there has its root."""
         if self._pruned is None:
             self.done.reflog_entries = reflogs.expire(self._git, self._since, self._packing.refs())
+            with contextlib.suppress(OSError):  # on a full disk they can wait
+                self.done.operations = self._store.operations.expire(self._since)
             drop_overridden(self._git)
             self._pruned = self._packing.prune()
             self._store.history.note_pruning()

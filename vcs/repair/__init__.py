@@ -24,7 +24,7 @@ from vcs.layers.format import KIND_CHUNKS, SUFFIX
 from vcs.layers.reader import LayerReader
 from vcs.locks import flocked
 from vcs.model import LayerId
-from vcs.repair.history import HistoryRepair
+from vcs.repair.history import HistoryRepair, mend_operations
 from vcs.repair.salvage import salvage
 from vcs.repair.sources import Source, StoreSource, open_source
 from vcs.scratch import Scratch
@@ -91,6 +91,8 @@ def _alone(path: Path) -> Iterator[None]:
 
 def _repair_history(path: Path, sources: Sequence[Source], repaired: Repaired) -> None:
     """First what keeps git from reading at all, then its objects, then what names them."""
+    if any(problem.kind == "operation" for problem in repaired.report.problems):
+        repaired.done += mend_operations(path)
     history = HistoryRepair(path, [source for source in sources if isinstance(source, StoreSource)])
     if not any(problem.kind in ("history", "ref") for problem in repaired.report.problems):
         return

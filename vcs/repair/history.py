@@ -21,12 +21,20 @@ from vcs.gitfiles import drop_overridden, is_summed
 from vcs.gitobjects import GitObjects
 from vcs.history import History
 from vcs.locks import flocked
+from vcs.operations import without_damage
 from vcs.reflogs import is_damaged, restored, without_seal
 from vcs.repair.sources import StoreSource
 
 _LINE = re.compile(rb"([0-9a-f]{40}) ([0-9a-f]{40}) [^<>\n\0]+ <[^<>\n\0]*> \d+ [+-]\d{4}(\t[^\n\0]*)?")
 _ZERO = b"0" * 40
 _KINDS = {b"commit": 1, b"tree": 2, b"blob": 3, b"tag": 4}
+
+
+def mend_operations(path: Path) -> list[str]:
+    """Put the operation log of the store at `path` right: one byte of a line by its seal; other damaged lines go."""
+    with flocked(path / "locks" / "refs", fcntl.LOCK_EX):
+        gone = without_damage(path / "operations.log")
+    return [f"the operation log was mended; {gone} lines of it were lost" if gone else "the operation log was mended"]
 
 
 class HistoryRepair:

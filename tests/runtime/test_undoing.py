@@ -1,0 +1,424 @@
+"""Operations on containers taken back: names, settings, heads and states, in any order."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hypothesis.strategies as st
+import msgspec
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from runtime import removal
+from runtime.containers import Container, Containers
+from runtime.settings import Settings
+from runtime.states import States
+from runtime.undoing import Plan, carry_out, plan_inverse, plan_restore
+from tests.support.collecting import NOW, noise, write
+from tests.support.killing import killed_anywhere
+from vcs.check import check
+from vcs.collect import collect
+from vcs.errors import AlreadyExists, Conflict, NotFound
+from vcs.history import BRANCHES, Author
+from vcs.model import CommitId
+from vcs.store import Store
+from vcs.takingback import next_redo, next_undo, restoring, stacks
+
+AUTHOR = Author("tester", "tester@localhost", 1_800_000_000)
+MAIN = BRANCHES + "main"
+
+
+class World:
+    """A store with a commit on main, and commands on its containers."""
+
+    def __init__(self, path: Path) -> None:
+        self.store = Store.create(path)
+        root = write(self.store, {"noise": noise(0, 500)})
+        self.base = self.store.add_commit(root, {"config": {}}, "base\n", AUTHOR)
+        self.store.history.move(MAIN, self.base, None, "made", AUTHOR)
+        self._open()
+
+    @classmethod
+    def of(cls, store: Store) -> World:
+        """What is in a store."""
+        world = cls.__new__(cls)
+        world.store, world.base = store, next(reversed(list(store.history.log([store.branches()["main"]])))).id
+        world._open()
+        return world
+
+    def _open(self) -> None:
+        self.containers = Containers(self.store)
+        self.states = States(self.containers)
+
+    def do(self, *args: str) -> None:
+        self.store.operations.begin(args, lambda: AUTHOR)
+
+    def create(self, name: str) -> Container:
+        self.do("create", name)
+        return self.containers.create("main", self.base, Settings(args=("true",)), AUTHOR, name)
+
+    def write(self, name: str, text: str) -> None:
+        """What a run of the container would have left."""
+        upper = self.containers.find(name).upper
+        upper.mkdir(mode=0o755, exist_ok=True)
+        (upper / "text").write_text(text)
+
+    def text(self, name: str) -> str | None:
+        """What the container's file says now."""
+        container = self.containers.find(name)
+        file = container.upper / "text"
+        if file.exists():
+            return file.read_text()
+        snapshot = self.store.snapshot_of(container.base)
+        try:
+            entry = snapshot.lookup(b"text")
+        except NotFound:
+            return None
+        return snapshot.read(entry.content).decode()  # type: ignore[arg-type]
+
+    def commit(self, name: str, branch: str | None = None) -> CommitId:
+        self.do("commit", name)
+        return self.states.commit(self.containers.find(name), f"commit of {name}", AUTHOR, branch=branch).commit
+
+    def rollback(self, name: str, commit: CommitId) -> None:
+        self.do("rollback", name)
+        self.states.rollback(self.containers.find(name), commit, AUTHOR)
+
+    def rename(self, name: str, new: str) -> None:
+        self.do("rename", name, new)
+        self.containers.rename(self.containers.find(name), new)
+
+    def update(self, name: str, host: str) -> None:
+        self.do("update", name)
+        with self.containers.changing(self.containers.find(name)) as now:
+            changed = msgspec.structs.replace(now.record.settings, hostname=host)
+            self.containers.replace(now, msgspec.structs.replace(now.record, settings=changed))
+
+    def remove(self, name: str, *, discard: bool = False) -> None:
+        self.do("rm", name)
+        removal.remove(self.containers, self.containers.find(name), AUTHOR, discard=discard)
+
+    def undo(self) -> Plan:
+        plan = plan_inverse(self.containers, next_undo(self.store.operations), "undo")
+        carry_out(self.containers, plan, ["undo"], AUTHOR)
+        return plan
+
+    def redo(self) -> None:
+        plan = plan_inverse(self.containers, next_redo(self.store.operations), "redo")
+        carry_out(self.containers, plan, ["redo"], AUTHOR)
+
+    def look(self) -> dict[str, object]:
+        """Branches and tags, and of each container all but what is in its files."""
+        found: dict[str, object] = {**self.store.branches(), **self.store.tags()}
+        for one in self.containers.all():
+            found[one.id] = one.name, one.record.settings, self.states.head(one)
+        return found
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path / "store")
+    yield made
+    assert check(made.store).problems == []
+    made.store.close()
+
+
+def test_a_container_that_was_made_is_removed_and_its_state_kept(world: World) -> None:
+    before = world.look()
+    made = world.create("web")
+    after = world.look()
+    world.write("web", "mine")
+    world.undo()
+    assert world.look() == before
+    assert len(world.store.history.refs("refs/removed/")) == 1
+    world.redo()
+    assert world.look() == after
+    assert world.text("web") == "mine"
+    assert world.containers.find("web").id == made.id
+
+
+def test_a_container_that_was_removed_is_there_again_with_all_its_states(world: World) -> None:
+    world.create("web")
+    world.write("web", "first")
+    world.rollback("web", world.base)
+    world.write("web", "second")
+    before = world.look()
+    world.remove("web")
+    world.undo()
+    assert world.look() == before
+    assert world.text("web") == "second"
+    world.states.undo_rollback(world.containers.find("web"))
+    assert world.text("web") == "first"
+
+
+def test_what_was_discarded_stays_discarded(world: World) -> None:
+    world.create("web")
+    world.write("web", "first")
+    world.commit("web")
+    world.write("web", "second")
+    before = world.look()
+    world.remove("web", discard=True)
+    world.undo()
+    assert world.look() == before
+    assert world.text("web") == "first"
+
+
+def test_after_a_commit_is_taken_back_its_changes_are_changes_again(world: World) -> None:
+    world.create("web")
+    world.write("web", "mine")
+    before, changes = world.look(), len(world.states.changes(world.containers.find("web")))
+    made = world.commit("web", branch="work")
+    after = world.look()
+    plan = world.undo()
+    assert plan.moves.keys() == {BRANCHES + "work", world.containers.find("web").ref}
+    assert world.look() == before
+    assert world.text("web") == "mine"
+    assert len(world.states.changes(world.containers.find("web"))) == changes == 1
+    collect(world.store, since=NOW, commits=world.containers.bases)
+    assert world.text("web") == "mine"
+    again = world.commit("web", branch="work")
+    assert world.store.commit(again).parents == world.store.commit(made).parents == (world.base,)
+    assert world.look().keys() == after.keys()
+
+
+def test_two_rollbacks_are_taken_back_and_done_again(world: World) -> None:
+    world.create("web")
+    texts = []
+    for text in ("first", "second", "third"):
+        world.write("web", text)
+        texts.append(world.text("web"))
+        world.rollback("web", world.base)
+    for text in reversed(texts):
+        world.undo()
+        assert world.text("web") == text
+    for text in (*texts[1:], None):
+        world.redo()
+        assert world.text("web") == text
+
+
+def test_a_container_that_has_changed_since_is_a_conflict(world: World) -> None:
+    world.create("web")
+    world.rename("web", "web2")
+    with world.store.operations.silent():
+        world.rename("web2", "web3")
+    before = world.look()
+    with pytest.raises(Conflict, match="'web3' is not as the operation left it; nothing was changed"):
+        world.undo()
+    world.remove("web3")
+    world.do("create")
+    with world.store.operations.silent():
+        world.create("web3")
+    with pytest.raises(Conflict, match="there is a container 'web3' already"):
+        plan_inverse(world.containers, world.store.operations.find("@"), "undo")
+    assert len(before) == len(world.look())
+
+
+def test_a_last_state_that_gc_has_removed_cannot_come_back(world: World) -> None:
+    world.create("web")
+    world.write("web", "mine")
+    world.remove("web")
+    saved = world.store.operations.path.read_bytes()
+    world.containers.forget_states([f"refs/removed/{name}" for name in world.store.history.refs("refs/removed/")])
+    collect(world.store, since=NOW)
+    world.store.operations.path.write_bytes(saved)
+    with pytest.raises(NotFound, match="the last state of 'web' is gone"):
+        world.undo()
+    assert world.containers.all() == []
+
+
+def test_gc_keeps_the_last_state_that_an_operation_needs(world: World) -> None:
+    world.create("web")
+    world.write("web", "mine")
+    world.remove("web")
+    world.containers.forget_states([f"refs/removed/{name}" for name in world.store.history.refs("refs/removed/")])
+    collect(world.store, since=0)
+    world.undo()
+    assert world.text("web") == "mine"
+
+
+def test_what_goes_at_its_end_is_no_operation(world: World) -> None:
+    world.do("run", "--rm")
+    before = world.store.operations.read()
+    made = world.containers.create("main", world.base, Settings(remove=True), AUTHOR, "once")
+    removal.remove_ended(world.store, made.id, AUTHOR)
+    assert world.containers.all() == []
+    assert world.store.operations.read() == before
+
+
+def test_restoring_leaves_containers_alone(world: World) -> None:
+    point = world.store.operations.find("@")
+    world.create("web")
+    world.write("web", "mine")
+    world.commit("web", branch="work")
+    containers = {key: value for key, value in world.look().items() if len(key) == 64}
+    moves = restoring(world.store.operations.read(), point.id)
+    carry_out(world.containers, plan_restore(world.store, point, moves), ["op", "restore"], AUTHOR)
+    assert world.look() == {"main": world.base, **containers}
+    world.undo()
+    assert world.store.branches().keys() == {"main", "work"}
+
+
+CHANGES: dict[str, Callable[[World], object]] = {
+    "create": lambda world: world.create("new"),
+    "rename": lambda world: world.rename("web", "other"),
+    "update": lambda world: world.update("web", "host"),
+    "commit": lambda world: world.commit("web", branch="work"),
+    "rollback": lambda world: world.rollback("web", world.base),
+    "rm": lambda world: world.remove("web"),
+    "undo": lambda world: world.undo(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_killed_command_can_be_taken_back(tmp_path: Path, change: str) -> None:
+    """All that the log tells of it is taken back, and everything is as it was; wherever it is killed."""
+    path = tmp_path / "store"
+    world = World(path)
+    world.create("web")
+    world.write("web", "mine")
+    if change == "undo":
+        world.rename("web", "other")
+        world.rename("other", "web")
+        world.commit("web", branch="work")
+    before, depth = world.look(), len(stacks(world.store.operations.read())[0])
+    world.store.close()
+
+    def work(arm: Callable[[], None]) -> None:
+        with Store.open(path) as store:
+            world = World.of(store)
+            arm()
+            CHANGES[change](world)
+
+    for number, _ in enumerate(killed_anywhere(work, tmp_path / "errors")):
+        with Store.open(path) as store:
+            again = World.of(store)
+            while len(stacks(store.operations.read())[0]) > depth:
+                again.undo()
+            while len(stacks(store.operations.read())[0]) < depth:
+                again.redo()
+            assert again.look() == before, number
+            assert again.text("web") == "mine"
+            assert check(store).problems == []
+    assert number > 3
+
+
+class Commands(RuleBasedStateMachine):
+    """Random commands on containers and branches, with a model: what there was after each."""
+
+    names = st.sampled_from(["a", "b", "c"])
+    texts = st.text("xyz", min_size=1, max_size=2)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = tempfile.TemporaryDirectory()
+        self.world = World(Path(self.directory.name) / "store")
+        self.before: list[dict[str, object]] = []
+        self.ahead: list[dict[str, object]] = []
+        self.commits: list[CommitId] = []
+
+    @initialize()
+    def begin(self) -> None:
+        self.commits = [self.world.base]
+        self.before = [self.world.look()]
+
+    def attempt(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except (AlreadyExists, Conflict, NotFound):
+            assert self.world.look() == self.before[-1]
+            return
+        newest = self.world.store.operations.find("@")
+        if newest.id == self.world.store.operations.current:
+            self.before.append(self.world.look())
+            self.ahead = []
+        assert self.world.look() == self.before[-1]
+
+    @rule(name=names)
+    def create(self, name: str) -> None:
+        self.attempt(lambda: self.world.create(name))
+
+    @rule(name=names, text=texts)
+    def write(self, name: str, text: str) -> None:
+        if name in {one.name for one in self.world.containers.all()}:
+            self.world.write(name, text)
+
+    @rule(name=names, branch=st.sampled_from([None, "work", "main"]))
+    def commit(self, name: str, branch: str | None) -> None:
+        self.attempt(lambda: self.commits.append(self.world.commit(name, branch)))
+
+    @rule(name=names, number=st.integers(0, 9))
+    def rollback(self, name: str, number: int) -> None:
+        commit = self.commits[number % len(self.commits)]
+        self.attempt(lambda: self.world.rollback(name, commit))
+
+    @rule(name=names)
+    def undo_rollback(self, name: str) -> None:
+        def work() -> None:
+            self.world.do("rollback", "--undo")
+            self.world.states.undo_rollback(self.world.containers.find(name))
+
+        self.attempt(work)
+
+    @rule(name=names, new=names)
+    def rename(self, name: str, new: str) -> None:
+        self.attempt(lambda: self.world.rename(name, new))
+
+    @rule(name=names, host=texts)
+    def update(self, name: str, host: str) -> None:
+        self.attempt(lambda: self.world.update(name, host))
+
+    @rule(name=names, discard=st.booleans())
+    def remove(self, name: str, discard: bool) -> None:
+        self.attempt(lambda: self.world.remove(name, discard=discard))
+
+    @rule(name=st.sampled_from(["work", "main"]))
+    def delete_branch(self, name: str) -> None:
+        def work() -> None:
+            self.world.do("branch", "-d", name)
+            self.world.store.history.delete(BRANCHES + name)
+
+        self.attempt(work)
+
+    @rule()
+    def undo(self) -> None:
+        if len(self.before) == 1:
+            return
+        texts = {one.name: self.world.text(one.name) for one in self.world.containers.all()}
+        plan = self.world.undo()
+        self.ahead.append(self.before.pop())
+        assert self.world.look() == self.before[-1]
+        if not (plan.made or plan.removed or plan.changed):
+            assert texts == {one.name: self.world.text(one.name) for one in self.world.containers.all()}
+
+    @rule()
+    def redo(self) -> None:
+        if not self.ahead:
+            with pytest.raises(NotFound, match="nothing to redo"):
+                self.world.redo()
+            return
+        self.world.redo()
+        self.before.append(self.ahead.pop())
+        assert self.world.look() == self.before[-1]
+
+    @rule()
+    def collect(self) -> None:
+        collect(self.world.store, since=0, commits=self.world.containers.bases)
+
+    def teardown(self) -> None:
+        try:
+            if self.commits:
+                assert check(self.world.store).problems == []
+                while len(self.before) > 1:
+                    self.undo()
+        finally:
+            self.world.store.close()
+            self.directory.cleanup()
+
+
+TestCommands = Commands.TestCase
+TestCommands.settings = settings(
+    max_examples=30, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+)

@@ -1,0 +1,219 @@
+"""Operations taken back: which one is next, and what refs are to be then.
+
+Undo takes back the newest operation that is not taken back itself, redo the newest undo, as long as nothing else was
+done since. Each is an operation too, whose changes are the other's backwards; so a redo is the undo of an undo, and it
+is enough to know how one operation is inverted.
+
+Refs move together or not at all. Under the lock it is first seen that each is where the operation left it; then all
+moves are written down in `STORE/operations.moves`, with the operation's own line; then the line is added and the moves
+are made; then the file goes. Whoever opens the history and finds the file makes what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from vcs.durable import replace_file, sync_directory
+from vcs.errors import Conflict, Corrupt, Denied, NoSpace, NotFound, UnknownFormat
+from vcs.gitwords import BRANCHES, TAGS, Author, is_in_the_way, kind, short
+from vcs.operations import Change, Operation, Operations
+from vcs.reflogs import seal
+
+if TYPE_CHECKING:
+    from vcs.history import History
+
+_VERSION = 1
+_SEAL_SIZE = 10
+_NONE: Mapping[str, str | None] = MappingProxyType({})
+Moves = Mapping[str, Change]
+
+
+def stacks(operations: Iterable[Operation]) -> tuple[list[Operation], list[Operation]]:
+    """What undo takes back, and what redo does, each with the next one last.
+
+    After a redo, it stands for what it has done again.
+    """
+    undoable: list[Operation] = []
+    redoable: list[Operation] = []
+    for one in operations:
+        if one.kind == "undo":
+            undoable = [other for other in undoable if other.id != one.of]
+            redoable.append(one)
+        elif one.kind == "redo":
+            redoable = [other for other in redoable if other.id != one.of]
+            undoable.append(one)
+        else:
+            undoable.append(one)
+            redoable = []
+    return undoable, redoable
+
+
+def origin(by_id: Mapping[str, Operation], one: Operation) -> Operation:
+    """What an undo or a redo is about in the end: the command that was taken back or done again; itself otherwise."""
+    while one.kind in ("undo", "redo") and one.of in by_id:
+        one = by_id[one.of]
+    return one
+
+
+def next_undo(operations: Operations) -> Operation:
+    """The operation that undo takes back. NotFound if there is none."""
+    undoable, _ = stacks(operations.read())
+    if not undoable:
+        message = "there is nothing to undo: the operation log has no operation that was not taken back"
+        raise NotFound(message, operation="")
+    return undoable[-1]
+
+
+def next_redo(operations: Operations) -> Operation:
+    """The undo that redo takes back. NotFound if there is none, or if something else was done since."""
+    _, redoable = stacks(operations.read())
+    if not redoable:
+        raise NotFound(
+            "there is nothing to redo: nothing was taken back, or something else was done since", operation=""
+        )
+    return redoable[-1]
+
+
+def inverse(refs: Moves) -> dict[str, Change]:
+    """The changes backwards."""
+    return {ref: Change(new, old) for ref, (old, new) in refs.items()}
+
+
+def restoring(operations: Iterable[Operation], until: str) -> dict[str, Change]:
+    """The changes that make all branches and tags what they were after an operation (by its id), from where the log
+    says that they are."""
+    found: dict[str, Change] = {}
+    is_later = False
+    for one in operations:
+        for ref, (old, new) in one.refs.items() if is_later else ():
+            if ref.startswith((BRANCHES, TAGS)):
+                found[ref] = Change(new, found[ref].new if ref in found else old)
+        is_later = is_later or one.id == until
+    return {ref: change for ref, change in found.items() if change.old != change.new}
+
+
+def check_moves(
+    history: History, moves: Moves, unsure: Mapping[str, str | None] = _NONE, *, force: bool = False
+) -> dict[str, Change]:
+    """The moves that are still to be made, from where refs are now. Conflict if a ref is neither where it is to come
+    from (or perhaps is: Operation.unsure) nor where it is to go to, unless `force`; NotFound if gc has removed where it
+    is to go to. The caller holds the lock on refs, or makes sure again when he does."""
+    found: dict[str, Change] = {}
+    for ref, (old, new) in moves.items():
+        now = history.target(ref)
+        if now == new:
+            continue
+        if now != old and not force and now != unsure.get(ref, old):
+            raise Conflict(_elsewhere(ref, old, now), ref=ref, left=old, now=now)
+        if new is not None and not history.has(new):
+            raise NotFound(f"{kind(ref)} {short(ref)!r} was at {new[:12]}, which gc has removed since", revision=new)
+        found[ref] = Change(now, new)
+    _check_room(history, found)
+    return found
+
+
+def move_all(
+    history: History,
+    operations: Operations,
+    moves: Moves,
+    reason: str,
+    author: Author,
+    unsure: Mapping[str, str | None] = _NONE,
+    *,
+    force: bool = False,
+) -> dict[str, Change]:
+    """Make moves, all or none, as a step of the operation that was begun; returns those that were needed.
+
+    Raises what check_moves() does.
+    """
+    with history.locked():
+        needed = check_moves(history, moves, unsure, force=force)
+        if not needed:
+            return {}
+        line = operations.line(needed, None, author, reason)
+        who = [author.name, author.email, author.time, author.offset]
+        fields = {"version": _VERSION, "line": line.decode(), "refs": needed, "reason": reason, "author": who}
+        data = json.dumps(fields).encode()
+        replace_file(operations.moves, data + seal(data) + b"\n")
+        _finish(history, operations)
+        return needed
+
+
+def finish_moves(history: History, operations: Operations) -> None:
+    """Make the moves that a killed process has written down and not made. Who cannot write leaves them to others."""
+    with suppress(Denied, NoSpace, OSError), history.locked():
+        _finish(history, operations)
+
+
+def _finish(history: History, operations: Operations) -> None:
+    path = operations.moves
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return
+    fields = _decoded(data, path)
+    line = fields["line"].encode()
+    if not operations.has(line):
+        operations.append(line)
+    author = Author(*fields["author"])
+    moves = {ref: Change(*change) for ref, change in fields["refs"].items()}
+    with operations.silent():
+        for ref, change in sorted(moves.items(), key=lambda item: item[1].new is not None):  # the gone make room
+            _make(history, ref, change, fields["reason"], author)
+    path.unlink()
+    sync_directory(path.parent)
+
+
+def _make(history: History, ref: str, change: Change, reason: str, author: Author) -> None:
+    """Not if somebody has moved the ref since: another program, for ours wait for the lock."""
+    from vcs.model import CommitId
+
+    now = history.target(ref)
+    if now != change.old or now == change.new:
+        return
+    if change.new is None:
+        history.delete(ref)
+    else:
+        with suppress(NotFound):
+            history.move(ref, CommitId(change.new), now, reason, author)
+
+
+def _check_room(history: History, moves: Moves) -> None:
+    """A ref that comes back needs its place: `main` cannot be beside `main/sub`."""
+    coming = [ref for ref, change in moves.items() if change.new is not None and change.old is None]
+    if coming:
+        staying = {f"refs/{name}" for name in history.refs("refs/")} - {
+            ref for ref, change in moves.items() if change.new is None
+        }
+        for ref in coming:
+            for other in staying:
+                if is_in_the_way(other, ref):
+                    raise Conflict(
+                        f"{kind(other)} {short(other)!r} exists, so {short(ref)!r} cannot come back",
+                        ref=other, left=None, now=None,
+                    )  # fmt: skip
+
+
+def _decoded(data: bytes, path: Path) -> dict[str, Any]:
+    try:
+        text = data.removesuffix(b"\n")
+        if text[-_SEAL_SIZE:] != seal(text[:-_SEAL_SIZE]):
+            raise ValueError
+        fields: dict[str, Any] = json.loads(text[:-_SEAL_SIZE])
+    except ValueError:
+        raise Corrupt(f"{path} is damaged: it is not as it was written", path=str(path)) from None
+    if fields.get("version") != _VERSION:
+        message = f"{path} has version {fields.get('version')}, this program knows {_VERSION}"
+        raise UnknownFormat(message, path=str(path), found=fields.get("version"))
+    return fields
+
+
+def _elsewhere(ref: str, expected: str | None, now: str | None) -> str:
+    where = f"is at {now[:12]}" if now else "is gone"
+    left = f"at {expected[:12]}" if expected else "deleted"
+    return f"{kind(ref)} {short(ref)!r} {where}, and the operation left it {left}; nothing was changed"
