@@ -10,7 +10,7 @@
     run, lifecycle, execution, copying, inspection, logs, containers,
     states, forking, comparing, mounting, service, namespaces,
     shell, collect, usage, forget, fsck, metering,
-    updating, network                                    the verbs, one module a group
+    updating, network, merging                             the verbs, one module a group
     several      a verb on several containers                    filtering     which containers ps lists
     starting     what run, start and restart do alike
     times        as people give them                         reconciling   after a supervisor was killed

@@ -3,7 +3,8 @@
 The libraries' errors say what happened and carry facts (vcs.errors). What to do about it depends on who asks; for
 somebody at this command line it is below.
 
-    0     done                     1     a difference, with --exit-code; damage, from fsck; a fork failed, --wait
+    0     done                     1     a difference, with --exit-code; damage, from fsck; a fork failed, --wait;
+                                                     conflicts, from merge
     2     the command line is wrong
     125   treering failed          126   the container's command cannot be run     127   there is no such command
     130   Ctrl-C                   141   nobody reads the output any more
@@ -104,6 +105,8 @@ def advice(error: known.TreeringError) -> str:
 def _not_found(facts: Facts) -> str:
     if "container" in facts:
         return "`treering ps -a` lists the containers"
+    if "merge" in facts:
+        return "`treering diff` shows how two commits differ, whatever their history"
     if "network" in facts:
         return "`treering network ls` lists the networks, `treering network create` makes one"
     if "port" in facts:

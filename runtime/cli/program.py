@@ -79,6 +79,9 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
         Summary("diff", "compare", "Show what differs between two commits."),
         Summary("branch", "refs", "List, make, move, rename or delete branches."),
         Summary("tag", "refs", "List, make or delete tags."),
+        Summary("merge", "merging", "Bring what a branch has into another."),
+        Summary("revert", "merging", "Take back what a commit did, in a new commit."),
+        Summary("cherry-pick", "merging", "Do on a branch what a commit did elsewhere."),
         Summary("reflog", "refs", "Show where a branch has been."),
     ),
     "Files in a commit": (
