@@ -158,6 +158,10 @@ def _exists(facts: Facts) -> str:
     return "choose another path" if "path" in facts else "choose another name"
 
 
+def _bad_input(facts: Facts) -> str:
+    return "say --mainline N: what it did to parent N; 1 is the branch it was made on" if "mainline" in facts else ""
+
+
 def _not_a_store(facts: Facts) -> str:
     path = facts.get("path", "PATH")
     return f"make one with `treering --store {path} init`, or name another with --store or TREERING_STORE"
@@ -229,6 +233,7 @@ _ADVICE: dict[type[known.TreeringError], Callable[[Facts], str]] = {
     known.NotFound: _not_found,
     known.Conflict: _conflict,
     known.AlreadyExists: _exists,
+    known.BadInput: _bad_input,
     known.NotAStore: _not_a_store,
     known.Denied: _denied,
     known.UnknownFormat: lambda _: "the store was made by another version of treering: use that version for it",

@@ -8,14 +8,15 @@ that has hard links, the links of the merged root are looked at as a whole:
   one side changed it under the names that the other side added.
 - Where that cannot be, because one side has several files where the other has one, there is a conflict, and names that
   hold the same stay one file.
-- A file that one side left with a single name, and did not change, is still the file that the other side gave more.
+- A file that one side left with a single name, and did not change, is still the file that the other side gave more. If
+  that side made several files of it, a name that the other gave it is a conflict.
 """
 
 from __future__ import annotations
 
 import stat
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec.structs import replace
@@ -39,10 +40,14 @@ def settle(merge: Merge) -> None:
     base, ours, theirs = _groups(merge.base), _groups(merge.ours), _groups(merge.theirs, merge.aliases)
     groups = _groups(result, merge.aliases)
     for side, snapshot in ((ours, merge.ours), (theirs, merge.theirs)):
-        for path, group in _survivors(base, side, snapshot):
-            entry = result.find(path)
-            if group in groups and entry is not None and not entry.is_dir and entry.link is None:
-                groups[group][path] = entry
+        for group in base.keys() & groups.keys() - side.keys():
+            left = _left(base[group], snapshot)
+            if len(left) > 1:
+                _note_split(merge, groups[group].keys() - base[group].keys())
+            for path in left if len(left) == 1 else ():
+                entry = result.find(path)
+                if _bare(left[path]) == _bare(base[group][path]) and entry and not (entry.is_dir or entry.link):
+                    groups[group][path] = entry
     for group, members in groups.items():
         versions = {_bare(entry) for entry in members.values()}
         if len(versions) > 1:
@@ -69,15 +74,17 @@ def _groups(snapshot: Snapshot, aliases: dict[bytes, bytes] | None = None) -> _G
     return found
 
 
-def _survivors(base: _Groups, side: _Groups, snapshot: Snapshot) -> Iterator[tuple[bytes, bytes]]:
-    """The path and the group of each file that lost all its names but one in a side, and is what it was."""
-    for group, members in base.items():
-        if group not in side:
-            left = {path: entry for path in members if (entry := snapshot.find(path)) and entry.link is None}
-            if len(left) == 1:
-                ((path, entry),) = left.items()
-                if _bare(entry) == _bare(members[path]):
-                    yield path, group
+def _left(members: Iterable[bytes], side: Snapshot) -> dict[bytes, Entry]:
+    """What is at the names of a file that has no two names any more in a side."""
+    found = {path: side.find(path) for path in members}
+    return {path: entry for path, entry in found.items() if entry is not None and not entry.is_dir}
+
+
+def _note_split(merge: Merge, names: Iterable[bytes]) -> None:
+    """One side made several files of one, to which the other gave these names: nobody knows which it is now."""
+    for path in sorted(names):
+        base, ours, theirs = (snapshot.find(path) for snapshot in (merge.base, merge.ours, merge.theirs))
+        merge.conflicts.append(MergeConflict("links", path, deed(base, ours), deed(base, theirs)))
 
 
 def _bare(entry: Entry) -> Entry:
@@ -98,10 +105,12 @@ def _one_file(merge: Merge, members: dict[bytes, Entry], *sides: dict[bytes, Ent
             merged = _merged(merge, members, next(iter(was), None), our, their)
             return {path: replace(merged, name=entry.name) for path, entry in members.items()}
     favoured = merge.theirs if merge.favour == "theirs" else merge.ours
+    is_told = any(conflict.path in members for conflict in merge.conflicts)
     decided = {}
     for path, entry in members.items():
         base, ours, theirs = (snapshot.find(path) for snapshot in snapshots)
-        merge.conflicts.append(MergeConflict("links", path, deed(base, ours), deed(base, theirs)))
+        if not is_told:
+            merge.conflicts.append(MergeConflict("links", path, deed(base, ours), deed(base, theirs)))
         there = favoured.find(path)
         decided[path] = there if there is not None and not there.is_dir else entry
     return decided

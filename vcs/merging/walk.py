@@ -104,9 +104,7 @@ class Merge:
         self, path: bytes, base: Entry | None, ours: Entry | None, theirs: Entry | None
     ) -> list[tuple[bytes, _Three]]:
         """Merge one path; returns what is to be merged below it."""
-        for name, side in (("ours", ours), ("theirs", theirs)):
-            if side != base and any(entry is not None and holds_links(entry) for entry in (base, side)):
-                self._linked.add(name)
+        self._note_links(base, ours, theirs)
         if _same(ours, theirs) or _same(base, theirs):
             return []
         if _same(base, ours):
@@ -120,6 +118,15 @@ class Merge:
         elif (merged := self.merge_files(path, base, ours, theirs)) != ours:
             self.edits[path] = merged
         return []
+
+    def _note_links(self, base: Entry | None, ours: Entry | None, theirs: Entry | None) -> None:
+        """Note which sides changed something with hard links: those that made any one's file another count both."""
+        base_holds, *holds = (entry is not None and holds_links(entry) for entry in (base, ours, theirs))
+        changed = [side != base for side in (ours, theirs)]
+        is_walked = all(entry is not None and entry.is_dir for entry in (ours, theirs))
+        for name, is_changed, is_linked in zip(("ours", "theirs"), changed, holds, strict=True):
+            if is_changed and (base_holds or is_linked or (all(changed) and any(holds) and not is_walked)):
+                self._linked.add(name)
 
     def _deleted(self, path: bytes, base: Entry | None, ours: Entry | None, theirs: Entry | None) -> None:
         """One side deleted what the other changed; unless that changed only what followed from other changes."""
