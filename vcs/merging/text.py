@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
 from itertools import takewhile
 
@@ -61,8 +61,20 @@ def _regions(base: list[bytes], ours: list[bytes], theirs: list[bytes]) -> Itera
 
 def _partners(base: list[bytes], side: list[bytes]) -> dict[int, int]:
     """Which line of a side each line of the base is still, if it is."""
-    blocks = SequenceMatcher(None, base, side).get_matching_blocks()
-    return {block.a + offset: block.b + offset for block in blocks for offset in range(block.size)}
+    # What both begin and end with needs no search, and that is most of a text in which little has changed.
+    first = _common(base, side)
+    last = _common(reversed(base[first:]), reversed(side[first:]))
+    ends = len(base) - last, len(side) - last
+    partners = {line: line for line in range(first)}
+    for block in SequenceMatcher(None, base[first : ends[0]], side[first : ends[1]]).get_matching_blocks():
+        partners.update((first + block.a + offset, first + block.b + offset) for offset in range(block.size))
+    partners.update((ends[0] + offset, ends[1] + offset) for offset in range(last))
+    return partners
+
+
+def _common(left: Iterable[bytes], right: Iterable[bytes]) -> int:
+    """How many lines both begin with."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False)))
 
 
 def merge_growing(texts: Texts) -> Merged:
@@ -89,8 +101,8 @@ def merge_growing(texts: Texts) -> Merged:
 
 
 def _common_lines(left: bytes, right: bytes) -> bytes:
-    pairs = zip(lines_of(left), lines_of(right), strict=False)
-    return b"".join(line for line, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    lines = lines_of(left)
+    return b"".join(lines[: _common(lines, lines_of(right))])
 
 
 def merge_line_set(texts: Texts) -> Merged:
