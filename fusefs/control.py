@@ -131,9 +131,9 @@ class Control:
         if self._released:
             return
         if not self._in_place():
-            self._release()
+            self.release()
         elif self._then is None:
-            self._unmount(lambda _: self._release(), detach=True)
+            self._unmount(lambda _: self.release(), detach=True)
 
     # -- leaving
 
@@ -159,9 +159,9 @@ class Control:
     def _left(self, result: bool | TreeringError) -> None:
         if result is True:
             _log.info("idle for %g seconds, unmounted", self._idle_seconds)
-            self._release()
+            self.release()
         elif not self._in_place():
-            self._release()
+            self.release()
         else:
             self._active = time.monotonic()
 
@@ -200,7 +200,7 @@ class Control:
             if connection in self._pending:
                 self._listen_to(connection)
 
-    def _release(self) -> None:
+    def release(self) -> None:
         """Let another service start. Its clients are the new one's business; ours keep their connection."""
         if self._released:
             return
@@ -294,7 +294,7 @@ class Control:
     def _lease(self, connection: socket.socket) -> dict[str, Any] | None:
         if self._released or not self._in_place():
             # The client asks again, and then starts a service: without a mount at its place this one is of no use.
-            self._release()
+            self.release()
             return None
         self._leases.add(connection)
         return {
@@ -335,7 +335,7 @@ class Control:
                 self._send(connection, _refusal("Conflict", "somebody is inside the mount"))
             else:
                 _log.info("told to stop")
-                self._release()
+                self.release()
                 self._send(connection, {"ok": True, "pid": os.getpid()})
 
         if self._leases and not force:

@@ -110,6 +110,7 @@ class Holder:
         _tell(options, {"ok": True})
         _log.info("serving %s at %s as process %d", places.store, places.mountpoint, os.getpid())
         self._run_until(lambda: workers.are_gone)
+        self._control.release()  # the workers may be gone before we hear that the unmounting was done
         counts = workers.counts()
         _log.info("unmounted everywhere after %d messages, %d files given ahead", counts.messages, counts.given)
 

