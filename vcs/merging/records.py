@@ -113,7 +113,7 @@ def _merged_names(base: bytes, ours: bytes, theirs: bytes) -> bytes:
 def keyed_stanzas(data: bytes | None, *fields: bytes) -> Records:
     """Paragraphs between empty lines, by the values of some of their fields."""
     found: dict[bytes, list[bytes]] = defaultdict(list)
-    patterns = [re.compile(rb"^" + re.escape(field) + rb":\s*(.*)$", re.MULTILINE) for field in fields]
+    patterns = [re.compile(rb"^" + re.escape(field) + rb":[ \t]*(.*)$", re.MULTILINE) for field in fields]
     for stanza in re.split(rb"\n{2,}", (data or b"").strip(b"\n")):
         if stanza:
             values = [match[1] if (match := pattern.search(stanza)) else b"" for pattern in patterns]
