@@ -39,6 +39,7 @@ def settle(merge: Merge) -> None:
     result = merge.merged_snapshot()
     base, ours, theirs = _groups(merge.base), _groups(merge.ours), _groups(merge.theirs, merge.aliases)
     groups = _groups(result, merge.aliases)
+    before = {path: entry for members in groups.values() for path, entry in members.items()}
     for side, snapshot in ((ours, merge.ours), (theirs, merge.theirs)):
         for group in base.keys() & groups.keys() - side.keys():
             left = _left(base[group], snapshot)
@@ -47,13 +48,13 @@ def settle(merge: Merge) -> None:
             for path in left if len(left) == 1 else ():
                 entry = result.find(path)
                 if _bare(left[path]) == _bare(base[group][path]) and entry and not (entry.is_dir or entry.link):
-                    groups[group][path] = entry
+                    groups[group][path] = before[path] = entry
     for group, members in groups.items():
         versions = {_bare(entry) for entry in members.values()}
         if len(versions) > 1:
             members = _one_file(merge, members, base.get(group), ours.get(group), theirs.get(group))
         for path, entry in _counted(group, members, result.id):
-            if entry != result.find(path):
+            if entry != before[path]:
                 merge.edits[path] = entry
 
 
