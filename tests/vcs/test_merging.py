@@ -308,6 +308,27 @@ def test_a_file_made_several_of_cannot_get_another_name() -> None:
     assert result.told == ["links /c"]
 
 
+def test_one_name_for_two_files_of_the_base() -> None:
+    """And crosswise: what is whose is not gone after in circles."""
+    third = b"i" * 16
+    base = {**names(b"1", GROUP, "a", "b"), **names(b"1", OTHER, "c", "d"), **names(b"1", third, "x", "y")}
+    sides = [
+        {**names(b"1", GROUP, "a", "b", first), **names(b"1", OTHER, "c", "d", second)}
+        for first, second in (("x", "y"), ("y", "x"))
+    ]
+    result = linked_merge(base, *sides)
+    assert result.told == ["links /x", "links /y"]
+    assert links(result) == {GROUP: (3, 3), OTHER: (3, 3)}
+    assert linked_merge(base, *sides, "theirs").snapshot.id == linked_merge(base, *reversed(sides)).snapshot.id
+
+
+def test_names_of_two_files_that_the_other_side_has_as_one() -> None:
+    ours = {**names(b"1", GROUP, "a", "b"), **names(b"1", OTHER, "c", "d")}
+    result = linked_merge({}, ours, names(b"1", b"i" * 16, "a", "b", "c", "d"))
+    assert not result.merge.conflicts
+    assert list(links(result).values()) == [(4, 4)]
+
+
 def test_a_link_into_what_the_other_side_replaced() -> None:
     """The file has no link on our side, and gets one on theirs."""
     result = linked_merge({"a": one(b"1")}, {"a": one(b"2")}, names(b"1", GROUP, "a", "b"))

@@ -33,7 +33,7 @@ def merge_attributes(base: Entry | None, ours: Entry, theirs: Entry, favour: Fav
         gid=merged("group", was.gid, ours.gid, theirs.gid),
         mtime=_time(base, ours, theirs),
         xattrs=_xattrs(base.xattrs if base else (), ours.xattrs, theirs.xattrs, favour, clashes),
-        link=_link(was.link if base else None, ours.link, theirs.link),
+        link=_link(was.link if base else None, ours.link, theirs.link, favour),
     )
     return entry, clashes
 
@@ -65,8 +65,10 @@ def _xattrs(base: Xattrs, ours: Xattrs, theirs: Xattrs, favour: Favour, clashes:
     return tuple(sorted(found.items()))
 
 
-def _link(base: Link | None, ours: Link | None, theirs: Link | None) -> Link | None:
+def _link(base: Link | None, ours: Link | None, theirs: Link | None, favour: Favour) -> Link | None:
     was, our, their = (link and link.group for link in (base, ours, theirs))
     if our in (was, their):
         return theirs
-    return ours if their == was else ours or theirs
+    if their == was:
+        return ours
+    return theirs or ours if favour == "theirs" else ours or theirs

@@ -3,7 +3,8 @@
 Names are merged one by one, so that a group may end up with names from both sides. Where both sides changed something
 that has hard links, the links of the merged root are looked at as a whole:
 
-- A group that both sides made of the same name, with an id of each one's own, is one group.
+- A group that both sides made of the same name, with an id of each one's own, is one group. If they made it a name
+  of two files that the base has, there is a conflict.
 - A group whose names do not all hold the same is one file with three versions, and is merged as one: who changed it on
   one side changed it under the names that the other side added.
 - Where that cannot be, because one side has several files where the other has one, there is a conflict, and names that
@@ -37,14 +38,15 @@ _Groups: TypeAlias = dict[bytes, dict[bytes, Entry]]
 def settle(merge: Merge) -> None:
     """Add to a merge's edits what makes the groups of its result whole."""
     result = merge.merged_snapshot()
-    base, ours, theirs = _groups(merge.base), _groups(merge.ours), _groups(merge.theirs, merge.aliases)
-    groups = _groups(result, merge.aliases)
+    base = _groups(merge.base)
+    aliases = _aliases(merge, base)
+    ours, theirs, groups = (_groups(snapshot, aliases) for snapshot in (merge.ours, merge.theirs, result))
     before = {path: entry for members in groups.values() for path, entry in members.items()}
     for side, snapshot in ((ours, merge.ours), (theirs, merge.theirs)):
         for group in base.keys() & groups.keys() - side.keys():
             left = _left(base[group], snapshot)
             if len(left) > 1:
-                _note_split(merge, groups[group].keys() - base[group].keys())
+                _note(merge, groups[group].keys() - base[group].keys())
             for path in left if len(left) == 1 else ():
                 entry = result.find(path)
                 if _bare(left[path]) == _bare(base[group][path]) and entry and not (entry.is_dir or entry.link):
@@ -58,6 +60,26 @@ def settle(merge: Merge) -> None:
                 merge.edits[path] = entry
 
 
+def _aliases(merge: Merge, base: _Groups) -> dict[bytes, bytes]:
+    """Groups that are the same file as another, since both sides made the same name one of theirs. Two files of the base
+    are not one for that: it is a conflict."""
+    found: dict[bytes, bytes] = {}
+    for path, *pair in merge.joined:
+        ours, theirs = (_resolved(found, group) for group in pair)
+        if ours in base and theirs in base and ours != theirs:
+            _note(merge, [path])
+        elif ours != theirs:
+            source, target = (ours, theirs) if theirs in base else (theirs, ours)
+            found[source] = target
+    return found
+
+
+def _resolved(aliases: dict[bytes, bytes], group: bytes) -> bytes:
+    while group in aliases:
+        group = aliases[group]
+    return group
+
+
 def _groups(snapshot: Snapshot, aliases: dict[bytes, bytes] | None = None) -> _Groups:
     """The hard links of a root; opens the directories that have some at or below them."""
     found: _Groups = defaultdict(dict)
@@ -68,10 +90,7 @@ def _groups(snapshot: Snapshot, aliases: dict[bytes, bytes] | None = None) -> _G
             children = filter(holds_links, snapshot.directory(entry))
             stack.extend((below(path, child.name), child) for child in children)
         elif entry.link is not None:
-            group = entry.link.group
-            while aliases and group in aliases:
-                group = aliases[group]
-            found[group][path] = entry
+            found[_resolved(aliases or {}, entry.link.group)][path] = entry
     return found
 
 
@@ -81,9 +100,9 @@ def _left(members: Iterable[bytes], side: Snapshot) -> dict[bytes, Entry]:
     return {path: entry for path, entry in found.items() if entry is not None and not entry.is_dir}
 
 
-def _note_split(merge: Merge, names: Iterable[bytes]) -> None:
-    """One side made several files of one, to which the other gave these names: nobody knows which it is now."""
-    for path in sorted(names):
+def _note(merge: Merge, names: Iterable[bytes]) -> None:
+    """Nobody knows which file these are names of: a conflict for each that has none yet."""
+    for path in sorted(set(names) - {conflict.path for conflict in merge.conflicts}):
         base, ours, theirs = (snapshot.find(path) for snapshot in (merge.base, merge.ours, merge.theirs))
         merge.conflicts.append(MergeConflict("links", path, deed(base, ours), deed(base, theirs)))
 

@@ -63,8 +63,8 @@ class Merge:
         """Sorted by path. With a favoured side, `edits` has what it did; else ours is left there."""
         self.stale: list[Stale] = []
         """Sorted by path."""
-        self.aliases: dict[bytes, bytes] = {}
-        """Groups of hard links of theirs that are the same files as groups of ours."""
+        self.joined: list[tuple[bytes, bytes, bytes]] = []
+        """Paths that both sides made a name of another file: the path, our group, and theirs."""
         self._linked: set[str] = set()
         """The sides that changed something at or below which there are hard links."""
         self._contents = _Contents()
@@ -198,7 +198,7 @@ class Merge:
             return ours
         groups = [entry and entry.link and entry.link.group for entry in (was, ours, theirs)]
         if groups[1] and groups[2] and len({*groups}) == 3:
-            self.aliases[groups[2]] = groups[1]
+            self.joined.append((path, groups[1], groups[2]))
         entry, clashes = merge_attributes(was, ours, theirs, self.favour)
         self._note_clashes(path, was, ours, theirs, clashes)
         content = self._merge_contents(path, was, ours, theirs)
