@@ -61,8 +61,8 @@ def settle(merge: Merge) -> None:
 
 
 def _aliases(merge: Merge, base: _Groups) -> dict[bytes, bytes]:
-    """Groups that are the same file as another, since both sides made the same name one of theirs. Two files of the base
-    are not one for that: it is a conflict."""
+    """Groups that are the same file as another, since both sides gave them one name. Two files of the base are not one
+    for that: it is a conflict."""
     found: dict[bytes, bytes] = {}
     for path, *pair in merge.joined:
         ours, theirs = (_resolved(found, group) for group in pair)
