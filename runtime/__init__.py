@@ -16,6 +16,7 @@
                                                                    ownmount     the process of a mount of its own
                  forgetting  old commits of branches, with all that stands on them
                  undoing     what a command did, taken back
+                 merging     branches brought together: merge, revert, cherry-pick
                  source      the store as its service sees it: with names of containers
     who          namespace/  an ordinary user's own namespaces
     one run      running     from the record to the process       launch       seen from the caller

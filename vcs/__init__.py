@@ -33,6 +33,7 @@
     garbage      collect/   what nothing needs goes               reach      what is needed
                  retention  which commits a branch keeps          rewriting  the others are taken out of a history
     sizes        usage      what takes how much                   sharing    who needs each object
+    together     merging/   what two sides did to a base, in one root
     questions    diff       what differs between two roots       check/     whether everything is there and whole
                  repair/    what is not, restored from elsewhere
                  commits    read quickly, newest first           commitlog  which of them are wanted

@@ -3,7 +3,8 @@
 The libraries' errors say what happened and carry facts (vcs.errors). What to do about it depends on who asks; for
 somebody at this command line it is below.
 
-    0     done                     1     a difference, with --exit-code; damage, from fsck; a fork failed, --wait
+    0     done                     1     a difference, with --exit-code; damage, from fsck; a fork failed, --wait;
+                                                     conflicts, from merge
     2     the command line is wrong
     125   treering failed          126   the container's command cannot be run     127   there is no such command
     130   Ctrl-C                   141   nobody reads the output any more
@@ -106,6 +107,8 @@ def _not_found(facts: Facts) -> str:
         return "`treering op log` lists the operations there are"
     if "container" in facts:
         return "`treering ps -a` lists the containers"
+    if "merge" in facts:
+        return "`treering diff` shows how two commits differ, whatever their history"
     if "network" in facts:
         return "`treering network ls` lists the networks, `treering network create` makes one"
     if "port" in facts:
@@ -120,7 +123,9 @@ def _not_found(facts: Facts) -> str:
 
 
 def _bad_input(facts: Facts) -> str:
-    return "without --lines, blame tells which commit wrote the file" if "lines" in facts else ""
+    if "lines" in facts:
+        return "without --lines, blame tells which commit wrote the file"
+    return "say --mainline N: what it did to parent N; 1 is the branch it was made on" if "mainline" in facts else ""
 
 
 _FIRST = {"stopped": "stop", "running": "start", "unpaused": "unpause"}

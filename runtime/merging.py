@@ -1,0 +1,198 @@
+"""merge, revert and cherry-pick: a branch, and what somebody did elsewhere, brought together in a commit on it.
+
+All three are one three-way merge of roots and image configs (vcs.merging), with other commits for its base and theirs:
+
+                 base                    theirs                     parents of the commit
+    merge        the merge base          the commit to be merged    the branch, theirs
+    cherry-pick  the commit's parent     the commit                 the branch
+    revert       the commit              its parent                 the branch
+
+Where there are conflicts, and no side is favoured, nothing is written and no branch moves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal
+
+from vcs.diff import Change, diff
+from vcs.errors import BadInput, NotFound
+from vcs.history import BRANCHES, Author
+from vcs.merging import Favour, Merge, MergeConflict, Stale, merge_configs, merge_roots
+from vcs.model import CommitId
+from vcs.scratch import Scratch
+from vcs.snapshot import CommitInfo, Snapshot
+from vcs.store import Store
+
+How = Literal["up-to-date", "fast-forward", "merged", "conflicts"]
+
+
+_TRAILER = re.compile(r"[A-Za-z][A-Za-z0-9-]*: ")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How a branch is to be changed."""
+
+    branch: str
+    favour: Favour = None
+    """The side that conflicts are decided for."""
+    fast_forward: bool = True
+    """Only move the branch where it has nothing of its own."""
+    message: str | None = None
+    """Instead of the usual one."""
+    dry_run: bool = False
+    """Write nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the branch."""
+
+    how: How
+    branch: str
+    before: CommitId
+    """What the branch named."""
+    theirs: CommitId
+    base: CommitId
+    commit: CommitId | None
+    """What it names now; None for a commit that a dry run would make, or if there were conflicts."""
+    message: str = ""
+    changes: tuple[Change, ...] = ()
+    """What is new on the branch; nothing is told if there were conflicts."""
+    conflicts: tuple[MergeConflict, ...] = ()
+    """Those that kept it from being done, or were decided for the favoured side."""
+    stale: tuple[Stale, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A three-way merge, and the commit that it is to become."""
+
+    base: CommitId
+    theirs: CommitId
+    parents: tuple[CommitId, ...]
+    message: str
+    reason: str
+    """For the reflog."""
+    is_copied: bool = False
+    """The message is another commit's, which has trailers already."""
+
+
+def merge(store: Store, theirs: CommitId, name: str, wish: Wish, author: Author) -> Outcome:
+    """Merge a commit into a branch; `name` is what it is called, such as `branch 'try'`.
+
+    NotFound if there is no such branch, or the two have no commit in common.
+    """
+    history = store.history
+    ours = _tip(store, wish.branch)
+    base = history.merge_base([ours, theirs])
+    if base is None:
+        raise NotFound(
+            f"{name} and branch {wish.branch!r} have no commit in common, so nobody knows what either changed",
+            merge=wish.branch,
+        )
+    if base == theirs:
+        return Outcome("up-to-date", wish.branch, ours, theirs, base, ours)
+    reason = "merge " + name.partition(" ")[2].strip("'")
+    if base == ours and wish.fast_forward:
+        if not wish.dry_run:
+            history.move(BRANCHES + wish.branch, theirs, ours, f"{reason}: Fast-forward", author)
+        changes = diff(store.snapshot_of(ours), store.snapshot_of(theirs))
+        return Outcome("fast-forward", wish.branch, ours, theirs, base, theirs, changes=tuple(changes))
+    message = f"Merge {name} into {wish.branch}"
+    return _bring(store, _Step(base, theirs, (ours, theirs), message, f"{reason}: Merge made"), wish, author)
+
+
+def cherry_pick(store: Store, commit: CommitId, wish: Wish, author: Author, mainline: int | None = None) -> Outcome:
+    """Do on a branch what a commit did elsewhere. Of a commit with several parents, `mainline` (from 1) says which of
+    them it is compared with. BadInput if it has none, or it is not said."""
+    info = store.commit(commit)
+    parent = _parent(info, mainline)
+    message = _picked(info.message, commit)
+    step = _Step(parent, commit, (_tip(store, wish.branch),), message, f"cherry-pick: {_title(info)}", is_copied=True)
+    return _bring(store, step, wish, author)
+
+
+def revert(store: Store, commit: CommitId, wish: Wish, author: Author, mainline: int | None = None) -> Outcome:
+    """Take back on a branch what a commit did, there or elsewhere; see cherry_pick()."""
+    info = store.commit(commit)
+    parent = _parent(info, mainline)
+    message = f'Revert "{_title(info)}"\n\nThis reverts commit {commit}.'
+    step = _Step(commit, parent, (_tip(store, wish.branch),), message, f"revert: {_title(info)}")
+    return _bring(store, step, wish, author)
+
+
+def _bring(store: Store, step: _Step, wish: Wish, author: Author) -> Outcome:
+    ours = step.parents[0]
+    with store.writing():
+        base, our, their = (store.snapshot_of(commit) for commit in (step.base, ours, step.theirs))
+        merged = merge_roots(base, our, their, wish.favour)
+        was, had, got = (store.history.config(commit) for commit in (step.base, ours, step.theirs))
+        config, clashes = merge_configs(was, had, got, wish.favour)
+        conflicts, stale = (*merged.conflicts, *clashes), tuple(merged.stale)
+        if conflicts and wish.favour is None:
+            return Outcome("conflicts", wish.branch, ours, step.theirs, step.base, None, "", (), conflicts, stale)
+        changes = tuple(diff(our, _result(store, merged)))
+        if not changes and config == had and len(step.parents) == 1:
+            return Outcome("up-to-date", wish.branch, ours, step.theirs, step.base, ours)
+        text = wish.message or step.message
+        if not step.is_copied or wish.message:
+            text = _text(text, changes, conflicts, wish.favour)
+        commit = None
+        if not wish.dry_run:
+            with store.batch() as batch:
+                root = merged.write(batch)
+            commit = store.add_commit(root, config, text, author, step.parents)
+            store.history.move(BRANCHES + wish.branch, commit, ours, step.reason, author)
+        return Outcome("merged", wish.branch, ours, step.theirs, step.base, commit, text, changes, conflicts, stale)
+
+
+def _result(store: Store, merged: Merge) -> Snapshot:
+    """The merged root, in memory."""
+    scratch = Scratch(store)
+    return Snapshot(scratch, merged.write(scratch))
+
+
+def _text(message: str, changes: tuple[Change, ...], conflicts: tuple[MergeConflict, ...], favour: Favour) -> str:
+    """The message, with trailers."""
+    lines = {}
+    counts = Counter[str](change.letter for change in changes)
+    if counts:
+        lines["Changes"] = " ".join(f"{letter}{counts[letter]}" for letter in "AMDRT" if counts[letter])
+    if conflicts:
+        lines["Conflicts"] = f"{len(conflicts)}, {favour}"
+    body = "\n".join(f"{name}: {value}" for name, value in lines.items())
+    return f"{message.strip()}\n" + (f"\n{body}\n" if body else "")
+
+
+def _picked(message: str, commit: CommitId) -> str:
+    """The message of a commit that was picked, as git has it: the note belongs to its trailers, if it has some."""
+    paragraphs = message.rstrip().split("\n\n")
+    has_trailers = len(paragraphs) > 1 and all(_TRAILER.match(line) for line in paragraphs[-1].split("\n"))
+    return message.rstrip() + ("\n" if has_trailers else "\n\n") + f"(cherry picked from commit {commit})\n"
+
+
+def _tip(store: Store, branch: str) -> CommitId:
+    tip = store.history.target(BRANCHES + branch)
+    if tip is None:
+        raise NotFound(f"no branch {branch!r}", name=branch)
+    return tip
+
+
+def _parent(info: CommitInfo, mainline: int | None) -> CommitId:
+    """The parent that a commit is compared with."""
+    short, count = info.id[:12], len(info.parents)
+    if not count:
+        raise BadInput(f"commit {short} has no parent: it is the first of its history", commit=info.id)
+    if mainline is None and count > 1:
+        raise BadInput(f"commit {short} is a merge: say which of its {count} parents is meant", mainline=count)
+    if mainline is not None and mainline > count:
+        raise BadInput(f"commit {short} has {count} parents, and no parent {mainline}", mainline=count)
+    return info.parents[(mainline or 1) - 1]
+
+
+def _title(info: CommitInfo) -> str:
+    return info.message.strip().split("\n", 1)[0]
