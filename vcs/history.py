@@ -17,7 +17,6 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -38,6 +37,7 @@ from vcs.locks import flocked
 from vcs.model import DIGEST_SIZE, CommitId, RootId
 from vcs.names import RefFiles
 from vcs.operations import Operations
+from vcs.reflogs import RefChange as RefChange
 from vcs.reflogs import carry_on, seal, without_seal
 from vcs.snapshot import CommitInfo
 
@@ -50,18 +50,6 @@ pygit2.settings.enable_fsync_gitdir(True)
 
 class _SecondPassed(Exception):
     """Nothing has been changed yet, and what was to be is of the second before."""
-
-
-@dataclass(frozen=True, slots=True)
-class RefChange:
-    """One line of a ref's reflog, newest first at index 0. An id of None stands for "no commit"."""
-
-    index: int
-    old: CommitId | None
-    new: CommitId
-    who: str
-    time: int
-    message: str
 
 
 class History:

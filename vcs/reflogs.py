@@ -14,17 +14,31 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Container, Iterator, Mapping
+from dataclasses import dataclass
 from operator import ne
 from pathlib import Path
 
 from blake3 import blake3
 
 from vcs.durable import replace_file
+from vcs.model import CommitId
 
 _LINE = re.compile(rb"([0-9a-f]{40}) ([0-9a-f]{40}) .*> (\d+) [-+]\d{4}(?:\t|$)")
 _ZERO = b"0" * 40
 _SEAL = re.compile(rb" #[0-9a-f]{8}")
 _SEAL_SIZE = 10
+
+
+@dataclass(frozen=True, slots=True)
+class RefChange:
+    """One line of a ref's reflog, newest first at index 0. An id of None stands for "no commit"."""
+
+    index: int
+    old: CommitId | None
+    new: CommitId
+    who: str
+    time: int
+    message: str
 
 
 def seal(line: bytes) -> bytes:
