@@ -105,7 +105,7 @@ def family(pid: int) -> list[int]:
     """The children of a process."""
     try:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return []
 
 
@@ -122,7 +122,7 @@ def waiting(pid: int) -> list[int]:
 def named(pid: int, name: str) -> list[int]:
     found = []
     for child in family(pid):
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, ProcessLookupError):
             if Path(f"/proc/{child}/comm").read_text() == f"{name}\n":
                 found.append(child)
     return found
@@ -132,7 +132,7 @@ def is_gone(pid: int) -> bool:
     """Whether a process has ended; one that nobody has waited for has."""
     try:
         return ") Z " in Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return True
 
 
@@ -313,7 +313,7 @@ def test_a_server_that_hangs_delays_one_command(served: Served) -> None:
 
 def test_a_killed_child_that_waits_is_replaced(served: Served) -> None:
     pid = served.start()
-    (killed,) = eventually(lambda: waiting(pid))
+    (killed,) = eventually(lambda: len(found := waiting(pid)) == 1 and found)
     os.kill(killed, signal.SIGKILL)
     eventually(lambda: waiting(pid) not in ([], [killed]))
     assert served.forked("branch").returncode == 0

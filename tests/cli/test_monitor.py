@@ -35,8 +35,15 @@ def supervisor_of(directory: Path) -> int:
 def name_of(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/comm").read_text().strip()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return ""
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return b") Z " in Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def detached(box: Cli, name: str, *command: str, options: tuple[str, ...] = ()) -> None:
@@ -60,7 +67,7 @@ def test_one_monitor_for_all_and_it_leaves(box: Cli) -> None:
         eventually(lambda number=number: box.process("logs", f"c{number}").stdout == b"%d\n" % number)
     box("stop", "-t", "0", *found)
     assert {row["exit_code"] for row in box.json("ps", "-a")} <= {137, 143}
-    eventually(lambda: not Path(f"/proc/{pid}").exists() or b") Z " in Path(f"/proc/{pid}/stat").read_bytes())
+    eventually(lambda: is_gone(pid))
 
 
 def test_exit_codes_and_usage_of_what_it_watched(box: Cli) -> None:
@@ -120,7 +127,7 @@ def test_a_killed_monitor_is_replaced_for_all(box: Cli) -> None:
     found = directories(box)
     pid = watched(found["c0"])
     os.kill(pid, signal.SIGKILL)
-    eventually(lambda: not Path(f"/proc/{pid}").exists() or b") Z " in Path(f"/proc/{pid}/stat").read_bytes())
+    eventually(lambda: is_gone(pid))
     assert [row["state"] for row in box.json("ps")] == ["running"] * 3
     for directory in found.values():
         eventually(lambda directory=directory: watched(directory) != pid)

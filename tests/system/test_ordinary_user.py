@@ -11,6 +11,7 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -624,6 +625,7 @@ def test_a_fork_server_runs_his_commands(user: OrdinaryUser) -> None:
     assert done.stdout.endswith("\n0\n")
     assert not done.stderr
     for pid in user.processes():  # it is in a mount namespace of its own, where nobody can tell it to leave
-        if "runtime.cli.serving" in Path(f"/proc/{pid}/cmdline").read_text():
-            os.kill(pid, signal.SIGTERM)
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if "runtime.cli.serving" in Path(f"/proc/{pid}/cmdline").read_text():
+                os.kill(pid, signal.SIGTERM)
     eventually(user.settled)
