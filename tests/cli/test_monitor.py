@@ -147,6 +147,15 @@ def test_a_commit_at_the_end_says_how_long_it_ran(box: Cli) -> None:
     assert 0 < float(duration.removesuffix("s")) < 300
 
 
+def removed_without_a_trace(box: Cli, name: str) -> None:
+    """Nobody has cleaned up after its run but who removes it."""
+    identity = directories(box)[name].name
+    assert [*Path("/sys/fs/cgroup").glob(f"*/treering-{identity}")]
+    box("rm", name)
+    assert not [*Path("/sys/fs/cgroup").glob(f"*/treering-{identity}")]
+    assert not (box.store / "run/engine" / identity).exists()
+
+
 def crash_when_woken(job: Job, channel: Channel | None = None, sleeper: Sleeper | None = None) -> NoReturn:
     """A supervisor that is killed at once if it is to go on with what another has left."""
     if sleeper:
@@ -167,7 +176,7 @@ def test_a_supervisor_that_is_killed_at_the_end(box: Cli) -> None:
     (Path(f"/proc/{run.init.pid}/root") / "go").touch()
     state: Any = eventually(lambda: isinstance(found := state_of(directory), Exited) and found)
     assert state.code == 7
-    box("rm", "web")
+    removed_without_a_trace(box, "web")
 
 
 def test_a_supervisor_that_is_killed_as_somebody_attaches(box: Cli) -> None:
@@ -183,3 +192,4 @@ def test_a_supervisor_that_is_killed_as_somebody_attaches(box: Cli) -> None:
     eventually(lambda: isinstance(found := state_of(directory), Running) and found.supervised)
     box("kill", "web")
     eventually(lambda: isinstance(state_of(directory), Exited))
+    removed_without_a_trace(box, "web")
