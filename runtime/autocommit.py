@@ -22,6 +22,7 @@ from runtime.commits import CommitResult, one_line
 from runtime.containers import Container, Containers
 from runtime.state import is_running
 from runtime.states import States
+from vcs.errors import Corrupt, NotFound, UnknownFormat
 from vcs.history import Author
 from vcs.store import Store
 
@@ -78,16 +79,18 @@ def main(arguments: Sequence[str]) -> int:
     author = Author(*task.author)
     with Store.open(Path(task.store)) as store:
         containers = Containers(store)
-        found = next((found for found in containers.all() if found.id == task.container), None)
-        if found is not None:
-            store.operations.begin(("automatic commit", found.name), lambda: author)
-            match task.after:
-                case "exec":
-                    after_exec(containers, found, task.command, task.code or 0, task.seconds, author)
-                case "exit":
-                    after_exit(containers, found, task.code, task.seconds, author)
-                case "time":
-                    tick(containers, found, author)
+        try:
+            found = containers.get(task.container)
+        except (NotFound, Corrupt, UnknownFormat):
+            return 0
+        store.operations.begin(("automatic commit", found.name), lambda: author)
+        match task.after:
+            case "exec":
+                after_exec(containers, found, task.command, task.code or 0, task.seconds, author)
+            case "exit":
+                after_exit(containers, found, task.code, task.seconds, author)
+            case "time":
+                tick(containers, found, author)
     return 0
 
 

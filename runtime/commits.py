@@ -66,22 +66,32 @@ class Wish:
         if container.record.settings.args:
             lines["Command"] = " ".join(container.record.settings.args)
         lines.update(self.trailers)
-        counts = Counter[str](change.letter for change in changes)
-        if counts:
-            lines["Changes"] = " ".join(f"{letter}{counts[letter]}" for letter in "AMDRT" if counts[letter])
+        if changes:
+            lines["Changes"] = counted(changes)
         body = "\n".join(f"{name}: {one_line(value, _LONGEST)}" for name, value in lines.items())
         return f"{self.message.strip()}\n\n{body}\n"
 
     @property
     def title(self) -> str:
         """The message's first line."""
-        return self.message.strip().split("\n", 1)[0]
+        return first_line(self.message)
 
     def config(self, config: dict[str, Any]) -> dict[str, Any]:
         """The commit's image config, from its parent's."""
         for edit in self.edits:
             config = edit(config)
         return config
+
+
+def counted(changes: Sequence[Change]) -> str:
+    """What the trailer `Changes` says."""
+    counts = Counter[str](change.letter for change in changes)
+    return " ".join(f"{letter}{counts[letter]}" for letter in "AMDRT" if counts[letter])
+
+
+def first_line(message: str) -> str:
+    """A message's title."""
+    return message.strip().split("\n", 1)[0]
 
 
 def one_line(text: str, length: int) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,13 +16,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from runtime.naming import Names
+from runtime.naming import Names, checked_name, is_name, stem_of
 from runtime.records import ContainerPaths, Generation, Record, fields_of, load, save
 from runtime.settings import Settings
 from runtime.spreading import spread
 from runtime.trash import Trash
 from vcs.durable import sync_all, sync_directory
-from vcs.errors import AlreadyExists, Corrupt, InvalidName, NotFound, UnknownFormat
+from vcs.errors import AlreadyExists, Corrupt, NotFound, UnknownFormat
 from vcs.locks import flocked
 from vcs.model import CommitId
 from vcs.store import Store, translated
@@ -31,13 +30,11 @@ from vcs.store import Store, translated
 if TYPE_CHECKING:
     from vcs.history import Author
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
 REMOVED = "refs/removed/"
 """Where the last states of removed containers are kept, as <id>/<generation>."""
 _NEW = ".new-"
-_SHORT = 12
+_SHORT, _ID_DIGITS = 12, 64
 _SHOWN = 5
-_ID_DIGITS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +130,7 @@ class Containers:
             free = (name for number in count_from(1) if (name := f"{stem}-{number}") not in taken)
             records: list[Record] = []
             for number, name in enumerate(islice(free, count), start=1):
-                wanted = settings(number, _checked_name(name))
+                wanted = settings(number, checked_name(name))
                 ids = self._own_ids(wanted, lambda: (*(other.record for other in others), *records))
                 records.append(_record(name, image, commit, wanted, ids))
             with self._unnoted(records), self._making(records) as made:
@@ -185,17 +182,16 @@ class Containers:
         """The container with this name, else with this id, else with an id that begins so. NotFound otherwise."""
         if owner := self._owner(name):
             return owner
-        return self.get(name) if self._is_id(name) else _find(self.all(), name)
+        is_id = len(name) == _ID_DIGITS and (self._directory / name).is_dir()
+        return self.get(name) if is_id else _find(self.all(), name)
 
-    def _is_id(self, name: str) -> bool:
-        return len(name) == _ID_DIGITS and Path(self._directory, name).is_dir()
-
-    def get(self, identity: str) -> Container:
-        """The container with this id, all of it. NotFound."""
+    def get(self, identity: str, name: str = "") -> Container:
+        """The container with this id, all of it. NotFound, which calls it by its name if that is given."""
         try:
             return self._load(identity)
         except FileNotFoundError:
-            raise NotFound(f"container {identity[:_SHORT]} was removed", container=identity) from None
+            name = name or identity[:_SHORT]
+            raise NotFound(f"container {name!r} was removed", container=name) from None
 
     def lookup(self, names: Iterable[str]) -> list[Container | NotFound]:
         """find() for each of several names; an error stands for what is not found."""
@@ -211,10 +207,7 @@ class Containers:
 
     def reload(self, container: Container) -> Container:
         """The container as it is now."""
-        try:
-            return self._load(container.id)
-        except FileNotFoundError:
-            raise NotFound(f"container {container.name!r} was removed", container=container.name) from None
+        return self.get(container.id, container.name)
 
     @contextlib.contextmanager
     def changing(self, container: Container) -> Iterator[Container]:
@@ -299,18 +292,6 @@ class Containers:
         base."""
         return {generation.base for container in self.all() for generation in container.record.generations}
 
-    def expired_states(self, since: float) -> list[str]:
-        """The refs that keep last states of containers which were removed before `since` (seconds since 1970)."""
-        history = self.store.history
-        refs = [REMOVED + name for name in history.refs(REMOVED)]
-        return [ref for ref in refs if all(change.time < since for change in history.reflog(ref)[:1])]
-
-    def forget_states(self, refs: Iterable[str]) -> None:
-        """Keep these last states no longer."""
-        for ref in refs:
-            with contextlib.suppress(NotFound), self.store.operations.silent():
-                self.store.history.delete(ref)
-
     @contextlib.contextmanager
     def _noting(self, changes: Mapping[str, tuple[Record | None, Record | None]], reason: str) -> Iterator[None]:
         """Have the operation log tell of what the block does to records."""
@@ -337,16 +318,15 @@ class Containers:
 
     def _free_name(self, wanted: str | None, image: str) -> str:
         if wanted is not None:
-            if self._owner(_checked_name(wanted)):
+            if self._owner(checked_name(wanted)):
                 raise AlreadyExists(f"there is a container {wanted!r} already", name=wanted)
             return wanted
-        stem = re.sub(r"[^a-zA-Z0-9_.-]+", "-", image).strip("-.")[:40] or "container"
-        stem = stem if _NAME.fullmatch(stem) else "container"
+        stem = stem_of(image)
         return next(name for n in count_from(1) if not self._owner(name := f"{stem}-{n}"))
 
     def _owner(self, name: str) -> Container | None:
         """The container that has a name, if the index knows it. Whoever holds the lock can rely on that."""
-        identity = self._names.owner(name) if _NAME.fullmatch(name) else None
+        identity = self._names.owner(name) if is_name(name) else None
         if identity is None:
             return None
         with contextlib.suppress(FileNotFoundError, Corrupt, UnknownFormat, ValueError):
@@ -363,11 +343,9 @@ class Containers:
         """Ids that no other container has, if it is to have its own. The caller holds the lock."""
         if settings.security.userns != "auto":
             return None
-        from runtime.idranges import free_range
+        from runtime.idranges import free_here
 
-        taken = [other.ids for other in others() if other.ids is not None]
-        subuid, subgid = (_text_of(Path("/etc", name)) for name in ("subuid", "subgid"))
-        return free_range(taken, subuid, subgid, start=self.store.path.stat().st_ino)
+        return free_here([other.ids for other in others() if other.ids is not None], self.store.path.stat().st_ino)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -405,19 +383,6 @@ def _find(everything: list[Container], name: str) -> Container:
             f"{name!r} begins the ids of several containers: {shown}{more}", container=name, candidates=candidates
         )
     return matches[0]
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except FileNotFoundError:
-        return ""
-
-
-def _checked_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise InvalidName(f"{name!r} cannot be a container's name: use {_NAME.pattern}", name=name)
-    return name
 
 
 def _record(name: str, image: str, commit: CommitId, settings: Settings, ids: int | None) -> Record:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
 from runtime.namespace.mapping import Span, subordinate
 from vcs.errors import EngineError
@@ -24,6 +25,19 @@ SIZE = 65536
 UNUSED = Span(0x70000000, 0x7FFE0000 - 0x70000000)
 """4,094 ranges."""
 _ROOT = ("root", "0")
+
+
+def free_here(taken: Collection[int], start: int) -> int:
+    """free_range() by this machine's files."""
+    subuid, subgid = (_text_of(Path("/etc", name)) for name in ("subuid", "subgid"))
+    return free_range(taken, subuid, subgid, start)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except FileNotFoundError:
+        return ""
 
 
 def free_range(taken: Collection[int], subuid: str, subgid: str, start: int = 0) -> int:

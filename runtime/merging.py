@@ -13,10 +13,10 @@ Where there are conflicts, and no side is favoured, nothing is written and no br
 from __future__ import annotations
 
 import re
-from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
+from runtime.commits import counted, first_line
 from vcs.diff import Change, diff
 from vcs.errors import BadInput, NotFound
 from vcs.history import BRANCHES, Author
@@ -112,7 +112,9 @@ def cherry_pick(store: Store, commit: CommitId, wish: Wish, author: Author, main
     info = store.commit(commit)
     parent = _parent(info, mainline)
     message = _picked(info.message, commit)
-    step = _Step(parent, commit, (_tip(store, wish.branch),), message, f"cherry-pick: {_title(info)}", is_copied=True)
+    step = _Step(
+        parent, commit, (_tip(store, wish.branch),), message, f"cherry-pick: {first_line(info.message)}", is_copied=True
+    )
     return _bring(store, step, wish, author)
 
 
@@ -120,8 +122,8 @@ def revert(store: Store, commit: CommitId, wish: Wish, author: Author, mainline:
     """Take back on a branch what a commit did, there or elsewhere; see cherry_pick()."""
     info = store.commit(commit)
     parent = _parent(info, mainline)
-    message = f'Revert "{_title(info)}"\n\nThis reverts commit {commit}.'
-    step = _Step(commit, parent, (_tip(store, wish.branch),), message, f"revert: {_title(info)}")
+    message = f'Revert "{first_line(info.message)}"\n\nThis reverts commit {commit}.'
+    step = _Step(commit, parent, (_tip(store, wish.branch),), message, f"revert: {first_line(info.message)}")
     return _bring(store, step, wish, author)
 
 
@@ -159,9 +161,8 @@ def _result(store: Store, merged: Merge) -> Snapshot:
 def _text(message: str, changes: tuple[Change, ...], conflicts: tuple[MergeConflict, ...], favour: Favour) -> str:
     """The message, with trailers."""
     lines = {}
-    counts = Counter[str](change.letter for change in changes)
-    if counts:
-        lines["Changes"] = " ".join(f"{letter}{counts[letter]}" for letter in "AMDRT" if counts[letter])
+    if changes:
+        lines["Changes"] = counted(changes)
     if conflicts:
         lines["Conflicts"] = f"{len(conflicts)}, {favour}"
     body = "\n".join(f"{name}: {value}" for name, value in lines.items())
@@ -192,7 +193,3 @@ def _parent(info: CommitInfo, mainline: int | None) -> CommitId:
     if mainline is not None and mainline > count:
         raise BadInput(f"commit {short} has {count} parents, and no parent {mainline}", mainline=count)
     return info.parents[(mainline or 1) - 1]
-
-
-def _title(info: CommitInfo) -> str:
-    return info.message.strip().split("\n", 1)[0]

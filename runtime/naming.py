@@ -1,4 +1,4 @@
-"""Which container has a name, found without reading every record.
+"""What a container can be called, and which one has a name, found without reading every record.
 
     containers/.names/NAME    the id of the container that has the name
 
@@ -9,13 +9,34 @@ is made anew from the records. All changes are made by who holds the lock on con
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from vcs.durable import replace_file
+from vcs.errors import InvalidName
 
 _COMPLETE = ".complete"
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
+
+
+def is_name(text: str) -> bool:
+    """Whether a container can be called so."""
+    return _NAME.fullmatch(text) is not None
+
+
+def checked_name(text: str) -> str:
+    """A name that can be one. InvalidName."""
+    if not is_name(text):
+        raise InvalidName(f"{text!r} cannot be a container's name: use {_NAME.pattern}", name=text)
+    return text
+
+
+def stem_of(image: str) -> str:
+    """What the names of containers begin with that are made from an image and given none."""
+    stem = re.sub(r"[^a-zA-Z0-9_.-]+", "-", image).strip("-.")[:40]
+    return stem if is_name(stem) else "container"
 
 
 class Names:

@@ -7,13 +7,13 @@ is kept, and it is taken away; what makes that durable is done once for a hundre
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.containers import Container, Containers
+from runtime.containers import REMOVED, Container, Containers
 from runtime.keptlogs import KeptLog, keep
 from runtime.reaching import at_rest
 from runtime.running import clean_up, stop
@@ -121,6 +121,20 @@ def _end(containers: Sequence[Container]) -> None:
 def _stop(container: Container) -> None:
     with suppress(TreeringError):
         stop(container, patience=0)
+
+
+def expired_states(store: Store, since: float) -> list[str]:
+    """The refs that keep last states of containers which were removed before `since` (seconds since 1970)."""
+    history = store.history
+    refs = [REMOVED + name for name in history.refs(REMOVED)]
+    return [ref for ref in refs if all(change.time < since for change in history.reflog(ref)[:1])]
+
+
+def forget_states(store: Store, refs: Iterable[str]) -> None:
+    """Keep these last states no longer."""
+    for ref in refs:
+        with suppress(NotFound), store.operations.silent():
+            store.history.delete(ref)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -384,8 +384,7 @@ class _Supervisor:
         count = self._run.restarts + 1
         self._run = Run(os.urandom(16).hex(), self._run.container, self._run.boot, self._run.engine, me, restarts=count)
         self._job = replace(self._job, adopted=None, recording=None, is_first=False)
-        self._impatience = 0
-        self._ended = None
+        self._impatience, self._ended = 0, None
 
     def _depart(self, end: Exited) -> None:
         """Tell everybody, and do what is left to do if nobody is there who does it."""

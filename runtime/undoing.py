@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from runtime import idranges
 from runtime.containers import REMOVED, Container, Containers
 from runtime.records import Generation, Record, record_of
 from runtime.removal import remove
@@ -34,7 +35,6 @@ from vcs.store import Store
 from vcs.takingback import check_moves, inverse, move_all
 
 _CONTAINERS = "refs/containers/"
-_RANGE = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ class _Planning:
         for other in there.values():
             if other.name == old.name or other.id == old.id:
                 raise Conflict(f"there is a container {old.name!r} already; nothing was changed", undoing=old.name)
-            if old.ids is not None and other.record.ids is not None and abs(old.ids - other.record.ids) < _RANGE:
+            if old.ids is not None and other.record.ids is not None and abs(old.ids - other.record.ids) < idranges.SIZE:
                 raise Conflict(f"container {other.name!r} has the ids that {old.name!r} had", undoing=old.name)
         states = {generation.number: self._state(old, generation.number, heads) for generation in old.generations}
         bases = tuple(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from vcs.commits import parsed
 from vcs.errors import Corrupt, Missing, NotFound
 from vcs.model import CommitId
 
@@ -89,14 +90,9 @@ class Ancestry:
 
 
 def _parsed(name: str, data: bytes) -> _Step | None:
-    head = data.partition(b"\n\n")[0].split(b"\n")
-    if head[0].startswith(b"object "):
-        return _Step((head[0][7:].decode(),), None)
-    if not head[0].startswith(b"tree "):
+    if data.startswith(b"object "):
+        return _Step((data[7:].partition(b"\n")[0].decode(),), None)
+    if not data.startswith(b"tree "):
         return None
-    parents = tuple(line[7:].decode() for line in head if line.startswith(b"parent "))
-    committer = next((line for line in head if line.startswith(b"committer ")), b"")
-    try:
-        return _Step(parents, int(committer.split(b" ")[-2]))
-    except (ValueError, IndexError):
-        raise Corrupt(f"commit {name} does not say when it was committed", commit=name) from None
+    commit = parsed(name, data)
+    return _Step(commit.parents, commit.time)

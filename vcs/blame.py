@@ -8,9 +8,8 @@ and so on; where no parent has it, the commit wrote it. Renames are not followed
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 
 from vcs.commitlog import Paths
 from vcs.commits import Commit, Commits
@@ -18,7 +17,7 @@ from vcs.errors import BadInput
 from vcs.model import Chunked, CommitId, Data, Entry, Tree, type_name
 from vcs.snapshot import Snapshot
 from vcs.store import Store
-from vcs.texts import TEXT_MAX, is_binary, split_lines
+from vcs.texts import TEXT_MAX, is_binary, paired_lines, split_lines
 from vcs.trees import Directory, differing_entries
 
 
@@ -167,30 +166,8 @@ class _Search:
         for parent, other in parents:
             before = self.text(parent, other)
             if before is not None:
-                yield parent, other, before, kept_lines(before, lines)
-
-
-def kept_lines(old: Sequence[bytes], new: Sequence[bytes]) -> dict[int, int]:
-    """Which lines of a text were in an earlier one: their places in the new one, and in the old one.
-
-    >>> kept_lines([b"a", b"b", b"c"], [b"b", b"x", b"c"])
-    {2: 2, 0: 1}
-    """
-    last = 0
-    shortest = min(len(old), len(new))
-    while last < shortest and old[-1 - last] == new[-1 - last]:
-        last += 1
-    first = 0
-    while first < shortest - last and old[first] == new[first]:
-        first += 1
-    kept = {len(new) - 1 - place: len(old) - 1 - place for place in range(last)}
-    kept |= {place: place for place in range(first)}
-    # With its "autojunk", the search does not become quadratic in lines that occur very often.
-    for block in SequenceMatcher(
-        None, old[first : len(old) - last], new[first : len(new) - last]
-    ).get_matching_blocks():
-        kept |= {first + block.b + place: first + block.a + place for place in range(block.size)}
-    return kept
+                kept = paired_lines(before, lines)
+                yield parent, other, before, {here: there for there, here in kept.items()}
 
 
 def _same(one: Entry, other: Entry) -> bool:

@@ -43,7 +43,7 @@ class Commits:
         """A commit by its full id. Missing if it is not there, Corrupt if it is none."""
         commit = self._read.get(name)
         if commit is None:
-            commit = self._read[name] = _parsed(name, self._object(name, name))
+            commit = self._read[name] = parsed(name, self._object(name, name))
         return commit
 
     def root(self, commit: Commit) -> RootId:
@@ -192,7 +192,8 @@ def _independent(
     return tuple(name for name in names if name not in above)
 
 
-def _parsed(name: str, data: bytes) -> Commit:
+def parsed(name: str, data: bytes) -> Commit:
+    """A commit from its object's bytes. Corrupt."""
     head = data.partition(b"\n\n")[0].split(b"\n")
     parents = tuple(CommitId(line[7:].decode()) for line in head if line.startswith(b"parent "))
     committer = next((line for line in head if line.startswith(b"committer ")), b"")

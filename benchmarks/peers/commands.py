@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Protocol
 
@@ -38,7 +39,24 @@ class Tool(Protocol):
         """Leave nothing mounted or running."""
 
 
-class Commands:
+class _ByCommands(ABC):
+    """A tool for which there are commands for each verb."""
+
+    @abstractmethod
+    def run(self, *words: str | Path) -> float:
+        """Seconds of one command."""
+
+    @abstractmethod
+    def _commands(self, verb: str, number: int) -> list[list[str]]: ...
+
+    def change(self) -> None:
+        self.run("exec", _CONTAINER, "sh", "-c", _CHANGE)
+
+    def seconds(self, verb: str, number: int) -> float | None:
+        return sum(self.run(*words) for words in self._commands(verb, number))
+
+
+class Commands(_ByCommands):
     """With a fork server whose files are in `servers`, or without one."""
 
     def __init__(self, store: Path, servers: Path | None) -> None:
@@ -60,12 +78,6 @@ class Commands:
         self.run("run", "--name", _STOPPED, "--network", "none", "main", "sh", "-c", _CHANGE)
         self.run("commit", _STOPPED, "-b", "other", "-m", "other")
         self.run("run", "-d", "--name", _CONTAINER, "--network", "none", "main", "sleep", "inf")
-
-    def change(self) -> None:
-        self.run("exec", _CONTAINER, "sh", "-c", _CHANGE)
-
-    def seconds(self, verb: str, number: int) -> float | None:
-        return sum(self.run(*words) for words in self._commands(verb, number))
 
     def _commands(self, verb: str, number: int) -> list[list[str]]:
         return {
@@ -90,7 +102,7 @@ class Commands:
             )
 
 
-class PodmanCommands:
+class PodmanCommands(_ByCommands):
     def __init__(self, place: Path, running: Path) -> None:
         self._options = ["podman", "--root", str(place), "--runroot", str(running), "--storage-driver", "overlay"]
         # What it asks for by default is more than a process without CAP_SYS_RESOURCE may have.
@@ -105,12 +117,6 @@ class PodmanCommands:
         self.run("run", "--name", _STOPPED, *self._new, _IMAGE, "sh", "-c", _CHANGE)
         self.run("commit", "--quiet", _STOPPED, _OTHER)
         self.run("run", "-d", "--name", _CONTAINER, *self._new, _IMAGE, "sleep", "inf")
-
-    def change(self) -> None:
-        self.run("exec", _CONTAINER, "sh", "-c", _CHANGE)
-
-    def seconds(self, verb: str, number: int) -> float | None:
-        return sum(self.run(*words) for words in self._commands(verb, number))
 
     def _commands(self, verb: str, number: int) -> list[list[str]]:
         return {

@@ -78,6 +78,7 @@ def collected(invocation: Invocation, expire: float, *, repack: bool = False, dr
     from fusefs.client import Service
     from runtime import keptlogs
     from runtime.cli.progress import Progress
+    from runtime.removal import expired_states, forget_states
     from vcs.collect import collect
 
     strategy = None
@@ -87,11 +88,11 @@ def collected(invocation: Invocation, expire: float, *, repack: bool = False, dr
         strategy = Repack()
     containers = invocation.containers  # opening them finishes what a killed `forget` has begun
     store = containers.store
-    expired = containers.expired_states(expire)
+    expired = expired_states(store, expire)
     if expired and dry_run:
         message(f"{count_text(len(expired), 'last state')} of removed containers would go too, with what is theirs")
     elif expired:
-        containers.forget_states(expired)
+        forget_states(store, expired)
         message(f"{count_text(len(expired), 'last state')} of removed containers expired")
     if logs := keptlogs.expire(store.path, expire, dry_run=dry_run):
         message(f"{count_text(logs, 'log')} of removed containers {'would go too' if dry_run else 'expired'}")

@@ -14,10 +14,14 @@ from runtime.cli.output import count_text, message
 from runtime.cli.quoting import path_fields, quoted, safe
 from runtime.cli.render_changes import summary
 from runtime.cli.render_commits import SHORT, title
+from vcs.gitwords import BRANCHES, TAGS
 
 if TYPE_CHECKING:
     from runtime.merging import Outcome, Wish
+    from vcs.history import Author
     from vcs.merging import MergeConflict, Stale
+    from vcs.model import CommitId
+    from vcs.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,17 +58,7 @@ _mainline_option = click.option("--mainline", type=click.IntRange(1), metavar="N
 @_branch_option("--into", "The branch that gets the merge.")
 @click.option("--no-ff", is_flag=True, help="Make a commit also where moving the branch would do.")
 @_wish_options
-def merge(
-    invocation: Invocation,
-    revision: str,
-    branch: str,
-    no_ff: bool,
-    ours: bool,
-    theirs: bool,
-    text: str | None,
-    author: str | None,
-    dry_run: bool,
-) -> int:
+def merge(invocation: Invocation, revision: str, branch: str, no_ff: bool, **asked: Any) -> int:
     """Bring what a branch has into another.
 
     What both did since their last common commit comes together in a commit with two parents; a branch that has nothing
@@ -83,10 +77,11 @@ def merge(
     """
     from runtime.merging import merge as merge_commit
 
-    wish = _wish(branch, ours, theirs, text, dry_run, fast_forward=not no_ff)
+    wish = _wish(branch, asked, fast_forward=not no_ff)
     commit = invocation.commit(revision)
     name = _name(invocation, revision, commit)
-    return _tell(invocation, merge_commit(invocation.store, commit, name, wish, invocation.author(author)), wish)
+    author = invocation.author(asked["author"])
+    return _tell(invocation, merge_commit(invocation.store, commit, name, wish, author), wish)
 
 
 @verb("revert", data=True)
@@ -94,17 +89,7 @@ def merge(
 @_branch_option("--on", "The branch that it is taken back on.")
 @_mainline_option
 @_wish_options
-def revert(
-    invocation: Invocation,
-    revision: str,
-    branch: str,
-    mainline: int | None,
-    ours: bool,
-    theirs: bool,
-    text: str | None,
-    author: str | None,
-    dry_run: bool,
-) -> int:
+def revert(invocation: Invocation, revision: str, branch: str, mainline: int | None, **asked: Any) -> int:
     """Take back what a commit did, in a new commit.
 
     What has been done since stays. Where it builds on what is to be taken back, there is a conflict, as with merge.
@@ -114,11 +99,9 @@ def revert(
       treering revert main~2
       treering revert --on staging 3f2a9c
     """
-    from runtime.merging import revert as revert_commit
+    from runtime.merging import revert as work
 
-    wish = _wish(branch, ours, theirs, text, dry_run)
-    commit = invocation.commit(revision)
-    return _tell(invocation, revert_commit(invocation.store, commit, wish, invocation.author(author), mainline), wish)
+    return _do(invocation, work, revision, branch, mainline, asked)
 
 
 @verb("cherry-pick", data=True)
@@ -126,17 +109,7 @@ def revert(
 @_branch_option("--on", "The branch that it is done on.")
 @_mainline_option
 @_wish_options
-def cherry_pick(
-    invocation: Invocation,
-    revision: str,
-    branch: str,
-    mainline: int | None,
-    ours: bool,
-    theirs: bool,
-    text: str | None,
-    author: str | None,
-    dry_run: bool,
-) -> int:
+def cherry_pick(invocation: Invocation, revision: str, branch: str, mainline: int | None, **asked: Any) -> int:
     """Do on a branch what a commit did elsewhere.
 
     Only what that commit changed is taken over, in a new commit; conflicts are as with merge.
@@ -146,27 +119,40 @@ def cherry_pick(
       treering cherry-pick try-3
       treering cherry-pick --on release main~1
     """
-    from runtime.merging import cherry_pick as pick
+    from runtime.merging import cherry_pick as work
 
-    wish = _wish(branch, ours, theirs, text, dry_run)
+    return _do(invocation, work, revision, branch, mainline, asked)
+
+
+def _do(
+    invocation: Invocation,
+    work: Callable[[Store, CommitId, Wish, Author, int | None], Outcome],
+    revision: str,
+    branch: str,
+    mainline: int | None,
+    asked: dict[str, Any],
+) -> int:
+    wish = _wish(branch, asked)
     commit = invocation.commit(revision)
-    return _tell(invocation, pick(invocation.store, commit, wish, invocation.author(author), mainline), wish)
+    return _tell(invocation, work(invocation.store, commit, wish, invocation.author(asked["author"]), mainline), wish)
 
 
-def _wish(branch: str, ours: bool, theirs: bool, text: str | None, dry_run: bool, fast_forward: bool = True) -> Wish:
+def _wish(branch: str, asked: dict[str, Any], fast_forward: bool = True) -> Wish:
+    """What the options ask for that the three have in common."""
     from runtime.merging import Wish
 
+    ours, theirs, text = asked["ours"], asked["theirs"], asked["text"]
     if ours and theirs:
         raise click.UsageError("--ours and --theirs exclude one another")
     if text is not None and not text.strip():
         raise click.BadParameter("the message is empty", param_hint="--message")
-    return Wish(branch, "ours" if ours else "theirs" if theirs else None, fast_forward, text, dry_run)
+    return Wish(branch, "ours" if ours else "theirs" if theirs else None, fast_forward, text, asked["dry_run"])
 
 
 def _name(invocation: Invocation, revision: str, commit: str) -> str:
     """What git calls it in a merge's message."""
     history = invocation.store.history
-    for kind, prefix in (("branch", "refs/heads/"), ("tag", "refs/tags/")):
+    for kind, prefix in (("branch", BRANCHES), ("tag", TAGS)):
         if history.target(prefix + revision) is not None:
             return f"{kind} '{revision}'"
     return f"commit '{revision if commit != revision else commit[:SHORT]}'"

@@ -15,6 +15,8 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from vcs.texts import is_binary
+
 if TYPE_CHECKING:
     from ahocorasick_rs import BytesAhoCorasick
 
@@ -63,14 +65,12 @@ KINDS = (
          rb'"auths"\s{0,40}:\s{0,40}\{[^}]{0,500}"auth"\s{0,40}:\s{0,40}"[A-Za-z0-9+/]{12,2000}={0,2}"'),
 )  # fmt: skip
 
-_BINARY = 8192
-"""Content with a NUL in its first bytes is no text: git's rule."""
 _KIND_OF = tuple(number for number, kind in enumerate(KINDS) for _ in kind.words)
 
 
 def kinds_in(data: bytes | memoryview) -> tuple[str, ...]:
     """The kinds of secrets that some text holds; none if it is no text."""
-    if b"\0" in bytes(data[:_BINARY]):  # a part of a large file is a view: to copy all of it takes longer than to look
+    if is_binary(data):  # a part of a large file is a view: to copy all of it takes longer than to look
         return ()
     data = bytes(data)
     hits = _automaton().find_matches_as_indexes(data)

@@ -39,6 +39,14 @@ def name_of(pid: int) -> str:
         return ""
 
 
+def let_go(directory: Path) -> None:
+    """Make the file that a container waits for before it ends."""
+    run = load_run(directory)
+    assert run
+    assert run.init
+    (Path(f"/proc/{run.init.pid}/root") / "go").touch()
+
+
 def is_gone(pid: int) -> bool:
     try:
         return b") Z " in Path(f"/proc/{pid}/stat").read_bytes()
@@ -74,10 +82,7 @@ def test_exit_codes_and_usage_of_what_it_watched(box: Cli) -> None:
     detached(box, "web", "sh", "-c", "while ! test -e /go; do :; done; exit 7")
     directory = directories(box)["web"]
     watched(directory)
-    run = load_run(directory)
-    assert run
-    assert run.init
-    (Path(f"/proc/{run.init.pid}/root") / "go").touch()
+    let_go(directory)
     state: Any = eventually(lambda: isinstance(found := state_of(directory), Exited) and found)
     assert state.code == 7
     usage = box.json("ps", "-a", "--usage")[0]["usage"]
@@ -131,10 +136,7 @@ def test_a_killed_monitor_is_replaced_for_all(box: Cli) -> None:
     assert [row["state"] for row in box.json("ps")] == ["running"] * 3
     for directory in found.values():
         eventually(lambda directory=directory: watched(directory) != pid)
-        run = load_run(directory)
-        assert run
-        assert run.init
-        (Path(f"/proc/{run.init.pid}/root") / "go").touch()
+        let_go(directory)
     for name, directory in found.items():
         eventually(lambda directory=directory: isinstance(state_of(directory), Exited))
         assert box.process("logs", name).stdout == b"end\n"
@@ -170,10 +172,7 @@ def test_a_supervisor_that_is_killed_at_the_end(box: Cli) -> None:
     detached(box, "web", "sh", "-c", "while ! test -e /go; do sleep 0.02; done; exit 7")
     directory = directories(box)["web"]
     watched(directory)
-    run = load_run(directory)
-    assert run
-    assert run.init
-    (Path(f"/proc/{run.init.pid}/root") / "go").touch()
+    let_go(directory)
     state: Any = eventually(lambda: isinstance(found := state_of(directory), Exited) and found)
     assert state.code == 7
     removed_without_a_trace(box, "web")

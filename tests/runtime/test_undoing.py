@@ -221,7 +221,7 @@ def test_a_last_state_that_gc_has_removed_cannot_come_back(world: World) -> None
     world.write("web", "mine")
     world.remove("web")
     saved = world.store.operations.path.read_bytes()
-    world.containers.forget_states([f"refs/removed/{name}" for name in world.store.history.refs("refs/removed/")])
+    removal.forget_states(world.store, [f"refs/removed/{name}" for name in world.store.history.refs("refs/removed/")])
     collect(world.store, since=NOW)
     world.store.operations.path.write_bytes(saved)
     with pytest.raises(NotFound, match="the last state of 'web' is gone"):
@@ -233,7 +233,7 @@ def test_gc_keeps_the_last_state_that_an_operation_needs(world: World) -> None:
     world.create("web")
     world.write("web", "mine")
     world.remove("web")
-    world.containers.forget_states([f"refs/removed/{name}" for name in world.store.history.refs("refs/removed/")])
+    removal.forget_states(world.store, [f"refs/removed/{name}" for name in world.store.history.refs("refs/removed/")])
     collect(world.store, since=0)
     world.undo()
     assert world.text("web") == "mine"

@@ -11,12 +11,12 @@ from msgspec.structs import replace
 
 from tests.support.small_history import PATHS, Made, Sketch, line_of, make, sketches
 from tests.support.values import directory, file, root
-from vcs.blame import blame, blame_lines, kept_lines
+from vcs.blame import blame, blame_lines
 from vcs.blobs import put_data
 from vcs.errors import BadInput, NotFound
 from vcs.history import Author
 from vcs.store import Store
-from vcs.texts import TEXT_MAX, is_binary, split_lines
+from vcs.texts import TEXT_MAX, is_binary, paired_lines, split_lines
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def line_writers(made: Made, number: int, path: str) -> list[int]:
         before = made.sketches[parent].files[path]
         if not is_binary(before):
             above = line_writers(made, parent, path)
-            for new, old in kept_lines(split_lines(before), split_lines(text)).items():
+            for old, new in paired_lines(split_lines(before), split_lines(text)).items():
                 found.setdefault(new, above[old])
     return [found.get(place, number) for place in range(len(split_lines(text)))]
 
@@ -89,9 +89,9 @@ def test_blame_of_lines_is_what_a_search_through_everything_says(store: Store, d
 
 
 @given(st.lists(st.sampled_from([b"a\n", b"b\n", b"c\n"])), st.lists(st.sampled_from([b"a\n", b"b\n", b"c\n"])))
-def test_kept_lines_are_the_same_and_in_order(old: list[bytes], new: list[bytes]) -> None:
-    kept = sorted(kept_lines(old, new).items())
-    assert all(new[here] == old[there] for here, there in kept)
+def test_paired_lines_are_the_same_and_in_order(old: list[bytes], new: list[bytes]) -> None:
+    kept = sorted(paired_lines(old, new).items())
+    assert all(old[here] == new[there] for here, there in kept)
     assert [there for _, there in kept] == sorted({there for _, there in kept})
     if old == new:
         assert len(kept) == len(new)

@@ -11,8 +11,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
-from vcs.merging.text import lines_of
 from vcs.merging.values import Favour, Merged, Texts
+from vcs.texts import split_lines
 
 Records: TypeAlias = dict[bytes, bytes]
 """By name, in the file's order."""
@@ -65,7 +65,7 @@ def _placed(ours: Iterable[bytes], theirs: Iterable[bytes]) -> list[bytes]:
 def keyed_lines(data: bytes | None, separator: bytes = b":") -> Records:
     """The lines by their first field; those with the same one are one record."""
     found: dict[bytes, list[bytes]] = defaultdict(list)
-    for line in lines_of(data or b""):
+    for line in split_lines(data or b""):
         line = line.rstrip(b"\n")
         key = line if line.startswith(b"#") else line.partition(separator)[0]
         found[key].append(line)

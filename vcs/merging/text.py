@@ -7,25 +7,11 @@ Pairing equal lines, which is the hard part, is difflib's.
 
 from __future__ import annotations
 
-import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from difflib import SequenceMatcher
-from itertools import takewhile
+from collections.abc import Iterator, Sequence
 
 from vcs.merging.values import Merged, Texts
-
-_PROBE = 8000
-
-
-def is_text(data: bytes) -> bool:
-    """Git's rule: a file with a NUL in its first 8,000 bytes is binary."""
-    return b"\0" not in data[:_PROBE]
-
-
-def lines_of(data: bytes) -> list[bytes]:
-    """The lines with their ends; only a newline ends one."""
-    return io.BytesIO(data).readlines()
+from vcs.texts import common_lines, is_binary, paired_lines, split_lines
 
 
 def merge_lines(texts: Texts) -> Merged:
@@ -36,7 +22,7 @@ def merge_lines(texts: Texts) -> Merged:
     """
     out: list[bytes] = []
     clashes: list[str] = []
-    for base, ours, theirs in _regions(*(lines_of(data or b"") for data in texts[:3])):
+    for base, ours, theirs in _regions(*(split_lines(data or b"") for data in texts[:3])):
         if ours in (base, theirs):
             out += theirs
         elif theirs == base:
@@ -49,7 +35,7 @@ def merge_lines(texts: Texts) -> Merged:
 
 def _regions(base: list[bytes], ours: list[bytes], theirs: list[bytes]) -> Iterator[Sequence[list[bytes]]]:
     """The texts in parts that belong together: lines that all three have, and what is between those."""
-    in_ours, in_theirs = _partners(base, ours), _partners(base, theirs)
+    in_ours, in_theirs = paired_lines(base, ours), paired_lines(base, theirs)
     here = (0, 0, 0)
     for line in sorted(in_ours.keys() & in_theirs.keys()):
         there = (line, in_ours[line], in_theirs[line])
@@ -57,24 +43,6 @@ def _regions(base: list[bytes], ours: list[bytes], theirs: list[bytes]) -> Itera
         yield [[base[line]]] * 3
         here = (line + 1, there[1] + 1, there[2] + 1)
     yield [text[a:] for text, a in zip((base, ours, theirs), here, strict=True)]
-
-
-def _partners(base: list[bytes], side: list[bytes]) -> dict[int, int]:
-    """Which line of a side each line of the base is still, if it is."""
-    # What both begin and end with needs no search, and that is most of a text in which little has changed.
-    first = _common(base, side)
-    last = _common(reversed(base[first:]), reversed(side[first:]))
-    ends = len(base) - last, len(side) - last
-    partners = {line: line for line in range(first)}
-    for block in SequenceMatcher(None, base[first : ends[0]], side[first : ends[1]]).get_matching_blocks():
-        partners.update((first + block.a + offset, first + block.b + offset) for offset in range(block.size))
-    partners.update((ends[0] + offset, ends[1] + offset) for offset in range(last))
-    return partners
-
-
-def _common(left: Iterable[bytes], right: Iterable[bytes]) -> int:
-    """How many lines both begin with."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False)))
 
 
 def merge_growing(texts: Texts) -> Merged:
@@ -89,10 +57,10 @@ def merge_growing(texts: Texts) -> Merged:
     ours, theirs = texts.ours, texts.theirs
     base = _common_lines(ours, theirs) if texts.base is None else texts.base
     if ours.startswith(base) and theirs.startswith(base):
-        return Merged(_ended(ours) + theirs[len(base) :] if is_text(ours) else ours + theirs[len(base) :])
-    known = Counter(lines_of(base))
+        return Merged(_ended(ours) + theirs[len(base) :] if not is_binary(ours) else ours + theirs[len(base) :])
+    known = Counter(split_lines(base))
     more = []
-    for line in lines_of(theirs):
+    for line in split_lines(theirs):
         if known[line]:
             known[line] -= 1
         else:
@@ -101,8 +69,8 @@ def merge_growing(texts: Texts) -> Merged:
 
 
 def _common_lines(left: bytes, right: bytes) -> bytes:
-    lines = lines_of(left)
-    return b"".join(lines[: _common(lines, lines_of(right))])
+    lines = split_lines(left)
+    return b"".join(lines[: common_lines(lines, split_lines(right))])
 
 
 def merge_line_set(texts: Texts) -> Merged:
@@ -111,7 +79,7 @@ def merge_line_set(texts: Texts) -> Merged:
     >>> merge_line_set(Texts(b"a\\nb\\n", b"a\\nb\\nc\\n", b"b\\nd\\n", None)).data
     b'b\\nc\\nd\\n'
     """
-    base, ours, theirs = ([line.rstrip(b"\n") for line in lines_of(data or b"")] for data in texts[:3])
+    base, ours, theirs = ([line.rstrip(b"\n") for line in split_lines(data or b"")] for data in texts[:3])
     gone = set(base) - set(theirs)
     known = {*base, *ours}
     lines = [line for line in ours if line not in gone] + [line for line in theirs if line not in known]

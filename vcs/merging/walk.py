@@ -29,15 +29,14 @@ from vcs.merging import hardlinks
 from vcs.merging.attributes import merge_attributes
 from vcs.merging.drivers import cache_command, driver_for
 from vcs.merging.edits import below, edited
-from vcs.merging.text import is_text, merge_lines
+from vcs.merging.text import merge_lines
 from vcs.merging.values import Favour, Kind, MergeConflict, Merged, Stale, Texts, deed
 from vcs.model import Chunked, Content, Data, Entry, RootId, Tree
 from vcs.scratch import Scratch
 from vcs.snapshot import Snapshot
+from vcs.texts import TEXT_MAX, is_binary
 from vcs.trees import Sink, differing_entries, write_root
 
-_TEXT_MAX = 1 << 20
-"""Bytes of a text that is merged by its lines: pairing them may take a time that is the square of their number."""
 _DRIVER_MAX = 64 << 20
 """Bytes of a file that has a driver: records and logs are merged in a time that grows as they do."""
 
@@ -69,11 +68,6 @@ class Merge:
         """The sides that changed something at or below which there are hard links."""
         self._contents = _Contents()
         self._objects = ours.objects
-
-    @property
-    def changes_ours(self) -> bool:
-        """Whether the result differs from our root."""
-        return bool(self.edits)
 
     def write(self, sink: Sink) -> RootId:
         """Write the merged root."""
@@ -228,14 +222,14 @@ class Merge:
     def _merge_texts(self, path: bytes, base: Content | None, ours: Content, theirs: Content) -> Merged | None:
         """What comes of two contents; None if they cannot be merged at all."""
         driver = driver_for(path)
-        limit = _DRIVER_MAX if driver else _TEXT_MAX
+        limit = _DRIVER_MAX if driver else TEXT_MAX
         contents = [content for content in (base, ours, theirs) if content is not None]
         if not all(isinstance(content, (Data, Chunked)) and content.size <= limit for content in contents):
             return None
         texts = Texts(None if base is None else self._read(base), self._read(ours), self._read(theirs), self.favour)
         if driver:
             return driver(texts)
-        if base is None or not all(is_text(text or b"") for text in texts[:3]):
+        if base is None or any(is_binary(text or b"") for text in texts[:3]):
             return None
         return merge_lines(texts)
 
