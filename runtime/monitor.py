@@ -67,7 +67,8 @@ Supervise = Callable[[Job, Channel | None, Sleeper | None], NoReturn]
 
 
 def request(run_directory: Path, job: Job) -> bool | None:
-    """Have the monitor fork a supervisor for a detached container; False if it cannot, None if there is no monitor."""
+    """Have the monitor fork a supervisor for a detached container; False if it cannot, or is slow, None if there is
+    none."""
     recording = job.recording.describe(job.keep) if job.recording else None
     fds = [*([job.control.fileno()] if job.control else []), *job.keep]
     plain = replace(job, control=None, keep=(), output=None, recording=None)
