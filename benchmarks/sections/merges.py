@@ -90,7 +90,8 @@ def _sides(top: Path, count: int) -> tuple[Side, Side, Side]:
 
 def _files(top: Path) -> tuple[list[str], list[str]]:
     """Texts of several lines, and other small files, in an order that has nothing to do with where they lie."""
-    texts, others = [], []
+    texts: list[str] = []
+    others: list[str] = []
     for path in top.rglob("*"):
         status = path.lstat()
         is_one = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
