@@ -11,6 +11,7 @@
                  forking     many from one, and one a branch        comparing    what became of them, side by side
                  packages/   which ones a root has, and what is theirs
                  secrets/    warned of, or refused, in what a commit adds
+                 signing/    signatures with SSH keys: made, and checked
                  sbom        a commit's packages, as CycloneDX
                  upper/      what was written -> a new root       views        commits shown as directories
                                                                    ownmount     the process of a mount of its own

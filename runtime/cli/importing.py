@@ -18,6 +18,7 @@ from runtime.cli.progress import Progress, seconds_text
 from runtime.cli.quoting import path_fields, quoted
 from runtime.cli.render_commits import SHORT
 from runtime.cli.secrets import allow_secrets_option, secret_fields, secrets_policy, tell_secrets
+from runtime.cli.signing import sign_commits, sign_options
 from runtime.namespace import in_user_namespace
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class _ImportCommand(click.Command):
 @click.option("--rescan", is_flag=True, help="Read every file, also those that seem not to have changed.")
 @click.option("--allow-empty", is_flag=True, help="Make a commit even if nothing changed on the branch.")
 @allow_secrets_option
+@sign_options
 @click.pass_context
 def import_verb(
     context: click.Context,
@@ -76,6 +78,8 @@ def import_verb(
     rescan: bool,
     allow_empty: bool,
     allow_secrets: bool,
+    sign: bool | None,
+    key: str | None,
 ) -> None:
     """Make a commit of a directory or an archive.
 
@@ -107,6 +111,7 @@ def import_verb(
         invocation.enter_namespaces()
     store, history = invocation.store, invocation.store.history
     invocation.author(author)  # a mistake in it is told before the work
+    sign_commits(invocation, sign, key)
     policy = secrets_policy(invocation, allow_secrets)
     with store.writing() as lease, _remembered(store, lease, source, rescan) as cache:
         tip = history.target(BRANCHES + branch)

@@ -14,6 +14,7 @@ from runtime.cli.output import count_text, message
 from runtime.cli.quoting import path_fields, quoted, safe
 from runtime.cli.render_changes import summary
 from runtime.cli.render_commits import SHORT, title
+from runtime.cli.signing import sign_commits, sign_options
 from vcs.gitwords import BRANCHES, TAGS
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def _wish_options(command: F) -> F:
             click.option("--theirs", is_flag=True, help="In conflicts, and nowhere else, take what comes in."),
             click.option("-m", "--message", "text", metavar="MESSAGE", help="Instead of the usual message."),
             author_option,
+            sign_options,
             dry_run_option,
         ]
     ):
@@ -78,6 +80,7 @@ def merge(invocation: Invocation, revision: str, branch: str, no_ff: bool, **ask
     from runtime.merging import merge as merge_commit
 
     wish = _wish(branch, asked, fast_forward=not no_ff)
+    sign_commits(invocation, asked["sign"], asked["key"])
     commit = invocation.commit(revision)
     name = _name(invocation, revision, commit)
     author = invocation.author(asked["author"])
@@ -133,6 +136,7 @@ def _do(
     asked: dict[str, Any],
 ) -> int:
     wish = _wish(branch, asked)
+    sign_commits(invocation, asked["sign"], asked["key"])
     commit = invocation.commit(revision)
     return _tell(invocation, work(invocation.store, commit, wish, invocation.author(asked["author"]), mainline), wish)
 
