@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runtime.cli.author import user_trailer
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import author_option, branch_completion, verb
 from runtime.cli.output import count_text, message, size_text
@@ -103,6 +104,7 @@ def import_verb(
       treering import rootfs.tar.zst --branch alpine
       curl -s https://example.org/rootfs.tar.xz | treering import - -b other
     """
+    from runtime.commits import with_trailers
     from runtime.secrets import SecretWatch
     from vcs.history import BRANCHES
 
@@ -131,12 +133,17 @@ def import_verb(
             who = invocation.author(author)  # again: the time is that of the commit
             config = history.config(tip) if tip else _default_config()
             title = text if text is not None else f"Import of {'standard input' if str(source) == '-' else source}"
-            commit = store.add_commit(result.root, config, title.rstrip() + "\n", who, (tip,) if tip else ())
+            words = with_trailers(title, {"Source": _source_text(source), **user_trailer()})
+            commit = store.add_commit(result.root, config, words, who, (tip,) if tip else ())
             history.move(BRANCHES + branch, commit, tip, f"import: {title.splitlines()[0] if title else ''}", who)
         if cache is not None:
             cache.save(result.root)
         secrets = watch.findings(before, result.root)
     _tell(invocation, result, secrets, commit, branch, batch.added, progress.seconds, made=made)
+
+
+def _source_text(source: Path) -> str:
+    return "standard input" if str(source) == "-" else quoted(os.fsencode(source.absolute()))
 
 
 def _is_directory(source: Path) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from runtime.cli.author import user_trailer
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import author_option, branch_completion, dry_run_option, revision_argument, verb
 from runtime.cli.output import count_text, message
@@ -20,7 +21,7 @@ from vcs.gitwords import BRANCHES, TAGS
 if TYPE_CHECKING:
     from runtime.merging import Outcome, Wish
     from vcs.history import Author
-    from vcs.merging import MergeConflict, Stale
+    from vcs.merging import Favour, MergeConflict, Stale
     from vcs.model import CommitId
     from vcs.store import Store
 
@@ -150,7 +151,8 @@ def _wish(branch: str, asked: dict[str, Any], fast_forward: bool = True) -> Wish
         raise click.UsageError("--ours and --theirs exclude one another")
     if text is not None and not text.strip():
         raise click.BadParameter("the message is empty", param_hint="--message")
-    return Wish(branch, "ours" if ours else "theirs" if theirs else None, fast_forward, text, asked["dry_run"])
+    favour: Favour = "ours" if ours else "theirs" if theirs else None
+    return Wish(branch, favour, fast_forward, text, asked["dry_run"], user_trailer())
 
 
 def _name(invocation: Invocation, revision: str, commit: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from runtime.cli.author import user_trailer
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import (
     author_option,
@@ -144,6 +145,7 @@ def commit(
         invocation.author(author),
         branch=branch,
         allow_empty=allow_empty,
+        trailers=user_trailer(),
         changes=[image_change(lines)] if lines else (),
         squash=squash,
         pause=pause,
