@@ -75,9 +75,10 @@ def notes_of(history: History) -> Notes:
 
 
 def are_notes(raw: Raw, commit: str) -> bool:
-    """Whether a commit is one that holds notes, and so has no root. NotFound, Corrupt."""
-    names = [name for name, _ in _entries(raw(parsed(commit, raw(commit)).tree))]
-    return all(_NAME.fullmatch(name) and len(name) in (2, 38, 40) for name in names)
+    """Whether a commit is one that holds notes: its tree has neither of the files that are in each commit of a root.
+    NotFound, Corrupt."""
+    names = {name for name, _ in _entries(raw(parsed(commit, raw(commit)).tree))}
+    return names.isdisjoint((b"root", b"config.json"))
 
 
 def objects_of_notes(read: Callable[[str], tuple[int, bytes]], tip: str, known: Collection[str]) -> Iterator[str]:
