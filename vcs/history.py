@@ -179,14 +179,13 @@ class History:
         if message is None:
             self.move(ref, commit, None, f"tag {name}", author, force=force)
             return
-        with translated():
-            lines = f"object {commit}\ntype commit\ntag {name}\ntagger ".encode()
-            text = lines + _stamp(_signature(author)) + f"\n\n{message.rstrip()}\n".encode()
-            text += sign(text) if sign else b""  # before the lock: a key may ask somebody
-            with self.locked():
-                self._must_be_there(commit)
-                oid = CommitId(str(self._repo.write(ObjectType.TAG, text)))
-                self.move(ref, oid, None, f"tag {name}", author, force=force)
+        lines = f"object {commit}\ntype commit\ntag {name}\ntagger ".encode()
+        text = lines + _stamp(_signature(author)) + f"\n\n{message.rstrip()}\n".encode()
+        text += sign(text) if sign else b""  # before the lock: a key may ask somebody
+        with translated(), self.locked():
+            self._must_be_there(commit)
+            oid = CommitId(str(self._repo.write(ObjectType.TAG, text)))
+            self.move(ref, oid, None, f"tag {name}", author, force=force)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -81,20 +81,12 @@ def are_notes(raw: Raw, commit: str) -> bool:
     return names.isdisjoint((b"root", b"config.json"))
 
 
-def objects_of_notes(read: Callable[[str], tuple[int, bytes]], tip: str, known: Collection[str]) -> Iterator[str]:
-    """Every object below a commit that holds notes, read once, without those that are `known`. NotFound, Corrupt."""
-    todo = [tip]
-    while todo:
-        oid = todo.pop()
-        if oid in known:
-            continue
-        kind, data = read(oid)
-        yield oid
-        if kind == _COMMIT:
-            commit = parsed(oid, data)
-            todo += [commit.tree, *commit.parents]
-        elif kind == _TREE:
-            todo += [below for _, (_, below) in _entries(data)]
+def needed(oid: str, kind: int, data: bytes) -> list[str]:
+    """What an object of git's consists of, of those that hold notes: commits, trees and files. Corrupt."""
+    if kind == _COMMIT:
+        commit = parsed(oid, data)
+        return [commit.tree, *commit.parents]
+    return [below for _, (_, below) in _entries(data)] if kind == _TREE else []
 
 
 def put(store: Store, commit: CommitId, text: str, author: Author, *, force: bool = False, append: bool = False) -> str:

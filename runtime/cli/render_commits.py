@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.cli.output import Output
 from runtime.cli.quoting import safe
+from vcs.errors import TreeringError
 
 if TYPE_CHECKING:
     from runtime.signing.verdict import Verdict
@@ -48,9 +49,12 @@ def decorations(store: Store, *, notes: bool = True, signatures: bool = False) -
     def verdict(commit: str) -> Verdict | None:
         if b"\ngpgsig " not in store.history.raw(commit):
             return None
-        from runtime.signing.verdict import of_commit
+        from runtime.signing.verdict import Verdict, of_commit
 
-        return of_commit(store, commit)
+        try:
+            return of_commit(store, commit)
+        except TreeringError as error:  # the commit is told all the same
+            return Verdict("unchecked", words=str(error))
 
     return Decorations(
         found, notes_of(store.history).find if notes else lambda _: None, verdict if signatures else None

@@ -3,7 +3,7 @@
 good        it is the key's of somebody whom gpg.ssh.allowedSignersFile names
 unknown     it fits, but nobody says whose key it is
 bad         it does not fit: what was signed, or the signature, was changed; or the key was withdrawn
-unchecked   it is of another kind (PGP, X.509), which git itself can check
+unchecked   it is of another kind (PGP, X.509), which git itself can check; or something is missing to check it
 none        there is none
 """
 

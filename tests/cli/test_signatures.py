@@ -252,6 +252,7 @@ def test_a_file_that_is_named_and_not_there_is_told(cli: Cli, keys: Keys) -> Non
     make(cli, "--sign")
     configure(cli, "gpg.ssh.allowedSignersFile", "/nonexistent")
     assert cli.error("verify-commit", "main")["facts"]["path"] == "/nonexistent"
+    assert "Signature: unchecked" in cli("show", "main").stdout
     git(cli, "config", "--unset", "gpg.ssh.allowedSignersFile")
     assert "is not set" in cli.json("verify-commit", "main", code=1)[0]["reason"]
 

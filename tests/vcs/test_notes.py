@@ -132,6 +132,23 @@ def test_nobody_loses_a_note(store: Store) -> None:
     )
 
 
+def test_stock_git_may_write_notes_at_the_same_moment(store: Store) -> None:
+    """It does not know our lock; its note stays, and ours is written on top of it."""
+    one, two = commit(store, {"a": b"1"}), commit(store, {"a": b"2"})
+    put(store, one, "words", author())
+    seen: list[str | None] = []
+
+    def edit(old: str | None) -> str:
+        if not seen:
+            git(store, "notes", "add", "-m", "by git", two)
+        seen.append(old)
+        return "others\n"
+
+    assert notes._change(store, one, edit, author(), "add") == "others\n"
+    assert seen == ["words\n", "words\n"]
+    assert (find(store, one), find(store, two)) == ("others\n", "by git\n")
+
+
 def test_a_note_is_an_operation(store: Store) -> None:
     one = commit(store, {"a": b"1"})
     store.operations.begin(["note", "add"], author)
@@ -191,4 +208,5 @@ def test_a_lost_note_is_damage(store: Store) -> None:
     with Store.open(store.path) as other:
         (problem, *_) = check(other).problems
         assert "refs/notes/commits" in problem.message
+        assert problem.object == blob
     path.write_bytes(data)

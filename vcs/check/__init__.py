@@ -33,7 +33,7 @@ from vcs.gitobjects import GitObjects
 from vcs.gitwords import is_of_notes
 from vcs.leases import Lease
 from vcs.model import CommitId, RootId
-from vcs.notes import are_notes, objects_of_notes
+from vcs.notes import are_notes, needed
 from vcs.operations import damaged_lines
 from vcs.reach import Reach
 from vcs.snapshot import CommitInfo
@@ -114,7 +114,7 @@ class _Check:
         self._damaged = dict(damaged)
         self._layer_of: dict[bytes, str] = {}
         self._notes: set[str] = set()
-        """The objects of git's that hold notes and were read."""
+        """The objects of git's that hold notes and were looked at."""
 
     def run(self) -> Report:
         with ExitStack() as stack:
@@ -230,11 +230,17 @@ class _Check:
 
     def _check_notes(self, name: str, tip: str) -> None:
         """That all objects of git's that hold notes are there, and can be read."""
-        try:
-            for oid in objects_of_notes(self._git.read, tip, self._notes):
-                self._notes.add(oid)
-        except TreeringError as error:
-            self._report.add("history", f"notes that {name} names cannot be read: {error}", object=tip)
+        todo = [tip]
+        while todo:
+            oid = todo.pop()
+            if oid in self._notes:
+                continue
+            self._notes.add(oid)
+            try:
+                todo += needed(oid, *self._git.read(oid))
+            except TreeringError as error:
+                self._report.git_lost.add(oid)
+                self._report.add("history", f"notes that {name} names cannot be read: {error}", object=oid)
 
     def _check_commits(self, tips: list[CommitId], graph: Graph) -> list[tuple[CommitId, RootId]]:
         """Check every commit that can be reached; returns those that could be read with their roots, newest first."""
