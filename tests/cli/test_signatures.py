@@ -290,3 +290,14 @@ def test_other_signatures_are_left_to_git(cli: Cli, keys: Keys) -> None:
     file.write_text(f"{header}\ngpgsig {armour}\n\n{text}")
     signed = git(cli, "hash-object", "-t", "commit", "-w", str(file)).strip()
     assert cli.json("verify-commit", signed, code=1)[0]["worth"] == "unchecked"
+
+
+def test_who_does_not_sign_pays_nothing_for_it(cli: Cli, keys: Keys) -> None:
+    """No process is run, and nothing of it is imported."""
+    root = cli.store.parent / "made"
+    root.mkdir()
+    for words in (("import", str(root), "--allow-empty"), ("log", "--show-signature"), ("show", "main")):
+        done = cli.process(*words, env={"PYTHONPROFILEIMPORTTIME": "1"})
+        assert done.returncode == 0
+        assert b"runtime.cli.program" in done.stderr
+        assert b"runtime.signing" not in done.stderr

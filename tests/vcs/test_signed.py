@@ -12,6 +12,7 @@ from vcs.check import check
 from vcs.collect import collect
 from vcs.signed import signature_of, split_tag, with_signature, without_signature
 from vcs.store import Store
+from vcs.usage import statistics
 
 _LINE = st.binary(min_size=1, max_size=40).map(lambda data: data.replace(b"\n", b"").replace(b"\0", b"") or b"x")
 _MESSAGE = st.lists(_LINE | st.just(b"") | st.just(b"gpgsig x") | st.just(b" x"), max_size=5).map(b"\n".join)
@@ -71,6 +72,7 @@ def test_gc_leaves_alone_what_is_being_signed(tmp_path: Path) -> None:
         def sign(_: bytes) -> bytes:
             with Store.open(path) as other:
                 collect(other, since=NOW)
+                assert statistics(other).commits == 0
             return b"-----BEGIN SSH SIGNATURE-----\nabc\n-----END SSH SIGNATURE-----\n"
 
         store.sign = sign
