@@ -12,6 +12,7 @@
                  images/     what Docker, Podman and registries give and take
                  packages/   which ones a root has, and what is theirs
                  secrets/    warned of, or refused, in what a commit adds
+                 signing/    signatures with SSH keys: made, and checked
                  sbom        a commit's packages, as CycloneDX
                  upper/      what was written -> a new root       views        commits shown as directories
                                                                    ownmount     the process of a mount of its own

@@ -6,6 +6,8 @@ Trailers (git-interpret-trailers(1)) tell what made a commit:
     Command: nginx -g daemon off;         what the container runs, or the command after which it was committed
     Exit-Code: 0    Duration: 1.20s       of that command (runtime.autocommit)
     Changes: A12 M3                       how many names, by the letters of `treering diff`
+    Source: /srv/debian                   the directory or archive of an import
+    User: ana (1000), by sudo             who it was that asked for it as root
 """
 
 from __future__ import annotations
@@ -68,8 +70,7 @@ class Wish:
         lines.update(self.trailers)
         if changes:
             lines["Changes"] = counted(changes)
-        body = "\n".join(f"{name}: {one_line(value, _LONGEST)}" for name, value in lines.items())
-        return f"{self.message.strip()}\n\n{body}\n"
+        return with_trailers(self.message, lines)
 
     @property
     def title(self) -> str:
@@ -81,6 +82,12 @@ class Wish:
         for edit in self.edits:
             config = edit(config)
         return config
+
+
+def with_trailers(message: str, trailers: Mapping[str, str]) -> str:
+    """A message with such a last paragraph, if there are any."""
+    body = "\n".join(f"{name}: {one_line(value, _LONGEST)}" for name, value in trailers.items())
+    return f"{message.strip()}\n" + (f"\n{body}\n" if body else "")
 
 
 def counted(changes: Sequence[Change]) -> str:

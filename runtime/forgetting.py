@@ -26,8 +26,11 @@ from vcs import reflogs
 from vcs.durable import replace_file, sync_directory
 from vcs.errors import BadInput, Corrupt, NotFound, UnknownFormat
 from vcs.gitobjects import GitObjects
+from vcs.gitwords import is_of_notes
 from vcs.history import BRANCHES, TAGS, Author, History
 from vcs.model import CommitId
+from vcs.notes import REF as NOTES
+from vcs.notes import carried
 from vcs.retention import Candidate, Rules, Verdict, judge
 from vcs.rewriting import first_parents, leading_to, rewrite, with_target
 from vcs.snapshot import CommitInfo
@@ -169,6 +172,8 @@ class _Plan:
         with closing(GitObjects(self._containers.store.path / "history.git")) as objects:
             stands = rewrite(self._history, objects, tips, kept_or_standing, self._forgotten, standing)
             moved = self._moves(stands, objects)
+            if noted := carried(self._history, objects, stands, author):
+                moved.append(Move(NOTES, CommitId(str(self._history.target(NOTES))), noted))
         total = sum(len(fates) for fates in self._fates.values())
         moves = _Moves(moved, self._rebases(stands), f"forget: {len(self._forgotten)} of {total} commits", author)
         _write_down(self._containers, moves)
@@ -234,7 +239,7 @@ class _Plan:
         for name, commit in self._history.refs("refs/").items():
             ref = f"refs/{name}"
             follows = ref.startswith((_CONTAINERS, REMOVED)) or ref.removeprefix(BRANCHES) in self._tips
-            if not follows and not (ref.startswith(TAGS) and commit in kept):
+            if not follows and not is_of_notes(ref) and not (ref.startswith(TAGS) and commit in kept):
                 others[ref] = commit
         leading = leading_to(self._history, set(others.values()), self._forgotten)
         return tuple(ref for ref, commit in others.items() if commit in leading)

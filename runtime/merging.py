@@ -13,10 +13,11 @@ Where there are conflicts, and no side is favoured, nothing is written and no br
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
-from runtime.commits import counted, first_line
+from runtime.commits import counted, first_line, with_trailers
 from vcs.diff import Change, diff
 from vcs.errors import BadInput, NotFound
 from vcs.history import BRANCHES, Author
@@ -45,6 +46,8 @@ class Wish:
     """Instead of the usual one."""
     dry_run: bool = False
     """Write nothing."""
+    trailers: Mapping[str, str] = field(default_factory=dict)
+    """Further ones, for a message that is not another commit's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +145,7 @@ def _bring(store: Store, step: _Step, wish: Wish, author: Author) -> Outcome:
             return Outcome("up-to-date", wish.branch, ours, step.theirs, step.base, ours)
         text = wish.message or step.message
         if not step.is_copied or wish.message:
-            text = _text(text, changes, conflicts, wish.favour)
+            text = _text(text, changes, conflicts, wish)
         commit = None
         if not wish.dry_run:
             with store.batch() as batch:
@@ -158,15 +161,14 @@ def _result(store: Store, merged: Merge) -> Snapshot:
     return Snapshot(scratch, merged.write(scratch))
 
 
-def _text(message: str, changes: tuple[Change, ...], conflicts: tuple[MergeConflict, ...], favour: Favour) -> str:
+def _text(message: str, changes: tuple[Change, ...], conflicts: tuple[MergeConflict, ...], wish: Wish) -> str:
     """The message, with trailers."""
     lines = {}
     if changes:
         lines["Changes"] = counted(changes)
     if conflicts:
-        lines["Conflicts"] = f"{len(conflicts)}, {favour}"
-    body = "\n".join(f"{name}: {value}" for name, value in lines.items())
-    return f"{message.strip()}\n" + (f"\n{body}\n" if body else "")
+        lines["Conflicts"] = f"{len(conflicts)}, {wish.favour}"
+    return with_trailers(message, lines | dict(wish.trailers))
 
 
 def _picked(message: str, commit: CommitId) -> str:

@@ -11,7 +11,8 @@
                  names      branches and tags, one at a time     ancestry   which commits are whose ancestors
                  packing    which of git's objects are needed     reflogs    their files: both for gc
                  gitobjects any git object by its id              gitfiles   its checksums, and packed-refs
-                 gitwords   how it writes names and people
+                 gitwords   how it writes names and people       signed     signatures in commits and tags
+                 notes      texts on commits, added later
                  operations what commands did to all of it        takingback what of it is taken back, and how
                  profiles   what containers read when they start
                  snapshot   the read interface, the only one that fusefs sees

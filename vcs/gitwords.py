@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 BRANCHES = "refs/heads/"
 TAGS = "refs/tags/"
+NOTES = "refs/notes/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,11 @@ def stamp(name: bytes, email: bytes, time: int, offset: int) -> bytes:
 def short(ref: str) -> str:
     """The name that people know a ref by."""
     return ref.removeprefix(BRANCHES).removeprefix(TAGS)
+
+
+def is_of_notes(ref: str) -> bool:
+    """Whether a ref names notes on commits, and so a commit of another kind: one without a root."""
+    return ref.startswith(NOTES)
 
 
 def kind(ref: str) -> str:

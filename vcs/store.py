@@ -36,6 +36,7 @@ from vcs.ancestry import Ancestry
 from vcs.durable import replace_file, sync_directory
 from vcs.encoding import digest as digest_of
 from vcs.errors import AlreadyExists, Conflict, Corrupt, Denied, NoSpace, NotAStore, UnknownFormat
+from vcs.gitwords import is_of_notes
 from vcs.index import Index
 from vcs.layers.compression import FAST, Compression
 from vcs.layers.format import KIND_CHUNKS, KIND_TREES, SUFFIX, Place
@@ -44,6 +45,7 @@ from vcs.leases import Lease
 from vcs.model import CommitId, LayerId, RootId
 from vcs.names import BRANCHES, TAGS, RefFiles, RefNames, branch_at
 from vcs.objects import Objects
+from vcs.signed import Sign, with_signature
 from vcs.snapshot import CommitInfo, Names, Snapshot
 
 if TYPE_CHECKING:
@@ -68,6 +70,8 @@ class Store:
         self._index = Index(path / "index.db", self._layers)
         self._objects = Objects(self._index, self.layer_path, cache_bytes, read_ahead)
         self._lease: Lease | None = None
+        self.sign: Sign | None = None
+        """Signs each commit that is added from now on."""
 
     @classmethod
     def create(cls, path: Path) -> Store:
@@ -192,14 +196,18 @@ class Store:
         return branch_at(self._refs, self.path / "history.git", self._ancestry, name, time)
 
     def reachable(self) -> list[CommitId]:
-        return self._ancestry.reachable(self._refs.ids().values())
+        return self._ancestry.reachable(self._ids().values())
 
     def about(self) -> dict[str, str]:
-        ids = self._refs.ids()
+        ids = self._ids()
         commits = self._ancestry.reachable(ids.values())
         branches, tags = (sum(ref.startswith(kind) for ref in ids) for kind in (BRANCHES, TAGS))
         counts = {"commits": len(commits), "branches": branches, "tags": tags}
         return {"store": str(self.path), **{kind: str(count) for kind, count in counts.items()}}
+
+    def _ids(self) -> dict[bytes, str]:
+        """What refs name, not peeled, but for notes."""
+        return {ref: oid for ref, oid in self._refs.ids().items() if not is_of_notes(os.fsdecode(ref))}
 
     def layer_path(self, layer: LayerId) -> Path:
         """The file of a layer."""
@@ -257,11 +265,22 @@ class Store:
         author: Author,
         parents: tuple[CommitId, ...] = (),
     ) -> CommitId:
-        """Write a commit whose root is in the store; nothing refers to it yet. Durable when it returns."""
-        with translated("the commit cannot be written"), self.writing() as lease, self.history.locked():
-            commit = self.history.write_commit(root, config, message, author, parents)
-            lease.commit(commit)
-            return commit
+        """Write a commit whose root is in the store; nothing refers to it yet. Durable when it returns. Signed if
+        `sign` is set; whatever that raises, no commit is written."""
+        history = self.history
+        with translated("the commit cannot be written"), self.writing() as lease:
+            with history.locked():
+                if self.sign is None:
+                    commit = history.write_commit(root, config, message, author, parents)
+                    lease.commit(commit)
+                    return commit
+                draft, tree = history.drafted(root, config, message, author, parents)
+                lease.commit(CommitId(tree))  # what is kept may be any object of git's
+            signed = with_signature(draft, self.sign(draft))  # without the lock: a key may ask somebody
+            with history.locked():
+                commit = history.write(signed)
+                lease.commit(commit)
+                return commit
 
 
 class Batch:

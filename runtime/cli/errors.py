@@ -4,7 +4,7 @@ The libraries' errors say what happened and carry facts (vcs.errors). What to do
 somebody at this command line it is below.
 
     0     done                     1     a difference, with --exit-code; damage, from fsck; a fork failed, --wait;
-                                                     conflicts, from merge
+                                                     conflicts, from merge; a signature that is not good
     2     the command line is wrong
     125   treering failed          126   the container's command cannot be run     127   there is no such command
     130   Ctrl-C                   141   nobody reads the output any more
@@ -103,6 +103,10 @@ def advice(error: known.TreeringError) -> str:
 
 
 def _not_found(facts: Facts) -> str:
+    if "signing" in facts:
+        return "install it: apt-get install openssh-client (the package openssh elsewhere)"
+    if "note" in facts:
+        return "`treering note list` lists the commits that have one"
     if "operation" in facts:
         return "`treering op log` lists the operations there are"
     if "container" in facts:
@@ -122,7 +126,16 @@ def _not_found(facts: Facts) -> str:
     return ""
 
 
+_SIGNING = {
+    "key": "name one with --key FILE, or have git's config name it: gpg.format=ssh and user.signingKey=FILE, in the "
+    "store's history.git. One with a passphrase has to be in the agent: ssh-add FILE. docs/signatures.md",
+    "file": "`git config` in the store's history.git sets another; docs/signatures.md",
+}
+
+
 def _bad_input(facts: Facts) -> str:
+    if "signing" in facts:
+        return _SIGNING[facts["signing"]]
     if "lines" in facts:
         return "without --lines, blame tells which commit wrote the file"
     return "say --mainline N: what it did to parent N; 1 is the branch it was made on" if "mainline" in facts else ""
@@ -164,6 +177,8 @@ def _conflict(facts: Facts) -> str:
 
 
 def _exists(facts: Facts) -> str:
+    if "note" in facts:
+        return "`treering note append` adds to it, --force replaces it"
     if "found" in facts:
         return "choose another name, or move it with --force"
     if "mountpoint" in facts:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 @click.option(
     "-S", "content", metavar="CONTENT", help="A file with this content, REV:PATH or a BLAKE3 digest, came or went."
 )
+@click.option("--show-signature", "signatures", is_flag=True, help="Check signatures, and tell what they are worth.")
+@click.option("--notes/--no-notes", default=True, help="Tell the notes on commits, or do not.")
 @click.pass_context
 def log(
     context: click.Context,
@@ -52,6 +54,8 @@ def log(
     message: str | None,
     author: str | None,
     content: str | None,
+    signatures: bool,
+    notes: bool,
 ) -> None:
     """List commits, newest first.
 
@@ -74,7 +78,7 @@ def log(
 
     store, output = invocation.store, invocation.output
     revisions, paths = _sort_arguments(arguments, context.meta.get("after_dashes", []))
-    names = decorations(store)
+    names = decorations(store, notes=notes, signatures=signatures)
     include, exclude = _ends(invocation, revisions)
     wanted = Wanted(
         _both_ways(invocation, include, paths),
@@ -155,10 +159,12 @@ def _ends(invocation: Invocation, revisions: Sequence[str]) -> tuple[list[Commit
 @click.option("--stat", is_flag=True, help="How many lines changed in each file.")
 @click.option("-p", "--patch", is_flag=True, help="The changed lines of each text.")
 @click.option("--packages", is_flag=True, help="Which packages came, went and changed.")
-def show(invocation: Invocation, revision: str, stat: bool, patch: bool, packages: bool) -> None:
+@click.option("--notes/--no-notes", default=True, help="Tell the note on it, or do not.")
+def show(invocation: Invocation, revision: str, stat: bool, patch: bool, packages: bool, notes: bool) -> None:
     """Show a commit and what it changed.
 
-    The changes are those against its first parent: A added, M modified, D deleted, R renamed, T of another type.
+    The changes are those against its first parent: A added, M modified, D deleted, R renamed, T of another type. If it
+    is signed, its signature is checked, and you are told what it is worth (docs/signatures.md).
 
     \b
     Example:
@@ -172,7 +178,7 @@ def show(invocation: Invocation, revision: str, stat: bool, patch: bool, package
     store, output = invocation.store, invocation.output
     info = store.commit(invocation.commit(revision))
     config = store.history.config(info.id)
-    names = decorations(store)
+    names = decorations(store, notes=notes, signatures=True)
     comparison = Comparison.against_parent(store, info) if info.parents else None
     if not output.is_table:
         changes = comparison.changes() if comparison else None

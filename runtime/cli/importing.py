@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runtime.cli.author import user_trailer
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import author_option, branch_completion, verb
 from runtime.cli.output import count_text, message, size_text
@@ -18,6 +19,7 @@ from runtime.cli.progress import Progress, seconds_text
 from runtime.cli.quoting import path_fields, quoted
 from runtime.cli.render_commits import SHORT
 from runtime.cli.secrets import allow_secrets_option, secret_fields, secrets_policy, tell_secrets
+from runtime.cli.signing import sign_commits, sign_options
 from runtime.namespace import in_user_namespace
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ class _ImportCommand(click.Command):
 @click.option("--rescan", is_flag=True, help="Read every file, also those that seem not to have changed.")
 @click.option("--allow-empty", is_flag=True, help="Make a commit even if nothing changed on the branch.")
 @allow_secrets_option
+@sign_options
 @click.pass_context
 def import_verb(
     context: click.Context,
@@ -76,6 +79,8 @@ def import_verb(
     rescan: bool,
     allow_empty: bool,
     allow_secrets: bool,
+    sign: bool | None,
+    key: str | None,
 ) -> None:
     """Make a commit of a directory or an archive.
 
@@ -99,6 +104,7 @@ def import_verb(
       treering import rootfs.tar.zst --branch alpine
       curl -s https://example.org/rootfs.tar.xz | treering import - -b other
     """
+    from runtime.commits import with_trailers
     from runtime.secrets import SecretWatch
     from vcs.history import BRANCHES
 
@@ -107,6 +113,7 @@ def import_verb(
         invocation.enter_namespaces()
     store, history = invocation.store, invocation.store.history
     invocation.author(author)  # a mistake in it is told before the work
+    sign_commits(invocation, sign, key)
     policy = secrets_policy(invocation, allow_secrets)
     with store.writing() as lease, _remembered(store, lease, source, rescan) as cache:
         tip = history.target(BRANCHES + branch)
@@ -126,12 +133,17 @@ def import_verb(
             who = invocation.author(author)  # again: the time is that of the commit
             config = history.config(tip) if tip else _default_config()
             title = text if text is not None else f"Import of {'standard input' if str(source) == '-' else source}"
-            commit = store.add_commit(result.root, config, title.rstrip() + "\n", who, (tip,) if tip else ())
+            words = with_trailers(title, {"Source": _source_text(source), **user_trailer()})
+            commit = store.add_commit(result.root, config, words, who, (tip,) if tip else ())
             history.move(BRANCHES + branch, commit, tip, f"import: {title.splitlines()[0] if title else ''}", who)
         if cache is not None:
             cache.save(result.root)
         secrets = watch.findings(before, result.root)
     _tell(invocation, result, secrets, commit, branch, batch.added, progress.seconds, made=made)
+
+
+def _source_text(source: Path) -> str:
+    return "standard input" if str(source) == "-" else quoted(os.fsencode(source.absolute()))
 
 
 def _is_directory(source: Path) -> bool:

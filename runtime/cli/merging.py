@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from runtime.cli.author import user_trailer
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import author_option, branch_completion, dry_run_option, revision_argument, verb
 from runtime.cli.output import count_text, message
 from runtime.cli.quoting import path_fields, quoted, safe
 from runtime.cli.render_changes import summary
 from runtime.cli.render_commits import SHORT, title
+from runtime.cli.signing import sign_commits, sign_options
 from vcs.gitwords import BRANCHES, TAGS
 
 if TYPE_CHECKING:
     from runtime.merging import Outcome, Wish
     from vcs.history import Author
-    from vcs.merging import MergeConflict, Stale
+    from vcs.merging import Favour, MergeConflict, Stale
     from vcs.model import CommitId
     from vcs.store import Store
 
@@ -42,6 +44,7 @@ def _wish_options(command: F) -> F:
             click.option("--theirs", is_flag=True, help="In conflicts, and nowhere else, take what comes in."),
             click.option("-m", "--message", "text", metavar="MESSAGE", help="Instead of the usual message."),
             author_option,
+            sign_options,
             dry_run_option,
         ]
     ):
@@ -78,6 +81,7 @@ def merge(invocation: Invocation, revision: str, branch: str, no_ff: bool, **ask
     from runtime.merging import merge as merge_commit
 
     wish = _wish(branch, asked, fast_forward=not no_ff)
+    sign_commits(invocation, asked["sign"], asked["key"])
     commit = invocation.commit(revision)
     name = _name(invocation, revision, commit)
     author = invocation.author(asked["author"])
@@ -133,6 +137,7 @@ def _do(
     asked: dict[str, Any],
 ) -> int:
     wish = _wish(branch, asked)
+    sign_commits(invocation, asked["sign"], asked["key"])
     commit = invocation.commit(revision)
     return _tell(invocation, work(invocation.store, commit, wish, invocation.author(asked["author"]), mainline), wish)
 
@@ -146,7 +151,8 @@ def _wish(branch: str, asked: dict[str, Any], fast_forward: bool = True) -> Wish
         raise click.UsageError("--ours and --theirs exclude one another")
     if text is not None and not text.strip():
         raise click.BadParameter("the message is empty", param_hint="--message")
-    return Wish(branch, "ours" if ours else "theirs" if theirs else None, fast_forward, text, asked["dry_run"])
+    favour: Favour = "ours" if ours else "theirs" if theirs else None
+    return Wish(branch, favour, fast_forward, text, asked["dry_run"], user_trailer())
 
 
 def _name(invocation: Invocation, revision: str, commit: str) -> str:

@@ -26,7 +26,8 @@ _PREFACE = """\
   UTF-8 has its bytes in hexadecimal beside it, as `path_bytes`. In tables, odd names are quoted as git quotes them.
 - **Colours and pager** are for terminals only. `NO_COLOR` turns colours off; `TREERING_PAGER` or `PAGER` names the
   pager, `--no-pager` or `TREERING_PAGER=cat` does without.
-- **Exit codes**: 0; 1 for a difference with `--exit-code`, or damage found by `fsck`; 2 if the command line is wrong;
+- **Exit codes**: 0; 1 for a difference with `--exit-code`, damage found by `fsck`, or a signature that is not good;
+  2 if the command line is wrong;
   125 if treering failed; from `run` and `start` the container's own, 126 if its command cannot be run, 127 if there is
   none such; 130 after Ctrl-C; 141 if the reader of its output went away.
 - **The author** of commits is `--author`, else `TREERING_AUTHOR_NAME` and `TREERING_AUTHOR_EMAIL`, else git's

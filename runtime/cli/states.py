@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from runtime.cli.author import user_trailer
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import (
     author_option,
@@ -21,6 +22,7 @@ from runtime.cli.quoting import quoted
 from runtime.cli.render_changes import change_fields, summary, write_changes, write_names
 from runtime.cli.render_commits import SHORT, title
 from runtime.cli.secrets import allow_secrets_option, secret_fields, secrets_policy, tell_secrets
+from runtime.cli.signing import sign_commits, sign_options
 
 if TYPE_CHECKING:
     from runtime.commits import CommitResult
@@ -90,6 +92,7 @@ def _package_status(invocation: Invocation, container: Container, exit_code: boo
               help="Change the image config, by a line of a Dockerfile: 'CMD [\"nginx\"]'.")  # fmt: skip
 @click.option("--squash", is_flag=True, help="One commit on what the container was made from, for all since.")
 @allow_secrets_option
+@sign_options
 def commit(
     invocation: Invocation,
     name: str,
@@ -103,6 +106,8 @@ def commit(
     lines: tuple[str, ...],
     squash: bool,
     allow_secrets: bool,
+    sign: bool | None,
+    key: str | None,
 ) -> None:
     """Commit a container's state.
 
@@ -114,6 +119,8 @@ def commit(
 
     You are warned of private keys, tokens and credentials in what the commit adds; `git config treering.secrets refuse`
     in the store's history.git has it refused instead, but for --allow-secrets, and `off` does not look.
+
+    With --sign, or where git's commit.gpgSign says so, it is signed with an SSH key (docs/signatures.md).
 
     With --change, CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, WORKDIR, VOLUME, STOPSIGNAL and HEALTHCHECK are set for
     containers that are made from the commit.
@@ -129,6 +136,7 @@ def commit(
     text = "\n\n".join(part.strip() for part in texts)
     if not text.strip():
         raise click.BadParameter("the message is empty", param_hint="--message")
+    sign_commits(invocation, sign, key)
     from runtime.imagechange import image_change
 
     result = invocation.states.commit(
@@ -137,6 +145,7 @@ def commit(
         invocation.author(author),
         branch=branch,
         allow_empty=allow_empty,
+        trailers=user_trailer(),
         changes=[image_change(lines)] if lines else (),
         squash=squash,
         pause=pause,

@@ -262,9 +262,10 @@ def test_cherry_pick(cli: Cli, sides: None, write: Write) -> None:
     assert cli("cat", "main:new").stdout == "newer\n"
     assert cli("cat", "main:conf").stdout == "one\n2\n3\nfour\n"
     bodies = [git(cli, "log", "-1", "--format=%B", revision).strip() for revision in ("main~1", "main")]
+    source = cli.store.parent / "root-try"
     assert bodies == [
-        f"tried\n\n(cherry picked from commit {tried})",
-        f"another\n\n(cherry picked from commit {another})",
+        f"tried\n\nSource: {source}\n(cherry picked from commit {tried})",
+        f"another\n\nSource: {source}\n(cherry picked from commit {another})",
     ]
     assert git(cli, "log", "-1", "--format=%P", "main").split() == [git(cli, "rev-parse", "main~1").strip()]
 

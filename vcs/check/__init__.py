@@ -30,8 +30,10 @@ from vcs.check.naming import name_faults
 from vcs.check.report import Problem, Progress, Report
 from vcs.errors import NotAStore, StoreError, TreeringError
 from vcs.gitobjects import GitObjects
+from vcs.gitwords import is_of_notes
 from vcs.leases import Lease
 from vcs.model import CommitId, RootId
+from vcs.notes import are_notes, needed
 from vcs.operations import damaged_lines
 from vcs.reach import Reach
 from vcs.snapshot import CommitInfo
@@ -111,6 +113,8 @@ class _Check:
         self._progress = progress or (lambda *_: None)
         self._damaged = dict(damaged)
         self._layer_of: dict[bytes, str] = {}
+        self._notes: set[str] = set()
+        """The objects of git's that hold notes and were looked at."""
 
     def run(self) -> Report:
         with ExitStack() as stack:
@@ -199,6 +203,9 @@ class _Check:
         history = self._store.history
         found: dict[CommitId, None] = {}
         for name, target in refs.targets.items():
+            if is_of_notes(name):
+                self._check_notes(name, target)
+                continue
             try:
                 found[history.resolve(target)] = None
             except TreeringError:
@@ -207,10 +214,33 @@ class _Check:
                 self._report.unknown.add(target)
         for target in sorted(refs.others - set(refs.targets.values())):
             try:
-                found[history.resolve(target)] = None
+                commit = history.resolve(target)
+                if self._holds_notes(commit):
+                    self._check_notes("a reflog", commit)
+                else:
+                    found[commit] = None
             except TreeringError:
                 self._report.add("ref", f"a reflog (or packed-refs) names {target}, which is not there", object=target)
         return list(found)
+
+    def _holds_notes(self, commit: CommitId) -> bool:
+        with suppress(TreeringError):
+            return are_notes(self._store.history.raw, commit)
+        return False
+
+    def _check_notes(self, name: str, tip: str) -> None:
+        """That all objects of git's that hold notes are there, and can be read."""
+        todo = [tip]
+        while todo:
+            oid = todo.pop()
+            if oid in self._notes:
+                continue
+            self._notes.add(oid)
+            try:
+                todo += needed(oid, *self._git.read(oid))
+            except TreeringError as error:
+                self._report.git_lost.add(oid)
+                self._report.add("history", f"notes that {name} names cannot be read: {error}", object=oid)
 
     def _check_commits(self, tips: list[CommitId], graph: Graph) -> list[tuple[CommitId, RootId]]:
         """Check every commit that can be reached; returns those that could be read with their roots, newest first."""
