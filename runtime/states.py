@@ -168,6 +168,12 @@ class States:
                     kept.append(commit)
         return list(dict.fromkeys(kept))
 
+    def record(self, container: Container, wish: Wish, author: Author) -> CommitResult:
+        """Write a commit of the container's state on its head, which nothing refers to yet. The caller holds its lock,
+        and the store's lease (Store.writing)."""
+        head = self.head(container)
+        return self._write(Capture(self._store, container), container, head, head, wish, author)[0]
+
     def _origin(self, container: Container) -> CommitId:
         """The commit that the container was made from: where its reflog begins, if it still stands on that."""
         head = self.head(container)

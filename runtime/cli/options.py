@@ -129,6 +129,11 @@ def tag_completion(context: click.Context, parameter: click.Parameter, incomplet
     return _completer("tag")(context, parameter, incomplete)
 
 
+def container_completion(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """For options that are a container."""
+    return _completer("container")(context, parameter, incomplete)
+
+
 def author_option(command: F) -> F:
     """--author."""
     return click.option("--author", metavar="'NAME <EMAIL>'", help="Instead of the usual author.")(command)
