@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from runtime.undoing import Plan
     from vcs.operations import Change, Operation
 
-_KINDS = {"refs/heads/": "branch", "refs/tags/": "tag", "refs/containers/": "container", "refs/removed/": "last state"}
+_KINDS = {
+    "refs/heads/": "branch", "refs/tags/": "tag", "refs/containers/": "container", "refs/removed/": "last state",
+    "refs/stashes/": "stash",
+}  # fmt: skip
 
 
 @verb("undo", data=True, namespaces="enter")
@@ -237,7 +240,7 @@ def _command(one: Operation) -> str:
 
 def _summary(one: Operation) -> str:
     """Names if there are few, numbers if there are many."""
-    names = [_ref_text(ref) for ref in one.refs if ref.startswith(("refs/heads/", "refs/tags/"))]
+    names = [_ref_text(ref) for ref in one.refs if ref.startswith(("refs/heads/", "refs/tags/", "refs/stashes/"))]
     containers = {identity: str((old or new or {}).get("name", "")) for identity, (old, new) in one.containers.items()}
     others = {ref.split("/")[2] for ref in one.refs if ref.startswith("refs/containers/")} - containers.keys()
     names += [f"container {safe(name)}" for name in containers.values()]
