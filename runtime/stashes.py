@@ -148,8 +148,8 @@ class Stashes:
             with self._store.batch() as batch:
                 root = merged.write(batch)
             changes = tuple(diff(ours, self._store.snapshot(root)))
-            found = dataclasses.replace(found, how="applied" if changes else "up-to-date", changes=changes)
-            if changes:
+            found = dataclasses.replace(found, how="up-to-date" if root == state else "applied", changes=changes)
+            if root != state:
                 head = self._states.head(now)
                 text = f"State of {now.name} with stash {stash.number}\n"
                 below = self._store.add_commit(root, self._history.config(head), text, author, (head,))

@@ -88,6 +88,11 @@ def verb(
     return decorate
 
 
+def add_common_options(group: click.Group) -> None:
+    """Let --store and --format stand in front of a group's verbs too."""
+    group.params += [_FORMAT, _STORE]
+
+
 def _completer(kind: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
     def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
         from runtime.cli.completion import candidates

@@ -10,7 +10,7 @@ import click
 from runtime.cli.compare import Comparison, write_comparison
 from runtime.cli.invocation import Invocation
 from runtime.cli.merging import checked_message, favour_of
-from runtime.cli.options import container_argument, container_completion, dry_run_option, verb
+from runtime.cli.options import add_common_options, container_argument, container_completion, dry_run_option, verb
 from runtime.cli.output import count_text, message
 from runtime.cli.pager import paged
 from runtime.cli.quoting import path_fields, safe
@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 
 
 class _Group(click.Group):
-    """`stash NAME` means `stash push NAME`."""
+    """`stash NAME` means `stash push NAME`. --format and --store may stand in front of either."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
-            args = ["push", *args]
+        at = 0
+        while at < len(args) and args[at].partition("=")[0] in ("--format", "--store"):
+            at += 1 if "=" in args[at] else 2
+        if at < len(args) and args[at] not in (*self.commands, "-h", "--help"):
+            args = [*args[:at], "push", *args[at:]]
         return super().parse_args(ctx, args)
 
 
@@ -197,6 +200,7 @@ def clear(invocation: Invocation, dry_run: bool) -> None:
     _let_go(invocation, _stashes(invocation).all(), dry_run)
 
 
+add_common_options(stash)
 for _verb in (push, list_, show, pop, apply, drop, clear):
     stash.add_command(_verb)
 
