@@ -97,6 +97,7 @@ def rebase(containers: Containers, wish: Wish, author: Author) -> Outcome:
         steps = again.run(linear(store, tip, base))
         if steps and steps[-1].fate == "conflicts":
             return Outcome("conflicts", wish.branch, tip, base, wish.onto, None, tuple(steps))
+        left = standing(containers, {step.info.id for step in steps if step.fate != "kept"})
         if not wish.dry_run:
             steps = again.write(steps, author)
         new = _tip(steps, wish)
@@ -104,8 +105,7 @@ def rebase(containers: Containers, wish: Wish, author: Author) -> Outcome:
         if new is not None and new != tip and not wish.dry_run:
             reason = f"rebase (finish): {BRANCHES}{wish.branch} onto {wish.onto}"
             store.history.move(BRANCHES + wish.branch, new, tip, reason, author)
-    left = {step.info.id for step in steps if step.fate != "kept"}
-    return Outcome(how, wish.branch, tip, base, wish.onto, new, tuple(steps), standing(containers, left))
+    return Outcome(how, wish.branch, tip, base, wish.onto, new, tuple(steps), left)
 
 
 class _Again:
