@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pygit2
-from pygit2.enums import FileMode, ObjectType
+from pygit2.enums import ObjectType
 
 from vcs.errors import Corrupt, Denied, NoSpace, NotFound, TreeringError
 from vcs.gitfiles import check_pack_indexes
-from vcs.model import RootId
-
-ROOT_FILE = "root"
-CONFIG_FILE = "config.json"
-"""What a commit's git tree holds."""
 
 
 @contextlib.contextmanager
@@ -46,15 +40,6 @@ def read_object(repository: pygit2.Repository, oid: str) -> tuple[int, bytes]:
         with translated():  # only now: a history is read by 10,000 such calls
             raise
     return int(kind), data
-
-
-def write_tree(repository: pygit2.Repository, root: RootId, config: dict[str, Any]) -> pygit2.Oid:
-    """Write the git tree of a commit with this root and image config."""
-    text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    builder = repository.TreeBuilder()
-    builder.insert(ROOT_FILE, repository.create_blob(f"{root.hex()}\n".encode()), FileMode.BLOB)
-    builder.insert(CONFIG_FILE, repository.create_blob(text.encode()), FileMode.BLOB)
-    return builder.write()
 
 
 class GitObjects:

@@ -18,6 +18,8 @@ class Author:
     email: str
     time: int
     offset: int = 0
+    committer: Author | None = None
+    """Who writes a commit of his again, and when; None if he does it himself."""
 
 
 def clean(text: str) -> str:

@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import pygit2
-from pygit2.enums import ObjectType, SortMode
+from pygit2.enums import FileMode, ObjectType, SortMode
 from pygit2.transaction import ReferenceTransaction
 
 from vcs.durable import sync_all, sync_directory
 from vcs.errors import AlreadyExists, BadInput, Conflict, Corrupt, InvalidName, Missing, NotFound
 from vcs.gitfiles import add_refs, check_pack_indexes, drop_refs, packed_refs, remove_empty
-from vcs.gitobjects import CONFIG_FILE, ROOT_FILE, read_object, translated, write_tree
+from vcs.gitobjects import read_object, translated
 from vcs.gitwords import BRANCHES as BRANCHES
 from vcs.gitwords import TAGS as TAGS
 from vcs.gitwords import Author as Author
@@ -41,6 +41,8 @@ from vcs.reflogs import RefChange as RefChange
 from vcs.reflogs import carry_on, seal, without_seal
 from vcs.snapshot import CommitInfo
 
+_ROOT_FILE = "root"
+_CONFIG_FILE = "config.json"
 _ZERO = "0" * 40
 
 pygit2.settings.enable_fsync_gitdir(True)
@@ -83,20 +85,18 @@ class History:
     # -- writing
 
     def write_commit(
-        self,
-        root: RootId,
-        config: dict[str, Any],
-        message: str,
-        author: Author,
-        parents: tuple[CommitId, ...],
-        committer: Author | None = None,
+        self, root: RootId, config: dict[str, Any], message: str, author: Author, parents: tuple[CommitId, ...]
     ) -> CommitId:
-        """Write a commit, durably; nothing refers to it yet. The author is its committer too, if no other is given."""
+        """Write a commit, durably; nothing refers to it yet."""
         if "\0" in message:
             raise BadInput("a commit message cannot contain NUL")
         with translated():
-            who, by = _signature(author), _signature(committer or author)
-            raw = self._repo.create_commit_string(who, by, message, write_tree(self._repo, root, config), list(parents))
+            who, by = _signature(author), _signature(author.committer or author)
+            text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+            builder = self._repo.TreeBuilder()
+            builder.insert(_ROOT_FILE, self._repo.create_blob(f"{root.hex()}\n".encode()), FileMode.BLOB)
+            builder.insert(_CONFIG_FILE, self._repo.create_blob(text.encode()), FileMode.BLOB)
+            raw = self._repo.create_commit_string(who, by, message, builder.write(), list(parents))
             return CommitId(str(self._repo.write(ObjectType.COMMIT, cast(bytes, raw))))
 
     def move(
@@ -241,7 +241,7 @@ class History:
         """A commit's facts, by its full id."""
         found = self._commit(commit)
         try:
-            root = bytes.fromhex(self._blob(found, ROOT_FILE).decode("ascii").strip())
+            root = bytes.fromhex(self._blob(found, _ROOT_FILE).decode("ascii").strip())
         except ValueError:
             raise Corrupt(f"commit {commit} has no valid root", commit=commit) from None
         if len(root) != DIGEST_SIZE:
@@ -260,7 +260,7 @@ class History:
     def config(self, commit: str) -> dict[str, Any]:
         """A commit's OCI image config."""
         try:
-            value = json.loads(self._blob(self._commit(commit), CONFIG_FILE))
+            value = json.loads(self._blob(self._commit(commit), _CONFIG_FILE))
         except ValueError as error:
             raise Corrupt(f"commit {commit}: config.json cannot be read: {error}", commit=commit) from None
         if not isinstance(value, dict):

@@ -256,12 +256,10 @@ class Store:
         message: str,
         author: Author,
         parents: tuple[CommitId, ...] = (),
-        committer: Author | None = None,
     ) -> CommitId:
-        """Write a commit whose root is in the store; nothing refers to it yet. Durable when it returns. The author
-        is its committer too, if no other is given."""
+        """Write a commit whose root is in the store; nothing refers to it yet. Durable when it returns."""
         with translated("the commit cannot be written"), self.writing() as lease, self.history.locked():
-            commit = self.history.write_commit(root, config, message, author, parents, committer)
+            commit = self.history.write_commit(root, config, message, author, parents)
             lease.commit(commit)
             return commit
 

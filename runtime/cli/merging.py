@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -10,20 +11,22 @@ import click
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import author_option, branch_completion, dry_run_option, revision_argument, verb
 from runtime.cli.output import count_text, message
-from runtime.cli.quoting import path_fields, safe
+from runtime.cli.quoting import path_fields, quoted, safe
 from runtime.cli.render_changes import summary
 from runtime.cli.render_commits import SHORT, title
-from runtime.cli.render_conflicts import conflict_fields, stale_fields, warn_of_stale, write_conflicts
 from vcs.gitwords import BRANCHES, TAGS
 
 if TYPE_CHECKING:
     from runtime.merging import Outcome, Wish
     from vcs.history import Author
-    from vcs.merging import Favour
+    from vcs.merging import MergeConflict, Stale
     from vcs.model import CommitId
     from vcs.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_NAMED = 3
+"""So many stale files are named for each command."""
 
 
 def _branch_option(name: str, text: str) -> Callable[[F], F]:
@@ -138,22 +141,12 @@ def _wish(branch: str, asked: dict[str, Any], fast_forward: bool = True) -> Wish
     """What the options ask for that the three have in common."""
     from runtime.merging import Wish
 
-    favour, text = favour_of(asked["ours"], asked["theirs"]), checked_message(asked["text"])
-    return Wish(branch, favour, fast_forward, text, asked["dry_run"])
-
-
-def favour_of(ours: bool, theirs: bool) -> Favour:
-    """The side that --ours or --theirs asks for."""
+    ours, theirs, text = asked["ours"], asked["theirs"], asked["text"]
     if ours and theirs:
         raise click.UsageError("--ours and --theirs exclude one another")
-    return "ours" if ours else "theirs" if theirs else None
-
-
-def checked_message(text: str | None) -> str | None:
-    """What --message says, if it says something."""
     if text is not None and not text.strip():
         raise click.BadParameter("the message is empty", param_hint="--message")
-    return text
+    return Wish(branch, "ours" if ours else "theirs" if theirs else None, fast_forward, text, asked["dry_run"])
 
 
 def _name(invocation: Invocation, revision: str, commit: str) -> str:
@@ -174,7 +167,9 @@ def _tell(invocation: Invocation, outcome: Outcome, wish: Wish) -> int:
         output.value(_fields(outcome, wish))
         return 1 if outcome.how == "conflicts" else 0
     if outcome.conflicts:
-        write_conflicts(output, outcome.conflicts)
+        titles = ("PATH", "CONFLICT", "OURS", "THEIRS", "WHERE")
+        output.columns(titles, map(_cells, outcome.conflicts))
+        output.flush()
     if outcome.how == "conflicts":
         message(
             f"{count_text(len(outcome.conflicts), 'conflict')}: nothing was changed. --ours or --theirs decides all of "
@@ -185,7 +180,7 @@ def _tell(invocation: Invocation, outcome: Outcome, wish: Wish) -> int:
         output.line(outcome.commit)
         output.flush()
     message(_said(outcome, wish))
-    warn_of_stale(outcome.stale)
+    _warn(outcome.stale)
     return 0
 
 
@@ -205,6 +200,25 @@ def _said(outcome: Outcome, wish: Wish) -> str:
     return f"[{branch} {outcome.commit[:SHORT]}] {safe(title(outcome.message))}: {what}{back}"
 
 
+def _warn(stale: Iterable[Stale]) -> None:
+    """What has to be made anew, by command."""
+    commands: dict[str, list[str]] = defaultdict(list)
+    for file in stale:
+        if file.command:
+            commands[file.command].append(quoted(file.path))
+    for command, paths in commands.items():
+        more = f" and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
+        named = ", ".join(paths[:_NAMED]) + more
+        message(f"warning: stale, since both changed it: {named}; in a container on it, run: {command}")
+
+
+def _cells(conflict: MergeConflict) -> tuple[str, ...]:
+    path = quoted(conflict.path)
+    if conflict.kind == "config":
+        path = f"config.json: {path}"
+    return path, conflict.kind, safe(conflict.ours), safe(conflict.theirs), safe(conflict.detail) or "-"
+
+
 def _fields(outcome: Outcome, wish: Wish) -> dict[str, Any]:
     return {
         "outcome": outcome.how,
@@ -214,8 +228,18 @@ def _fields(outcome: Outcome, wish: Wish) -> dict[str, Any]:
         "base": outcome.base,
         "theirs": outcome.theirs,
         "changes": [{"status": change.letter, **path_fields(change.path)} for change in outcome.changes],
-        "conflicts": conflict_fields(outcome.conflicts, wish.favour),
-        "stale": stale_fields(outcome.stale),
+        "conflicts": [
+            {
+                **path_fields(conflict.path),
+                "kind": conflict.kind,
+                "ours": conflict.ours,
+                "theirs": conflict.theirs,
+                "detail": conflict.detail or None,
+                "taken": wish.favour,
+            }
+            for conflict in outcome.conflicts
+        ],
+        "stale": [{**path_fields(stale.path), "command": stale.command or None} for stale in outcome.stale],
     }
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runtime.cli.invocation import Invocation
-from runtime.cli.merging import checked_message, favour_of
 from runtime.cli.options import author_option, branch_completion, dry_run_option, revision_argument, verb
 from runtime.cli.output import count_text, message
 from runtime.cli.quoting import path_fields, safe
@@ -19,6 +18,7 @@ from runtime.cli.render_conflicts import conflict_fields, stale_fields, warn_of_
 if TYPE_CHECKING:
     from runtime.rewriting import rebase as rebasing
     from runtime.rewriting import squash as squashing
+    from vcs.merging import Favour
 
 _NAMED = 3
 """So many containers are named."""
@@ -104,6 +104,20 @@ def squash(
         _tell_squash(invocation, outcome, dry_run)
     else:
         invocation.output.value(_squash_fields(outcome))
+
+
+def favour_of(ours: bool, theirs: bool) -> Favour:
+    """The side that --ours or --theirs asks for."""
+    if ours and theirs:
+        raise click.UsageError("--ours and --theirs exclude one another")
+    return "ours" if ours else "theirs" if theirs else None
+
+
+def checked_message(text: str | None) -> str | None:
+    """What --message says, if it says something."""
+    if text is not None and not text.strip():
+        raise click.BadParameter("the message is empty", param_hint="--message")
+    return text
 
 
 # -- telling it

@@ -9,7 +9,6 @@ import click
 
 from runtime.cli.compare import Comparison, write_comparison
 from runtime.cli.invocation import Invocation
-from runtime.cli.merging import checked_message, favour_of
 from runtime.cli.options import add_common_options, container_argument, container_completion, dry_run_option, verb
 from runtime.cli.output import count_text, message
 from runtime.cli.pager import paged
@@ -17,6 +16,7 @@ from runtime.cli.quoting import path_fields, safe
 from runtime.cli.render_changes import change_fields, summary
 from runtime.cli.render_commits import SHORT, date_text, moment, title
 from runtime.cli.render_conflicts import conflict_fields, stale_fields, warn_of_stale, write_conflicts
+from runtime.cli.rewriting import checked_message, favour_of
 
 if TYPE_CHECKING:
     from runtime.stashes import Applied, Stash, Stashes

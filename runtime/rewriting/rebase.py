@@ -141,8 +141,8 @@ class _Again:
         for step in steps:
             if step.fate == "written":
                 info, (root, config) = step.info, next(made)
-                theirs = Author(info.author, info.email, info.time, info.offset)
-                at = self._store.add_commit(root, config, info.message, theirs, (at,), author)
+                theirs = Author(info.author, info.email, info.time, info.offset, author)
+                at = self._store.add_commit(root, config, info.message, theirs, (at,))
             elif step.fate == "kept":
                 at = step.info.id
             written.append(replace(step, now=None if step.fate == "dropped" else at))
