@@ -19,6 +19,8 @@
                  forgetting  old commits of branches, with all that stands on them
                  undoing     what a command did, taken back
                  merging     branches brought together: merge, revert, cherry-pick
+                 rewriting/  commits of a branch written again: rebase, squash
+                 stashes     changes of containers put aside, and brought back
                  source      the store as its service sees it: with names of containers
     who          namespace/  an ordinary user's own namespaces
     one run      running     from the record to the process       launch       seen from the caller

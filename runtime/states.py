@@ -167,6 +167,12 @@ class States:
                     kept.append(commit)
         return list(dict.fromkeys(kept))
 
+    def record(self, container: Container, wish: Wish, author: Author) -> CommitResult:
+        """Write a commit of the container's state on its head, which nothing refers to yet. The caller holds its lock,
+        and the store's lease (Store.writing)."""
+        head = self.head(container)
+        return self._write(Capture(self._store, container), container, head, head, wish, author)[0]
+
     def _is_had(self, commit: CommitId, container: Container, tips: Collection[CommitId] | None) -> bool:
         """Whether a branch or tag has a commit. The branch that the container was made from mostly does, and there may
         be ten thousand others."""

@@ -95,13 +95,13 @@ class History:
         if "\0" in message:
             raise BadInput("a commit message cannot contain NUL")
         with translated():
-            signature = _signature(author)
+            who, by = _signature(author), _signature(author.committer or author)
             text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
             builder = self._repo.TreeBuilder()
             builder.insert(_ROOT_FILE, self._repo.create_blob(f"{root.hex()}\n".encode()), FileMode.BLOB)
             builder.insert(_CONFIG_FILE, self._repo.create_blob(text.encode()), FileMode.BLOB)
             tree = builder.write()
-            raw = self._repo.create_commit_string(signature, signature, message, tree, list(parents))
+            raw = self._repo.create_commit_string(who, by, message, tree, list(parents))
             return cast(str, raw).encode(), str(tree)
 
     def move(

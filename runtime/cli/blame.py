@@ -12,7 +12,8 @@ from runtime.cli.options import file_argument, verb
 from runtime.cli.output import Output
 from runtime.cli.pager import paged
 from runtime.cli.quoting import path_fields, quoted, safe
-from runtime.cli.render_commits import SHORT, moment, title, trailers
+from runtime.cli.render_commits import SHORT, moment, title
+from vcs.gitwords import trailer_values
 from vcs.snapshot import resolve_parents
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class _Commits:
         """A commit, and its trailers."""
         if commit not in self._known:
             info = self._store.commit(commit)
-            self._known[commit] = info, dict(trailers(info.message))
+            self._known[commit] = info, trailer_values(info.message)
         return self._known[commit]
 
     def fields(self, commit: str) -> dict[str, Any]:

@@ -111,6 +111,12 @@ def _not_found(facts: Facts) -> str:
         return "`treering op log` lists the operations there are"
     if "container" in facts:
         return "`treering ps -a` lists the containers"
+    if "stash" in facts:
+        return (
+            "`treering stash list` lists the stashes, `treering stash NAME` puts aside what is changed in a container"
+        )
+    if "into" in facts:
+        return "name another container: treering stash pop --into NAME"
     if "merge" in facts:
         return "`treering diff` shows how two commits differ, whatever their history"
     if "network" in facts:
@@ -136,6 +142,14 @@ _SIGNING = {
 def _bad_input(facts: Facts) -> str:
     if "signing" in facts:
         return _SIGNING[facts["signing"]]
+    if "rebasing" in facts:
+        commit = facts["rebasing"]
+        return (
+            f"rebase what comes after it alone: treering rebase --onto NEWBASE {commit} BRANCH; or make one commit of "
+            "all with treering squash; or bring the branches together with treering merge"
+        )
+    if "squashing" in facts:
+        return f"`treering log {facts['squashing']}` lists its commits"
     if "lines" in facts:
         return "without --lines, blame tells which commit wrote the file"
     return "say --mainline N: what it did to parent N; 1 is the branch it was made on" if "mainline" in facts else ""

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from runtime.undoing import Plan
     from vcs.operations import Change, Operation
 
-_KINDS = {"refs/heads/": "branch", "refs/tags/": "tag", "refs/containers/": "container", "refs/removed/": "last state",
-          "refs/notes/": "notes"}  # fmt: skip
+_KINDS = {
+    "refs/heads/": "branch", "refs/tags/": "tag", "refs/containers/": "container", "refs/removed/": "last state",
+    "refs/notes/": "notes", "refs/stashes/": "stash",
+}  # fmt: skip
+_NAMED = ("refs/heads/", "refs/tags/", "refs/notes/", "refs/stashes/")
 
 
 @verb("undo", data=True, namespaces="enter")
@@ -238,7 +241,7 @@ def _command(one: Operation) -> str:
 
 def _summary(one: Operation) -> str:
     """Names if there are few, numbers if there are many."""
-    names = [_ref_text(ref) for ref in one.refs if ref.startswith(("refs/heads/", "refs/tags/", "refs/notes/"))]
+    names = [_ref_text(ref) for ref in one.refs if ref.startswith(_NAMED)]
     containers = {identity: str((old or new or {}).get("name", "")) for identity, (old, new) in one.containers.items()}
     others = {ref.split("/")[2] for ref in one.refs if ref.startswith("refs/containers/")} - containers.keys()
     names += [f"container {safe(name)}" for name in containers.values()]

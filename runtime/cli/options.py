@@ -88,6 +88,11 @@ def verb(
     return decorate
 
 
+def add_common_options(group: click.Group) -> None:
+    """Let --store and --format stand in front of a group's verbs too."""
+    group.params += [_FORMAT, _STORE]
+
+
 def _completer(kind: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
     def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
         from runtime.cli.completion import candidates
@@ -127,6 +132,11 @@ def branch_completion(context: click.Context, parameter: click.Parameter, incomp
 def tag_completion(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """For arguments that are a tag."""
     return _completer("tag")(context, parameter, incomplete)
+
+
+def container_completion(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """For options that are a container."""
+    return _completer("container")(context, parameter, incomplete)
 
 
 def author_option(command: F) -> F:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from runtime.cli.output import Output
 from runtime.cli.quoting import safe
 from vcs.errors import TreeringError
+from vcs.gitwords import trailer_values
 
 if TYPE_CHECKING:
     from runtime.signing.verdict import Verdict
@@ -23,7 +23,6 @@ SHORT = 12
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_TRAILER = re.compile(r"([A-Za-z][A-Za-z0-9-]*): (.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ def commit_fields(info: CommitInfo, names: Decorations) -> dict[str, Any]:
         "date": moment(info.time, info.offset).isoformat(),
         "title": title(info.message),
         "message": info.message,
-        "trailers": dict(trailers(info.message)),
+        "trailers": trailer_values(info.message),
         "branches": [name for kind, name in refs if kind == "branch"],
         "tags": [name for kind, name in refs if kind == "tag"],
         "note": names.note(info.id),
@@ -155,13 +154,6 @@ def _decoration(output: Output, info: CommitInfo, names: Decorations) -> str:
 def title(message: str) -> str:
     """A message's first line."""
     return safe(message.strip().partition("\n")[0])
-
-
-def trailers(message: str) -> list[tuple[str, str]]:
-    """The `Key: value` lines of a message's last paragraph, if it has nothing else (git-interpret-trailers(1))."""
-    paragraphs = message.strip().split("\n\n")
-    found = [_TRAILER.fullmatch(line) for line in paragraphs[-1].split("\n")]
-    return [(one[1], one[2]) for one in found if one] if len(paragraphs) > 1 and all(found) else []
 
 
 def moment(seconds: int, offset: int) -> datetime:

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from vcs.usage import Claim, Sizes, Statistics, Usage
 
 _CONTAINER = re.compile(r"(refs/(?:containers|removed)/[^/]+)/\d+")
-_KINDS = {"refs/heads/": "branch", "refs/tags/": "tag", "refs/containers/": "container", "refs/removed/": "removed"}
+_KINDS = {
+    "refs/heads/": "branch", "refs/tags/": "tag", "refs/containers/": "container", "refs/removed/": "removed",
+    "refs/stashes/": "stash",
+}  # fmt: skip
 _SORTS = ("name", "logical", "entries", "stored", "unique", "shared")
 _SHORT_ID = 12
 _OBJECTS = {"CHUNK": "chunk", "TREE": "tree", "LIST": "chunk list", "ROOT": "root"}

@@ -71,6 +71,23 @@ def test_cp(user: OrdinaryUser, name: str) -> None:
     assert "content" in user.treering("cp", f"{name}:/etc/mine", "-").stdout
 
 
+def test_stash(user: OrdinaryUser) -> None:
+    """What the container's users own is put aside, and is theirs again."""
+    script = "mkdir /box; echo ana > /box/a; ln /box/a /box/b; chown ana /box/a; rm /etc/passwd"
+    user.treering("run", "--name", "stashed", "main", "sh", "-ec", script)
+    try:
+        before = user.treering("diff", "--name-status", "stashed").stdout
+        user.treering("stash", "stashed")
+        assert user.treering("diff", "--name-status", "stashed").stdout == ""
+        user.treering("stash", "pop")
+        assert user.treering("diff", "--name-status", "stashed").stdout == before
+        user.treering("commit", "stashed", "-m", "it", "--branch", "stashed")
+        look = user.treering("run", "--rm", "stashed", "sh", "-c", "stat -c '%u %h' /box/b; ls /etc/passwd || true")
+        assert look.stdout == "1000 2\n"
+    finally:
+        user.treering("rm", "--discard", "stashed")
+
+
 def test_pause_says_why_not(user: OrdinaryUser) -> None:
     done = user.treering("pause", "web", code=125)
     assert "is in no cgroup" in done.stderr
