@@ -15,7 +15,7 @@ from vcs.diff import Change
 from vcs.model import Chunked, Data, Entry, Symlink, type_name
 from vcs.snapshot import Snapshot
 
-_COLOURS = {"A": "green", "M": "yellow", "D": "red", "R": "cyan", "T": "magenta"}
+_COLOURS = {"A": "green", "M": "yellow", "D": "red", "R": "cyan", "C": "cyan", "T": "magenta"}
 _STAT_WIDTH = 40
 """How many + and - at most stand behind a file."""
 
@@ -25,6 +25,7 @@ def change_fields(change: Change) -> dict[str, Any]:
     fields: dict[str, Any] = {"status": change.letter, **path_fields(change.path)}
     if change.old_path is not None:
         fields |= path_fields(change.old_path, "old_path")
+        fields["similarity"] = change.similarity
     fields["what"] = list(change.what)
     fields["old"] = entry_fields(change.old) if change.old else None
     fields["new"] = entry_fields(change.new) if change.new else None
@@ -44,16 +45,15 @@ def write_names(output: Output, changes: Iterable[Change], status: bool, zero: b
     for change in changes:
         paths = [change.path] if change.old_path is None or not status else [change.old_path, change.path]
         if zero:
-            letters = [change.letter.encode()] if status else []
-            output.raw(b"".join(field + b"\0" for field in [*letters, *paths]))
+            output.raw(b"".join(field + b"\0" for field in [*([change.status.encode()] if status else []), *paths]))
         else:
-            output.line("\t".join([*([change.letter] if status else []), *map(quoted, paths)]))
+            output.line("\t".join([*([change.status] if status else []), *map(quoted, paths)]))
 
 
 def summary(changes: Sequence[Change]) -> str:
     """Such as `3 changed: 1 added, 2 modified`."""
     counts = Counter[str](change.letter for change in changes)
-    words = {"A": "added", "M": "modified", "D": "deleted", "R": "renamed", "T": "of another type"}
+    words = {"A": "added", "M": "modified", "D": "deleted", "R": "renamed", "C": "copied", "T": "of another type"}
     parts = [f"{counts[letter]:,} {word}" for letter, word in words.items() if counts[letter]]
     return f"{len(changes):,} changed: {', '.join(parts)}" if changes else "no changes"
 
@@ -76,7 +76,9 @@ def write_stat(output: Output, changes: Sequence[Change], old: Snapshot, new: Sn
     most = max((lines.inserted + lines.deleted for _, _, lines in rows if lines), default=0)
     width = len(str(most))
     for name, change, lines in rows:
-        output.line(f" {name.ljust(name_width)} | {_stat(output, change, lines, width, most)}")
+        detail = _detail(change) if _has_content(change) else ""
+        line = f" {name.ljust(name_width)} | {_stat(output, change, lines, width, most)}"
+        output.line(f"{line}  {output.paint(f'({detail})', 'dim')}" if detail else line)
     counted = [lines for _, _, lines in rows if lines]
     inserted, deleted = (sum(lines.inserted for lines in counted), sum(lines.deleted for lines in counted))
     parts = [f" {count_text(len(rows), 'entry', 'entries')} changed"]
@@ -105,6 +107,11 @@ def write_patches(output: Output, changes: Iterable[Change], old: Snapshot, new:
     """Each change with a unified diff of its text."""
     for change in changes:
         write_changes(output, [change])
+        if change.old_path is not None:
+            how = "copy" if change.letter == "C" else "rename"
+            output.line(f"similarity index {change.similarity}%")
+            output.line(f"{how} from {quoted(change.old_path)}")
+            output.line(f"{how} to {quoted(change.path)}")
         if not _has_content(change):
             continue
         before, after = read_text(old, change.old), read_text(new, change.new)
@@ -157,7 +164,8 @@ def _detail(change: Change) -> str:
     """What changed besides the content of a file; empty if that is all."""
     if change.old is None or change.new is None:
         return ""
-    return ", ".join(_details(change.what, change.old, change.new))
+    alike = [f"{change.similarity}% the same"] if change.similarity not in (None, 100) else []
+    return ", ".join([*alike, *_details(change.what, change.old, change.new)])
 
 
 def _details(what: Sequence[str], old: Entry, new: Entry) -> Iterator[str]:
