@@ -61,6 +61,11 @@ class Change:
         """The letter, as git has it: R and C with the similarity, in three digits."""
         return self.letter if self.similarity is None else f"{self.letter}{self.similarity:03}"
 
+    @property
+    def name_status(self) -> tuple[bytes, ...]:
+        """Status and path, with the old path between them if there is one: fields as `git diff --name-status` has."""
+        return (self.status.encode(), *([] if self.old_path is None else [self.old_path]), self.path)
+
 
 def diff(
     old: Snapshot, new: Snapshot, paths: Iterable[bytes] = (), renames: bool = True, find: Find = EXACT

@@ -114,8 +114,8 @@ def diff_verb(
     Letters: A added, M modified, D deleted, R renamed, T of another type; and C copied, with -C.
 
     What is renamed has the same content. With -M, files are renamed too that have at least --similarity percent of
-    their lines in common; -C finds copies in the same way: of files that changed or are gone, and equal ones of whatever
-    is in a directory where something changed.
+    their lines in common; -C finds copies in the same way: of files that changed or are gone, and equal ones of all
+    that is in a directory where something changed.
 
     --format docker prints the lines of `docker diff`: A, C or D, and the path.
 

@@ -14,12 +14,14 @@ from runtime.cli.output import count_text, message
 from runtime.cli.quoting import path_fields, quoted, safe
 from runtime.cli.render_changes import summary
 from runtime.cli.render_commits import SHORT, title
+from runtime.cli.storehooks import hook_fields, no_verify_option, tell_hooks
 from vcs.gitwords import BRANCHES, TAGS
 
 if TYPE_CHECKING:
     from runtime.merging import Outcome, Wish
+    from runtime.storehooks import HookRun
     from vcs.history import Author
-    from vcs.merging import MergeConflict, Stale
+    from vcs.merging import Favour, MergeConflict, Stale
     from vcs.model import CommitId
     from vcs.store import Store
 
@@ -42,6 +44,7 @@ def _wish_options(command: F) -> F:
             click.option("--theirs", is_flag=True, help="In conflicts, and nowhere else, take what comes in."),
             click.option("-m", "--message", "text", metavar="MESSAGE", help="Instead of the usual message."),
             author_option,
+            no_verify_option,
             dry_run_option,
         ]
     ):
@@ -146,7 +149,8 @@ def _wish(branch: str, asked: dict[str, Any], fast_forward: bool = True) -> Wish
         raise click.UsageError("--ours and --theirs exclude one another")
     if text is not None and not text.strip():
         raise click.BadParameter("the message is empty", param_hint="--message")
-    return Wish(branch, "ours" if ours else "theirs" if theirs else None, fast_forward, text, asked["dry_run"])
+    favour: Favour = "ours" if ours else "theirs" if theirs else None
+    return Wish(branch, favour, fast_forward, text, asked["dry_run"], not asked["no_verify"])
 
 
 def _name(invocation: Invocation, revision: str, commit: str) -> str:
@@ -163,8 +167,9 @@ def _name(invocation: Invocation, revision: str, commit: str) -> str:
 
 def _tell(invocation: Invocation, outcome: Outcome, wish: Wish) -> int:
     output = invocation.output
+    hooks = outcome.hooks + (() if wish.dry_run else _after(invocation, outcome))
     if not output.is_table:
-        output.value(_fields(outcome, wish))
+        output.value({**_fields(outcome, wish), "hooks": hook_fields(hooks)})
         return 1 if outcome.how == "conflicts" else 0
     if outcome.conflicts:
         titles = ("PATH", "CONFLICT", "OURS", "THEIRS", "WHERE")
@@ -181,7 +186,17 @@ def _tell(invocation: Invocation, outcome: Outcome, wish: Wish) -> int:
         output.flush()
     message(_said(outcome, wish))
     _warn(outcome.stale)
+    tell_hooks(hooks)
     return 0
+
+
+def _after(invocation: Invocation, outcome: Outcome) -> tuple[HookRun, ...]:
+    from runtime.storehooks import Event, run_after
+
+    if outcome.commit is None or outcome.commit == outcome.before:
+        return ()
+    event = Event(outcome.commit, outcome.before, branch=outcome.branch, changes=lambda: outcome.changes)
+    return run_after(invocation.store.path, "post-merge", event)
 
 
 def _said(outcome: Outcome, wish: Wish) -> str:

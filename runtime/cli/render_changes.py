@@ -43,11 +43,11 @@ def write_changes(output: Output, changes: Iterable[Change]) -> None:
 def write_names(output: Output, changes: Iterable[Change], status: bool, zero: bool) -> None:
     """As `git diff --name-status` (or --name-only): fields between tabs; with `zero`, unquoted and ended by NULs."""
     for change in changes:
-        paths = [change.path] if change.old_path is None or not status else [change.old_path, change.path]
+        fields = change.name_status if status else (change.path,)
         if zero:
-            output.raw(b"".join(field + b"\0" for field in [*([change.status.encode()] if status else []), *paths]))
+            output.raw(b"".join(field + b"\0" for field in fields))
         else:
-            output.line("\t".join([*([change.status] if status else []), *map(quoted, paths)]))
+            output.line("\t".join(map(quoted, fields)))
 
 
 def summary(changes: Sequence[Change]) -> str:

@@ -96,7 +96,7 @@ def test_no_more_is_read_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_line_that_all_have_tells_nothing_but_the_name_does() -> None:
-    old: Spec = {"d": {"f%03d" % number: b"the same line\n" + b"%d\n" % number for number in range(100)}}
+    old: Spec = {"d": {f"f{number:03}": b"the same line\n" + b"%d\n" % number for number in range(100)}}
     new: Spec = {"e": {"f007": b"the same line\n7+\n", "g": b"the same line\n8+\n"}}
     assert [line for line in told(old, new, Find(50)) if line.startswith("R")] == ["R082 /e/f007 < /d/f007"]
 
