@@ -92,6 +92,8 @@ class _Walk:
         self.changes: list[Change] = []
         self.removed: Side = []
         self.added: Side = []
+        self.changed: Side = []
+        """What is on both sides and differs, as the old one has it: also where that is not asked for."""
         self.opened: list[tuple[bytes, ObjectId]] = []
         """The old side's directories in which something differs: what their paths begin with, and their trees."""
 
@@ -133,6 +135,7 @@ class _Walk:
                 self.added.append((prefix + entry.name, entry))
             elif previous != entry:
                 both.append((prefix + entry.name, previous, entry))
+                self.changed.append((prefix + entry.name, previous))
         self.removed += [(prefix + entry.name, entry) for entry in rest.values()]
         return both
 
@@ -165,8 +168,7 @@ def _pair(old: Snapshot, new: Snapshot, walk: _Walk, renames: bool, find: Find) 
     if find.copies is not None:
         lone_added = pairs.copy(_sources(old, walk, gone, find), lone_added, named_tree, tree, named_data, data)
         if find.similarity is not None:
-            changed = [(change.path, change.old) for change in walk.changes if change.old]
-            sources = list(old.walk()) if find.copies == "everywhere" else [*changed, *gone]
+            sources = list(old.walk()) if find.copies == "everywhere" else [*walk.changed, *gone]
             lone_added = pairs.copy_similar(lone_added, similar(old, new, sources, lone_added, find.similarity))
     changes = [Change(*pair) for pair in pairs.found]
     changes += [Change("D", path, entry, None) for path, entry in lone_removed]

@@ -132,10 +132,10 @@ def diff_verb(
       treering diff --exit-code v1 v2 && echo the same
     """
     revisions, paths = _sort_arguments(invocation, arguments, context.meta.get("after_dashes", []))
-    if packages or unexplained:
-        _check_package_options(packages, bool(paths or stat or patch or name_status or name_only or zero))
-        return _diff_packages(invocation, _comparison(invocation, revisions), unexplained, exit_code)
     docker = context.meta.get("format") == "docker"
+    if packages or unexplained:
+        _check_package_options(packages, bool(docker or paths or stat or patch or name_status or name_only or zero))
+        return _diff_packages(invocation, _comparison(invocation, revisions), unexplained, exit_code)
     if docker and (stat or patch or name_status or name_only or zero):
         raise click.UsageError("--format docker is a form of its own: leave out --stat, -p, --name-status and the like")
     comparison = _comparison(invocation, revisions)
@@ -163,7 +163,7 @@ def _check_package_options(packages: bool, others: bool) -> None:
     if others:
         raise click.UsageError(
             "--packages compares whole roots, in a form of its own: leave out paths, --stat, -p, --name-status, "
-            "--name-only and -z"
+            "--name-only, -z and --format docker"
         )
 
 
