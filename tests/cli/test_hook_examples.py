@@ -18,7 +18,7 @@ _BASE = "Package: base\nStatus: install ok installed\nVersion: 1\n"
 def _example(name: str, word: str) -> str:
     found = [script for script, file in _EXAMPLES if file == name and word in script]
     assert len(found) == 1
-    return found[0].replace("treering ", f"{TREERING} ")
+    return re.sub(r"\btreering (?=cat|diff|start)", f"{TREERING} ", found[0])
 
 
 @pytest.mark.parametrize(
