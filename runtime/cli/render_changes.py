@@ -12,7 +12,7 @@ from runtime.cli.output import Output, count_text
 from runtime.cli.quoting import path_fields, quoted, safe
 from runtime.cli.render_entries import entry_fields
 from vcs.diff import Change
-from vcs.model import Chunked, Data, Entry, Symlink, type_name
+from vcs.model import Chunked, Data, Device, Entry, Symlink, type_name
 from vcs.snapshot import Snapshot
 
 _COLOURS = {"A": "green", "M": "yellow", "D": "red", "R": "cyan", "C": "cyan", "T": "magenta"}
@@ -90,14 +90,18 @@ def write_stat(output: Output, changes: Sequence[Change], old: Snapshot, new: Sn
 
 def _stat(output: Output, change: Change, lines: Lines | None, width: int, most: int) -> str:
     if lines is None:
-        sizes = [entry.size if entry else 0 for entry in (change.old, change.new)]
-        return f"Bin {sizes[0]:,} -> {sizes[1]:,} bytes"
+        return f"Bin {_sizes(change)}"
     total = lines.inserted + lines.deleted
     if not total and not _has_content(change):
         return _detail(change) or _kind(change)
     scale = min(1.0, _STAT_WIDTH / most) if most else 1.0
     plus, minus = (round(count * scale) or bool(count) for count in (lines.inserted, lines.deleted))
     return f"{total:>{width}} {output.paint('+' * plus, 'green')}{output.paint('-' * minus, 'red')}".rstrip()
+
+
+def _sizes(change: Change) -> str:
+    before, after = (entry.size if entry else 0 for entry in (change.old, change.new))
+    return f"{before:,} -> {after:,} bytes"
 
 
 # -- --patch
@@ -116,7 +120,7 @@ def write_patches(output: Output, changes: Iterable[Change], old: Snapshot, new:
             continue
         before, after = read_text(old, change.old), read_text(new, change.new)
         if before is None or after is None:
-            output.line("Binary or large file; its text is not shown")
+            output.line(f"Binary or large file; its text is not shown: {_sizes(change)}")
             continue
         names = [_side(change.old, change.old_path or change.path, "a"), _side(change.new, change.path, "b")]
         for line in patch(before, after, *names):
@@ -173,6 +177,9 @@ def _details(what: Sequence[str], old: Entry, new: Entry) -> Iterator[str]:
         yield f"{type_name(old)} -> {type_name(new)}"
     elif "content" in what and isinstance(old.content, Symlink) and isinstance(new.content, Symlink):
         yield f"{quoted(old.content.target)} -> {quoted(new.content.target)}"
+    elif "content" in what and isinstance(old.content, Device) and isinstance(new.content, Device):
+        numbers = [f"{device.major}:{device.minor}" for device in (old.content, new.content)]
+        yield f"device {numbers[0]} -> {numbers[1]}"
     if "mode" in what:
         yield f"mode {stat.S_IMODE(old.mode):o} -> {stat.S_IMODE(new.mode):o}"
     if "owner" in what:

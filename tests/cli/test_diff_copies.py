@@ -113,3 +113,41 @@ def test_a_patch_of_a_copy_can_be_applied(copied: Cli, tmp_path: Path) -> None:
 def test_a_count_of_lines_tells_the_metadata_too(copied: Cli) -> None:
     lines = copied.lines("diff", "-C", "--stat", "main", "/etc/list2")
     assert lines[0] == " /etc/list -> /etc/list2 | 2 +-  (92% the same, mode 644 -> 600)"
+
+
+def test_metadata_is_shown_as_such(empty: Cli, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "dev").mkdir(parents=True)
+    for name in ("mode", "owner", "xattr", "time"):
+        (root / name).write_text("the same")
+    (root / "text").write_text("1\n")
+    (root / "binary").write_bytes(bytes(10))
+    (root / "large").write_text("1\n" * (600 << 10))
+    os.mknod(root / "dev/null", 0o020666, os.makedev(1, 3))
+    empty("init")
+    empty("import", str(root), "-m", "before")
+    (root / "mode").chmod(0o4755)
+    os.chown(root / "owner", 5, 6)
+    os.setxattr(root / "xattr", "user.key", b"value")
+    os.utime(root / "time", (1, 1))
+    (root / "text").write_text("2\n")
+    (root / "text").chmod(0o600)
+    (root / "binary").write_bytes(bytes(11))
+    (root / "large").write_text("2\n" * (600 << 10))
+    (root / "dev/null").unlink()
+    os.mknod(root / "dev/null", 0o020666, os.makedev(1, 5))
+    empty("import", str(root), "-m", "after")
+    assert empty.lines("diff", "main") == [
+        "M  /binary", "M  /dev/null  (device 1:3 -> 1:5)", "M  /large", "M  /mode  (mode 644 -> 4755)",
+        "M  /owner  (owner 0:0 -> 5:6)", "M  /text  (mode 644 -> 600)", "M  /time  (mtime)", "M  /xattr  (xattr +user.key)",
+    ]  # fmt: skip
+    assert empty.lines("diff", "-p", "main", "/binary", "/large", "/text", "/mode") == [
+        "M  /binary", "Binary or large file; its text is not shown: 10 -> 11 bytes",
+        "M  /large", "Binary or large file; its text is not shown: 1,228,800 -> 1,228,800 bytes",
+        "M  /mode  (mode 644 -> 4755)",
+        "M  /text  (mode 644 -> 600)", "--- a/text", "+++ b/text", "@@ -1 +1 @@", "-1", "+2",
+    ]  # fmt: skip
+    rows = {row["path"]: row["what"] for row in empty.json("diff", "main")}
+    assert rows["/owner"] == ["owner"]
+    assert rows["/xattr"] == ["xattrs"]
+    assert rows["/text"] == ["content", "mode", "mtime"]

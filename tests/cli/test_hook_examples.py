@@ -53,7 +53,7 @@ def test_a_container_is_started_again(box: Cli) -> None:
     done = box.process("rollback", "c", "main~1")
     assert done.returncode == 0
     assert b"warning" not in done.stderr
-    assert box.json("inspect", "c")["state"]["status"] == "running"
+    assert box.json("inspect", "c")[0]["state"]["status"] == "running"
 
 
 def test_a_note_in_the_log(cli: Cli, tmp_path: Path) -> None:
