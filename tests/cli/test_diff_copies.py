@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Cli
+from tests.runtime.overlay_cases import needs_root
 
 _LIST = "".join(f"line {number}\n" for number in range(20))
 
@@ -115,6 +116,7 @@ def test_a_count_of_lines_tells_the_metadata_too(copied: Cli) -> None:
     assert lines[0] == " /etc/list -> /etc/list2 | 2 +-  (92% the same, mode 644 -> 600)"
 
 
+@needs_root
 def test_metadata_is_shown_as_such(empty: Cli, tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "dev").mkdir(parents=True)
@@ -139,7 +141,8 @@ def test_metadata_is_shown_as_such(empty: Cli, tmp_path: Path) -> None:
     empty("import", str(root), "-m", "after")
     assert empty.lines("diff", "main") == [
         "M  /binary", "M  /dev/null  (device 1:3 -> 1:5)", "M  /large", "M  /mode  (mode 644 -> 4755)",
-        "M  /owner  (owner 0:0 -> 5:6)", "M  /text  (mode 644 -> 600)", "M  /time  (mtime)", "M  /xattr  (xattr +user.key)",
+        "M  /owner  (owner 0:0 -> 5:6)", "M  /text  (mode 644 -> 600)", "M  /time  (mtime)",
+        "M  /xattr  (xattr +user.key)",
     ]  # fmt: skip
     assert empty.lines("diff", "-p", "main", "/binary", "/large", "/text", "/mode") == [
         "M  /binary", "Binary or large file; its text is not shown: 10 -> 11 bytes",
