@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from runtime.storehooks import HELD
+from runtime.storehooks import HELD, Event, run_after, run_before
 from tests.cli.conftest import PROJECT, Cli
+from vcs.diff import Change
+from vcs.model import CommitId
 
 TREERING = f"timeout 60 env PYTHONPATH={PROJECT} TREERING_FORK_SERVER=0 {sys.executable} -P -m runtime.cli"
 
@@ -272,3 +274,20 @@ def test_who_interrupts_ends_the_hook(cli: Cli, trap: str, until: Callable[..., 
         with suppress(FileNotFoundError, ProcessLookupError):
             os.kill(int(out.read_text()), signal.SIGKILL)
     assert tip(cli) == before
+
+
+def test_a_store_without_hooks_pays_one_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[Path] = []
+    lstat = Path.lstat
+
+    def counted(path: Path) -> os.stat_result:
+        looked.append(path)
+        return lstat(path)
+
+    def changes() -> list[Change]:
+        raise AssertionError("nobody wants to know")
+
+    monkeypatch.setattr(Path, "lstat", counted)
+    event = Event(CommitId("0" * 40), None, changes=changes)
+    assert run_before(tmp_path, "pre-commit", event) == () == run_after(tmp_path, "post-commit", event)
+    assert looked == [tmp_path / "hooks/pre-commit", tmp_path / "hooks/post-commit"]
