@@ -124,6 +124,20 @@ def test_a_hook_cannot_change_the_container_that_waits_for_it(box: Cli) -> None:
     assert sum("is being committed, which waits for this hook" in line for line in lines) == len(commands)
 
 
+def test_forks_and_promotions_are_commits(box: Cli) -> None:
+    assert box.process("run", "--name", "c", "--network", "none", "main", "touch", "/new").returncode == 0
+    hook(box, "pre-commit", "exit 1")
+    hook(box, "post-commit", "echo told")
+    before = box.json("branch")
+    for arguments in (("fork", "c"), ("promote", "c", "-b", "side"), ("promote", "c", "-b", "other", "--force")):
+        assert box.error(*arguments)["kind"] == "HookRefused"
+    assert box.json("branch") == before
+    assert len(box.lines("ps", "-aq")) == 1
+    done = box("promote", "c", "-b", "side", "--no-verify")
+    assert "post-commit: told" in done.stderr
+    box("fork", "c")  # all of it is committed by now
+
+
 def test_rollbacks(box: Cli) -> None:
     assert box.process("run", "--name", "c", "--network", "none", "main", "touch", "/new").returncode == 0
     out = hook(box, "post-rollback", 'echo "$TREERING_CONTAINER $TREERING_PARENT $TREERING_COMMIT" >>"$OUT"')
