@@ -6,7 +6,9 @@
                  generations one base and upper after another       commits      what a commit says
                  capture     a state, read at one moment            standstill   a container frozen, and let go on
                  openfiles   what may be written unnoticed          staging      what is read meanwhile, in memory
-                 hooks       commands around a commit               imagechange  lines of a Dockerfile
+                 hooks       commands in a container around its commit
+                 storehooks  executables in the store around a commit, a merge, a rollback
+                 imagechange  lines of a Dockerfile
                  autocommit  commits that nobody asks for           afresh       a forked process begins anew
                  forking     many from one, and one a branch        comparing    what became of them, side by side
                  images/     what Docker, Podman and registries give and take

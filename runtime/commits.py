@@ -19,6 +19,7 @@ from typing import Any
 
 from runtime.containers import Container
 from runtime.secrets import Finding, Policy
+from runtime.storehooks import HookRun
 from vcs.diff import Change
 from vcs.model import CommitId
 
@@ -44,6 +45,8 @@ class CommitResult:
     """Files with secrets that the commit added."""
     failed_hook: str | None = None
     """What the hook after the pause said, if it failed; the commit stands."""
+    hooks: tuple[HookRun, ...] = ()
+    """What came of the store's hooks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ class Wish:
     """A running container stands still while it is read."""
     secrets: Policy = "off"
     """What to do about secrets in what the commit adds."""
+    verify: bool = True
+    """The store's hooks may refuse it."""
 
     def text(self, container: Container, changes: Sequence[Change]) -> str:
         """The message, with trailers."""

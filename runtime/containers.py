@@ -20,6 +20,7 @@ from runtime.naming import Names, checked_name, is_name, stem_of
 from runtime.records import ContainerPaths, Generation, Record, fields_of, load, save
 from runtime.settings import Settings
 from runtime.spreading import spread
+from runtime.storehooks import is_held
 from runtime.trash import Trash
 from vcs.durable import sync_all, sync_directory
 from vcs.errors import AlreadyExists, Corrupt, NotFound, UnknownFormat
@@ -73,8 +74,10 @@ class Container:
 class Containers:
     """All containers of one store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, held: str | None = None) -> None:
+        """`held`: the id of a container whose lock is held by who waits for us (see runtime.storehooks)."""
         self.store = store
+        self._held = held
         self._directory = store.path / "containers"
         self._names = Names(self._directory)
         self.trash = Trash(self._directory)
@@ -217,6 +220,8 @@ class Containers:
     @contextlib.contextmanager
     def changing(self, container: Container) -> Iterator[Container]:
         """Hold a container's lock; yields it as it is now. Whoever changes a record or an upper's place holds it."""
+        if container.id == self._held:
+            raise is_held(container.name)
         with contextlib.ExitStack() as stack:
             # Shared, and before the container's own: whoever rewrites the history below all of them waits for us.
             stack.enter_context(flocked(self._rewriting, fcntl.LOCK_SH))
@@ -229,6 +234,8 @@ class Containers:
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """Let no container be made, changed or removed meanwhile. To be taken before the lock on refs."""
+        if self._held:
+            raise is_held("a container")
         with translated("the containers cannot be changed"), self._locked(), flocked(self._rewriting, fcntl.LOCK_EX):
             yield
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from runtime.commits import counted, first_line, with_trailers
+from runtime.storehooks import Event, HookRun, run_before
 from vcs.diff import Change, diff
 from vcs.errors import BadInput, NotFound
 from vcs.history import BRANCHES, Author
@@ -48,6 +49,8 @@ class Wish:
     """Write nothing."""
     trailers: Mapping[str, str] = field(default_factory=dict)
     """Further ones, for a message that is not another commit's."""
+    verify: bool = True
+    """The store's hooks may refuse the commit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,8 @@ class Outcome:
     conflicts: tuple[MergeConflict, ...] = ()
     """Those that kept it from being done, or were decided for the favoured side."""
     stale: tuple[Stale, ...] = ()
+    hooks: tuple[HookRun, ...] = ()
+    """What came of the store's hooks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +152,18 @@ def _bring(store: Store, step: _Step, wish: Wish, author: Author) -> Outcome:
         if not step.is_copied or wish.message:
             text = _text(text, changes, conflicts, wish)
         commit = None
+        hooks: tuple[HookRun, ...] = ()
         if not wish.dry_run:
             with store.batch() as batch:
                 root = merged.write(batch)
             commit = store.add_commit(root, config, text, author, step.parents)
+            if wish.verify:
+                event = Event(commit, ours, branch=wish.branch, changes=lambda: changes)
+                hooks = run_before(store.path, "pre-merge-commit", event)
             store.history.move(BRANCHES + wish.branch, commit, ours, step.reason, author)
-        return Outcome("merged", wish.branch, ours, step.theirs, step.base, commit, text, changes, conflicts, stale)
+        return Outcome(
+            "merged", wish.branch, ours, step.theirs, step.base, commit, text, changes, conflicts, stale, hooks
+        )
 
 
 def _result(store: Store, merged: Merge) -> Snapshot:

@@ -19,6 +19,7 @@ from runtime.containers import REMOVED, Container, Containers
 from runtime.hooks import Hooks
 from runtime.secrets import Policy, SecretWatch
 from runtime.state import is_running
+from runtime.storehooks import Event, run_after, run_before
 from runtime.upper import Seen, UpperResult
 from vcs.diff import Change, diff
 from vcs.errors import Conflict
@@ -68,6 +69,7 @@ class States:
         secrets: Policy = "off",
         pre_hook: str | None = None,
         post_hook: str | None = None,
+        verify: bool = True,
     ) -> CommitResult:
         """Commit the container's state on top of its head, and point `branch` at it.
 
@@ -80,20 +82,21 @@ class States:
         in what the commit adds; SecretsFound, with nothing changed, if there are some and that is to refuse. `pre_hook`
         and `post_hook`: shell commands that are run in the container, which must run then: before it stands still, and
         when it goes on. EngineError with the command's output if the first fails; if it does not, the second is run
-        whatever happens.
+        whatever happens. `verify`: the store's hook before a commit is run, and HookRefused if it fails.
         """
-        wish = Wish(message, allow_empty, trailers or {}, changes, squash, pause, secrets)
+        wish = Wish(message, allow_empty, trailers or {}, changes, squash, pause, secrets, verify)
         hooks = Hooks(container, pre_hook, post_hook)
         hooks.before()
         try:
-            result = self._commit(container, wish, author, branch, hooks.after)
+            result, event = self._commit(container, wish, author, branch, hooks.after)
         finally:
             hooks.after()
-        return dataclasses.replace(result, failed_hook=hooks.failed)
+        told = run_after(self._store.path, "post-commit", event) if result.made else ()
+        return dataclasses.replace(result, failed_hook=hooks.failed, hooks=(*result.hooks, *told))
 
     def _commit(
         self, container: Container, wish: Wish, author: Author, branch: str | None, was_read: Callable[[], None]
-    ) -> CommitResult:
+    ) -> tuple[CommitResult, Event]:
         with self._containers.changing(container) as now, self._store.writing():
             # Before the scan: what a container writes between the scan and its end is in no commit.
             stopped = not is_running(now.paths.directory)
@@ -102,13 +105,16 @@ class States:
             tip = self._tip(branch, parent)
             capture = Capture(self._store, now)
             result, seen = self._write(capture, now, head, parent, wish, author, was_read)
+            event = Event(result.commit, parent, now, branch, lambda: result.changes)
+            if result.made and wish.verify:  # it goes on by now, if it stood still
+                result = dataclasses.replace(result, hooks=run_before(self._store.path, "pre-commit", event))
             reason = f"commit: {wish.title}"
             self._adopt(now, result, head, author, reason, stopped)
             if branch is not None and tip != result.commit:
                 self._history.move(BRANCHES + branch, result.commit, tip, reason, author)
             if not stopped:
                 capture.keep(seen)
-            return result
+            return result, event
 
     def settle(self, container: Container, author: Author) -> Container:
         """Before a stopped container starts again: let it stand on its head with an empty upper, if its state is

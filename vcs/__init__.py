@@ -35,7 +35,8 @@
                  retention  which commits a branch keeps          rewriting  the others are taken out of a history
     sizes        usage      what takes how much                   sharing    who needs each object
     together     merging/   what two sides did to a base, in one root
-    questions    diff       what differs between two roots       check/     whether everything is there and whole
+    questions    diff       what differs between two roots       pairing    what is new, and where it came from
+                 similarity files that are alike                  check/     whether everything is there and whole
                  repair/    what is not, restored from elsewhere
                  commits    read quickly, newest first           commitlog  which of them are wanted
                  blame      which commit last wrote what         grep       lines that match a pattern

@@ -6,6 +6,7 @@
     ├── InvalidName       the name cannot be used
     ├── Conflict          somebody else was first: a ref moved, a container runs
     ├── SecretsFound      what was to be committed holds secrets, and that is not wished
+    ├── HookRefused       a hook of the store refused what was to be done
     ├── BadInput          what we were given to read is broken or hostile (archive, directory, config)
     ├── StoreError        the store as a whole cannot be used
     │   ├── NotAStore     there is no store at this path
@@ -55,6 +56,10 @@ class Conflict(TreeringError):
 
 class SecretsFound(TreeringError):
     """What was to be committed holds secrets, and that is not wished; nothing was changed."""
+
+
+class HookRefused(TreeringError):
+    """A hook of the store refused what was to be done; nothing was changed."""
 
 
 class BadInput(TreeringError):

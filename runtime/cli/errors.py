@@ -276,6 +276,9 @@ _ADVICE: dict[type[known.TreeringError], Callable[[Facts], str]] = {
         "take them out, or commit them all the same with --allow-secrets. What is looked for, and "
         "how to be warned only: `git config treering.secrets warn` in the store's history.git, docs/packages.md"
     ),
+    known.HookRefused: lambda facts: (
+        f"do what {facts['hook']} asks for. Who asks for a commit can leave it out, with --no-verify"
+    ),
     known.NotAStore: _not_a_store,
     known.Denied: _denied,
     known.UnknownFormat: lambda _: "the store was made by another version of treering: use that version for it",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from vcs.snapshot import resolve_parents
 if TYPE_CHECKING:
     from runtime.cli.compare import Comparison
     from runtime.cli.output import Output
+    from runtime.packages.report import PackageReport
     from vcs.model import CommitId
     from vcs.snapshot import CommitInfo
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 )
 @click.option("--show-signature", "signatures", is_flag=True, help="Check signatures, and tell what they are worth.")
 @click.option("--notes/--no-notes", default=True, help="Tell the notes on commits, or do not.")
+@click.option("--packages", is_flag=True, help="Which packages came (+), went (-) and changed (~) with each.")
 @click.pass_context
 def log(
     context: click.Context,
@@ -56,6 +58,7 @@ def log(
     content: str | None,
     signatures: bool,
     notes: bool,
+    packages: bool,
 ) -> None:
     """List commits, newest first.
 
@@ -64,6 +67,8 @@ def log(
     something at or below one of them, attributes included; a merge changed what it has otherwise than each of its
     parents. The digest for -S is the one that `ls --format json` tells.
 
+    --packages compares each commit with its first parent, and says nothing of a first commit.
+
     \b
     Example:
       treering log nginx
@@ -71,11 +76,14 @@ def log(
       treering log main..nginx
       treering log --graph --oneline nginx -- /etc
       treering log -S nginx:/etc/passwd
+      treering log --oneline --packages nginx
     """
     from runtime.cli.times import point
     from vcs.commitlog import Wanted, lineage
     from vcs.commitlog import log as log_of
 
+    if graph and packages:
+        raise click.UsageError("--graph and --packages exclude one another")
     store, output = invocation.store, invocation.output
     revisions, paths = _sort_arguments(arguments, context.meta.get("after_dashes", []))
     names = decorations(store, notes=notes, signatures=signatures)
@@ -94,11 +102,52 @@ def log(
 
             write_graph(output, islice(lineage(store, include, exclude, wanted), limit), names, short=oneline)
             return
+        told = _Packages(invocation) if packages else None
         output.rows(
             islice(log_of(store, include, exclude, wanted), limit),
-            lambda info: commit_fields(info, names),
-            lambda rows: (write_oneline if oneline else write_log)(output, rows, names),
+            lambda info: commit_fields(info, names) | (told.fields(info) if told else {}),
+            lambda rows: (write_oneline if oneline else write_log)(output, rows, names, told.lines if told else None),
         )
+    if told:
+        told.tell_notes()
+
+
+class _Packages:
+    """The packages that differ between commits and their first parents."""
+
+    def __init__(self, invocation: Invocation) -> None:
+        self._invocation = invocation
+        self._notes: dict[str, None] = {}
+
+    def fields(self, info: CommitInfo) -> dict[str, Any]:
+        """For JSON."""
+        from runtime.cli.render_packages import report_fields
+
+        report = self._report(info)
+        return {"packages": None if report is None else report_fields(report)}
+
+    def lines(self, info: CommitInfo) -> Iterator[str]:
+        """For people."""
+        from runtime.cli.render_packages import package_lines
+
+        report = self._report(info)
+        return iter(()) if report is None else package_lines(self._invocation.output, report.changes)
+
+    def tell_notes(self) -> None:
+        """Warn, once, of what could not be understood."""
+        from runtime.cli.render_packages import tell_notes
+
+        self._invocation.output.flush()
+        tell_notes(list(self._notes))
+
+    def _report(self, info: CommitInfo) -> PackageReport | None:
+        from runtime.cli.compare import Comparison
+
+        if not info.parents:
+            return None
+        report = Comparison.against_parent(self._invocation.store, info).packages()
+        self._notes |= dict.fromkeys(report.notes)
+        return report
 
 
 def _sort_arguments(arguments: Sequence[str], after_dashes: Sequence[str]) -> tuple[list[str], list[bytes]]:

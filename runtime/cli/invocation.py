@@ -97,8 +97,9 @@ class Invocation:
     def containers(self) -> Containers:
         """The store's containers."""
         from runtime.containers import Containers
+        from runtime.storehooks import HELD
 
-        return Containers(self.store)
+        return Containers(self.store, held=os.environ.get(HELD))
 
     @cached_property
     def states(self) -> States:

@@ -16,10 +16,12 @@ from runtime.cli.quoting import path_fields, quoted, safe
 from runtime.cli.render_changes import summary
 from runtime.cli.render_commits import SHORT, title
 from runtime.cli.signing import sign_commits, sign_options
+from runtime.cli.storehooks import hook_fields, no_verify_option, tell_hooks
 from vcs.gitwords import BRANCHES, TAGS
 
 if TYPE_CHECKING:
     from runtime.merging import Outcome, Wish
+    from runtime.storehooks import HookRun
     from vcs.history import Author
     from vcs.merging import Favour, MergeConflict, Stale
     from vcs.model import CommitId
@@ -45,6 +47,7 @@ def _wish_options(command: F) -> F:
             click.option("-m", "--message", "text", metavar="MESSAGE", help="Instead of the usual message."),
             author_option,
             sign_options,
+            no_verify_option,
             dry_run_option,
         ]
     ):
@@ -152,7 +155,7 @@ def _wish(branch: str, asked: dict[str, Any], fast_forward: bool = True) -> Wish
     if text is not None and not text.strip():
         raise click.BadParameter("the message is empty", param_hint="--message")
     favour: Favour = "ours" if ours else "theirs" if theirs else None
-    return Wish(branch, favour, fast_forward, text, asked["dry_run"], user_trailer())
+    return Wish(branch, favour, fast_forward, text, asked["dry_run"], user_trailer(), not asked["no_verify"])
 
 
 def _name(invocation: Invocation, revision: str, commit: str) -> str:
@@ -169,8 +172,9 @@ def _name(invocation: Invocation, revision: str, commit: str) -> str:
 
 def _tell(invocation: Invocation, outcome: Outcome, wish: Wish) -> int:
     output = invocation.output
+    hooks = outcome.hooks + (() if wish.dry_run else _after(invocation, outcome))
     if not output.is_table:
-        output.value(_fields(outcome, wish))
+        output.value({**_fields(outcome, wish), "hooks": hook_fields(hooks)})
         return 1 if outcome.how == "conflicts" else 0
     if outcome.conflicts:
         titles = ("PATH", "CONFLICT", "OURS", "THEIRS", "WHERE")
@@ -187,7 +191,17 @@ def _tell(invocation: Invocation, outcome: Outcome, wish: Wish) -> int:
         output.flush()
     message(_said(outcome, wish))
     _warn(outcome.stale)
+    tell_hooks(hooks)
     return 0
+
+
+def _after(invocation: Invocation, outcome: Outcome) -> tuple[HookRun, ...]:
+    from runtime.storehooks import Event, run_after
+
+    if outcome.commit is None or outcome.commit == outcome.before:
+        return ()
+    event = Event(outcome.commit, outcome.before, branch=outcome.branch, changes=lambda: outcome.changes)
+    return run_after(invocation.store.path, "post-merge", event)
 
 
 def _said(outcome: Outcome, wish: Wish) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -24,8 +24,10 @@ def _set_store(context: click.Context, _: click.Parameter, value: Path | None) -
 
 
 def _set_format(context: click.Context, _: click.Parameter, value: Any) -> None:
-    if value is not None:
+    if value in FORMATS:
         context.ensure_object(Invocation).output.format = value
+    elif value is not None:
+        context.meta["format"] = value
 
 
 _STORE = click.Option(
@@ -37,14 +39,18 @@ _STORE = click.Option(
     callback=_set_store,
     help="The store; otherwise TREERING_STORE, otherwise the user's own.",
 )
-_FORMAT = click.Option(
-    ["--format"],
-    type=click.Choice(FORMATS),
-    expose_value=False,
-    is_eager=True,
-    callback=_set_format,
-    help="For people, or for programs: one JSON value, or a JSON object a line.",
-)
+
+
+def _format_option(more: Sequence[str]) -> click.Option:
+    return click.Option(
+        ["--format"],
+        type=click.Choice((*FORMATS, *more)),
+        expose_value=False,
+        is_eager=True,
+        callback=_set_format,
+        help="For people, or for programs: one JSON value, or a JSON object a line."
+        + "".join(f" Or as {name} has it." for name in more),
+    )
 
 
 class PathVerb(click.Command):
@@ -64,10 +70,13 @@ def verb(
     data: bool = False,
     namespaces: Literal["no", "enter", "mount"] = "no",
     store_option: bool = True,
+    formats: Sequence[str] = (),
     cls: type[click.Command] = click.Command,
     **settings: Any,
 ) -> Callable[[Callable[..., Any]], click.Command]:
     """Declare a verb: a click command with --store, unless it has one of its own, and --format if it prints data.
+
+    `formats`: further ones that only this verb has; `context.meta["format"]` is the one that is wanted, if any is.
 
     `namespaces`: whether an ordinary user's process enters the store's namespaces before the verb begins ("enter": it
     reads or removes what containers wrote; "mount": it needs the service's mount too). Verbs that only sometimes do
@@ -82,7 +91,7 @@ def verb(
             return function(invocation, *args, **kwargs)
 
         command = click.command(name, cls=cls, **settings)(pass_invocation(begin))
-        command.params += [*([_FORMAT] if data else []), *([_STORE] if store_option else [])]
+        command.params += [*([_format_option(formats)] if data else []), *([_STORE] if store_option else [])]
         return command
 
     return decorate
@@ -90,7 +99,7 @@ def verb(
 
 def add_common_options(group: click.Group) -> None:
     """Let --store and --format stand in front of a group's verbs too."""
-    group.params += [_FORMAT, _STORE]
+    group.params += [_format_option(()), _STORE]
 
 
 def _completer(kind: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:

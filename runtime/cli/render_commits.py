@@ -24,6 +24,9 @@ SHORT = 12
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
+More = Callable[["CommitInfo"], Iterable[str]]
+"""Further lines about a commit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Decorations:
@@ -100,10 +103,12 @@ def oneline(output: Output, info: CommitInfo, names: Decorations) -> str:
     return f"{output.paint(info.id[:SHORT], 'yellow')}{_decoration(output, info, names)} {title(info.message)}"
 
 
-def write_oneline(output: Output, commits: Iterable[CommitInfo], names: Decorations) -> None:
-    """A line for each commit."""
+def write_oneline(output: Output, commits: Iterable[CommitInfo], names: Decorations, more: More | None = None) -> None:
+    """A line for each commit, and what there is more to say of it."""
     for info in commits:
         output.line(oneline(output, info, names))
+        for line in more(info) if more else ():
+            output.line(line)
 
 
 def commit_lines(output: Output, info: CommitInfo, names: Decorations) -> Iterator[str]:
@@ -132,12 +137,15 @@ def write_commit(output: Output, info: CommitInfo, names: Decorations) -> None:
         output.line(line)
 
 
-def write_log(output: Output, commits: Iterable[CommitInfo], names: Decorations) -> None:
-    """Each commit's header and message, with an empty line between them."""
+def write_log(output: Output, commits: Iterable[CommitInfo], names: Decorations, more: More | None = None) -> None:
+    """Each commit's header and message, and what there is more to say of it, with an empty line between them."""
     for number, info in enumerate(commits):
         if number:
             output.line()
         write_commit(output, info, names)
+        lines = list(more(info)) if more else []
+        for line in ["", *lines] if lines else []:
+            output.line(line)
 
 
 def _decoration(output: Output, info: CommitInfo, names: Decorations) -> str:

@@ -23,11 +23,13 @@ from runtime.cli.render_changes import change_fields, summary, write_changes, wr
 from runtime.cli.render_commits import SHORT, title
 from runtime.cli.secrets import allow_secrets_option, secret_fields, secrets_policy, tell_secrets
 from runtime.cli.signing import sign_commits, sign_options
+from runtime.cli.storehooks import hook_fields, no_verify_option, tell_hooks
 
 if TYPE_CHECKING:
     from runtime.commits import CommitResult
     from runtime.containers import Container
     from runtime.packages.report import Pair
+    from vcs.model import CommitId
 
 
 @verb("status", data=True, namespaces="enter")
@@ -93,6 +95,7 @@ def _package_status(invocation: Invocation, container: Container, exit_code: boo
 @click.option("--squash", is_flag=True, help="One commit on what the container was made from, for all since.")
 @allow_secrets_option
 @sign_options
+@no_verify_option
 def commit(
     invocation: Invocation,
     name: str,
@@ -108,6 +111,7 @@ def commit(
     allow_secrets: bool,
     sign: bool | None,
     key: str | None,
+    no_verify: bool,
 ) -> None:
     """Commit a container's state.
 
@@ -121,6 +125,8 @@ def commit(
     in the store's history.git has it refused instead, but for --allow-secrets, and `off` does not look.
 
     With --sign, or where git's commit.gpgSign says so, it is signed with an SSH key (docs/signatures.md).
+    The store's hook pre-commit, if there is one, is run first and may refuse the commit, but for --no-verify; the hook
+    post-commit is run after it.
 
     With --change, CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, WORKDIR, VOLUME, STOPSIGNAL and HEALTHCHECK are set for
     containers that are made from the commit.
@@ -152,6 +158,7 @@ def commit(
         secrets=secrets_policy(invocation, allow_secrets),
         pre_hook=pre_hook,
         post_hook=post_hook,
+        verify=not no_verify,
     )
     output = invocation.output
     if not output.is_table:
@@ -166,6 +173,7 @@ def commit(
                 "pause_ms": None if result.paused is None else round(result.paused * 1000, 1),
                 "failed_hook": result.failed_hook,
                 "secrets": secret_fields(result.secrets),
+                "hooks": hook_fields(result.hooks),
             }
         )
         return
@@ -180,6 +188,7 @@ def commit(
     if result.failed_hook is not None:
         message(f"warning: the hook after the pause failed: {result.failed_hook}")
     tell_secrets(result.secrets)
+    tell_hooks(result.hooks)
     for path in result.unsteady:
         message(f"warning: {quoted(path)} was written to while it was read; commit again when it rests")
 
@@ -198,7 +207,7 @@ def rollback(invocation: Invocation, name: str, revision: str | None, undo: bool
 
     Nothing is destroyed: the state until now, committed or not, is kept, and --undo returns to it. The container must
     not be running. `@{1}` is where it was one commit or rollback ago (`web@{1}` in other commands), `web~1` the commit
-    before its last one.
+    before its last one. The store's hook post-rollback is run, if there is one.
 
     \b
     Example:
@@ -215,15 +224,26 @@ def rollback(invocation: Invocation, name: str, revision: str | None, undo: bool
         if dry_run:
             message(f"{name} would be at {target[:SHORT]}")
             return
-        invocation.states.rollback(container, target, invocation.author())
+        before = invocation.states.head(container)
+        now = invocation.states.rollback(container, target, invocation.author())
         message(f"{name} is at {target[:SHORT]} now; back: treering rollback {name} --undo")
+        _rolled_back(invocation, now, before)
     elif dry_run:
         previous = container.record.generation.previous
         message(f"{name} has not been rolled back" if previous is None else f"{name} would be as before the rollback")
     else:
+        before = invocation.states.head(container)
         now = invocation.states.undo_rollback(container)
         head = invocation.states.head(now)
         message(f"{name} is on {head[:SHORT]} again, as before; back: treering rollback {name} --undo")
+        _rolled_back(invocation, now, before)
+
+
+def _rolled_back(invocation: Invocation, container: Container, before: CommitId) -> None:
+    from runtime.storehooks import Event, run_after
+
+    event = Event(invocation.states.head(container), before, container)
+    tell_hooks(run_after(invocation.store.path, "post-rollback", event))
 
 
 VERBS: dict[str, click.Command] = {"status": status, "commit": commit, "rollback": rollback}
