@@ -59,6 +59,8 @@ class Wish:
     """A running container stands still while it is read."""
     secrets: Policy = "off"
     """What to do about secrets in what the commit adds."""
+    parents: tuple[CommitId, ...] = ()
+    """Instead of its head, where the container's state is a merge of these."""
 
     def text(self, container: Container, changes: Sequence[Change]) -> str:
         """The message, with trailers."""

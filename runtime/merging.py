@@ -7,26 +7,27 @@ All three are one three-way merge of roots and image configs (vcs.merging), with
     cherry-pick  the commit's parent     the commit                 the branch
     revert       the commit              its parent                 the branch
 
-Where there are conflicts, and no side is favoured, nothing is written and no branch moves.
+Where there are conflicts, and no side is favoured, nothing is written and no branch moves. With a container to do it
+in, no branch moves either: the merge waits there until it is continued (runtime.resolving).
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from runtime.commits import counted, first_line
 from vcs.diff import Change, diff
 from vcs.errors import BadInput, NotFound
 from vcs.history import BRANCHES, Author
-from vcs.merging import Favour, Merge, MergeConflict, Stale, merge_configs, merge_roots
+from vcs.merging import Beside, Favour, Merge, MergeConflict, Stale, lay_beside, merge_configs, merge_roots
 from vcs.model import CommitId
 from vcs.scratch import Scratch
 from vcs.snapshot import CommitInfo, Snapshot
 from vcs.store import Store
 
-How = Literal["up-to-date", "fast-forward", "merged", "conflicts"]
+How = Literal["up-to-date", "fast-forward", "merged", "conflicts", "prepared"]
 
 
 _TRAILER = re.compile(r"[A-Za-z][A-Za-z0-9-]*: ")
@@ -45,6 +46,8 @@ class Wish:
     """Instead of the usual one."""
     dry_run: bool = False
     """Write nothing."""
+    into: str | None = None
+    """Have the merge wait in a new container of this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,8 @@ class Outcome:
     conflicts: tuple[MergeConflict, ...] = ()
     """Those that kept it from being done, or were decided for the favoured side."""
     stale: tuple[Stale, ...] = ()
+    container: str | None = None
+    """Where the merge waits, with or without conflicts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,8 @@ class _Step:
 
     base: CommitId
     theirs: CommitId
+    asked: CommitId
+    """The commit that the user named."""
     parents: tuple[CommitId, ...]
     message: str
     reason: str
@@ -97,13 +104,13 @@ def merge(store: Store, theirs: CommitId, name: str, wish: Wish, author: Author)
     if base == theirs:
         return Outcome("up-to-date", wish.branch, ours, theirs, base, ours)
     reason = "merge " + name.partition(" ")[2].strip("'")
-    if base == ours and wish.fast_forward:
+    if base == ours and wish.fast_forward and wish.into is None:
         if not wish.dry_run:
             history.move(BRANCHES + wish.branch, theirs, ours, f"{reason}: Fast-forward", author)
         changes = diff(store.snapshot_of(ours), store.snapshot_of(theirs))
         return Outcome("fast-forward", wish.branch, ours, theirs, base, theirs, changes=tuple(changes))
     message = f"Merge {name} into {wish.branch}"
-    return _bring(store, _Step(base, theirs, (ours, theirs), message, f"{reason}: Merge made"), wish, author)
+    return _bring(store, _Step(base, theirs, theirs, (ours, theirs), message, f"{reason}: Merge made"), wish, author)
 
 
 def cherry_pick(store: Store, commit: CommitId, wish: Wish, author: Author, mainline: int | None = None) -> Outcome:
@@ -112,10 +119,8 @@ def cherry_pick(store: Store, commit: CommitId, wish: Wish, author: Author, main
     info = store.commit(commit)
     parent = _parent(info, mainline)
     message = _picked(info.message, commit)
-    step = _Step(
-        parent, commit, (_tip(store, wish.branch),), message, f"cherry-pick: {first_line(info.message)}", is_copied=True
-    )
-    return _bring(store, step, wish, author)
+    ours, reason = (_tip(store, wish.branch),), f"cherry-pick: {first_line(info.message)}"
+    return _bring(store, _Step(parent, commit, commit, ours, message, reason, is_copied=True), wish, author)
 
 
 def revert(store: Store, commit: CommitId, wish: Wish, author: Author, mainline: int | None = None) -> Outcome:
@@ -123,8 +128,8 @@ def revert(store: Store, commit: CommitId, wish: Wish, author: Author, mainline:
     info = store.commit(commit)
     parent = _parent(info, mainline)
     message = f'Revert "{first_line(info.message)}"\n\nThis reverts commit {commit}.'
-    step = _Step(commit, parent, (_tip(store, wish.branch),), message, f"revert: {first_line(info.message)}")
-    return _bring(store, step, wish, author)
+    ours, reason = (_tip(store, wish.branch),), f"revert: {first_line(info.message)}"
+    return _bring(store, _Step(commit, parent, commit, ours, message, reason), wish, author)
 
 
 def _bring(store: Store, step: _Step, wish: Wish, author: Author) -> Outcome:
@@ -135,11 +140,19 @@ def _bring(store: Store, step: _Step, wish: Wish, author: Author) -> Outcome:
         was, had, got = (store.history.config(commit) for commit in (step.base, ours, step.theirs))
         config, clashes = merge_configs(was, had, got, wish.favour)
         conflicts, stale = (*merged.conflicts, *clashes), tuple(merged.stale)
-        if conflicts and wish.favour is None:
-            return Outcome("conflicts", wish.branch, ours, step.theirs, step.base, None, "", (), conflicts, stale)
-        changes = tuple(diff(our, _result(store, merged)))
-        if not changes and config == had and len(step.parents) == 1:
+        is_left = bool(conflicts) and wish.favour is None
+        changes = () if is_left else tuple(diff(our, _result(store, merged)))
+        if not (is_left or changes) and config == had and len(step.parents) == 1:
             return Outcome("up-to-date", wish.branch, ours, step.theirs, step.base, ours)
+        is_put = wish.into is not None and not wish.dry_run
+        if is_put:
+            _put_into_container(store, step, wish, author, merged, config, clashes)
+        if is_put or is_left:
+            how: How = "conflicts" if is_left else "prepared"
+            container, text = (wish.into, step.message) if is_put else (None, "")
+            return Outcome(
+                how, wish.branch, ours, step.theirs, step.base, None, text, changes, conflicts, stale, container
+            )
         text = wish.message or step.message
         if not step.is_copied or wish.message:
             text = _text(text, changes, conflicts, wish.favour)
@@ -150,6 +163,30 @@ def _bring(store: Store, step: _Step, wish: Wish, author: Author) -> Outcome:
             commit = store.add_commit(root, config, text, author, step.parents)
             store.history.move(BRANCHES + wish.branch, commit, ours, step.reason, author)
         return Outcome("merged", wish.branch, ours, step.theirs, step.base, commit, text, changes, conflicts, stale)
+
+
+def _put_into_container(
+    store: Store,
+    step: _Step,
+    wish: Wish,
+    author: Author,
+    merged: Merge,
+    config: dict[str, Any],
+    clashes: list[MergeConflict],
+) -> None:
+    """Have it wait in a new container, with what is left to be decided."""
+    from runtime.containers import Containers
+    from runtime.resolving import Plan, begin, labels_of
+
+    assert wish.into is not None
+    beside: list[Beside] = []
+    if wish.favour is None:
+        beside = [*lay_beside(merged, labels_of(wish.branch, step.base, step.theirs)), *map(Beside, clashes)]
+    with store.batch() as batch:
+        root = merged.write(batch)
+    message = wish.message or step.message
+    plan = Plan(wish.branch, step.base, step.theirs, step.asked, step.parents, message, root, config, beside)
+    begin(Containers(store), wish.into, plan, author)
 
 
 def _result(store: Store, merged: Merge) -> Snapshot:

@@ -68,6 +68,7 @@ class States:
         secrets: Policy = "off",
         pre_hook: str | None = None,
         post_hook: str | None = None,
+        parents: tuple[CommitId, ...] = (),
     ) -> CommitResult:
         """Commit the container's state on top of its head, and point `branch` at it.
 
@@ -76,13 +77,15 @@ class States:
         a moment unless `pause` is False or it has no cgroup to be frozen in.
 
         `trailers`: further ones, see runtime.commits. `changes`: edits of the image config (runtime.imagechange).
-        `squash`: the commit's parent is what the container was made from. `secrets`: what to do about those
+        `squash`: the commit's parent is what the container was made from; `parents`: its parents are these, a merge's
+        (runtime.resolving), and no branch gets the state of a container in which a merge is under way without them.
+        `secrets`: what to do about those
         in what the commit adds; SecretsFound, with nothing changed, if there are some and that is to refuse. `pre_hook`
         and `post_hook`: shell commands that are run in the container, which must run then: before it stands still, and
         when it goes on. EngineError with the command's output if the first fails; if it does not, the second is run
         whatever happens.
         """
-        wish = Wish(message, allow_empty, trailers or {}, changes, squash, pause, secrets)
+        wish = Wish(message, allow_empty, trailers or {}, changes, squash, pause, secrets, parents)
         hooks = Hooks(container, pre_hook, post_hook)
         hooks.before()
         try:
@@ -98,7 +101,9 @@ class States:
             # Before the scan: what a container writes between the scan and its end is in no commit.
             stopped = not is_running(now.paths.directory)
             head = self.head(now)
-            parent = self._origin(now) if wish.squash else head
+            if branch is not None and not wish.parents:
+                must_not_merge(now)
+            parent = self._origin(now) if wish.squash else (*wish.parents, head)[0]
             tip = self._tip(branch, parent)
             capture = Capture(self._store, now)
             result, seen = self._write(capture, now, head, parent, wish, author, was_read)
@@ -212,11 +217,12 @@ class States:
             watch.refuse(before, scan.root)
         config = self._history.config(head)
         wanted = wish.config(config)
-        same = scan.root == before and wanted == config and parent == head
+        parents = wish.parents or (parent,)
+        same = scan.root == before and wanted == config and parents == (head,)
         if same and not wish.allow_empty:
             return CommitResult(head, False, (), 0, paused=paused), scan.seen
         changes = diff(self._store.snapshot_of(parent), self._store.snapshot(scan.root))
-        commit = self._store.add_commit(scan.root, wanted, wish.text(container, changes), author, (parent,))
+        commit = self._store.add_commit(scan.root, wanted, wish.text(container, changes), author, parents)
         secrets = watch.findings(before, scan.root)
         return CommitResult(commit, True, tuple(changes), batch.added, scan.unsteady, paused, secrets), scan.seen
 
@@ -235,3 +241,11 @@ class States:
     def _must_be_stopped(self, container: Container, what: str) -> None:
         if is_running(container.paths.directory):
             raise Conflict(f"container {container.name!r} is running; it cannot be {what}", container=container.name)
+
+
+def must_not_merge(container: Container) -> None:
+    """Conflict if a merge is under way in a container: its state has both sides of what is not decided."""
+    merging = container.record.merging
+    if merging is not None:
+        message = f"a merge into {merging.branch!r} is under way in container {container.name!r}"
+        raise Conflict(message, merging=container.name)

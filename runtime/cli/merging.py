@@ -19,12 +19,13 @@ from vcs.gitwords import BRANCHES, TAGS
 if TYPE_CHECKING:
     from runtime.merging import Outcome, Wish
     from vcs.history import Author
-    from vcs.merging import MergeConflict, Stale
+    from vcs.merging import Favour, MergeConflict, Stale
     from vcs.model import CommitId
     from vcs.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+TITLES = ("PATH", "CONFLICT", "OURS", "THEIRS", "WHERE")
 _NAMED = 3
 """So many stale files are named for each command."""
 
@@ -40,6 +41,9 @@ def _wish_options(command: F) -> F:
         [
             click.option("--ours", is_flag=True, help="In conflicts, and nowhere else, take what the branch has."),
             click.option("--theirs", is_flag=True, help="In conflicts, and nowhere else, take what comes in."),
+            click.option(
+                "--into", metavar="CONTAINER", help="Let it wait in a new container, for conflicts to be settled there."
+            ),
             click.option("-m", "--message", "text", metavar="MESSAGE", help="Instead of the usual message."),
             author_option,
             dry_run_option,
@@ -54,11 +58,24 @@ _mainline_option = click.option("--mainline", type=click.IntRange(1), metavar="N
 
 
 @verb("merge", data=True)
-@revision_argument()
-@_branch_option("--into", "The branch that gets the merge.")
+@revision_argument(required=False, metavar="[REV | CONTAINER]")
+@_branch_option("--on", "The branch that gets the merge.")
 @click.option("--no-ff", is_flag=True, help="Make a commit also where moving the branch would do.")
 @_wish_options
-def merge(invocation: Invocation, revision: str, branch: str, no_ff: bool, **asked: Any) -> int:
+@click.option("--continue", "step", flag_value="continue", help="Make a commit of the merge that waits in CONTAINER.")
+@click.option("--abort", "step", flag_value="abort", help="End it, and the container.")
+@click.option("--status", "step", flag_value="status", help="List what is still to be settled in it.")
+@click.option("-c", "--change", "lines", multiple=True, metavar="LINE",
+              help="With --continue: change the image config, as with commit.")  # fmt: skip
+def merge(
+    invocation: Invocation,
+    revision: str | None,
+    branch: str,
+    no_ff: bool,
+    step: str | None,
+    lines: tuple[str, ...],
+    **asked: Any,
+) -> int:
     """Bring what a branch has into another.
 
     What both did since their last common commit comes together in a commit with two parents; a branch that has nothing
@@ -66,18 +83,38 @@ def merge(invocation: Invocation, revision: str, branch: str, no_ff: bool, **ask
     of users and packages by their records. What both changed and cannot both be had is a conflict: all of them are
     listed, the exit code is 1, and nothing is changed, unless --ours or --theirs says whose is taken there.
 
+    With --into CONTAINER, the merge waits in a new container, with both sides of each conflict beside each other
+    (FILE.ours, FILE.theirs, FILE.base; in FILE, both sides' lines between markers). Enter it, make FILE what it is to
+    be, and remove the files beside it. When nothing is left to be settled, --continue commits the container's state,
+    and moves the branch; --abort leaves everything as it was. Where one merge alone is under way, its container need
+    not be named. Conflicts of the image config are settled by --ours or --theirs with --continue.
+
     Files that are made of others, such as the linker's cache, are left as the branch has them, and you are told which
     commands make them anew. docs/merging.md has the rules.
 
     \b
     Example:
       treering merge nginx
-      treering merge --dry-run nginx --into staging
+      treering merge --dry-run nginx --on staging
       treering merge nginx --theirs -m "nginx, and its idea of the configuration"
+      treering merge nginx --into m
+      treering start -d m
+      treering exec -it m sh
+      treering merge --continue
     """
     from runtime.merging import merge as merge_commit
 
-    wish = _wish(branch, asked, fast_forward=not no_ff)
+    if step is not None:
+        from runtime.cli.resolving import Step, take
+
+        _check_step(asked, no_ff, step)
+        favour, author = _favour(asked), invocation.author(asked["author"])
+        return take(invocation, Step(step, revision, author, favour, asked["text"], lines, asked["dry_run"]))
+    if revision is None:
+        raise click.UsageError("give REV: what is to be merged")
+    if lines:
+        raise click.UsageError("--change goes with --continue")
+    wish = _wish(invocation, branch, asked, fast_forward=not no_ff)
     commit = invocation.commit(revision)
     name = _name(invocation, revision, commit)
     author = invocation.author(asked["author"])
@@ -132,21 +169,41 @@ def _do(
     mainline: int | None,
     asked: dict[str, Any],
 ) -> int:
-    wish = _wish(branch, asked)
+    wish = _wish(invocation, branch, asked)
     commit = invocation.commit(revision)
     return _tell(invocation, work(invocation.store, commit, wish, invocation.author(asked["author"]), mainline), wish)
 
 
-def _wish(branch: str, asked: dict[str, Any], fast_forward: bool = True) -> Wish:
+def _wish(invocation: Invocation, branch: str, asked: dict[str, Any], fast_forward: bool = True) -> Wish:
     """What the options ask for that the three have in common."""
     from runtime.merging import Wish
 
+    into = asked["into"]
+    if into is not None:
+        invocation.enter_namespaces()
+        if invocation.store.history.target(BRANCHES + into) is not None:
+            raise click.UsageError(f"--into names a container, and {into!r} is a branch: --on {into} merges into that")
+    return Wish(branch, _favour(asked), fast_forward, asked["text"], asked["dry_run"], into)
+
+
+def _favour(asked: dict[str, Any]) -> Favour:
+    """The side that is asked for; looks at the message too."""
     ours, theirs, text = asked["ours"], asked["theirs"], asked["text"]
     if ours and theirs:
         raise click.UsageError("--ours and --theirs exclude one another")
     if text is not None and not text.strip():
         raise click.BadParameter("the message is empty", param_hint="--message")
-    return Wish(branch, "ours" if ours else "theirs" if theirs else None, fast_forward, text, asked["dry_run"])
+    return "ours" if ours else "theirs" if theirs else None
+
+
+def _check_step(asked: dict[str, Any], no_ff: bool, step: str) -> None:
+    """Whether the options go with what is to be done with a merge that is under way."""
+    wrong = {"--into": asked["into"], "--no-ff": no_ff}
+    if step != "continue":
+        wrong |= {"--ours": asked["ours"], "--theirs": asked["theirs"], "--message": asked["text"]}
+    for name, given in wrong.items():
+        if given:
+            raise click.UsageError(f"{name} does not go with --{step}")
 
 
 def _name(invocation: Invocation, revision: str, commit: str) -> str:
@@ -167,13 +224,17 @@ def _tell(invocation: Invocation, outcome: Outcome, wish: Wish) -> int:
         output.value(_fields(outcome, wish))
         return 1 if outcome.how == "conflicts" else 0
     if outcome.conflicts:
-        titles = ("PATH", "CONFLICT", "OURS", "THEIRS", "WHERE")
-        output.columns(titles, map(_cells, outcome.conflicts))
+        output.columns(TITLES, map(cells, outcome.conflicts))
         output.flush()
+    if outcome.container is not None:
+        message(_said_of_container(outcome))
+        _warn(outcome.stale, outcome.container)
+        return 1 if outcome.how == "conflicts" else 0
     if outcome.how == "conflicts":
         message(
             f"{count_text(len(outcome.conflicts), 'conflict')}: nothing was changed. --ours or --theirs decides all of "
-            "them for one side; what only one side changed is in the merge in any case"
+            "them for one side, --into CONTAINER lets you settle them one by one; what only one side changed is in the "
+            "merge in any case"
         )
         return 1
     if outcome.commit is not None and not wish.dry_run:
@@ -182,6 +243,19 @@ def _tell(invocation: Invocation, outcome: Outcome, wish: Wish) -> int:
     message(_said(outcome, wish))
     _warn(outcome.stale)
     return 0
+
+
+def _said_of_container(outcome: Outcome) -> str:
+    name, branch = safe(outcome.container or ""), safe(outcome.branch)
+    if outcome.how == "conflicts":
+        count = count_text(len(outcome.conflicts), "conflict")
+        what = f"{count} to be settled in container {name}, where both sides stand beside each other"
+    else:
+        what = f"The merge waits in container {name}: {summary(outcome.changes)}"
+    return (
+        f"{what}; {branch} is as it was. Enter it: `treering start -d {name}`, `treering exec -it {name} sh`; "
+        f"then `treering merge --continue {name}`, or --abort"
+    )
 
 
 def _said(outcome: Outcome, wish: Wish) -> str:
@@ -200,8 +274,9 @@ def _said(outcome: Outcome, wish: Wish) -> str:
     return f"[{branch} {outcome.commit[:SHORT]}] {safe(title(outcome.message))}: {what}{back}"
 
 
-def _warn(stale: Iterable[Stale]) -> None:
-    """What has to be made anew, by command."""
+def _warn(stale: Iterable[Stale], container: str | None = None) -> None:
+    """What has to be made anew, by command, and where."""
+    where = "a container on it" if container is None else f"container {safe(container)}"
     commands: dict[str, list[str]] = defaultdict(list)
     for file in stale:
         if file.command:
@@ -209,14 +284,26 @@ def _warn(stale: Iterable[Stale]) -> None:
     for command, paths in commands.items():
         more = f" and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
         named = ", ".join(paths[:_NAMED]) + more
-        message(f"warning: stale, since both changed it: {named}; in a container on it, run: {command}")
+        message(f"warning: stale, since both changed it: {named}; in {where}, run: {command}")
 
 
-def _cells(conflict: MergeConflict) -> tuple[str, ...]:
+def cells(conflict: MergeConflict) -> tuple[str, ...]:
+    """A conflict as people read it, by TITLES."""
     path = quoted(conflict.path)
     if conflict.kind == "config":
         path = f"config.json: {path}"
     return path, conflict.kind, safe(conflict.ours), safe(conflict.theirs), safe(conflict.detail) or "-"
+
+
+def conflict_fields(conflict: MergeConflict) -> dict[str, Any]:
+    """A conflict for JSON."""
+    return {
+        **path_fields(conflict.path),
+        "kind": conflict.kind,
+        "ours": conflict.ours,
+        "theirs": conflict.theirs,
+        "detail": conflict.detail or None,
+    }
 
 
 def _fields(outcome: Outcome, wish: Wish) -> dict[str, Any]:
@@ -227,18 +314,9 @@ def _fields(outcome: Outcome, wish: Wish) -> dict[str, Any]:
         "commit": outcome.commit,
         "base": outcome.base,
         "theirs": outcome.theirs,
+        "container": outcome.container,
         "changes": [{"status": change.letter, **path_fields(change.path)} for change in outcome.changes],
-        "conflicts": [
-            {
-                **path_fields(conflict.path),
-                "kind": conflict.kind,
-                "ours": conflict.ours,
-                "theirs": conflict.theirs,
-                "detail": conflict.detail or None,
-                "taken": wish.favour,
-            }
-            for conflict in outcome.conflicts
-        ],
+        "conflicts": [{**conflict_fields(conflict), "taken": wish.favour} for conflict in outcome.conflicts],
         "stale": [{**path_fields(stale.path), "command": stale.command or None} for stale in outcome.stale],
     }
 
