@@ -17,6 +17,7 @@
                  forgetting  old commits of branches, with all that stands on them
                  undoing     what a command did, taken back
                  merging     branches brought together: merge, revert, cherry-pick
+                 resolving   merges that wait in a container, for conflicts to be settled
                  source      the store as its service sees it: with names of containers
     who          namespace/  an ordinary user's own namespaces
     one run      running     from the record to the process       launch       seen from the caller

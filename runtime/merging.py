@@ -14,7 +14,7 @@ in, no branch moves either: the merge waits there until it is continued (runtime
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from runtime.commits import counted, first_line
@@ -48,6 +48,8 @@ class Wish:
     """Write nothing."""
     into: str | None = None
     """Have the merge wait in a new container of this name."""
+    run: str | None = None
+    """A shell command that is run in a container on the merge before it is committed, if there are no conflicts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ def merge(store: Store, theirs: CommitId, name: str, wish: Wish, author: Author)
     if base == theirs:
         return Outcome("up-to-date", wish.branch, ours, theirs, base, ours)
     reason = "merge " + name.partition(" ")[2].strip("'")
-    if base == ours and wish.fast_forward and wish.into is None:
+    if base == ours and wish.fast_forward and wish.into is None and wish.run is None:
         if not wish.dry_run:
             history.move(BRANCHES + wish.branch, theirs, ours, f"{reason}: Fast-forward", author)
         changes = diff(store.snapshot_of(ours), store.snapshot_of(theirs))
@@ -144,15 +146,13 @@ def _bring(store: Store, step: _Step, wish: Wish, author: Author) -> Outcome:
         changes = () if is_left else tuple(diff(our, _result(store, merged)))
         if not (is_left or changes) and config == had and len(step.parents) == 1:
             return Outcome("up-to-date", wish.branch, ours, step.theirs, step.base, ours)
-        is_put = wish.into is not None and not wish.dry_run
-        if is_put:
-            _put_into_container(store, step, wish, author, merged, config, clashes)
-        if is_put or is_left:
-            how: How = "conflicts" if is_left else "prepared"
-            container, text = (wish.into, step.message) if is_put else (None, "")
-            return Outcome(
-                how, wish.branch, ours, step.theirs, step.base, None, text, changes, conflicts, stale, container
-            )
+        if (wish.into is not None or (wish.run is not None and not is_left)) and not wish.dry_run:
+            return _in_container(store, step, wish, author, merged, config, Outcome(
+                "conflicts" if is_left else "prepared", wish.branch, ours, step.theirs, step.base, None, step.message,
+                changes, conflicts, stale,
+            ))  # fmt: skip
+        if is_left:
+            return Outcome("conflicts", wish.branch, ours, step.theirs, step.base, None, "", (), conflicts, stale)
         text = wish.message or step.message
         if not step.is_copied or wish.message:
             text = _text(text, changes, conflicts, wish.favour)
@@ -165,28 +165,35 @@ def _bring(store: Store, step: _Step, wish: Wish, author: Author) -> Outcome:
         return Outcome("merged", wish.branch, ours, step.theirs, step.base, commit, text, changes, conflicts, stale)
 
 
-def _put_into_container(
+def _in_container(
     store: Store,
     step: _Step,
     wish: Wish,
     author: Author,
     merged: Merge,
     config: dict[str, Any],
-    clashes: list[MergeConflict],
-) -> None:
-    """Have it wait in a new container, with what is left to be decided."""
+    outcome: Outcome,
+) -> Outcome:
+    """Have it wait in a new container, with what is left to be decided; or only until a command was run there."""
     from runtime.containers import Containers
-    from runtime.resolving import Plan, begin, labels_of
+    from runtime.resolving import Plan, begin, finish_by, labels_of
 
-    assert wish.into is not None
+    containers = Containers(store)
     beside: list[Beside] = []
-    if wish.favour is None:
-        beside = [*lay_beside(merged, labels_of(wish.branch, step.base, step.theirs)), *map(Beside, clashes)]
+    if outcome.how == "conflicts":
+        laid = lay_beside(merged, labels_of(wish.branch, step.base, step.theirs))
+        beside = [*laid, *(Beside(conflict) for conflict in outcome.conflicts if conflict.kind == "config")]
     with store.batch() as batch:
         root = merged.write(batch)
     message = wish.message or step.message
     plan = Plan(wish.branch, step.base, step.theirs, step.asked, step.parents, message, root, config, beside)
-    begin(Containers(store), wish.into, plan, author)
+    container = begin(containers, wish.into, plan, author)
+    if wish.run is None:
+        return replace(outcome, container=container.name)
+    done = finish_by(containers, container, wish.run, author)
+    anew = {change.path for change in done.changes}
+    stale = tuple(file for file in outcome.stale if file.path not in anew)
+    return replace(outcome, how="merged", commit=done.commit, message=message, changes=done.changes, stale=stale)
 
 
 def _result(store: Store, merged: Merge) -> Snapshot:

@@ -33,7 +33,7 @@ from runtime.removal import remove_many
 from runtime.settings import Health, Settings
 from runtime.states import States
 from vcs.blobs import list_items
-from vcs.errors import BadInput, Conflict, Corrupt, Missing, NotFound
+from vcs.errors import BadInput, Conflict, Corrupt, EngineError, Missing, NotFound
 from vcs.history import BRANCHES, Author
 from vcs.merging import Beside, Favour, Labels, MergeConflict, markers, merge_configs
 from vcs.model import Chunked, CommitId, Data, Entry, RootId
@@ -68,7 +68,7 @@ class Plan:
     conflicts: Sequence[Beside]
 
 
-def begin(containers: Containers, name: str, plan: Plan, author: Author) -> Container:
+def begin(containers: Containers, name: str | None, plan: Plan, author: Author) -> Container:
     """Make a container in which a merge is under way. AlreadyExists, InvalidName."""
     store = containers.store
     lines = [_CONFLICT + _line(conflict) for conflict in plan.conflicts]
@@ -176,11 +176,12 @@ def finish(
     message: str | None = None,
     favour: Favour = None,
     changes: Sequence[Edit] = (),
+    command: str | None = None,
 ) -> Finished:
     """Commit the container's state as the merge, on the branch, if no conflict is left; the container goes on from it.
 
-    `favour` decides conflicts of the image config, of which `changes` are further edits. Conflict, with nothing
-    changed, if the branch has moved since.
+    `favour` decides conflicts of the image config, of which `changes` are further edits; `command` is told as what was
+    run. Conflict, with nothing changed, if the branch has moved since.
     """
     store, states = containers.store, States(containers)
     with store.writing():
@@ -194,18 +195,40 @@ def finish(
         if tip != merging.parents[0] and not (is_committed and tip == head):
             raise _moved(container, merging, tip)
         count = len(conflicts_of(store, merging))
+        trailers = {"Conflicts": f"{count}, settled in {container.name}"} if count else {}
         result = states.commit(
             container,
             message or merging.message,
             author,
             branch=merging.branch,
             parents=(head,) if is_committed else merging.parents,
-            trailers={"Conflicts": f"{count}, settled in {container.name}"} if count else {},
+            trailers={**trailers, **({"Command": command} if command else {})},
             changes=[*_config_edits(store, merging, favour), *changes],
         )
         with containers.changing(container) as now:
             containers.replace(now, msgspec.structs.replace(now.record, merging=None))
         return Finished((), result)
+
+
+def finish_by(containers: Containers, container: Container, command: str, author: Author) -> CommitResult:
+    """Run a shell command in the container of a merge without conflicts, and finish the merge; the container goes.
+
+    EngineError with what the command said, and no merge, if it fails.
+    """
+    from runtime.hooks import run_in
+    from runtime.running import start
+
+    try:
+        start(containers, container, author, detach=True)
+        code, said = run_in(container, command)
+        if code:
+            message = f"the command failed with exit code {code}, so nothing was merged" + (f": {said}" if said else "")
+            raise EngineError(message, command=command, code=code, output=said)
+        done = finish(containers, *find(containers, container.name), author, command=command)
+        assert done.result is not None
+        return done.result
+    finally:
+        list(remove_many(containers, [container], author, force=True, discard=True))
 
 
 def abort(containers: Containers, container: Container, author: Author) -> None:

@@ -135,10 +135,13 @@ class States:
     def rollback(self, container: Container, commit: CommitId, author: Author) -> Container:
         """Make the container's root an earlier (or any) commit again. Its state until now is kept: see undo_rollback.
 
-        Conflict while it runs.
+        Conflict while it runs, or if it is no state of the merge that is under way in it.
         """
         with self._containers.changing(container) as now:
             self._must_be_stopped(now, "rolled back")
+            merging = now.record.merging
+            if merging is not None and not self._history.is_ancestor(merging.start, commit):
+                must_not_merge(now)
             return generations.begin(self._containers, now, commit, author, "rollback", keep=True)
 
     def undo_rollback(self, container: Container) -> Container:

@@ -138,7 +138,7 @@ def _conflict(facts: Facts) -> str:
     if "moved" in facts:
         name, branch, start = facts["merging"], facts["moved"], facts["start"][:12]
         return (
-            f"put the branch back (treering branch -f {branch} {start}), continue, and merge in what it had got; or keep "
+            f"put the branch back (treering branch -f {branch} {start}), continue, and merge what it had got; or keep "
             f"what you settled (treering cp {name}:FILE .), abort, and merge again"
         )
     if "merging" in facts:

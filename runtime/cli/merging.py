@@ -44,6 +44,12 @@ def _wish_options(command: F) -> F:
             click.option(
                 "--into", metavar="CONTAINER", help="Let it wait in a new container, for conflicts to be settled there."
             ),
+            click.option(
+                "--run",
+                "command",
+                metavar="COMMAND",
+                help="A shell command to run in a container on it first, to make stale files anew.",
+            ),
             click.option("-m", "--message", "text", metavar="MESSAGE", help="Instead of the usual message."),
             author_option,
             dry_run_option,
@@ -90,13 +96,15 @@ def merge(
     not be named. Conflicts of the image config are settled by --ours or --theirs with --continue.
 
     Files that are made of others, such as the linker's cache, are left as the branch has them, and you are told which
-    commands make them anew. docs/merging.md has the rules.
+    commands make them anew. --run COMMAND has one run in a container on the merge, and what it changes is in the merge;
+    if it fails, nothing is merged. docs/merging.md has the rules.
 
     \b
     Example:
       treering merge nginx
       treering merge --dry-run nginx --on staging
       treering merge nginx --theirs -m "nginx, and its idea of the configuration"
+      treering merge nginx --run ldconfig
       treering merge nginx --into m
       treering start -d m
       treering exec -it m sh
@@ -108,8 +116,8 @@ def merge(
         from runtime.cli.resolving import Step, take
 
         _check_step(asked, no_ff, step)
-        favour, author = _favour(asked), invocation.author(asked["author"])
-        return take(invocation, Step(step, revision, author, favour, asked["text"], lines, asked["dry_run"]))
+        favour = _favour(asked)
+        return take(invocation, Step(step, revision, asked["author"], favour, asked["text"], lines, asked["dry_run"]))
     if revision is None:
         raise click.UsageError("give REV: what is to be merged")
     if lines:
@@ -178,12 +186,14 @@ def _wish(invocation: Invocation, branch: str, asked: dict[str, Any], fast_forwa
     """What the options ask for that the three have in common."""
     from runtime.merging import Wish
 
-    into = asked["into"]
-    if into is not None:
-        invocation.enter_namespaces()
-        if invocation.store.history.target(BRANCHES + into) is not None:
-            raise click.UsageError(f"--into names a container, and {into!r} is a branch: --on {into} merges into that")
-    return Wish(branch, _favour(asked), fast_forward, asked["text"], asked["dry_run"], into)
+    into, command = asked["into"], asked["command"]
+    if into is not None and command is not None:
+        raise click.UsageError("--into and --run exclude one another: run it in the container, then continue")
+    if into is not None or command is not None:
+        invocation.enter_namespaces(to_mount=command is not None)
+    if into is not None and invocation.store.history.target(BRANCHES + into) is not None:
+        raise click.UsageError(f"--into names a container, and {into!r} is a branch: --on {into} merges into that")
+    return Wish(branch, _favour(asked), fast_forward, asked["text"], asked["dry_run"], into, command)
 
 
 def _favour(asked: dict[str, Any]) -> Favour:
@@ -198,7 +208,7 @@ def _favour(asked: dict[str, Any]) -> Favour:
 
 def _check_step(asked: dict[str, Any], no_ff: bool, step: str) -> None:
     """Whether the options go with what is to be done with a merge that is under way."""
-    wrong = {"--into": asked["into"], "--no-ff": no_ff}
+    wrong = {"--into": asked["into"], "--run": asked["command"], "--no-ff": no_ff}
     if step != "continue":
         wrong |= {"--ours": asked["ours"], "--theirs": asked["theirs"], "--message": asked["text"]}
     for name, given in wrong.items():

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from runtime.containers import Container
     from runtime.records import Merging
     from runtime.resolving import Left
-    from vcs.history import Author
     from vcs.merging import Favour
 
 
@@ -30,7 +29,8 @@ class Step:
     """continue, abort or status."""
     name: str | None
     """Of the container; None for the only one."""
-    author: Author
+    author: str | None
+    """As --author has it."""
     favour: Favour
     text: str | None
     lines: tuple[str, ...]
@@ -59,7 +59,7 @@ def _abort(invocation: Invocation, container: Container, merging: Merging, step:
     if step.dry_run:
         message(f"The merge into {safe(merging.branch)} would be given up, and container {name} removed")
         return 0
-    abort(invocation.containers, container, step.author)
+    abort(invocation.containers, container, invocation.author(step.author))
     if not invocation.output.is_table:
         invocation.output.value({"outcome": "aborted", "container": container.name, "branch": merging.branch})
         return 0
@@ -78,7 +78,7 @@ def _continue(invocation: Invocation, container: Container, merging: Merging, st
         invocation.containers,
         container,
         merging,
-        step.author,
+        invocation.author(step.author),
         message=step.text,
         favour=step.favour,
         changes=[image_change(step.lines)] if step.lines else (),

@@ -38,9 +38,11 @@ def committed(box: Cli, name: str, script: str) -> None:
 
 @pytest.fixture
 def sides(box: Cli) -> Cli:
-    """`web` and `db` have both changed the same line and the same binary, and one has deleted what the other changed."""
+    """`web` and `db` have both changed the same line and the same binary, and `web` deleted what `db` changed."""
     committed(box, "web", "sed -i s/three/WEB/ /etc/motd; echo web > /etc/added; rm /etc/group; touch /etc/web")
-    committed(box, "db", "sed -i s/three/DB/ /etc/motd; echo db >> /etc/added; echo x:x:77: >> /etc/group; touch /etc/db")
+    committed(
+        box, "db", "sed -i s/three/DB/ /etc/motd; echo db >> /etc/added; echo x:x:77: >> /etc/group; touch /etc/db"
+    )
     return box
 
 
@@ -148,7 +150,7 @@ def test_the_same_for_single_commits(sides: Cli, verb: str) -> None:
     files = [file for one in sides.json("merge", "--status", code=1)["conflicts"] for file in one["files"]]
     assert told["outcome"] == "conflicts"
     ran(sides, "start", "-d", "m")
-    ran(sides, "exec", "m", "sh", "-ec", "rm \"$@\"; echo settled > /etc/motd", "sh", *files)
+    ran(sides, "exec", "m", "sh", "-ec", 'rm "$@"; echo settled > /etc/motd', "sh", *files)
     commit = sides("merge", "--continue").stdout.strip()
     assert git(sides, "log", "-1", "--format=%P", "web") == before
     body = " ".join(git(sides, "log", "-1", "--format=%B", "web"))
@@ -170,3 +172,22 @@ def test_what_does_not_go_together(sides: Cli) -> None:
     assert sides.error("merge", "db", "--on", "web", "--into", "for-db")["kind"] == "AlreadyExists"
     assert sides.json("merge", "db", "--on", "web", "--into", "m", "--dry-run", code=1)["container"] is None
     assert sides.error("merge", "--continue", "for-db")["message"] == "no merge is under way in container 'for-db'"
+
+
+def test_a_command_is_run_on_the_merge_before_it_is_committed(sides: Cli) -> None:
+    before, theirs = git(sides, "rev-parse", "web", "db")
+    told = sides.json("merge", "db", "--on", "web", "--run", "touch /ran", code=1)
+    assert (told["outcome"], told["container"]) == ("conflicts", None)
+    failed = sides.process("merge", "db", "--on", "web", "--theirs", "--run", "echo no >&2; exit 3")
+    assert failed.returncode == 125
+    assert b"the command failed with exit code 3, so nothing was merged: no" in failed.stderr
+    assert git(sides, "rev-parse", "web") == [before]
+    done = sides.process("merge", "db", "--on", "web", "--theirs", "--run", "cat /etc/motd > /ran")
+    assert done.returncode == 0, done.stderr
+    assert git(sides, "log", "-1", "--format=%P", "web") == [before, theirs]
+    assert sides("cat", "web:/ran").stdout.splitlines()[-2:] == ["DB", "four"]
+    assert sides.json("log", "-n", "1", "web")[0]["trailers"]["Command"] == "cat /etc/motd > /ran"
+    assert [row["name"] for row in sides.json("ps", "-a")] == ["for-web", "for-db"]
+    sides("undo")
+    assert git(sides, "rev-parse", "web") == [before]
+    sides("fsck")

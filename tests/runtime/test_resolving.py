@@ -17,8 +17,8 @@ from runtime.records import Merging
 from runtime.resolving import abort, find, finish, left
 from runtime.states import States
 from runtime.undoing import carry_out, plan_inverse
-from tests.support.killing import killed_anywhere
 from tests.support.collecting import NOW, write
+from tests.support.killing import killed_anywhere
 from tests.support.values import Spec
 from vcs.check import check
 from vcs.collect import collect
@@ -237,10 +237,12 @@ def test_commits_in_between_go_to_no_branch(world: World) -> None:
     for work in (
         lambda: world.states.commit(world.find()[0], "all of it", AUTHOR, branch="main"),
         lambda: promote(world.containers, world.find()[0], "main", "all of it", AUTHOR, force=True),
+        lambda: world.states.rollback(world.find()[0], world.tip("main"), AUTHOR),
         lambda: forget(world.containers, ["main"], Rules(last=1), AUTHOR),
     ):
         with pytest.raises(Conflict, match="a merge into 'main' is under way"):
             work()
+    world.states.rollback(world.find()[0], saved, AUTHOR)
     world.settle()
     commit = world.finish()
     assert commit == world.tip("main")
@@ -319,7 +321,7 @@ def test_who_is_killed_can_go_on(tmp_path: Path, step: str) -> None:
             again = World(store)
             if step == "abort" and not again.is_under_way():
                 again.undo()
-            assert check(store).problems == []
+            assert check(store).problems == [], number
             if step == "begin" and not again.is_under_way():
                 assert not is_done
                 assert again.tip("main") == ours

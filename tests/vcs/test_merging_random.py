@@ -384,7 +384,7 @@ class BesideCheck:
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        merge, plainly = case.merge()
+        _, plainly = case.merge()
         self.plainly = view(plainly)
         self.merge, _ = case.merge()
         self.beside = lay_beside(self.merge, Labels("ours", "base", "theirs"))
