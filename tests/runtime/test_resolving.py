@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from runtime import merging
@@ -255,6 +256,20 @@ def test_gc_keeps_what_a_merge_needs(world: World) -> None:
     world.store.history.delete(BRANCHES + "try")
     collect(world.store, since=NOW, commits=world.containers.bases)
     assert world.finish() == world.tip("main")
+
+
+def test_gc_after_who_continued_was_killed(world: World) -> None:
+    """The container stands on the merge already, whose parents the commit that lists its conflicts is not among."""
+    world.begin()
+    world.settle()
+    container, merging = world.find()
+    commit = world.finish()
+    with world.containers.changing(container) as now:
+        world.containers.replace(now, msgspec.structs.replace(now.record, merging=merging))
+    collect(world.store, since=NOW, commits=world.containers.bases)
+    assert world.left() == {}
+    assert world.finish() == commit == world.tip("main")
+    assert not world.is_under_way()
 
 
 def test_conflicts_of_the_image_config(tmp_path: Path) -> None:
