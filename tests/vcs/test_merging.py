@@ -477,7 +477,7 @@ def test_records_get_no_markers() -> None:
 
 def test_markers_are_on_lines_of_their_own() -> None:
     marked = mark_lines(Texts(b"x\nold", b"x\nA", b"x\nB", None), LABELS)
-    assert marked == b"x\n<<<<<<< ours\nA\n||||||| base\nold\n=======\nB\n>>>>>>> theirs\n"
+    assert marked.data == b"x\n<<<<<<< ours\nA\n||||||| base\nold\n=======\nB\n>>>>>>> theirs\n"
 
 
 def test_markers_are_as_git_has_them(tmp_path: Path) -> None:
@@ -499,5 +499,5 @@ def test_markers_are_as_git_has_them(tmp_path: Path) -> None:
             [*command, "ours", "base", "theirs"], cwd=tmp_path, capture_output=True, check=False, timeout=60
         )
         assert done.returncode >= 0, done.stderr
-        same += done.stdout == mark_lines(Texts(*map(b"".join, (base, ours, theirs)), None), LABELS)
+        same += done.stdout == mark_lines(Texts(*map(b"".join, (base, ours, theirs)), None), LABELS).data
     assert same > 80

@@ -26,7 +26,7 @@ from msgspec.structs import replace
 from vcs.links import group_id, holds_links
 from vcs.merging.drivers import cache_command, driver_for
 from vcs.merging.edits import below, edited, name_of, parent
-from vcs.merging.text import mark_lines, merge_lines
+from vcs.merging.text import mark_lines
 from vcs.merging.values import Labels, MergeConflict, Texts
 from vcs.model import Content, Entry, Link, Tree
 from vcs.snapshot import Snapshot
@@ -140,6 +140,7 @@ def _marked(
         return None
     data = None if was is None else merge.read(was.content)
     texts = Texts(data, merge.read(ours.content), merge.read(theirs.content), None)
-    if any(is_binary(text or b"") for text in texts[:3]) or not merge_lines(texts).clashes:
+    if any(is_binary(text or b"") for text in texts[:3]):
         return None
-    return merge.held(mark_lines(texts, labels))
+    marked = mark_lines(texts, labels)
+    return merge.held(marked.data) if marked.clashes else None

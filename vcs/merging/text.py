@@ -33,15 +33,16 @@ def merge_lines(texts: Texts) -> Merged:
     return Merged(b"".join(out), tuple(clashes))
 
 
-def mark_lines(texts: Texts, labels: Labels) -> bytes:
+def mark_lines(texts: Texts, labels: Labels) -> Merged:
     """The same with both sides' lines, and the base's, where they clash: between markers, as git's "zdiff3" has it.
 
     >>> texts = Texts(b"a\\nb\\n", b"A\\nb\\n", b"1\\nb\\n", None)
-    >>> mark_lines(texts, Labels("we", "old", "they"))
+    >>> mark_lines(texts, Labels("we", "old", "they")).data
     b'<<<<<<< we\\nA\\n||||||| old\\na\\n=======\\n1\\n>>>>>>> they\\nb\\n'
     """
     ours_mark, base_mark, theirs_mark = markers(labels)
     out: list[bytes] = []
+    clashes: list[str] = []
     for base, ours, theirs in _regions(*(split_lines(data or b"") for data in texts[:3])):
         if ours in (base, theirs):
             out += theirs
@@ -52,10 +53,11 @@ def mark_lines(texts: Texts, labels: Labels) -> bytes:
             last = common_lines(reversed(ours[first:]), reversed(theirs[first:]))
             ends = len(ours) - last, len(theirs) - last
             out += ours[:first]
+            clashes.append(f"line {len(out) + 1}")
             out += [ours_mark, *_whole(ours[first : ends[0]]), base_mark, *_whole(base), b"=======\n"]
             out += [*_whole(theirs[first : ends[1]]), theirs_mark]
             out += ours[ends[0] :]
-    return b"".join(out)
+    return Merged(b"".join(out), tuple(clashes))
 
 
 def markers(labels: Labels) -> tuple[bytes, bytes, bytes]:
