@@ -186,7 +186,8 @@ def _in_container(
     with store.batch() as batch:
         root = merged.write(batch)
     message = wish.message or step.message
-    plan = Plan(wish.branch, step.base, step.theirs, step.asked, step.parents, message, root, config, beside)
+    decided = f"{len(outcome.conflicts)}, {wish.favour}" if outcome.conflicts and wish.favour else ""
+    plan = Plan(wish.branch, step.base, step.theirs, step.asked, step.parents, message, root, config, beside, decided)
     container = begin(containers, wish.into, plan, author)
     if wish.run is None:
         return replace(outcome, container=container.name)

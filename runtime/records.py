@@ -49,6 +49,8 @@ class Merging(msgspec.Struct, frozen=True):
     parents: tuple[CommitId, ...]
     """Of the commit that the merge is to become; the first is what the branch named."""
     message: str
+    decided: str = ""
+    """How many conflicts were decided for a side when it began, and for which: `3, theirs`."""
 
 
 class Record(msgspec.Struct, frozen=True):

@@ -66,6 +66,7 @@ class Plan:
     root: RootId
     config: dict[str, Any]
     conflicts: Sequence[Beside]
+    decided: str
 
 
 def begin(containers: Containers, name: str | None, plan: Plan, author: Author) -> Container:
@@ -76,7 +77,7 @@ def begin(containers: Containers, name: str | None, plan: Plan, author: Author) 
     parents = tuple(dict.fromkeys((plan.parents[0], plan.asked)))
     with store.writing():
         start = store.add_commit(plan.root, plan.config, text, author, parents)
-        merging = Merging(start, plan.branch, plan.base, plan.theirs, plan.parents, plan.message)
+        merging = Merging(start, plan.branch, plan.base, plan.theirs, plan.parents, plan.message, plan.decided)
         return containers.create(plan.branch, start, _SHELL, author, name, merging)
 
 
@@ -195,7 +196,8 @@ def finish(
         if tip != merging.parents[0] and not (is_committed and tip == head):
             raise _moved(container, merging, tip)
         count = len(conflicts_of(store, merging))
-        trailers = {"Conflicts": f"{count}, settled in {container.name}"} if count else {}
+        said = f"{count}, settled in {container.name}" if count else merging.decided
+        trailers = {"Conflicts": said} if said else {}
         result = states.commit(
             container,
             message or merging.message,

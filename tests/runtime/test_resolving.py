@@ -291,6 +291,7 @@ def test_a_favoured_side_leaves_nothing_to_settle(world: World, side: str) -> No
     assert world.begin(favour=side).how == "prepared"
     assert world.left() == {}
     assert world.finish() == world.tip("main")
+    assert f"Conflicts: 3, {side}\n" in world.store.commit(world.tip("main")).message
     assert world.text("main", "text") == {"ours": OURS, "theirs": THEIRS}[side]["text"]
 
 
