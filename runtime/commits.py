@@ -66,6 +66,8 @@ class Wish:
     """What to do about secrets in what the commit adds."""
     verify: bool = True
     """The store's hooks may refuse it."""
+    parents: tuple[CommitId, ...] = ()
+    """Instead of its head, where the container's state is a merge of these."""
 
     def text(self, container: Container, changes: Sequence[Change]) -> str:
         """The message, with trailers."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from runtime.naming import Names, checked_name, is_name, stem_of
-from runtime.records import ContainerPaths, Generation, Record, fields_of, load, save
+from runtime.records import ContainerPaths, Generation, Merging, Record, fields_of, load, save
 from runtime.settings import Settings
 from runtime.spreading import spread
 from runtime.storehooks import is_held
@@ -89,7 +89,13 @@ class Containers:
             finish_moves(self)
 
     def create(
-        self, image: str, commit: CommitId, settings: Settings, author: Author, name: str | None = None
+        self,
+        image: str,
+        commit: CommitId,
+        settings: Settings,
+        author: Author,
+        name: str | None = None,
+        merging: Merging | None = None,
     ) -> Container:
         """Make a container on a commit, with an empty upper. Durable when it returns, if it is to outlive its end.
 
@@ -98,6 +104,7 @@ class Containers:
         with translated("the container cannot be made"), self._locked():
             name = self._free_name(name, image)
             record = _record(name, image, commit, settings, self._own_ids(settings, self._records))
+            record = msgspec.structs.replace(record, merging=merging)
             with self._unnoted([record]), self._making([record]) as made:
                 reason = f"container {record.name}: created"
                 durable = _to_stay([record])
@@ -301,9 +308,12 @@ class Containers:
             self.store.history.delete(container.record.ref(generation.number))
 
     def bases(self) -> set[CommitId]:
-        """The commits that containers stand on. No ref need lead there: after an undo, a head may be before its
-        base."""
-        return {generation.base for container in self.all() for generation in container.record.generations}
+        """The commits that containers stand on, and that their merges need. No ref need lead there: after an undo, a
+        head may be before its base."""
+        records = self._records()
+        found = {generation.base for record in records for generation in record.generations}
+        merges = [record.merging for record in records if record.merging is not None]
+        return found.union(*((one.start, one.base, one.theirs, *one.parents) for one in merges))
 
     @contextlib.contextmanager
     def _noting(self, changes: Mapping[str, tuple[Record | None, Record | None]], reason: str) -> Iterator[None]:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from runtime.containers import REMOVED, Container, Containers
+from runtime.states import must_not_merge
 from vcs import reflogs
 from vcs.durable import replace_file, sync_directory
 from vcs.errors import BadInput, Corrupt, NotFound, UnknownFormat
@@ -166,6 +167,8 @@ class _Plan:
                 branch: [replace(fate, now=fate.commit.id) for fate in fates] for branch, fates in self._fates.items()
             }
             return Forgotten(now, held=())
+        for container in self._all:
+            must_not_merge(container)  # its record names commits that would be written again
         kept = {fate.commit.id for fates in self._fates.values() for fate in fates if fate.kept}
         standing = list(self._standing)
         tips, kept_or_standing = list(self._tips.values()), kept | {*standing}

@@ -18,7 +18,7 @@ import msgspec
 
 from runtime.containers import Container, Containers
 from runtime.settings import Restart, Settings
-from runtime.states import States
+from runtime.states import States, must_not_merge
 from runtime.storehooks import HookRun
 from vcs.errors import Conflict
 from vcs.history import BRANCHES, Author
@@ -95,6 +95,7 @@ def promote(
     """
     states, history = States(containers), containers.store.history
     with containers.store.writing():
+        must_not_merge(containers.reload(container))
         before = history.target(BRANCHES + branch)
         if not force:
             try:

@@ -19,7 +19,7 @@ from runtime.containers import REMOVED, Container, Containers
 from runtime.hooks import Hooks
 from runtime.secrets import Policy, SecretWatch
 from runtime.state import is_running
-from runtime.storehooks import Event, run_after, run_before
+from runtime.storehooks import Before, Event, run_after, run_before
 from runtime.upper import Seen, UpperResult
 from vcs.diff import Change, diff
 from vcs.errors import Conflict
@@ -70,6 +70,7 @@ class States:
         pre_hook: str | None = None,
         post_hook: str | None = None,
         verify: bool = True,
+        parents: tuple[CommitId, ...] = (),
     ) -> CommitResult:
         """Commit the container's state on top of its head, and point `branch` at it.
 
@@ -78,20 +79,22 @@ class States:
         a moment unless `pause` is False or it has no cgroup to be frozen in.
 
         `trailers`: further ones, see runtime.commits. `changes`: edits of the image config (runtime.imagechange).
-        `squash`: the commit's parent is what the container was made from. `secrets`: what to do about those
-        in what the commit adds; SecretsFound, with nothing changed, if there are some and that is to refuse. `pre_hook`
-        and `post_hook`: shell commands that are run in the container, which must run then: before it stands still, and
-        when it goes on. EngineError with the command's output if the first fails; if it does not, the second is run
-        whatever happens. `verify`: the store's hook before a commit is run, and HookRefused if it fails.
+        `squash`: the commit's parent is what the container was made from; `parents`: its parents are these, a merge's
+        (runtime.resolving), and no branch gets the state of a container in which a merge is under way without them.
+        `secrets`: what to do about those in what the commit adds; SecretsFound, with nothing changed, if there are some
+        and that is to refuse. `pre_hook` and `post_hook`: shell commands that are run in the container, which must run
+        then: before it stands still, and when it goes on. EngineError with the command's output if the first fails; if
+        it does not, the second is run whatever happens. `verify`: the store's hook before a commit, or a merge, is run,
+        and HookRefused if it fails.
         """
-        wish = Wish(message, allow_empty, trailers or {}, changes, squash, pause, secrets, verify)
+        wish = Wish(message, allow_empty, trailers or {}, changes, squash, pause, secrets, verify, parents)
         hooks = Hooks(container, pre_hook, post_hook)
         hooks.before()
         try:
             result, event = self._commit(container, wish, author, branch, hooks.after)
         finally:
             hooks.after()
-        told = run_after(self._store.path, "post-commit", event) if result.made else ()
+        told = run_after(self._store.path, "post-merge" if parents else "post-commit", event) if result.made else ()
         return dataclasses.replace(result, failed_hook=hooks.failed, hooks=(*result.hooks, *told))
 
     def _commit(
@@ -101,13 +104,16 @@ class States:
             # Before the scan: what a container writes between the scan and its end is in no commit.
             stopped = not is_running(now.paths.directory)
             head = self.head(now)
-            parent = self._origin(now) if wish.squash else head
+            if branch is not None and not wish.parents:
+                must_not_merge(now)
+            parent = self._origin(now) if wish.squash else (*wish.parents, head)[0]
             tip = self._tip(branch, parent)
             capture = Capture(self._store, now)
             result, seen = self._write(capture, now, head, parent, wish, author, was_read)
             event = Event(result.commit, parent, now, branch, lambda: result.changes)
             if result.made and wish.verify:  # it goes on by now, if it stood still
-                result = dataclasses.replace(result, hooks=run_before(self._store.path, "pre-commit", event))
+                hook: Before = "pre-merge-commit" if wish.parents else "pre-commit"
+                result = dataclasses.replace(result, hooks=run_before(self._store.path, hook, event))
             reason = f"commit: {wish.title}"
             self._adopt(now, result, head, author, reason, stopped)
             if branch is not None and tip != result.commit:
@@ -136,10 +142,13 @@ class States:
     def rollback(self, container: Container, commit: CommitId, author: Author) -> Container:
         """Make the container's root an earlier (or any) commit again. Its state until now is kept: see undo_rollback.
 
-        Conflict while it runs.
+        Conflict while it runs, or if it is no state of the merge that is under way in it.
         """
         with self._containers.changing(container) as now:
             self._must_be_stopped(now, "rolled back")
+            merging = now.record.merging
+            if merging is not None and not self._history.is_ancestor(merging.start, commit):
+                must_not_merge(now)
             return generations.begin(self._containers, now, commit, author, "rollback", keep=True)
 
     def undo_rollback(self, container: Container) -> Container:
@@ -231,11 +240,12 @@ class States:
             watch.refuse(before, scan.root)
         config = self._history.config(head)
         wanted = wish.config(config)
-        same = scan.root == before and wanted == config and parent == head
+        parents = wish.parents or (parent,)
+        same = scan.root == before and wanted == config and parents == (head,)
         if same and not wish.allow_empty:
             return CommitResult(head, False, (), 0, paused=paused), scan.seen
         changes = diff(self._store.snapshot_of(parent), self._store.snapshot(scan.root))
-        commit = self._store.add_commit(scan.root, wanted, wish.text(container, changes), author, (parent,))
+        commit = self._store.add_commit(scan.root, wanted, wish.text(container, changes), author, parents)
         secrets = watch.findings(before, scan.root)
         return CommitResult(commit, True, tuple(changes), batch.added, scan.unsteady, paused, secrets), scan.seen
 
@@ -254,3 +264,11 @@ class States:
     def _must_be_stopped(self, container: Container, what: str) -> None:
         if is_running(container.paths.directory):
             raise Conflict(f"container {container.name!r} is running; it cannot be {what}", container=container.name)
+
+
+def must_not_merge(container: Container) -> None:
+    """Conflict if a merge is under way in a container: its state has both sides of what is not decided."""
+    merging = container.record.merging
+    if merging is not None:
+        message = f"a merge into {merging.branch!r} is under way in container {container.name!r}"
+        raise Conflict(message, merging=container.name)

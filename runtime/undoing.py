@@ -65,6 +65,8 @@ class Plan:
                 yield container.name, f"called {record.name}"
             if container.record.settings != record.settings:
                 yield container.name, "given the settings it had"
+            if container.record.merging != record.merging:
+                yield container.name, "in the midst of a merge" if record.merging else "not in the midst of a merge"
             if container.record.current != record.current:
                 yield container.name, "taken to the state it had"
 
@@ -199,6 +201,9 @@ class _Planning:
         if old.settings != new.settings and now.settings != old.settings:
             wanted = msgspec.structs.replace(wanted, settings=old.settings)
             is_as_left &= now.settings == new.settings
+        if old.merging != new.merging and now.merging != old.merging:
+            wanted = msgspec.structs.replace(wanted, merging=old.merging)
+            is_as_left &= now.merging == new.merging
         history = self.containers.store.history
         before, after = old.ref(old.current), new.ref(new.current)
         head_before = heads[before].old if before in heads else history.target(before)

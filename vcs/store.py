@@ -264,13 +264,15 @@ class Store:
         message: str,
         author: Author,
         parents: tuple[CommitId, ...] = (),
+        *,
+        is_draft: bool = False,
     ) -> CommitId:
         """Write a commit whose root is in the store; nothing refers to it yet. Durable when it returns. Signed if
-        `sign` is set; whatever that raises, no commit is written."""
+        `sign` is set, and it is no draft of another; whatever that raises, no commit is written."""
         history = self.history
         with translated("the commit cannot be written"), self.writing() as lease:
             with history.locked():
-                if self.sign is None:
+                if self.sign is None or is_draft:
                     commit = history.write_commit(root, config, message, author, parents)
                     lease.commit(commit)
                     return commit

@@ -12,6 +12,7 @@
     shell, collect, usage, forget, fsck, metering,
     updating, network, operations, blame, searching,
     merging, notes, signing, rewriting, stash            the verbs, one module a group
+    resolving    merge --continue, --abort, --status
     several      a verb on several containers                    filtering     which containers ps lists
     starting     what run, start and restart do alike
     secrets      what commit and import say of them          storehooks    what verbs say of the store's hooks

@@ -118,6 +118,7 @@ def _fields(invocation: Invocation, row: Seen) -> dict[str, Any]:
         "created": moment(container.record.created),
         **row.fields(),
         "health": row.health,
+        "merging": container.record.merging.branch if container.record.merging else None,
         "labels": container.record.settings.labels,
         "ports": port_fields(ports_of(container)),
     }

@@ -117,6 +117,8 @@ def _not_found(facts: Facts) -> str:
         )
     if "into" in facts:
         return "name another container: treering stash pop --into NAME"
+    if "merging" in facts:
+        return "`treering merge REV --into CONTAINER` begins one; `treering ps -a` tells where there is one"
     if "merge" in facts:
         return "`treering diff` shows how two commits differ, whatever their history"
     if "network" in facts:
@@ -160,6 +162,15 @@ _FIRST = {"stopped": "stop", "running": "start", "unpaused": "unpause"}
 
 
 def _conflict(facts: Facts) -> str:
+    if "moved" in facts:
+        name, branch, start = facts["merging"], facts["moved"], facts["start"][:12]
+        return (
+            f"put the branch back (treering branch -f {branch} {start}), continue, and merge what it had got; or keep "
+            f"what you settled (treering cp {name}:FILE .), abort, and merge again"
+        )
+    if "merging" in facts:
+        name = facts["merging"]
+        return f"end it first: treering merge --continue {name}, or treering merge --abort {name}"
     if "left" in facts or "undoing" in facts:
         return (
             "`treering op log` tells what was done, and `treering reflog NAME` what else has moved a branch. "

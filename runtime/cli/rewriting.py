@@ -206,7 +206,7 @@ def _rebase_fields(outcome: rebasing.Outcome, wish: rebasing.Wish) -> dict[str, 
                 "new": step.now,
                 "title": title(step.info.message),
                 "fate": step.fate,
-                "conflicts": conflict_fields(step.conflicts, wish.favour),
+                "conflicts": [{**conflict_fields(one), "taken": wish.favour} for one in step.conflicts],
                 "stale": stale_fields(step.stale),
             }
             for step in outcome.steps

@@ -233,7 +233,7 @@ def _bring(
                 "dropped": dropped,
                 "container": {"id": container.id, "name": container.name},
                 "changes": _changes(applied.changes),
-                "conflicts": conflict_fields(applied.conflicts, favour),
+                "conflicts": [{**conflict_fields(one), "taken": favour} for one in applied.conflicts],
                 "stale": stale_fields(applied.stale),
             }
         )

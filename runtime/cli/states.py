@@ -62,6 +62,9 @@ def status(invocation: Invocation, name: str, zero: bool, packages: bool, exit_c
     output.flush()
     if output.is_table:
         message(f"{container.name} is clean: nothing differs from {head[:SHORT]}" if not changes else summary(changes))
+        if (merging := container.record.merging) is not None:
+            name = container.name
+            message(f"A merge into {merging.branch} is under way: `treering merge --status {name}` tells what is left")
     return 1 if exit_code and changes else 0
 
 

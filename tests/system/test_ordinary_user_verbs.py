@@ -100,3 +100,22 @@ def test_restart_and_wait(user: OrdinaryUser) -> None:
     user.treering("restart", "-t", "20", "web")
     assert user.treering("inspect", "-f", ".state.pid", "web").stdout != before
     assert user.treering("wait", "old").stdout == "0\n"
+
+
+def test_a_merge_is_settled_in_a_container(user: OrdinaryUser) -> None:
+    for name in ("ours", "theirs"):
+        user.treering("branch", name, "main")
+        script = f"echo {name} > /both; chown 7 /both; echo {name} > /only-{name}"
+        user.treering("run", "--name", f"for-{name}", name, "--", "sh", "-ec", script)
+        user.treering("commit", f"for-{name}", "-m", name, "-b", name)
+    user.treering("merge", "theirs", "--on", "ours", "--into", "m", code=1)
+    user.treering("start", "-d", "m")
+    look = "stat -c '%u %n' /both.*; cat /only-ours /only-theirs; mv /both.theirs /both; rm /both.ours"
+    done = user.treering("exec", "m", "sh", "-ec", look)
+    assert done.stdout.splitlines() == ["7 /both.ours", "7 /both.theirs", "ours", "theirs"]
+    user.treering("merge", "--continue")
+    assert user.treering("cat", "ours:/both").stdout == "theirs\n"
+    user.treering("merge", "theirs~0", "--on", "main", "--run", "echo ran > /ran")
+    assert user.treering("cat", "main:/ran").stdout == "ran\n"
+    user.treering("rm", "-f", "m", "for-ours", "for-theirs")
+    user.treering("branch", "-f", "main", "main~1")
