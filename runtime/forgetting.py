@@ -148,7 +148,7 @@ class _Plan:
         self._containers = containers
         self._history: History = containers.store.history
         self._all = containers.all()
-        self._tips = {branch: self._tip(branch) for branch in dict.fromkeys(branches)}
+        self._tips = {branch: containers.store.tip(branch) for branch in dict.fromkeys(branches)}
         self._standing = self._find_standing()
         chains = {branch: first_parents(self._history, tip) for branch, tip in self._tips.items()}
         verdicts = self._judge(chains, rules)
@@ -188,12 +188,6 @@ class _Plan:
         return Forgotten(fates, tuple(moves.refs), self._held())
 
     # -- what is kept
-
-    def _tip(self, branch: str) -> CommitId:
-        tip = self._history.target(BRANCHES + branch)
-        if tip is None:
-            raise NotFound(f"no branch {branch!r}", name=branch)
-        return tip
 
     def _find_standing(self) -> dict[CommitId, list[str]]:
         """The commits that containers, and states of removed ones, stand on; and who that is."""

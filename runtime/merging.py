@@ -104,7 +104,7 @@ def merge(store: Store, theirs: CommitId, name: str, wish: Wish, author: Author)
     NotFound if there is no such branch, or the two have no commit in common.
     """
     history = store.history
-    ours = _tip(store, wish.branch)
+    ours = store.tip(wish.branch)
     base = history.merge_base([ours, theirs])
     if base is None:
         raise NotFound(
@@ -129,7 +129,7 @@ def cherry_pick(store: Store, commit: CommitId, wish: Wish, author: Author, main
     info = store.commit(commit)
     parent = _parent(info, mainline)
     message = _picked(info.message, commit)
-    ours, reason = (_tip(store, wish.branch),), f"cherry-pick: {first_line(info.message)}"
+    ours, reason = (store.tip(wish.branch),), f"cherry-pick: {first_line(info.message)}"
     return _bring(store, _Step(parent, commit, commit, ours, message, reason, is_copied=True), wish, author)
 
 
@@ -138,7 +138,7 @@ def revert(store: Store, commit: CommitId, wish: Wish, author: Author, mainline:
     info = store.commit(commit)
     parent = _parent(info, mainline)
     message = f'Revert "{first_line(info.message)}"\n\nThis reverts commit {commit}.'
-    ours, reason = (_tip(store, wish.branch),), f"revert: {first_line(info.message)}"
+    ours, reason = (store.tip(wish.branch),), f"revert: {first_line(info.message)}"
     return _bring(store, _Step(commit, parent, commit, ours, message, reason), wish, author)
 
 
@@ -234,13 +234,6 @@ def _picked(message: str, commit: CommitId) -> str:
     paragraphs = message.rstrip().split("\n\n")
     has_trailers = len(paragraphs) > 1 and all(_TRAILER.match(line) for line in paragraphs[-1].split("\n"))
     return message.rstrip() + ("\n" if has_trailers else "\n\n") + f"(cherry picked from commit {commit})\n"
-
-
-def _tip(store: Store, branch: str) -> CommitId:
-    tip = store.history.target(BRANCHES + branch)
-    if tip is None:
-        raise NotFound(f"no branch {branch!r}", name=branch)
-    return tip
 
 
 def _parent(info: CommitInfo, mainline: int | None) -> CommitId:

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 from vcs.ancestry import Ancestry
 from vcs.durable import replace_file, sync_directory
 from vcs.encoding import digest as digest_of
-from vcs.errors import AlreadyExists, Conflict, Corrupt, Denied, NoSpace, NotAStore, UnknownFormat
+from vcs.errors import AlreadyExists, Conflict, Corrupt, Denied, NoSpace, NotAStore, NotFound, UnknownFormat
 from vcs.gitwords import is_of_notes
 from vcs.index import Index
 from vcs.layers.compression import FAST, Compression
@@ -171,6 +171,13 @@ class Store:
     def snapshot_of(self, commit: str) -> Snapshot:
         """The filesystem of a commit, by its full id."""
         return Snapshot(self, self.commit(commit).root)
+
+    def tip(self, branch: str) -> CommitId:
+        """Where a branch is. NotFound if there is none."""
+        tip = self.history.target(f"refs/heads/{branch}")
+        if tip is None:
+            raise NotFound(f"no branch {branch!r}", name=branch)
+        return tip
 
     def branches(self) -> dict[str, CommitId]:
         return self.history.refs("refs/heads/")

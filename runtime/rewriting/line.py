@@ -8,21 +8,12 @@ from contextlib import suppress
 from runtime.commits import first_line
 from runtime.containers import Containers
 from vcs.errors import BadInput, NotFound
-from vcs.history import BRANCHES
 from vcs.model import CommitId
 from vcs.snapshot import CommitInfo
 from vcs.store import Store
 
 _HEADS = "refs/containers/"
 _SHORT = 12
-
-
-def tip_of(store: Store, branch: str) -> CommitId:
-    """Where a branch is. NotFound if there is none."""
-    tip = store.history.target(BRANCHES + branch)
-    if tip is None:
-        raise NotFound(f"no branch {branch!r}", name=branch)
-    return tip
 
 
 def first_parents(store: Store, tip: CommitId, end: CommitId) -> Iterator[CommitInfo]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from runtime.containers import Containers
-from runtime.rewriting.line import linear, standing, tip_of
+from runtime.rewriting.line import linear, standing
 from vcs.errors import NotFound
 from vcs.history import BRANCHES, Author
 from vcs.merging import Favour, MergeConflict, Stale, merge_configs, merge_roots
@@ -85,7 +85,7 @@ def rebase(containers: Containers, wish: Wish, author: Author) -> Outcome:
     such branch, or it has no commit in common with upstream; BadInput if one of its commits is a merge.
     """
     store = containers.store
-    tip = tip_of(store, wish.branch)
+    tip = store.tip(wish.branch)
     base = store.history.merge_base([tip, wish.upstream])
     if base is None:
         raise NotFound(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from runtime.commits import counted, first_line
 from runtime.containers import Containers
-from runtime.rewriting.line import first_parents, standing, tip_of
+from runtime.rewriting.line import first_parents, standing
 from vcs.diff import Change, diff
 from vcs.errors import BadInput, NotFound
 from vcs.gitwords import trailers
@@ -49,7 +49,7 @@ def squash(
     """
     store = containers.store
     history = store.history
-    tip = tip_of(store, branch)
+    tip = store.tip(branch)
     line = _line(containers, branch, tip, after)
     if len(line) < (2 if text is None else 1):
         return Outcome(branch, tip, tip, (), ())

@@ -102,7 +102,7 @@ def test_conflicts_are_listed_with_their_commit(cli: Cli) -> None:
 
 
 def test_a_merge_is_refused_with_what_to_do(cli: Cli) -> None:
-    cli("merge", "main", "--into", "work")
+    cli("merge", "main", "--on", "work")
     clash(cli)
     (merge,) = git(cli, "rev-parse", "work")
     error = cli.error("rebase", "main", "work")

@@ -185,11 +185,11 @@ def test_merges(cli: Cli) -> None:
     told = cli.json("revert", "main~1")["hooks"]
     assert told == [{"hook": name, "exit_code": 0, "output": ""} for name in ("pre-merge-commit", "post-merge")]
     cli("branch", "old", "main~2")
-    cli("merge", "main", "--into", "old")
+    cli("merge", "main", "--on", "old")
     moved = [line.split() for line in after.read_text().splitlines()]
     assert moved[:2] == [["main", main, merged], ["main", merged, tip(cli)]]
     assert moved[2][::2] == ["old", tip(cli)], "a fast-forward"
-    cli("merge", "main", "--into", "old")
+    cli("merge", "main", "--on", "old")
     assert len(after.read_text().splitlines()) == 3, "there was nothing to do"
 
 
