@@ -17,6 +17,7 @@
                  forgetting  old commits of branches, with all that stands on them
                  undoing     what a command did, taken back
                  merging     branches brought together: merge, revert, cherry-pick
+                 bisecting   a command says which commits are good, in a container on each
                  source      the store as its service sees it: with names of containers
     who          namespace/  an ordinary user's own namespaces
     one run      running     from the record to the process       launch       seen from the caller

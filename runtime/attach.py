@@ -36,6 +36,7 @@ class Caller:
         detach: bool = False,
         started: Callable[[], None] | None = None,
         keys: bytes = DETACH_KEYS,
+        heard: Callable[[int], None] | None = None,
     ) -> None:
         self._control = control
         self._signals = signals
@@ -43,6 +44,7 @@ class Caller:
         self._detach = detach
         self._started = started
         self._keys = keys
+        self._heard = heard
         self._proxy: TerminalProxy | None = None
         self._stack = ExitStack()
 
@@ -78,6 +80,8 @@ class Caller:
         for number in numbers:
             if number != signal.SIGWINCH:
                 self._control.send({"signal": number})
+                if self._heard:
+                    self._heard(number)
             elif self._proxy:
                 self._resize()
 
