@@ -77,10 +77,11 @@ def choose(found: Span, skipped: Collection[CommitId] = ()) -> CommitId | None:
     ranks: list[tuple[int, CommitId]] = []
     for name, weight in weights(found):
         worth = min(weight, count - weight)
+        if not worth:
+            continue  # the bad one itself
         if worth == count // 2 and name not in skipped:
             return name  # none is better
-        if worth:
-            ranks.append((worth, name))
+        ranks.append((worth, name))
     best = max(ranks, key=lambda one: one[0], default=(0, None))
     if not any(name in skipped for _, name in ranks):
         return best[1]

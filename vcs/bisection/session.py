@@ -1,9 +1,9 @@
 """A store's bisection: verdicts are given one process at a time, and their commits kept.
 
 A commit that has a verdict is kept from gc by `refs/treering/bisect/<its id>`. It gets that ref before the file has the
-verdict, and loses it after the file is gone: whoever is killed in between leaves refs that the next bisection takes
-away. Neither is an operation (vcs.operations): no branch, tag or container is another, and a verdict is taken back by
-another one on the same commit.
+verdict, and loses it after the file is gone: whoever is killed in between leaves refs, or reflogs of refs that were not
+made yet, which the next command takes away. Neither is an operation (vcs.operations): no branch, tag or container is
+another, and a verdict is taken back by another one on the same commit.
 
 `locks/bisect` is held while the file changes, `locks/bisect-run` while a command gives the verdicts: then nobody else
 may.
@@ -148,7 +148,9 @@ class Bisection:
     def _drop(self, but: set[CommitId]) -> None:
         history = self._store.history
         with history.locked(), self._store.operations.silent():
-            gone = [REFS + name for name in history.refs(REFS) if name not in but]
+            logs = self._store.path / "history.git" / "logs" / REFS
+            there = {*history.refs(REFS), *(path.name for path in logs.glob("*"))}
+            gone = sorted(REFS + name for name in there - but)
             if gone:
                 history.delete_all(gone)
 
