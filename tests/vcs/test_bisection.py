@@ -18,7 +18,7 @@ from vcs.bisection import notebook
 from vcs.bisection.midpoint import Outlook, choose, outlook
 from vcs.bisection.notebook import Mark, Notebook, Words
 from vcs.bisection.session import REFS, Bisection
-from vcs.bisection.span import left, merge_bases, reachable, span, weights
+from vcs.bisection.span import Span, left, merge_bases, reachable, span, weights
 from vcs.check import check
 from vcs.collect import collect
 from vcs.errors import AlreadyExists, Conflict, Corrupt, NotFound, UnknownFormat
@@ -120,6 +120,21 @@ def test_the_chosen_commit_is_the_best_there_is(history: History) -> None:
     rest = left(found, chosen, False)
     assert set(rest) == set(found) - reachable(found.__getitem__, [chosen])
     assert all(set(parents) <= rest.keys() for parents in rest.values())
+
+
+@given(histories())
+def test_the_estimate_is_off_by_no_more_than_two(history: History) -> None:
+    names = list(history)
+    ahead = outlook(history.__getitem__, names[-1], [names[0]])
+    most = worst(span(history.__getitem__, names[-1], {names[0]}))
+    assert most <= ahead.steps + (0 if ahead.is_exact else 2)
+    assert most >= ahead.steps
+
+
+def worst(found: Span) -> int:
+    """How many tests it takes if every verdict is the one that needs more of them."""
+    commit = choose(found)
+    return 0 if commit is None else 1 + max(worst(left(found, commit, is_bad)) for is_bad in (True, False))
 
 
 @given(histories(), st.data())
