@@ -33,8 +33,12 @@ _DEFAULT_HUNG_SECONDS = 30.0
 class Lease:
     """A store's mount, in use until close(). A context manager."""
 
-    def __init__(self, connection: socket.socket, mountpoint: Path, device: str, pid: int) -> None:
+    def __init__(
+        self, connection: socket.socket, mountpoint: Path, device: str, pid: int, *, is_awaited: bool = False
+    ) -> None:
         self._connection = connection
+        self._is_awaited = is_awaited
+        """Whether the answer to `starting` is still to be read."""
         self.mountpoint = mountpoint
         self.device = device
         """The superblock's major and minor number, as in mountinfo."""
@@ -46,13 +50,20 @@ class Lease:
         return self._connection.fileno()
 
     def starting(self, root: RootId, profile: Path | None) -> None:
-        """Say that a container is about to start on a root, for which there may be a profile. StoreError."""
-        _ask(self._connection, {"do": "starting", "root": root.hex(), "profile": str(profile) if profile else None})
+        """Say that a container is about to start on a root, for which there may be a profile. Nobody waits for the
+        answer: `started` raises what was wrong. StoreError if the service is gone."""
+        request = {"do": "starting", "root": root.hex(), "profile": str(profile) if profile else None}
+        try:
+            _send(self._connection, request)
+        except ConnectionError as error:
+            raise StoreError(f"the service is gone: {error.strerror}") from error
+        self._is_awaited = True
 
     def started(self) -> tuple[list[bytes], int, int]:
         """What was read since `starting`: the objects' digests, their bytes, and how many of these the profile did not
         have. StoreError."""
-        reply = _ask(self._connection, {"do": "started"}, _READS_SECONDS)
+        awaited, self._is_awaited = self._is_awaited, False
+        reply = _ask(self._connection, {"do": "started"}, _READS_SECONDS, awaited)
         if reply is None:
             return [], 0, 0
         return [bytes.fromhex(digest) for digest in reply["objects"]], reply["size"], reply["new"]
@@ -186,20 +197,29 @@ def _lease(places: RunDirectory) -> Lease | None:
     return lease
 
 
-def _ask(connection: socket.socket, request: dict[str, Any], seconds: float = _ANSWER_SECONDS) -> dict[str, Any] | None:
-    """The reply to a request, None if the service hangs up. Its refusals are raised."""
+def _ask(
+    connection: socket.socket, request: dict[str, Any], seconds: float = _ANSWER_SECONDS, awaited: int = 0
+) -> dict[str, Any] | None:
+    """The reply to a request, None if the service hangs up; before it come replies that are still `awaited`. Refusals
+    are raised."""
     connection.settimeout(seconds)
     try:
-        connection.sendall(json.dumps(request).encode() + b"\n")
+        _send(connection, request)
         with connection.makefile("rb") as lines:
-            line = lines.readline()
+            *before, line = [lines.readline() for _ in range(awaited + 1)]
     except ConnectionError:
         return None
     except TimeoutError:
         raise StoreError("the service does not answer") from None
     finally:
         connection.settimeout(None)
+    for earlier in filter(None, before):
+        detached.checked(earlier)
     return detached.checked(line) if line else None
+
+
+def _send(connection: socket.socket, request: dict[str, Any]) -> None:
+    connection.sendall(json.dumps(request).encode() + b"\n")
 
 
 def _start(places: RunDirectory, lock: int, options: list[str]) -> None:

@@ -88,7 +88,7 @@ class Containers:
     def create(
         self, image: str, commit: CommitId, settings: Settings, author: Author, name: str | None = None
     ) -> Container:
-        """Make a container on a commit, with an empty upper. Durable when it returns.
+        """Make a container on a commit, with an empty upper. Durable when it returns, if it is to outlive its end.
 
         AlreadyExists or InvalidName for a bad name; without one, it is named after the image and a random number.
         """
@@ -97,7 +97,8 @@ class Containers:
             record = _record(name, image, commit, settings, self._own_ids(settings, self._records))
             with self._unnoted([record]), self._making([record]) as made:
                 reason = f"container {record.name}: created"
-                self.store.history.move(record.ref(0), commit, None, reason, author, force=True)
+                durable = _to_stay([record])
+                self.store.history.move(record.ref(0), commit, None, reason, author, force=True, durable=durable)
         self.store.operations.flush()  # its command may run for long
         return made[0]
 
@@ -143,7 +144,8 @@ class Containers:
         """Make the directories of new containers, durably, and let them be found when the block has made their refs:
         whatever fails before leaves nothing that counts. The caller holds the lock.
 
-        What is to be flushed is all written before the first flush, and then flushed together.
+        What is to be flushed is all written before the first flush, and then flushed together. Of those that are
+        removed at their end (--rm), only the records: a power cut is their end too, and may leave less of them.
         """
         spread(self._directory)
         building = [ContainerPaths(self._directory / f"{_NEW}{record.id}") for record in records]
@@ -152,8 +154,10 @@ class Containers:
             for generation in record.generations:
                 make_generation(paths, generation.number, durable=False)
             save(paths, record, durable=False)
+        durable = _to_stay(records)
         sync_all([
-            path for paths in building for path in (paths.record, paths.generation(0).parent, paths.directory)
+            path for paths in building
+            for path in (paths.record, *((paths.generation(0).parent,) if durable else ()), paths.directory)
         ])  # fmt: skip
         made = [Container(record, ContainerPaths(self._directory / record.id)) for record in records]
         yield made
@@ -162,7 +166,8 @@ class Containers:
         with self._noting({record.id: (None, record) for record in records}, "containers made"):
             for paths, container in zip(building, made, strict=True):
                 paths.directory.rename(container.paths.directory)
-        sync_directory(self._directory)
+        if durable:
+            sync_directory(self._directory)
 
     def all(self) -> list[Container]:
         """Every container, oldest first. One whose record cannot be read is left out, and noted in `damaged`."""
@@ -253,6 +258,7 @@ class Containers:
         """Forget a container and delete its uppers. The caller holds its lock, and knows that it does not run."""
         self.take_away(container)
         self.finish_removing([container])
+        self.trash.empty()
 
     def take_away(self, container: Container) -> None:
         """The first step of removing one of many: nobody finds it any more. The caller holds its lock."""
@@ -261,12 +267,13 @@ class Containers:
             self.trash.take(container.paths.directory, container.id)
 
     def finish_removing(self, containers: Sequence[Container]) -> None:
-        """The second step, for all that were taken away: make that durable, and delete their refs and files.
+        """The second step, for all that were taken away: make that durable, and delete their refs. Their files are in
+        the trash.
 
         Those that were made to be removed at their end (--rm) may be there again after a power cut: nobody waits for
         the disk.
         """
-        durable = not all(container.record.settings.remove for container in containers)
+        durable = _to_stay([container.record for container in containers])
         if durable:
             sync_directory(self._directory)
         refs = [
@@ -278,7 +285,6 @@ class Containers:
             self.store.history.delete_all(refs, durable=durable)
         for container in containers:
             self._names.drop(container.name, container.id)
-        self.trash.empty()
 
     def discard(self, container: Container, generation: Generation) -> None:
         """Forget a generation that the container's record no longer has. Its files go with the trash."""
@@ -304,7 +310,7 @@ class Containers:
         """Containers that are removed at their end (--rm) come and go without a word in the operation log: to take
         back their end would make again what was to be gone."""
         with contextlib.ExitStack() as stack:
-            if records and all(record.settings.remove for record in records):
+            if not _to_stay(records):
                 stack.enter_context(self.store.operations.silent())
             yield
 
@@ -383,6 +389,11 @@ def _find(everything: list[Container], name: str) -> Container:
             f"{name!r} begins the ids of several containers: {shown}{more}", container=name, candidates=candidates
         )
     return matches[0]
+
+
+def _to_stay(records: Sequence[Record]) -> bool:
+    """Whether one of these containers, or none, is to outlive its end."""
+    return not records or not all(record.settings.remove for record in records)
 
 
 def _record(name: str, image: str, commit: CommitId, settings: Settings, ids: int | None) -> Record:

@@ -77,7 +77,7 @@ class Recording:
 
         made = cls.__new__(cls)
         connection = socket.socket(fileno=os.dup(keep[described["lease"]]))
-        made._lease = Lease(connection, described["mountpoint"], described["device"], described["pid"])
+        made._lease = Lease(connection, described["mountpoint"], described["device"], described["pid"], is_awaited=True)
         made._place = described["lease"]
         made._path, made._root = described["path"], described["root"]
         made._before, made._end = described["before"], described["end"]

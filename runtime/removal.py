@@ -17,7 +17,7 @@ from runtime.containers import REMOVED, Container, Containers
 from runtime.keptlogs import KeptLog, keep
 from runtime.reaching import at_rest
 from runtime.running import clean_up, stop
-from runtime.state import Exited, is_running, state_of
+from runtime.state import Created, Exited, is_running, state_of
 from runtime.states import States
 from vcs.errors import Conflict, NotFound, TreeringError
 from vcs.history import Author
@@ -39,11 +39,12 @@ class Removed:
 
 
 def remove(containers: Containers, container: Container, author: Author, *, discard: bool) -> list[CommitId]:
-    """Remove a container that does not run, with its log; returns the commits that keep its states.
+    """Remove a container that does not run, with its log; returns the commits that keep its states. Its files are in
+    the trash then.
 
     Conflict if it runs. `discard`: what has changed since its last commit is dropped.
     """
-    kept = _take_away(containers, container, author, States(containers).tips(), discard)
+    kept = _take_away(containers, container, author, None, discard)
     containers.finish_removing([container])
     return kept
 
@@ -69,6 +70,7 @@ def remove_many(
     for start in range(0, len(wanted), _STEP):
         done = [_removed(containers, one, author, tips, discard) for one in wanted[start : start + _STEP]]
         containers.finish_removing([one.container for one in done if one.error is None])
+        containers.trash.empty()
         yield from done
 
 
@@ -85,7 +87,7 @@ def _removed(
 
 
 def _take_away(
-    containers: Containers, container: Container, author: Author, tips: Collection[CommitId], discard: bool
+    containers: Containers, container: Container, author: Author, tips: Collection[CommitId] | None, discard: bool
 ) -> list[CommitId]:
     """All but the last step of removing one. Conflict if it runs."""
     # Its end is known before its supervisor has cleaned up and written the last of its log: that is waited for, and
@@ -93,13 +95,13 @@ def _take_away(
     with suppress(FileNotFoundError), at_rest(container):
         pass
     with containers.changing(container) as now:
-        if is_running(now.paths.directory):
+        state = state_of(now.paths.directory)
+        if not isinstance(state, Created | Exited):
             raise Conflict(f"container {now.name!r} is running", container=now.name)
         states = States(containers)
         kept = states.save(now, author, discard=discard, tips=tips)
-        state = state_of(now.paths.directory)
         if isinstance(state, Exited):
-            clean_up(containers, now)
+            clean_up(containers, now, state)
             with suppress(OSError):  # a full disk keeps nobody from removing
                 about = KeptLog(
                     now.id, now.name, now.record.image, kept[-1] if kept else states.head(now),
@@ -142,4 +144,5 @@ def main(arguments: Sequence[str]) -> int:
     path, container, name, email, when, offset = arguments
     with suppress(TreeringError, OSError), Store.open(Path(path)) as store:
         remove_ended(store, container, Author(name, email, int(when), int(offset)))
+        Containers(store).trash.leave()
     return 0

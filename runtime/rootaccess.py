@@ -79,6 +79,8 @@ class Root:
 
         EngineError after 40 links.
         """
+        if self._is_real(path):
+            return b"/" + b"/".join(_names(path))
         done: list[bytes] = []
         todo = _names(path)[::-1]
         links = 0
@@ -98,6 +100,17 @@ class Root:
                 done.clear()
             todo.extend(_names(target)[::-1])
         return b"/" + b"/".join(done)
+
+    def _is_real(self, path: bytes) -> bool:
+        """Whether there is no symbolic link on a path, as far as it exists, and no `..`: one look instead of one for
+        each name."""
+        if b".." in path:
+            return False
+        try:
+            os.close(self.open(path, os.O_PATH, follow=False))
+        except OSError as error:
+            return error.errno in (errno.ENOENT, errno.ENOTDIR)
+        return True
 
 
 def _names(path: bytes) -> list[bytes]:

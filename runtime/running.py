@@ -120,17 +120,17 @@ def _orders(containers: Containers, container: Container, author: Author, detach
     )
 
 
-def clean_up(containers: Containers, container: Container) -> None:
-    """Remove what a run whose supervisor was killed has left on the machine, before the container is removed."""
+def clean_up(containers: Containers, container: Container, state: Exited) -> None:
+    """Remove what a run whose supervisor was killed has left on the machine, before the container is removed. `state`
+    is what the container is in."""
     if container.record.settings.network not in (HOST, NONE):
         from runtime.network import disconnect
 
         with suppress(TreeringError, OSError):  # the next command that looks at networks tries again
             disconnect(container.paths.directory)
-    state = state_of(container.paths.directory)
     # The monitor may have seen the end, and written it down; what the engine keeps is a supervisor's to remove.
     is_left = (container.paths.engine_state / container.id).exists()
-    if isinstance(state, Exited) and (state.code is None or is_left):
+    if state.code is None or is_left:
         with suppress(EngineError):  # its engine is installed no more: then so is what it left
             sweep(_run_paths(containers, container))
 

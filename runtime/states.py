@@ -152,7 +152,6 @@ class States:
         """Keep every state of a container, before it is removed: what differs from its head becomes a commit (not with
         `discard`), and what no branch or tag has is kept under `refs/removed/<id>/`. Returns the commits kept there.
         Who removes many looks once where branches and tags are, and gives their `tips`."""
-        tips = self.tips() if tips is None else tips
         kept = []
         for generation in container.record.generations:
             view = Container(msgspec.structs.replace(container.record, current=generation.number), container.paths)
@@ -162,11 +161,19 @@ class States:
                     wish = Wish(f"Last state of {container.name}", pause=False)
                     capture = Capture(self._store, view)
                     commit = self._write(capture, view, commit, commit, wish, author)[0].commit
-                if not any(self._history.is_ancestor(commit, tip) for tip in tips):
+                if not self._is_had(commit, view, tips):
                     ref = f"{REMOVED}{container.id}/{generation.number}"
                     self._history.move(ref, commit, None, f"last state of {container.name}", author, force=True)
                     kept.append(commit)
         return list(dict.fromkeys(kept))
+
+    def _is_had(self, commit: CommitId, container: Container, tips: Collection[CommitId] | None) -> bool:
+        """Whether a branch or tag has a commit. The branch that the container was made from mostly does, and there may
+        be ten thousand others."""
+        first = self._history.target(BRANCHES + container.record.image)
+        if first is not None and self._history.is_ancestor(commit, first):
+            return True
+        return any(self._history.is_ancestor(commit, tip) for tip in (self.tips() if tips is None else tips))
 
     def _origin(self, container: Container) -> CommitId:
         """The commit that the container was made from: where its reflog begins, if it still stands on that."""

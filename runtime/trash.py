@@ -42,7 +42,9 @@ class Trash:
         self.empty()
 
     def _paths(self) -> list[str]:
-        return [entry.path for entry in os.scandir(self._directory) if entry.name.startswith(_PREFIX)]
+        with contextlib.suppress(FileNotFoundError):  # the store has been deleted meanwhile
+            return [entry.path for entry in os.scandir(self._directory) if entry.name.startswith(_PREFIX)]
+        return []
 
 
 def _is_large(directory: str) -> bool:

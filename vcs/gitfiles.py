@@ -25,10 +25,12 @@ def is_summed(data: bytes) -> bool:
 def check_pack_indexes(packs: Path) -> None:
     """Corrupt if a pack's index is damaged. libgit2 does not look, and its process dies of an offset beyond the pack
     (1.9.7). Takes 1 ms for 10,000 commits."""
-    for path in packs.glob("*.idx"):
+    for name in os.listdir(packs) if packs.is_dir() else ():
+        if not name.endswith(".idx"):
+            continue
         with contextlib.suppress(FileNotFoundError):  # removed by gc just now
-            if not is_summed(path.read_bytes()):
-                raise Corrupt(f"the history's pack index {path.name} is damaged", path=str(path))
+            if not is_summed((packs / name).read_bytes()):
+                raise Corrupt(f"the history's pack index {name} is damaged", path=str(packs / name))
 
 
 def packed_refs(repository: Path) -> list[str]:

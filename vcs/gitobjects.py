@@ -32,12 +32,14 @@ def translated() -> Iterator[None]:
 
 def read_object(repository: pygit2.Repository, oid: str) -> tuple[int, bytes]:
     """An object by its full id: its type (pygit2's ObjectType) and its bytes. NotFound or Corrupt."""
-    with translated():
-        try:
-            kind, data = repository.read(oid)
-        except KeyError:
-            raise NotFound(f"no git object {oid}", revision=oid) from None
-        return int(kind), data
+    try:
+        kind, data = repository.read(oid)
+    except KeyError:
+        raise NotFound(f"no git object {oid}", revision=oid) from None
+    except Exception:
+        with translated():  # only now: a history is read by 10,000 such calls
+            raise
+    return int(kind), data
 
 
 class GitObjects:

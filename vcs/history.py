@@ -100,11 +100,13 @@ class History:
             return CommitId(str(self._repo.write(ObjectType.COMMIT, cast(bytes, raw))))
 
     def move(
-        self, ref: str, new: CommitId, expected: CommitId | None, reason: str, author: Author, *, force: bool = False
-    ) -> None:
+        self, ref: str, new: CommitId, expected: CommitId | None, reason: str, author: Author,
+        *, force: bool = False, durable: bool = True,
+    ) -> None:  # fmt: skip
         """Point a ref (full name) at a commit, durably, if it points at `expected` now (None: if it does not exist).
 
-        Conflict if it does not. With `force`, wherever it points. `reason` goes into the reflog.
+        Conflict if it does not. With `force`, wherever it points. `reason` goes into the reflog. Unless `durable`, a
+        power cut may take a new ref away, but leaves nothing half written.
         """
         _check_name(ref)
         with translated(), self.locked():
@@ -115,7 +117,7 @@ class History:
                 raise NotFound(f"commit {new[:12]} is not there any more", revision=new)
             if current != new:
                 with self._operations.noting({ref: (current, new)}, None, author, reason):
-                    self._set(ref, current, new, reason, author)
+                    self._set(ref, current, new, reason, author, durable)
 
     def continue_reflog(self, before: str, ref: str) -> None:
         """Have a new ref's reflog begin with that of another ref, whose place it takes. Durable."""
@@ -350,7 +352,9 @@ class History:
         except KeyError:
             raise Missing(f"commit {commit.id} has no {name}", commit=str(commit.id)) from None
 
-    def _set(self, ref: str, current: CommitId | None, new: CommitId, reason: str, author: Author) -> None:
+    def _set(
+        self, ref: str, current: CommitId | None, new: CommitId, reason: str, author: Author, durable: bool
+    ) -> None:
         def change() -> None:
             is_moved = False
             while not is_moved:
@@ -377,7 +381,8 @@ class History:
         except (pygit2.GitError, OSError):
             self._check_room(ref)
             raise
-        sync_all(changing)
+        if durable:
+            sync_all(changing)
 
     def _set_sealed(
         self, transaction: ReferenceTransaction, ref: str, current: str | None, new: str, message: str, author: Author

@@ -214,7 +214,7 @@ class Objects:
             self._readers.move_to_end(layer)
             return reader
         path = self._path_of(self._index.layer_name(layer))
-        changed = os.stat(path.parent).st_mtime_ns
+        changed = os.stat(os.path.dirname(path)).st_mtime_ns
         if changed != self._looked:
             self._looked = changed
             for number in [number for number, other in self._readers.items() if other.is_removed]:

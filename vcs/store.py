@@ -64,7 +64,8 @@ class Store:
 
     def __init__(self, path: Path, cache_bytes: int = _CACHE_BYTES, read_ahead: bool = False) -> None:
         self.path = path
-        self._index = Index(path / "index.db", path / "layers")
+        self._layers = path / "layers"
+        self._index = Index(path / "index.db", self._layers)
         self._objects = Objects(self._index, self.layer_path, cache_bytes, read_ahead)
         self._lease: Lease | None = None
 
@@ -202,7 +203,7 @@ class Store:
 
     def layer_path(self, layer: LayerId) -> Path:
         """The file of a layer."""
-        return self.path / "layers" / (layer.hex() + SUFFIX)
+        return self._layers / (layer.hex() + SUFFIX)
 
     # -- writing
 
@@ -240,7 +241,7 @@ class Store:
         NoSpace or Denied if the operating system refuses; nothing is left behind then.
         """
         with translated("the store cannot be written"), self.writing() as lease:
-            remove_abandoned(self.path / "layers")
+            remove_abandoned(self._layers)
             batch = Batch(self, lease, compression)
             try:
                 yield batch
@@ -269,7 +270,7 @@ class Batch:
     def __init__(self, store: Store, lease: Lease, compression: Compression) -> None:
         self._store = store
         self._lease = lease
-        self._writer = LayerWriter(store.path / "layers", compression)
+        self._writer = LayerWriter(store._layers, compression)
         self._own: set[bytes] = set()
         self._kept: set[int] = set()
         self._fresh = store.index.is_empty()
@@ -317,7 +318,7 @@ class Batch:
         layer, self.added = self._writer.complete()
         self._lease.layer(layer)
         self._store.index.add(layer, self.added, self._places(), self._writer.publish)
-        sync_directory(self._store.path / "layers")
+        sync_directory(self._store._layers)
         self.layer = layer
 
     def close(self) -> None:

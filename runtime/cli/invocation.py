@@ -16,6 +16,7 @@ from vcs.errors import BadInput, NotFound
 if TYPE_CHECKING:
     from runtime.containers import Container, Containers
     from runtime.states import States
+    from runtime.trash import Trash
     from vcs.history import Author
     from vcs.model import CommitId
     from vcs.snapshot import Snapshot
@@ -41,6 +42,7 @@ class Invocation:
         self.output = Output()
         self.use_pager = True
         self._stack = ExitStack()
+        self._authors: dict[str | None, Author] = {}
         self.uid = os.getuid()
         """The user's, also when he is root of his own namespaces."""
         if "fuse" in os.environ.get("TREERING_TRACE", "").split(","):
@@ -48,11 +50,10 @@ class Invocation:
 
             Service.trace = True
 
-    def close(self) -> None:
-        """Close what was opened, after deleting what the verb had no need to wait for."""
-        if "containers" in self.__dict__:
-            self.containers.trash.leave()
+    def close(self) -> Trash | None:
+        """Close what was opened. Returns what the verb has removed, if anything, to be deleted when nobody waits."""
         self._stack.close()
+        return self.containers.trash if "containers" in self.__dict__ else None
 
     @cached_property
     def store_path(self) -> Path:
@@ -107,10 +108,13 @@ class Invocation:
         return States(self.containers)
 
     def author(self, option: str | None = None) -> Author:
-        """Who makes the commit: `option` (--author), or see runtime.cli.author."""
+        """Who makes the commit: `option` (--author), or see runtime.cli.author. The time is that of the first
+        question."""
         from runtime.cli.author import find_author
 
-        return find_author(self.store, option, self.uid)
+        if option not in self._authors:
+            self._authors[option] = find_author(self.store, option, self.uid)
+        return self._authors[option]
 
     # -- revisions
 

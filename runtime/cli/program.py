@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import click
 
 from runtime import __version__
 from runtime.cli.invocation import Invocation
 from runtime.cli.output import FORMATS, Format, message
+
+if TYPE_CHECKING:
+    from runtime.trash import Trash
 
 COMPLETE_VARIABLE = "_TREERING_COMPLETE"
 
@@ -176,8 +179,11 @@ def program(context: click.Context, store: Path | None, format_: Format | None, 
     invocation.use_pager = not no_pager
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run a command line; returns the exit code. Nothing but an exit code leaves here."""
+def run(arguments: Sequence[str], leave: Callable[[Trash], None] = lambda trash: trash.leave()) -> int:
+    """Run a command line; returns the exit code. Nothing but an exit code leaves here.
+
+    What it has removed is deleted by `leave`, at the end: who has told somebody the exit code can do that later.
+    """
     instruction = os.environ.get(COMPLETE_VARIABLE)
     if instruction:
         from runtime.cli.completion import answer
@@ -196,7 +202,8 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         return _failed(error, invocation)
     finally:
-        invocation.close()
+        if trash := invocation.close():
+            leave(trash)
 
 
 def _invoke(invocation: Invocation, arguments: list[str]) -> int:

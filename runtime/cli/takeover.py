@@ -22,6 +22,7 @@ from runtime.cli.preloading import Program
 from runtime.cli.program import run
 from runtime.descriptors import close_all_but
 from runtime.likeness import Likeness, become_like
+from runtime.trash import Trash
 
 _SECONDS = 5.0
 """How long a client may take to send its request, and to start us."""
@@ -76,10 +77,14 @@ def serve(connection: socket.socket, peer: int, known: Known) -> int:
     _die_with(connection)
     gc.enable()
     gc.set_threshold(100_000, 20, 50)
-    code = run(sys.argv[1:])
+    removed: list[Trash] = []
+    code = run(sys.argv[1:], removed.append)
     # Pipes and locks are closed before the client goes on.
     close_all_but({connection.fileno()})
+    _outlive(connection)
     _send(connection, client.EXIT, code)
+    for trash in removed:
+        trash.leave()
     return code
 
 
@@ -115,6 +120,11 @@ def _die_with(connection: socket.socket) -> None:
             os._exit(1)  # it has gone before we asked
     except BlockingIOError:
         connection.settimeout(None)
+
+
+def _outlive(connection: socket.socket) -> None:
+    """Be killed no more when the client ends."""
+    fcntl.fcntl(connection, fcntl.F_SETFL, fcntl.fcntl(connection, fcntl.F_GETFL) & ~os.O_ASYNC)
 
 
 def _take_descriptors(request: Request, connection: socket.socket) -> socket.socket:

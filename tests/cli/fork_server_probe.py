@@ -23,7 +23,7 @@ from runtime.cli import client, serving
 _HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
 
 
-def tell(arguments: Sequence[str]) -> int:
+def tell(arguments: Sequence[str], _: object = None) -> int:
     """Print what a command can know of its process."""
     lines = Path("/proc/self/status").read_text().splitlines()
     status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)

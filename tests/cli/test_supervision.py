@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from runtime.healthchecks import health_of
-from runtime.state import Exited, load_run, save_run, state_of
+from runtime.state import Exited, Process, Run, load_run, save_run, state_of
 from tests.cli.conftest import Cli
 from tests.support.containers import eventually
 
@@ -101,3 +102,18 @@ def test_after_the_machine_went_down(box: Cli) -> None:
     box("kill", "always", "unless")
     assert "chooses the containers itself" in box("start", "--policy", "no", code=2).stderr
     assert "give a NAME" in box("start", code=2).stderr
+
+
+def test_what_a_power_cut_leaves_of_a_container_that_was_to_go_at_its_end(box: Cli) -> None:
+    """Of such a container, the record alone is flushed to the disk before it starts."""
+    box("create", "--rm", "--name", "gone", "main", "true")
+    directory = directory_of(box, "gone")
+    history = box.store / "history.git"
+    for place in (directory / "gen", history / f"refs/containers/{directory.name}"):
+        shutil.rmtree(place)
+    nobody = Process(1, 2)
+    save_run(directory, Run("run", directory.name, "another boot", "/usr/bin/crun", nobody, nobody))
+    assert box.json("ps", "-a") == []
+    assert not directory.exists()
+    box("fsck")
+    assert box.process("run", "--rm", "--name", "gone", "main", "true").returncode == 0

@@ -67,8 +67,9 @@ def test_nonsense_is_refused(tmp_path: Path) -> None:
         commit(store, {"a": b"a"}, "main")
     with service(path) as served:
         for root, profile in ((b"short", None), (b"", None)):
+            served.lease.starting(cast(Any, root), profile)
             with pytest.raises(BadInput):
-                served.lease.starting(cast(Any, root), profile)
+                served.lease.started()
         served.lease.starting(cast(Any, bytes(32)), Path("/nowhere"))
         assert served.lease.started() == ([], 0, 0)
 

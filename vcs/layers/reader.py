@@ -30,6 +30,9 @@ _AHEAD = 1 << 20
 """Bytes that are asked for ahead of one who reads block after block."""
 _WARMED_MOST = 4 << 20
 """Bytes of tables that are worth reading whole: 110,000 objects."""
+_SMALL = 16 << 10
+"""A layer of at most so many bytes, as most commits' are, is read whole: in one call instead of six, and its descriptor
+is given back at once."""
 _NEAR = 256 << 10
 """A block that begins so soon after the last one's end follows it."""
 
@@ -44,12 +47,13 @@ class LayerReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_RANDOM)
         self._end = self._asked = 0
         """Where the last block ended, and up to where the kernel was asked to read."""
+        self._whole = b""
+        """All of a small layer."""
         try:
-            self.size = os.fstat(self._fd).st_size
-            check_header(os.pread(self._fd, HEADER.size, 0))
+            self._open()
+            check_header(self._at(0, HEADER.size))
             self._blocks = self.footer().blocks
         except Exception as error:
             self.close()
@@ -57,11 +61,25 @@ class LayerReader:
                 raise Corrupt(f"{path.name}: {error}", layer=path.stem) from error
             raise
 
+    def _open(self) -> None:
+        self.size = os.fstat(self._fd).st_size
+        if self.size > _SMALL:
+            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_RANDOM)
+            return
+        self._whole = os.pread(self._fd, self.size, 0)
+        self.close()
+
+    def _at(self, offset: int, length: int) -> bytes:
+        """Bytes of the file."""
+        if self._fd < 0:
+            return self._whole[offset : offset + length]
+        return os.pread(self._fd, length, offset)
+
     def footer(self) -> Footer:
         """The tables of the layer. Read anew each time: of a big layer only the block table is worth its memory."""
-        trailer = os.pread(self._fd, TRAILER.size, max(0, self.size - TRAILER.size))
+        trailer = self._at(max(0, self.size - TRAILER.size), TRAILER.size)
         offset, length, expected = decode_trailer(trailer, self.size)
-        return decode_footer(os.pread(self._fd, length, offset), expected, offset)
+        return decode_footer(self._at(offset, length), expected, offset)
 
     @property
     def blocks(self) -> Sequence[Block]:
@@ -76,16 +94,16 @@ class LayerReader:
         """What is in a block: digest, start and length (bytes) of each object, as the footer has them."""
         first, end = self._blocks.first[number], self._blocks.first[number + 1]
         digests_at, lengths_at = tables_at(self.size, self._blocks.first[-1])
-        digests = os.pread(self._fd, (end - first) * DIGEST_SIZE, digests_at + first * DIGEST_SIZE)
-        lengths = uint32s(os.pread(self._fd, (end - first) * 4, lengths_at + first * 4))
+        digests = self._at(digests_at + first * DIGEST_SIZE, (end - first) * DIGEST_SIZE)
+        lengths = uint32s(self._at(lengths_at + first * 4, (end - first) * 4))
         starts = accumulate(lengths, initial=0)
         names = (digests[at : at + DIGEST_SIZE] for at in range(0, len(digests), DIGEST_SIZE))
         return list(zip(names, starts, lengths, strict=False))
 
     @property
     def is_removed(self) -> bool:
-        """Whether the file has no name any more. It can be read, and takes its room on the disk."""
-        return not os.fstat(self._fd).st_nlink
+        """Whether the file has no name any more, and takes its room on the disk since we have it open."""
+        return self._fd >= 0 and not os.fstat(self._fd).st_nlink
 
     def want(self, numbers: Sequence[int]) -> None:
         """Have the kernel read these blocks, in this order: neighbours at once."""
@@ -99,11 +117,13 @@ class LayerReader:
         self._want(start, end)
 
     def _want(self, start: int, end: int) -> None:
-        if start < end:
+        if start < end and self._fd >= 0:
             os.posix_fadvise(self._fd, start, end - start, os.POSIX_FADV_WILLNEED)
 
     def warm(self) -> None:
-        """Have the kernel read the tables of the layer, unless they are large."""
+        """Have the kernel read the tables of the layer, unless they are large, or all of it is read."""
+        if self._fd < 0:
+            return
         start, _ = tables_at(self.size, self._blocks.first[-1])
         if self.size - start <= _WARMED_MOST:
             os.posix_fadvise(self._fd, start, 0, os.POSIX_FADV_WILLNEED)
@@ -121,6 +141,8 @@ class LayerReader:
 
     def _read(self, block: Block) -> bytes:
         """What a block's place in the file holds. Threads that do this at once may ask for too much, nothing else."""
+        if self._fd < 0:
+            return self._at(block.offset, block.stored)
         end = block.offset + block.stored
         if not 0 <= block.offset - self._end <= _NEAR:
             self._asked = end
