@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from vcs.model import CommitId
 
 _NOT_FOUND = 1
+_BEFORE_COMMAND = {"allow_interspersed_args": False}
+"""Options come before COMMAND; all that follows it is the command's."""
 
 
 @click.group("bisect", context_settings={"help_option_names": ["-h", "--help"]})
@@ -51,9 +53,10 @@ def bisect() -> None:
 @revision_argument("bad", required=False, metavar="[BAD")
 @revision_argument("good", nargs=-1, metavar="[GOOD]...]")
 def start(invocation: Invocation, bad: str | None, good: tuple[str, ...]) -> None:
-    """Begin: BAD is a commit in which it is broken, GOOD one in which it is not.
+    """Begin, with a bad commit and good ones.
 
-    Both can be given later, with `bad` and `good`.
+    BAD is a commit in which something is broken, GOOD one in which it is not. Both can be given later, with `bad` and
+    `good`.
 
     \b
     Example:
@@ -82,7 +85,9 @@ _GOOD_BAD, _OLD_NEW = ("good", "bad"), ("old", "new")
 @verb("good", data=True)
 @revision_argument("revisions", nargs=-1, metavar="[REV]...")
 def good(invocation: Invocation, revisions: tuple[str, ...]) -> None:
-    """Say that a commit is good; without REV, the one that is to be tested.
+    """Say that a commit is good.
+
+    Without REV, the one that is to be tested.
 
     \b
     Example:
@@ -95,7 +100,9 @@ def good(invocation: Invocation, revisions: tuple[str, ...]) -> None:
 @verb("bad", data=True)
 @revision_argument("revision", required=False)
 def bad(invocation: Invocation, revision: str | None) -> None:
-    """Say that a commit is bad; without REV, the one that is to be tested.
+    """Say that a commit is bad.
+
+    Without REV, the one that is to be tested.
 
     \b
     Example:
@@ -107,7 +114,9 @@ def bad(invocation: Invocation, revision: str | None) -> None:
 @verb("old", data=True)
 @revision_argument("revisions", nargs=-1, metavar="[REV]...")
 def old(invocation: Invocation, revisions: tuple[str, ...]) -> None:
-    """The same as `good`, where what is looked for is no fault: it is as it was.
+    """Another word for `good`.
+
+    Where what is looked for is no fault: the commit is as it was.
 
     \b
     Example:
@@ -121,7 +130,9 @@ def old(invocation: Invocation, revisions: tuple[str, ...]) -> None:
 @verb("new", data=True)
 @revision_argument("revision", required=False)
 def new(invocation: Invocation, revision: str | None) -> None:
-    """The same as `bad`, where what is looked for is no fault: it is as it is now.
+    """Another word for `bad`.
+
+    Where what is looked for is no fault: the commit is as it is now.
 
     \b
     Example:
@@ -133,9 +144,10 @@ def new(invocation: Invocation, revision: str | None) -> None:
 @verb("skip", data=True)
 @revision_argument("revisions", nargs=-1, metavar="[REV|A..B]...")
 def skip(invocation: Invocation, revisions: tuple[str, ...]) -> None:
-    """Say that a commit cannot be tested; without REV, the one that was to be.
+    """Say that a commit cannot be tested.
 
-    Another one is named, near it or further away. `A..B` are the commits that B has and A has not.
+    Without REV, the one that was to be. Another one is named, near it or further away. `A..B` are the commits that B
+    has and A has not.
 
     \b
     Example:
@@ -145,18 +157,16 @@ def skip(invocation: Invocation, revisions: tuple[str, ...]) -> None:
     _mark("skip", None, invocation, revisions)
 
 
-@verb(
-    "run", data=True, namespaces="mount", cls=GroupedCommand, context_settings={"allow_interspersed_args": False}
-)  # fmt: skip
+@verb("run", data=True, namespaces="mount", context_settings=_BEFORE_COMMAND, cls=GroupedCommand)
 @click.argument("command", nargs=-1, required=True, metavar="[--] COMMAND [ARG]...", type=click.UNPROCESSED)
 @throwaway_options
 def run(invocation: Invocation, command: tuple[str, ...], **asked: Any) -> int:
-    """Have a command say which commits are good, until the first bad one is known.
+    """Have a command say which commits are good.
 
-    It is run in a container on each commit that is to be tested, which is removed when it ends, and has no network
-    unless one is asked for. Its exit code says what the commit is: 0 good; 1 to 124, 126 and 127 bad; 125 that it
-    cannot be tested (skip), and so does a container that cannot be started. 128 and more, and Ctrl-C, stop the
-    bisection where it is: the next `run` goes on there.
+    Until the first bad one is known, it is run in a container on each commit that is to be tested, which is removed
+    when it ends, and has no network unless one is asked for. Its exit code says what the commit is: 0 good; 1 to 124,
+    126 and 127 bad; 125 that it cannot be tested (skip), and so does a container that cannot be started. 128 and more,
+    and Ctrl-C, stop the bisection where it is: the next `run` goes on there.
 
     Where the command is missing, or nothing can be started, it is tried on a good commit too: if it cannot be run there
     either, the command is wrong, and not the commit.
@@ -200,7 +210,9 @@ def run(invocation: Invocation, command: tuple[str, ...], **asked: Any) -> int:
 
 @verb("status", data=True)
 def status(invocation: Invocation) -> None:
-    """Tell which commit is to be tested, and how many are left.
+    """Tell which commit is to be tested.
+
+    And how many commits may be the first bad one, and how many tests it takes at most.
 
     \b
     Example:
@@ -213,9 +225,9 @@ def status(invocation: Invocation) -> None:
 
 @verb("log", data=True)
 def log(invocation: Invocation) -> None:
-    """List the verdicts so far, as commands that give them again.
+    """List the verdicts, as commands.
 
-    After `treering bisect reset`, `sh FILE` does so.
+    After `treering bisect reset`, `sh FILE` gives them again.
 
     \b
     Example:
@@ -242,7 +254,7 @@ def log(invocation: Invocation) -> None:
 
 @verb("reset")
 def reset(invocation: Invocation) -> None:
-    """End the bisection, and forget the verdicts.
+    """End the bisection, and forget its verdicts.
 
     \b
     Example:

@@ -48,7 +48,7 @@ class GroupedCommand(click.Command):
             record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
             if record is not None:
                 sections.setdefault(getattr(parameter, "group", "Other options"), []).append(record)
-        for title, records in sections.items():
+        for title, records in filter(all, sections.items()):
             with formatter.section(title):
                 formatter.write_dl(records)
 
@@ -170,8 +170,8 @@ def container_options(command: F) -> F:
 
 
 def throwaway_options(command: F) -> F:
-    """Those that make sense for a container which is run once, and removed. The function gets all others too: --rm and
-    --no-log as if they had been given, and the rest as if not. Without --network there is none."""
+    """Those that make sense for a container which is run once, and removed. The function gets all others too: --rm,
+    --no-log and --no-healthcheck as if they had been given, and the rest as if not. Without --network there is none."""
     others: dict[str, Any] = {}
 
     @wraps(command)
@@ -188,7 +188,9 @@ def throwaway_options(command: F) -> F:
         elif settings.get("multiple"):
             others[name] = ()
         else:
-            others[name] = name in ("remove", "no_log") if settings.get("is_flag") else settings.get("default")
+            others[name] = (
+                name in ("remove", "no_log", "no_healthcheck") if settings.get("is_flag") else settings.get("default")
+            )
     return made  # type: ignore[no-any-return]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from runtime.cli.bisect import bisect
 from tests.cli.conftest import Cli, remove_containers
 from tests.support.busybox_root import make_busybox_root
 from tests.support.containers import eventually
@@ -174,6 +175,20 @@ def test_ten_thousand_commits(empty: Cli) -> None:
     (empty.store / "history.git/logs").mkdir(exist_ok=True)
     told = empty("bisect", "start", made[-1], made[0])
     assert told.stdout.startswith("9,999 commits may be the first bad one, at most 14 tests to go")
+
+
+@pytest.mark.parametrize("name", sorted(bisect.commands))
+def test_every_part_of_it_explains_itself(box: Cli, name: str) -> None:
+    told = box("bisect", name, "--help").stdout
+    assert f"treering bisect {name}" in told.split("Example:")[1]
+
+
+def test_revisions_are_completed(box: Cli) -> None:
+    box("tag", "v1", "main~4")
+    for words in ("start m", "start main v", "good v", "bad m", "skip m"):
+        asked = {"_TREERING_COMPLETE": "bash_complete", "COMP_WORDS": f"treering bisect {words}", "COMP_CWORD": "-1"}
+        told = box.process(env=asked).stdout.decode().split()
+        assert told == ["plain,v1" if words.endswith("v") else "plain,main"], words
 
 
 # -- by a command
