@@ -7,31 +7,30 @@ Exit codes mean what they mean to `git bisect run`:
     125                     it cannot be told: skip
     128 and more            the bisection stops where it is; so it does if the command is interrupted
 
-A container that cannot be started is a skip too, or bad if its command is what is missing (126, 127). Where any of that
-happens for the first time, the command is tried on a commit that is known to be good: if it cannot be run there
-either, the command is what is wrong, and no verdict is given.
+A container that cannot be started is a skip too, or bad if its command is what is missing (126, 127). Where either
+happens before the command has been run anywhere, it is tried on a commit that is known to be good: if it cannot be run
+there either, the command is what is wrong, and no verdict is given.
 """
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 
-from runtime.containers import Container, Containers
+from runtime.containers import Containers
 from runtime.removal import remove_ended
-from runtime.running import kill, start
+from runtime.running import start
 from runtime.settings import Settings
 from vcs.bisection.midpoint import Outlook
 from vcs.bisection.notebook import Verdict
 from vcs.bisection.session import Bisection
-from vcs.errors import BadInput, EngineError, TreeringError
+from vcs.errors import BadInput, EngineError
 from vcs.gitwords import Author
 from vcs.model import CommitId
 
 SKIP = 125
-_NOT_RUN = (125, 126, 127)
+_NOT_RUN = (126, 127)
 _STOPS = 128
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
@@ -46,6 +45,11 @@ class Ran:
     """Why it could not be run at all."""
     signal: int | None = None
     """That we were told to end meanwhile: its exit code says nothing then."""
+
+    @property
+    def is_run(self) -> bool:
+        """Whether there was such a command, as far as its exit code tells."""
+        return not self.problem and self.code not in _NOT_RUN
 
     @property
     def verdict(self) -> Verdict | None:
@@ -69,19 +73,20 @@ class Trial:
         self._heard = None
         container = self._containers.create(commit, commit, self._settings(commit), self._author)
         try:
-            code = start(self._containers, container, self._author, heard=lambda number: self._hear(container, number))
+            code = start(self._containers, container, self._author, instead=self._hear)
             return Ran(commit, code, signal=self._heard)
         except EngineError as error:
             return Ran(commit, int(error.facts.get("exit_code", SKIP)), str(error), self._heard)
         finally:
             remove_ended(self._containers.store, container.id, self._author)
 
-    def _hear(self, container: Container, number: int) -> None:
-        """Whoever interrupts us wants the container to end, and there is nothing in it to be saved."""
-        if number in _ENDING:
-            self._heard = number
-            with suppress(TreeringError):
-                kill(container, signal.SIGKILL)
+    def _hear(self, number: int) -> int:
+        """The signal that the container gets when we got this one. Whoever interrupts us wants it to end, and there is
+        nothing in it to be saved."""
+        if number not in _ENDING:
+            return number
+        self._heard = number
+        return signal.SIGKILL
 
 
 def run(bisection: Bisection, trial: Trial, author: Author, told: Callable[[CommitId, Outlook], None]) -> Iterator[Ran]:
@@ -101,8 +106,8 @@ def run(bisection: Bisection, trial: Trial, author: Author, told: Callable[[Comm
             told(ahead.commit, ahead)
             ran = trial.run(ahead.commit)
             if ran.verdict is not None:
-                if not is_sound and ran.code in _NOT_RUN:
-                    stopped = _checked(trial, ran, bisection.read().verdicts().good[0])
+                if not is_sound and not ran.is_run:
+                    stopped = _checked(trial, ran, bisection.read().verdicts().good[-1])
                     if stopped is not None:
                         yield stopped
                         return
@@ -118,7 +123,7 @@ def _checked(trial: Trial, ran: Ran, good: CommitId) -> Ran | None:
     there = trial.run(good)
     if there.verdict is None:
         return there
-    if there.code in _NOT_RUN:
+    if not there.is_run:
         why = there.problem or f"exit code {there.code}"
         raise BadInput(
             f"the command can be run neither on {ran.commit[:12]} nor on {good[:12]}, which is good: {why}",

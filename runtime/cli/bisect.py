@@ -168,8 +168,8 @@ def run(invocation: Invocation, command: tuple[str, ...], **asked: Any) -> int:
     126 and 127 bad; 125 that it cannot be tested (skip), and so does a container that cannot be started. 128 and more,
     and Ctrl-C, stop the bisection where it is: the next `run` goes on there.
 
-    Where the command is missing, or nothing can be started, it is tried on a good commit too: if it cannot be run there
-    either, the command is wrong, and not the commit.
+    If it is missing, or cannot be started, on the first commit, it is tried on a good one too: if it cannot be run
+    there either, the command is wrong, and not the commit.
 
     The exit code is 0 if the first bad commit is known, 1 if only skipped ones are left; else that of the command.
 

@@ -235,6 +235,14 @@ def test_a_commit_that_cannot_be_tested_is_skipped(box: Cli) -> None:
 
 
 @needs_root
+def test_who_skips_may_skip_good_commits_too(box: Cli) -> None:
+    """Exit code 125 is the command's own word, wherever: what it looks for need not have been there from the start."""
+    box("bisect", "start", "main", at(1))
+    found = run(box, "sh", "-c", f"[ $(cat /etc/n) -lt 7 ] && exit 125; {FINE}")
+    assert (number(found["first_bad"]), found["tests"][0]["verdict"]) == (BROKEN, "skip")
+
+
+@needs_root
 def test_a_command_that_can_be_run_nowhere_gives_no_verdict(box: Cli) -> None:
     box("bisect", "start", "main", at(1))
     done = box.process("bisect", "run", "nothing-of-this-name")

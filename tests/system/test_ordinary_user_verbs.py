@@ -83,3 +83,23 @@ def test_restart_and_wait(user: OrdinaryUser) -> None:
     user.treering("restart", "-t", "20", "web")
     assert user.treering("inspect", "-f", ".state.pid", "web").stdout != before
     assert user.treering("wait", "old").stdout == "0\n"
+
+
+def test_bisect_run(user: OrdinaryUser) -> None:
+    """The container that broke it is told by the commit's trailers. Nothing is left of the containers."""
+    user.treering("run", "--name", "work", "main", "sh", "-c", "echo 0 > /count")
+    for number in range(1, 4):
+        user.treering("commit", "work", "-b", "work", "-m", f"number {number}")
+        user.treering("rm", "--discard", "work")
+        broken = "; echo broken > /etc/conf" if number == 1 else ""
+        user.treering("run", "--name", "work", "work", "sh", "-c", f"echo {number} > /count{broken}")
+    user.treering("rm", "--discard", "work")
+    user.treering("bisect", "start", "work", "main")
+    found = user.treering("bisect", "run", "--format", "json", "sh", "-c", "! grep -q broken /etc/conf").json()
+    assert found["first_bad"]["title"] == "number 2"
+    assert found["first_bad"]["trailers"]["Container"] == "work"
+    assert "broken" in found["first_bad"]["trailers"]["Command"]
+    assert len(found["tests"]) <= 2
+    user.treering("bisect", "reset")
+    user.treering("branch", "-d", "work")
+    assert {row["name"] for row in user.treering("ps", "-a", "--format", "json").json()} == {"web", "old"}
