@@ -25,6 +25,7 @@ from benchmarks.sections.history import history
 from benchmarks.sections.imports import imports
 from benchmarks.sections.largefile import large_file
 from benchmarks.sections.livecommit import live_commit
+from benchmarks.sections.merges import merges
 from benchmarks.sections.million import million
 from benchmarks.sections.overlays import overlays
 from benchmarks.sections.ownpart import ownpart
@@ -45,6 +46,7 @@ SECTIONS: dict[str, Callable[[Setting], list[report.Section]]] = {
     "collection": collection,
     "commits": commits,
     "questions": questions,
+    "merges": merges,
     "livecommit": live_commit,
     "overlays": overlays,
     "servers": serving,

@@ -9,6 +9,7 @@
                  hooks       commands around a commit               imagechange  lines of a Dockerfile
                  autocommit  commits that nobody asks for           afresh       a forked process begins anew
                  forking     many from one, and one a branch        comparing    what became of them, side by side
+                 images/     what Docker, Podman and registries give and take
                  packages/   which ones a root has, and what is theirs
                  secrets/    warned of, or refused, in what a commit adds
                  sbom        a commit's packages, as CycloneDX

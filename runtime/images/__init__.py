@@ -1,0 +1,11 @@
+"""Images of the world: what Docker, Podman and registries give and take.
+
+    model      descriptors, manifests, indexes, configs: the documents of an image, read strictly
+    blobs      content by its digest: checked as it is read, written aside and renamed
+    layout     an OCI image layout, as a directory
+
+Sources: the OCI image specification 1.1 (descriptor.md, manifest.md, image-index.md, config.md, image-layout.md), and
+Docker's image manifest version 2, schema 2, whose documents differ in their media types only.
+
+One rule: what an image says is never trusted. Whatever is wrong with it is one BadInput that names the document.
+"""
