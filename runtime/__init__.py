@@ -24,6 +24,7 @@
                  rewriting/  commits of a branch written again: rebase, squash
                  stashes     changes of containers put aside, and brought back
                  resolving   merges that wait in a container, for conflicts to be settled
+                 bisecting   a command says which commits are good, in a container on each
                  source      the store as its service sees it: with names of containers
     who          namespace/  an ordinary user's own namespaces
     one run      running     from the record to the process       launch       seen from the caller

@@ -41,6 +41,7 @@
                  commits    read quickly, newest first           commitlog  which of them are wanted
                  blame      which commit last wrote what         grep       lines that match a pattern
                  texts      what is a text, and its lines
+                 bisection/ which commit to test next, to find the one that broke something
     for tests    testing    a store in memory
 
 One rule: a module here never prints, never reads the environment and never exits.

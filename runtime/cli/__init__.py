@@ -11,7 +11,7 @@
     states, forking, comparing, mounting, service, namespaces,
     shell, collect, usage, forget, fsck, metering,
     updating, network, operations, blame, searching,
-    merging, notes, signing, rewriting, stash            the verbs, one module a group
+    merging, notes, signing, rewriting, stash, bisect    the verbs, one module a group
     resolving    merge --continue, --abort, --status
     several      a verb on several containers                    filtering     which containers ps lists
     starting     what run, start and restart do alike

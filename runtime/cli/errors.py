@@ -4,7 +4,8 @@ The libraries' errors say what happened and carry facts (vcs.errors). What to do
 somebody at this command line it is below.
 
     0     done                     1     a difference, with --exit-code; damage, from fsck; a fork failed, --wait;
-                                                     conflicts, from merge; a signature that is not good
+                                                     conflicts, from merge; a signature that is not good; only skipped
+                                                     ones left, from bisect run
     2     the command line is wrong
     125   treering failed          126   the container's command cannot be run     127   there is no such command
     130   Ctrl-C                   141   nobody reads the output any more
@@ -107,6 +108,8 @@ def _not_found(facts: Facts) -> str:
         return "install it: apt-get install openssh-client (the package openssh elsewhere)"
     if "note" in facts:
         return "`treering note list` lists the commits that have one"
+    if "bisect" in facts:
+        return "begin one: treering bisect start BAD GOOD"
     if "operation" in facts:
         return "`treering op log` lists the operations there are"
     if "container" in facts:
@@ -152,6 +155,8 @@ def _bad_input(facts: Facts) -> str:
         )
     if "squashing" in facts:
         return f"`treering log {facts['squashing']}` lists its commits"
+    if "bisect" in facts:
+        return _BISECT[facts["bisect"]]
     if "lines" in facts:
         return "without --lines, blame tells which commit wrote the file"
     return "say --mainline N: what it did to parent N; 1 is the branch it was made on" if "mainline" in facts else ""
@@ -159,6 +164,13 @@ def _bad_input(facts: Facts) -> str:
 
 _FIRST = {"stopped": "stop", "running": "start", "unpaused": "unpause"}
 """What makes of a container what is wanted."""
+
+
+_BISECT = {
+    "waiting": "treering bisect bad REV, treering bisect good REV",
+    "command": "try it by hand: treering run --rm -it COMMIT sh",
+    "empty": "write A..B with the older one first",
+}
 
 
 def _conflict(facts: Facts) -> str:
@@ -171,6 +183,13 @@ def _conflict(facts: Facts) -> str:
     if "merging" in facts:
         name = facts["merging"]
         return f"end it first: treering merge --continue {name}, or treering merge --abort {name}"
+    if "fixed" in facts:
+        return (
+            "give the right verdict on the same commit, if one was a mistake. To look for the commit that fixed it: "
+            "treering bisect reset; treering bisect start; treering bisect old BROKEN; treering bisect new FIXED"
+        )
+    if "bisect" in facts:
+        return "wait until it has ended; `treering bisect status` tells how far it is"
     if "left" in facts or "undoing" in facts:
         return (
             "`treering op log` tells what was done, and `treering reflog NAME` what else has moved a branch. "
@@ -204,6 +223,8 @@ def _conflict(facts: Facts) -> str:
 def _exists(facts: Facts) -> str:
     if "note" in facts:
         return "`treering note append` adds to it, --force replaces it"
+    if "bisect" in facts:
+        return "`treering bisect status` tells where it is, `treering bisect reset` ends it"
     if "found" in facts:
         return "choose another name, or move it with --force"
     if "mountpoint" in facts:
@@ -273,6 +294,8 @@ def _denied(facts: Facts) -> str:
 
 
 def _damaged(facts: Facts) -> str:
+    if "bisect" in facts:
+        return "`treering bisect reset` ends the bisection; nothing else is lost"
     if "index" in facts:
         return "`treering fsck --rebuild-index` makes the index anew; nothing is lost"
     return "`treering fsck --read-data` tells what else is damaged, and --repair restores what another copy still has"

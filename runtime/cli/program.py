@@ -83,6 +83,7 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
         Summary("diff", "compare", "Show what differs between two commits."),
         Summary("blame", "blame", "Show which commit, command and container last wrote a file."),
         Summary("grep", "searching", "Search the files of commits for a pattern."),
+        Summary("bisect", "bisect", "Find the commit that broke something."),
         Summary("branch", "refs", "List, make, move, rename or delete branches."),
         Summary("tag", "refs", "List, make or delete tags."),
         Summary("merge", "merging", "Bring what a branch has into another."),

@@ -119,3 +119,23 @@ def test_a_merge_is_settled_in_a_container(user: OrdinaryUser) -> None:
     assert user.treering("cat", "main:/ran").stdout == "ran\n"
     user.treering("rm", "-f", "m", "for-ours", "for-theirs")
     user.treering("branch", "-f", "main", "main~1")
+
+
+def test_bisect_run(user: OrdinaryUser) -> None:
+    """The container that broke it is told by the commit's trailers. Nothing is left of the containers."""
+    user.treering("run", "--name", "work", "main", "sh", "-c", "echo 0 > /count")
+    for number in range(1, 4):
+        user.treering("commit", "work", "-b", "work", "-m", f"number {number}")
+        user.treering("rm", "--discard", "work")
+        broken = "; echo broken > /etc/conf" if number == 1 else ""
+        user.treering("run", "--name", "work", "work", "sh", "-c", f"echo {number} > /count{broken}")
+    user.treering("rm", "--discard", "work")
+    user.treering("bisect", "start", "work", "main")
+    found = user.treering("bisect", "run", "--format", "json", "sh", "-c", "! grep -q broken /etc/conf").json()
+    assert found["first_bad"]["title"] == "number 2"
+    assert found["first_bad"]["trailers"]["Container"] == "work"
+    assert "broken" in found["first_bad"]["trailers"]["Command"]
+    assert len(found["tests"]) <= 2
+    user.treering("bisect", "reset")
+    user.treering("branch", "-d", "work")
+    assert {row["name"] for row in user.treering("ps", "-a", "--format", "json").json()} == {"web", "old"}

@@ -20,6 +20,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from types import MappingProxyType
 
+from vcs.bisection import notebook
 from vcs.check.caches import check_caches
 from vcs.check.graph import Graph
 from vcs.check.history import Refs, check_history
@@ -159,6 +160,7 @@ class _Check:
                     for target in {*refs.targets.values(), *refs.others}:
                         lease.commit(CommitId(target))
             self._check_operations(refs)
+            self._check_bisection()
         return refs
 
     def _check_operations(self, refs: Refs) -> None:
@@ -174,6 +176,18 @@ class _Check:
                 refs.others |= {oid for oid in named if self._is_there(oid)}
         except (TreeringError, OSError) as error:
             self._report.add("operation", str(error))
+
+    def _check_bisection(self) -> None:
+        """The verdicts as they were written, on commits that are there."""
+        try:
+            found = notebook.load(self._store.path)
+        except (TreeringError, OSError) as error:
+            self._report.add("bisect", str(error))
+            return
+        for commit in sorted({mark.commit for mark in found.marks} if found else ()):
+            if not self._is_there(commit):
+                message = f"the bisection has a verdict on {commit}, which is not there"
+                self._report.add("bisect", message, object=commit)
 
     def _is_there(self, oid: str) -> bool:
         """Or is damaged."""
