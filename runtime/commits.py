@@ -21,6 +21,7 @@ from runtime.containers import Container
 from runtime.secrets import Finding, Policy
 from runtime.storehooks import HookRun
 from vcs.diff import Change
+from vcs.gitwords import trailers as trailers_of
 from vcs.model import CommitId
 
 _LONGEST = 500
@@ -92,9 +93,16 @@ class Wish:
 
 
 def with_trailers(message: str, trailers: Mapping[str, str]) -> str:
-    """A message with such a last paragraph, if there are any."""
-    body = "\n".join(f"{name}: {one_line(value, _LONGEST)}" for name, value in trailers.items())
-    return f"{message.strip()}\n" + (f"\n{body}\n" if body else "")
+    r"""A message with these in its last paragraph, after those that it has; they may be none.
+
+    >>> with_trailers("It works.", {"Source": "/srv/debian"})
+    'It works.\n\nSource: /srv/debian\n'
+    >>> with_trailers("It works.\n\nReviewed-By: Ada\n", {"Source": "/srv/debian"})
+    'It works.\n\nReviewed-By: Ada\nSource: /srv/debian\n'
+    """
+    body = "".join(f"{name}: {one_line(value, _LONGEST)}\n" for name, value in trailers.items())
+    between = "\n" if body and not trailers_of(message) else ""
+    return f"{message.strip()}\n{between}{body}"
 
 
 def counted(changes: Sequence[Change]) -> str:

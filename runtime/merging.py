@@ -13,7 +13,6 @@ in, no branch moves either: the merge waits there until it is continued (runtime
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -22,6 +21,7 @@ from runtime.commits import counted, first_line, with_trailers
 from runtime.storehooks import Event, HookRun, run_before
 from vcs.diff import Change, diff
 from vcs.errors import BadInput, NotFound
+from vcs.gitwords import trailers
 from vcs.history import BRANCHES, Author
 from vcs.merging import Beside, Favour, Merge, MergeConflict, Stale, lay_beside, merge_configs, merge_roots
 from vcs.model import CommitId
@@ -30,9 +30,6 @@ from vcs.snapshot import CommitInfo, Snapshot
 from vcs.store import Store
 
 How = Literal["up-to-date", "fast-forward", "merged", "conflicts", "prepared"]
-
-
-_TRAILER = re.compile(r"[A-Za-z][A-Za-z0-9-]*: ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,9 +228,7 @@ def _text(message: str, changes: tuple[Change, ...], conflicts: tuple[MergeConfl
 
 def _picked(message: str, commit: CommitId) -> str:
     """The message of a commit that was picked, as git has it: the note belongs to its trailers, if it has some."""
-    paragraphs = message.rstrip().split("\n\n")
-    has_trailers = len(paragraphs) > 1 and all(_TRAILER.match(line) for line in paragraphs[-1].split("\n"))
-    return message.rstrip() + ("\n" if has_trailers else "\n\n") + f"(cherry picked from commit {commit})\n"
+    return message.rstrip() + ("\n" if trailers(message) else "\n\n") + f"(cherry picked from commit {commit})\n"
 
 
 def _parent(info: CommitInfo, mainline: int | None) -> CommitId:

@@ -84,7 +84,7 @@ def test_by_hand(box: Cli) -> None:
         tests += 1
     assert tests <= 4
     assert number(status["first_bad"]) == BROKEN
-    assert status["first_bad"]["trailers"] == {"Command": f"step {BROKEN}"}
+    assert status["first_bad"]["trailers"]["Command"] == f"step {BROKEN}"
     identity = status["first_bad"]["commit"]
     assert told.stdout.splitlines()[0] == f"{identity} is the first bad commit"
     assert f"    Command: step {BROKEN}" in told.stdout
