@@ -165,8 +165,9 @@ class States:
         self, container: Container, author: Author, *, discard: bool = False, tips: Collection[CommitId] | None = None
     ) -> list[CommitId]:
         """Keep every state of a container, before it is removed: what differs from its head becomes a commit (not with
-        `discard`), and what no branch or tag has is kept under `refs/removed/<id>/`. Returns the commits kept there.
-        Who removes many looks once where branches and tags are, and gives their `tips`."""
+        `discard`), and what no branch or tag has is kept under `refs/removed/<id>/`, but for what a container that goes
+        at its end (--rm) was made from. Returns the commits kept there. Who removes many looks once where branches and
+        tags are, and gives their `tips`."""
         kept = []
         for generation in container.record.generations:
             view = Container(msgspec.structs.replace(container.record, current=generation.number), container.paths)
@@ -176,7 +177,8 @@ class States:
                     wish = Wish(f"Last state of {container.name}", pause=False)
                     capture = Capture(self._store, view)
                     commit = self._write(capture, view, commit, commit, wish, author)[0].commit
-                if not self._is_had(commit, view, tips):
+                is_own = commit != view.base or not view.record.settings.remove
+                if is_own and not self._is_had(commit, view, tips):
                     ref = f"{REMOVED}{container.id}/{generation.number}"
                     self._history.move(ref, commit, None, f"last state of {container.name}", author, force=True)
                     kept.append(commit)
