@@ -22,6 +22,7 @@ from runtime.secrets import Finding, Policy
 from runtime.storehooks import HookRun
 from vcs.diff import Change
 from vcs.gitwords import trailers as trailers_of
+from vcs.ignore import Patterns
 from vcs.model import CommitId
 
 _LONGEST = 500
@@ -67,6 +68,8 @@ class Wish:
     """What to do about secrets in what the commit adds."""
     verify: bool = True
     """The store's hooks may refuse it."""
+    exclude: Patterns | None = None
+    """What the commit has as the container's head has it, and the container keeps as a change."""
     parents: tuple[CommitId, ...] = ()
     """Instead of its head, where the container's state is a merge of these."""
 

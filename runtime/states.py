@@ -8,6 +8,7 @@ two steps of a commit leaves the container and the history agreeing.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
@@ -24,9 +25,12 @@ from runtime.upper import Seen, UpperResult
 from vcs.diff import Change, diff
 from vcs.errors import Conflict
 from vcs.history import BRANCHES, Author
-from vcs.model import CommitId
+from vcs.ignore import Patterns
+from vcs.merging.edits import edited
+from vcs.model import CommitId, RootId
 from vcs.scratch import Scratch
 from vcs.snapshot import Snapshot
+from vcs.trees import write_root
 
 __all__ = ["CommitResult", "States"]
 
@@ -70,6 +74,7 @@ class States:
         pre_hook: str | None = None,
         post_hook: str | None = None,
         verify: bool = True,
+        exclude: Patterns | None = None,
         parents: tuple[CommitId, ...] = (),
     ) -> CommitResult:
         """Commit the container's state on top of its head, and point `branch` at it.
@@ -85,9 +90,10 @@ class States:
         and that is to refuse. `pre_hook` and `post_hook`: shell commands that are run in the container, which must run
         then: before it stands still, and when it goes on. EngineError with the command's output if the first fails; if
         it does not, the second is run whatever happens. `verify`: the store's hook before a commit, or a merge, is run,
-        and HookRefused if it fails.
+        and HookRefused if it fails. `exclude`: what matches is neither read nor committed, but is as the container's
+        head has it; a stopped container keeps its upper then.
         """
-        wish = Wish(message, allow_empty, trailers or {}, changes, squash, pause, secrets, verify, parents)
+        wish = Wish(message, allow_empty, trailers or {}, changes, squash, pause, secrets, verify, exclude, parents)
         hooks = Hooks(container, pre_hook, post_hook)
         hooks.before()
         try:
@@ -108,14 +114,14 @@ class States:
                 must_not_merge(now)
             parent = self._origin(now) if wish.squash else (*wish.parents, head)[0]
             tip = self._tip(branch, parent)
-            capture = Capture(self._store, now)
+            capture = Capture(self._store, now, wish.exclude)
             result, seen = self._write(capture, now, head, parent, wish, author, was_read)
             event = Event(result.commit, parent, now, branch, lambda: result.changes)
             if result.made and wish.verify:  # it goes on by now, if it stood still
                 hook: Before = "pre-merge-commit" if wish.parents else "pre-commit"
                 result = dataclasses.replace(result, hooks=run_before(self._store.path, hook, event))
             reason = f"commit: {wish.title}"
-            self._adopt(now, result, head, author, reason, stopped)
+            self._adopt(now, result, head, author, reason, stopped and not wish.exclude)
             if branch is not None and tip != result.commit:
                 self._history.move(BRANCHES + branch, result.commit, tip, reason, author)
             if not stopped:
@@ -240,6 +246,8 @@ class States:
                 scan = capture.now(watch)
                 was_read()
             watch.refuse(before, scan.root)
+        if scan.left_out and head != container.base:
+            scan = dataclasses.replace(scan, root=self._as_in(head, scan))
         config = self._history.config(head)
         wanted = wish.config(config)
         parents = wish.parents or (parent,)
@@ -250,6 +258,17 @@ class States:
         commit = self._store.add_commit(scan.root, wanted, wish.text(container, changes), author, parents)
         secrets = watch.findings(before, scan.root)
         return CommitResult(commit, True, tuple(changes), batch.added, scan.unsteady, paused, secrets), scan.seen
+
+    def _as_in(self, head: CommitId, scan: UpperResult) -> RootId:
+        """The scanned root with what was left out as the container's head has it, and not as its base does. Conflict if
+        there are hard links in that: their other names would be other files."""
+        there = self._store.snapshot_of(head)
+        edits = {path: there.find(path) for path in scan.left_out}
+        for path, entry in edits.items():
+            if entry is not None and any(one.link for _, one in there.walk(path)):
+                raise Conflict(f"{os.fsdecode(path)!r} has hard links in it, so it cannot be left out", path=path)
+        with self._store.batch() as batch:
+            return write_root(batch, edited(self._store, batch, scan.entry, edits))
 
     def _adopt(
         self, container: Container, result: CommitResult, head: CommitId, author: Author, reason: str, stopped: bool

@@ -307,8 +307,9 @@ _ADVICE: dict[type[known.TreeringError], Callable[[Facts], str]] = {
     known.Conflict: _conflict,
     known.AlreadyExists: _exists,
     known.SecretsFound: lambda _: (
-        "take them out, or commit them all the same with --allow-secrets. What is looked for, and "
-        "how to be warned only: `git config treering.secrets warn` in the store's history.git, docs/packages.md"
+        "take them out, leave them out with --exclude, or commit them all the same with --allow-secrets. What is "
+        "looked for, and how to be warned only (`git config treering.secrets warn` in the store's history.git): "
+        "docs/packages.md"
     ),
     known.HookRefused: lambda facts: (
         f"do what {facts['hook']} asks for. Who asks for a commit can leave it out, with --no-verify"

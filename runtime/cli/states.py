@@ -96,6 +96,7 @@ def _package_status(invocation: Invocation, container: Container, exit_code: boo
 @click.option("-c", "--change", "lines", multiple=True, metavar="LINE",
               help="Change the image config, by a line of a Dockerfile: 'CMD [\"nginx\"]'.")  # fmt: skip
 @click.option("--squash", is_flag=True, help="One commit on what the container was made from, for all since.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out what matches, as in a gitignore file.")
 @allow_secrets_option
 @sign_options
 @no_verify_option
@@ -111,6 +112,7 @@ def commit(
     post_hook: str | None,
     lines: tuple[str, ...],
     squash: bool,
+    exclude: tuple[str, ...],
     allow_secrets: bool,
     sign: bool | None,
     key: str | None,
@@ -127,6 +129,9 @@ def commit(
     You are warned of private keys, tokens and credentials in what the commit adds; `git config treering.secrets refuse`
     in the store's history.git has it refused instead, but for --allow-secrets, and `off` does not look.
 
+    What --exclude matches is not read, and not in the commit: there it is as in the container's last one. In
+    the container it stays, as a change.
+
     With --sign, or where git's commit.gpgSign says so, it is signed with an SSH key (docs/signatures.md).
     The store's hook pre-commit, if there is one, is run first and may refuse the commit, but for --no-verify; the hook
     post-commit is run after it.
@@ -138,6 +143,7 @@ def commit(
     Example:
       treering commit web -m "nginx" --branch nginx
       treering commit web -m "before the upgrade"
+      treering commit web -m "all but the keys" --exclude /root/.ssh
       treering commit cache -m "with data" --pre-hook 'redis-cli save'
       treering commit web -m "ready to run" -c 'CMD ["nginx", "-g", "daemon off;"]' -c 'EXPOSE 80' --squash
     """
@@ -147,6 +153,7 @@ def commit(
         raise click.BadParameter("the message is empty", param_hint="--message")
     sign_commits(invocation, sign, key)
     from runtime.imagechange import image_change
+    from vcs.ignore import Patterns
 
     result = invocation.states.commit(
         container,
@@ -162,6 +169,7 @@ def commit(
         pre_hook=pre_hook,
         post_hook=post_hook,
         verify=not no_verify,
+        exclude=Patterns(("--exclude", pattern) for pattern in exclude) if exclude else None,
     )
     output = invocation.output
     if not output.is_table:
