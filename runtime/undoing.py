@@ -32,7 +32,7 @@ from vcs.history import Author
 from vcs.model import CommitId
 from vcs.operations import Change, ContainerChange, Kind, Operation
 from vcs.store import Store
-from vcs.takingback import check_moves, inverse, move_all
+from vcs.takingback import check_moves, deleters, inverse, later, move_all
 
 _CONTAINERS = "refs/containers/"
 
@@ -53,6 +53,8 @@ class Plan:
     """These get such a record."""
     anywhere: bool = False
     """Refs move from wherever they are."""
+    deleted: Mapping[str, str] = field(default_factory=dict)
+    """For refs that come back, the operations that have deleted them."""
 
     def told(self) -> Iterator[tuple[str, str]]:
         """What becomes of which container."""
@@ -78,7 +80,8 @@ def plan_inverse(containers: Containers, operation: Operation, kind: Kind) -> Pl
 
 def plan_restore(store: Store, operation: Operation, moves: Mapping[str, Change]) -> Plan:
     """How to make all branches and tags what they were after an operation. NotFound, as above."""
-    return Plan(operation, "restore", check_moves(store.history, moves, force=True), anywhere=True)
+    deleted = deleters(later(store.operations.read(), operation.id))
+    return Plan(operation, "restore", check_moves(store.history, moves, force=True), anywhere=True, deleted=deleted)
 
 
 def carry_out(containers: Containers, plan: Plan, args: Sequence[str], author: Author) -> None:
@@ -92,7 +95,9 @@ def carry_out(containers: Containers, plan: Plan, args: Sequence[str], author: A
     for record in plan.removed:
         containers.bring_back(record)
     reason = f"{plan.kind}: operation {plan.operation.id}"
-    move_all(store.history, store.operations, plan.moves, reason, author, force=plan.anywhere)
+    move_all(
+        store.history, store.operations, plan.moves, reason, author, deleted=plan.deleted, force=plan.anywhere
+    )  # fmt: skip
     with store.history.locked():
         store.operations.note_nothing(author)
 
@@ -132,7 +137,8 @@ class _Planning:
             change = self.operation.containers.get(identity, ContainerChange(None, None))
             self._container(there, identity, change, heads[identity])
         needed = check_moves(self.containers.store.history, self.moves, self.operation.unsure)
-        return Plan(self.operation, self.kind, needed, self.made, self.removed, self.changed)
+        deleted = deleters([self.operation])
+        return Plan(self.operation, self.kind, needed, self.made, self.removed, self.changed, deleted=deleted)
 
     def _container(
         self, there: Mapping[str, Container], identity: str, change: ContainerChange, heads: Mapping[str, Change]

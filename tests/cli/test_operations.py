@@ -231,3 +231,28 @@ def test_a_running_container_is_never_touched(box: Cli) -> None:
     assert box.json("ps", "-a") == []
     box("redo")
     assert [one["name"] for one in box.json("ps", "-a")] == ["web"]
+
+
+def log_of(cli: Cli, branch: str) -> bytes:
+    return (cli.store / "history.git/logs/refs/heads" / branch).read_bytes()
+
+
+def test_a_branch_that_comes_back_has_its_old_reflog(cli: Cli) -> None:
+    cli("branch", "-f", "other", "main")
+    whole = log_of(cli, "other")
+    assert whole.count(b"\n") == 3
+    told = cli.json("reflog", "other")
+    cli("branch", "-d", "other")
+    cli("undo")
+    assert log_of(cli, "other") == whole
+    assert cli.json("reflog", "other") == told
+    assert cli.json("log", "other@{1}", "-n", "1")[0]["title"] == "third"
+    cli("redo")
+    cli("branch", "other", "v1")  # another of that name
+    cli("undo")
+    cli("undo")
+    assert log_of(cli, "other") == whole
+    cli("branch", "-m", "other", "renamed")
+    cli("undo")
+    assert log_of(cli, "other") == whole
+    clean(cli)
