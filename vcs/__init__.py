@@ -13,6 +13,7 @@
                  gitobjects any git object by its id              gitfiles   its checksums, and packed-refs
                  gitwords   how it writes names and people
                  operations what commands did to all of it        takingback what of it is taken back, and how
+                 keptreflogs   of the refs that they deleted      past       the store as it was after one of them
                  profiles   what containers read when they start
                  snapshot   the read interface, the only one that fusefs sees
     in and out   importer   a directory -> a root                exporter   a root -> a directory

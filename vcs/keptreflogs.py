@@ -1,8 +1,8 @@
 """The reflogs of deleted refs, kept for as long as the operations that deleted them: undo brings both back.
 
-Git forgets a ref's reflog with the ref. Here it gets a second name first, a hard link in `STORE/operations.reflogs/`, so
-that to keep one costs no copy. Its lines and their seals stay as they are (vcs.reflogs). The file is named after the
-operation and a digest of the ref's name, since names may be longer than a file's may be.
+Git forgets a ref's reflog with the ref. Here it gets a second name first, a hard link in `STORE/operations.reflogs/`:
+to keep one costs no copy. Its lines and their seals stay as they are (vcs.reflogs). The file is named after the
+operation and a digest of the ref's name, since a ref's name may be longer than a file's.
 
 As with the operation log, nothing is flushed before the end of a command: what a power cut takes is the memory of what
 was done. Who changes anything here holds the lock on refs.

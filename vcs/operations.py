@@ -37,6 +37,7 @@ HEADER = b"treering operations %d\n" % VERSION
 _HEADER = re.compile(rb"treering operations (\d+)")
 _ID = re.compile(r"[0-9a-f]{40}")
 _SEAL_SIZE = 10
+_BACK = re.compile(r"(.*)~(\d{1,9})", re.DOTALL)
 _BEGIN = b'{"op":"'
 
 Kind: TypeAlias = Literal["", "undo", "redo", "restore"]
@@ -266,13 +267,18 @@ class Operations:
         return [_operation(fields) for fields in found.values()]
 
     def find(self, name: str) -> Operation:
-        """The operation whose id this is, or begins so; `@` is the newest. NotFound."""
+        """The operation whose id this is, or begins so; `@` is the newest, and `~N` after either means N operations
+        before. NotFound."""
         everything = self.read()
-        matches = everything[-1:] if name == "@" else [one for one in everything if name and one.id.startswith(name)]
-        if len(matches) != 1:
-            why = f"{name!r} begins the ids of several operations" if matches else f"no operation {name!r}"
-            raise NotFound(why, operation=name)
-        return matches[0]
+        found = _BACK.fullmatch(name)
+        begin, back = (found[1], int(found[2])) if found else (name, 0)
+        newest = range(len(everything))[-1:]
+        matches = newest if begin == "@" else [n for n, one in enumerate(everything) if one.id.startswith(begin)]
+        if begin and len(matches) > 1:
+            raise NotFound(f"{begin!r} begins the ids of several operations", operation=name)
+        if not begin or not matches or matches[0] < back:
+            raise NotFound(f"no operation {name!r}", operation=name)
+        return everything[matches[0] - back]
 
     def young_ids(self, since: float) -> set[str]:
         """The ids that operations name which are not older than `since` (seconds since 1970), and what lines as young
@@ -294,7 +300,8 @@ class Operations:
         gone = frozenset(operations)
         if gone:
             told = [(line, _fields(line, self.path)["op"]) for line in self.lines()]
-            replace_file(self.path, HEADER + b"".join(line + b"\n" for line, operation in told if operation not in gone))
+            kept = b"".join(line + b"\n" for line, operation in told if operation not in gone)
+            replace_file(self.path, HEADER + kept)
             self.kept.expire(0, {operation for _, operation in told} - gone)
         return len(gone)
 

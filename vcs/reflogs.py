@@ -162,15 +162,15 @@ def bring_back(repository: Path, ref: str, lines: Sequence[bytes]) -> None:
     _write(repository, log_path(repository, ref), [*lines, *first, *own[1:]])
 
 
-def rewound(lines: Sequence[bytes], old: str, new: str | None = None) -> list[bytes]:
-    """The lines that a reflog had when its ref was at `old`, before it went to `new`; None if the ref was deleted then.
-
-    Where the reflog does not tell of either, its lines are left as they are.
-    """
+def rewound(lines: Sequence[bytes], old: str | None, new: str | None) -> list[bytes]:
+    """The lines that a reflog had when its ref was at `old`, before it went to `new`. None for either stands for "no
+    commit", of which a reflog has no line. Where it does not tell of them, its lines are left as they are."""
     kept = list(lines)
     if new is not None:
         kept = kept[: _last_to(kept, new, len(kept))]
-    return kept[: _last_to(kept, old, len(kept)) + 1]
+    if old is not None:
+        kept = kept[: _last_to(kept, old, len(kept)) + 1]
+    return kept
 
 
 def _last_to(lines: Sequence[bytes], oid: str, otherwise: int) -> int:

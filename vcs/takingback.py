@@ -149,7 +149,8 @@ def move_all(
 ) -> dict[str, Change]:
     """Make moves, all or none, as a step of the operation that was begun; returns those that were needed.
 
-    `deleted` are the operations that have deleted refs which come back: these get the reflogs that they had. Raises what check_moves() does.
+    `deleted` are the operations that have deleted refs which come back: these get the reflogs that they had.
+    Raises what check_moves() does.
     """
     with history.locked():
         needed = check_moves(history, moves, unsure, force=force)

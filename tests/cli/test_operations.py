@@ -104,10 +104,13 @@ def test_people_and_programs_are_told_what_was_done(cli: Cli) -> None:
         "Back: treering redo",
     ]
     lines = cli.lines("op", "log", "-n", "2")
-    assert lines[1].endswith("branch -d other  [branch other]  (taken back)")
+    assert lines[0].split() == ["ID", "DATE", "CHANGED", "COMMAND"]
+    assert lines[1].endswith(f"   branch other   undo  (of {newest['id']})")
+    assert lines[2].startswith(newest["id"])
+    assert lines[2].endswith("   branch other   branch -d other  (taken back)")
     assert f"Operation {newest['id']} is done again: branch -d other" in cli("redo").stderr
     lines = cli.lines("op", "log", "-n", "3")
-    assert lines[2].endswith("branch -d other  [branch other]")
+    assert lines[3].endswith("   branch other   branch -d other")
     assert cli.error("op", "show", "fffffffff")["advice"] == "`treering op log` lists the operations there are"
 
 

@@ -158,8 +158,8 @@ class _Check:
         return refs
 
     def _check_operations(self, refs: Refs) -> None:
-        """The operation log and the reflogs kept for it: each line as it was written. What it names is checked if it is there: gc may have removed
-        what an old operation names."""
+        """The operation log, and the reflogs kept for it: each line as it was written. What they name is checked if it
+        is there: gc may have removed what an old operation names."""
         operations = self._store.operations
         try:
             problems = [*damaged_lines(operations.path), *operations.kept.damaged_lines()]
