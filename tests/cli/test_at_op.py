@@ -93,8 +93,8 @@ def test_commands_that_look_see_what_they_saw_then(cli: Cli, tmp_path: Path) -> 
     points = done[-len(commands) - 1 : -1]
     before = whole(cli)
     for point, then in zip(points, seen, strict=True):
-        for name, words in LOOKS.items():
-            assert look(cli, words, "--at-op", point) == then[name], (name, point)
+        for name in LOOKS:
+            assert look(cli, name, "--at-op", point) == then[name], (name, point)
     assert whole(cli) == before
     assert not list(Path(tempfile.gettempdir()).glob("treering-past-*"))
 
