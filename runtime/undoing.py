@@ -136,7 +136,9 @@ class _Planning:
         for identity in dict.fromkeys((*self.operation.containers, *heads)):
             change = self.operation.containers.get(identity, ContainerChange(None, None))
             self._container(there, identity, change, heads[identity])
-        needed = check_moves(self.containers.store.history, self.moves, self.operation.unsure)
+        kept = tuple(f"{REMOVED}{container.id}/" for container in self.made)  # their removal keeps their states itself
+        moves = {ref: move for ref, move in self.moves.items() if not ref.startswith(kept)}
+        needed = check_moves(self.containers.store.history, moves, self.operation.unsure)
         deleted = deleters([self.operation])
         return Plan(self.operation, self.kind, needed, self.made, self.removed, self.changed, deleted=deleted)
 

@@ -69,7 +69,11 @@ def look(cli: Cli, name: str, *options: str) -> object:
     return done.exit_code, done.stdout_bytes
 
 
-def test_commands_that_look_see_what_they_saw_then(cli: Cli, tmp_path: Path) -> None:
+def test_commands_that_look_see_what_they_saw_then(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "aside").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "aside"))
     root = tmp_path / "files"
     (root / "etc").mkdir(parents=True)
     (root / "etc/motd").write_text("two\nlines\n")
@@ -96,7 +100,7 @@ def test_commands_that_look_see_what_they_saw_then(cli: Cli, tmp_path: Path) -> 
         for name in LOOKS:
             assert look(cli, name, "--at-op", point) == then[name], (name, point)
     assert whole(cli) == before
-    assert not list(Path(tempfile.gettempdir()).glob("treering-past-*"))
+    assert not list((tmp_path / "aside").iterdir())
 
 
 def test_the_option_stands_before_or_after_the_verb(cli: Cli) -> None:

@@ -154,6 +154,20 @@ def test_a_container_that_was_removed_is_there_again_with_all_its_states(world: 
     assert world.text("web") == "first"
 
 
+def test_a_removal_is_done_again_later(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commit that keeps its last state is another one then: it is of another time."""
+    world.create("web")
+    world.write("web", "mine")
+    world.remove("web")
+    after = world.look()
+    world.undo()
+    monkeypatch.setitem(globals(), "AUTHOR", Author("tester", "tester@localhost", AUTHOR.time + 60))
+    world.redo()
+    assert world.look() == after
+    world.undo()
+    assert world.text("web") == "mine"
+
+
 def test_what_was_discarded_stays_discarded(world: World) -> None:
     world.create("web")
     world.write("web", "first")
