@@ -69,9 +69,7 @@ def look(cli: Cli, name: str, *options: str) -> object:
     return done.exit_code, done.stdout_bytes
 
 
-def test_commands_that_look_see_what_they_saw_then(
-    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commands_that_look_see_what_they_saw_then(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "aside").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "aside"))
     root = tmp_path / "files"

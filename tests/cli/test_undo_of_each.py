@@ -91,9 +91,9 @@ RUNS: dict[str, Case] = {
     "rm -f": case("rm -f made", "run -d --name made main sleep 600"),
 }
 NONE = {
-    "init", "export", "start", "stop", "restart", "kill", "pause", "unpause", "wait", "exec", "cp", "inspect", "top", "ps",
-    "logs", "attach", "stats", "metrics", "network", "port", "status", "compare", "log", "show", "diff", "blame", "grep",
-    "reflog", "undo", "redo", "ls", "cat", "sbom", "mount", "umount", "unshare", "fsck", "du", "gc", "service",
+    "init", "export", "start", "stop", "restart", "kill", "pause", "unpause", "wait", "exec", "cp", "inspect", "top",
+    "ps", "logs", "attach", "stats", "metrics", "network", "port", "status", "compare", "log", "show", "diff", "blame",
+    "grep", "reflog", "undo", "redo", "ls", "cat", "sbom", "mount", "umount", "unshare", "fsck", "du", "gc", "service",
     "completion",
 }  # fmt: skip
 """Verbs that change neither what refs name nor what is kept of containers, or are not to be taken back."""
