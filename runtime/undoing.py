@@ -221,6 +221,9 @@ class _Planning:
             is_as_left &= head_after in (None, self._head(container))
         else:
             self._move_head(container, head_before, head_after)
+        for ref, (left, came) in heads.items():  # earlier states, which `forget` moves as well
+            if left and came and ref not in (before, after, container.ref):
+                self.moves[ref] = Change(came, left)
         if wanted != now:
             self._must_be_stopped(container)
             if not is_as_left:

@@ -340,6 +340,20 @@ def test_restoring_leaves_containers_alone(world: World) -> None:
     assert world.store.branches().keys() == {"main", "work"}
 
 
+def test_earlier_states_go_back_too_when_forgetting_is_taken_back(world: World) -> None:
+    world.create("web")
+    for text in ("first", "second"):
+        world.write("web", text)
+        world.commit("web", "main")
+    before = world.look()
+    world.rollback("web", world.base)
+    world.forget("main")
+    world.undo()
+    world.undo()
+    assert world.look() == before
+    assert world.text("web") == "second"
+
+
 CHANGES: dict[str, Callable[[World], object]] = {
     "create": lambda world: world.create("new"),
     "rename": lambda world: world.rename("web", "other"),
@@ -404,8 +418,14 @@ class Commands(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.commits = [self.world.base]
+        for name, branch in (("a", "main"), ("b", "work")):
+            self.world.create(name)
+            for text in ("first", "second"):
+                self.world.write(name, text + name)
+                self.world.commit(name, branch)
         self.before = [self.world.look()]
+        self.commits = [self.world.base]
+        self.note()
 
     def note(self) -> None:
         self.seen[self.world.store.operations.find("@").id] = self.before[-1]
