@@ -83,10 +83,7 @@ class Containers:
         self.trash = Trash(self._directory)
         self.damaged: list[Corrupt | UnknownFormat] = []
         """Why containers could not be read, when all() last looked."""
-        if self.moves.exists():
-            from runtime.forgetting import finish_moves
-
-            finish_moves(self)
+        self._finish_moves()
 
     def create(
         self,
@@ -198,7 +195,7 @@ class Containers:
         if owner := self._owner(name):
             return owner
         is_id = len(name) == _ID_DIGITS and (self._directory / name).is_dir()
-        return self.get(name) if is_id else _find(self.all(), name)
+        return self.get(name) if is_id else find_among(self.all(), name)
 
     def get(self, identity: str, name: str = "") -> Container:
         """The container with this id, all of it. NotFound, which calls it by its name if that is given."""
@@ -215,7 +212,7 @@ class Containers:
         found: list[Container | NotFound] = []
         for name in names:
             try:
-                found.append(by_name.get(name) or _find(everything, name))
+                found.append(by_name.get(name) or find_among(everything, name))
             except NotFound as error:
                 found.append(error)
         return found
@@ -379,6 +376,12 @@ class Containers:
                 self._names.make((container.name, container.id) for container in self.all())
             yield
 
+    def _finish_moves(self) -> None:
+        if self.moves.exists():
+            from runtime.forgetting import finish_moves
+
+            finish_moves(self)
+
     def _forget_unfinished(self) -> None:
         """Remove what a killed create() left, also of refs. Whoever creates holds the lock, and it is ours."""
         names = [entry.name for entry in os.scandir(self._directory) if entry.name.startswith(_NEW)]
@@ -389,7 +392,8 @@ class Containers:
             shutil.rmtree(self._directory / name, ignore_errors=True)
 
 
-def _find(everything: list[Container], name: str) -> Container:
+def find_among(everything: Sequence[Container], name: str) -> Container:
+    """Containers.find() among these."""
     if not name:
         raise NotFound("an empty name is no container's", container=name)
     for container in everything:

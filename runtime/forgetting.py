@@ -122,9 +122,14 @@ def drop_memories(store: Store, done: Forgotten) -> int:
     with translated("the reflogs cannot be written"), history.locked():
         refs = {"HEAD", *(BRANCHES + branch for branch in done.branches), *(move.ref for move in done.moves)}
         kept = set(history.commit_ids())
-        gone = {name for name in reflogs.young_ids(repository, 0, refs) if _leads_out(history, name, kept)}
-        theirs = (one for one in store.operations.read() if not refs.isdisjoint(one.refs))
-        store.operations.drop(one.id for one in theirs if any(_leads_out(history, oid, kept) for oid in one.ids))
+        theirs = {one.id: one for one in store.operations.read() if not refs.isdisjoint(one.refs)}
+        remembered = reflogs.young_ids(repository, 0, refs) | store.operations.kept.young_ids(0, theirs)
+        gone = {name for name in remembered if _leads_out(history, name, kept)}
+        out = {one.id for one in theirs.values() if any(_leads_out(history, oid, kept) for oid in one.ids)}
+        store.operations.drop(out)
+        for one in theirs.values():
+            for ref in refs & one.refs.keys():
+                store.operations.kept.drop(one.id, ref, gone)
         return reflogs.drop(repository, refs, gone)
 
 

@@ -14,6 +14,7 @@
                  gitwords   how it writes names and people       signed     signatures in commits and tags
                  notes      texts on commits, added later
                  operations what commands did to all of it        takingback what of it is taken back, and how
+                 keptreflogs   of the refs that they deleted      past       the store as it was after one of them
                  profiles   what containers read when they start
                  snapshot   the read interface, the only one that fusefs sees
     in and out   importer   a directory -> a root                exporter   a root -> a directory

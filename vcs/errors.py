@@ -12,6 +12,7 @@
     │   ├── NotAStore     there is no store at this path
     │   ├── UnknownFormat its format is of another version
     │   ├── Denied        the operating system refuses access
+    │   ├── ReadOnly      it is looked at as it once was
     │   └── NoSpace       the disk, the quota or the inodes are used up
     ├── Damaged           the store lost or changed bytes
     │   ├── Missing       an object is not in any layer
@@ -80,6 +81,10 @@ class UnknownFormat(StoreError):
 
 class Denied(StoreError):
     """The operating system refuses access."""
+
+
+class ReadOnly(StoreError):
+    """The store is looked at as it was after an operation: nothing can be changed."""
 
 
 class NoSpace(StoreError):

@@ -30,7 +30,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from vcs.ancestry import Ancestry
 from vcs.durable import replace_file, sync_directory
@@ -113,7 +113,7 @@ class Store:
             self.history.close()
         self._index.close()
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -138,9 +138,14 @@ class Store:
 
         return Operations(self.path / "operations.log")
 
+    @property
+    def repository(self) -> Path:
+        """The history's git repository, with its refs and reflogs."""
+        return self.path / "history.git"
+
     @cached_property
     def _refs(self) -> RefFiles:
-        return RefFiles(self.path / "history.git")
+        return RefFiles(self.repository)
 
     @cached_property
     def _ancestry(self) -> Ancestry:
@@ -200,7 +205,7 @@ class Store:
         }
 
     def branch_at(self, name: bytes, time: int) -> CommitId | None:
-        return branch_at(self._refs, self.path / "history.git", self._ancestry, name, time)
+        return branch_at(self._refs, self.repository, self._ancestry, name, time)
 
     def reachable(self) -> list[CommitId]:
         return self._ancestry.reachable(self._ids().values())

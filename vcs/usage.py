@@ -245,7 +245,7 @@ def _starts(store: Store, since: float, group: Callable[[str], str]) -> dict[str
         found.setdefault(group(f"refs/{ref}"), set()).add(commit)
     head = _head_branch(store)
     names = {HEAD, *(f"refs/{ref}" for ref in refs)}
-    for ref, ids in reflogs.young_ids_by_ref(store.path / "history.git", since, names).items():
+    for ref, ids in reflogs.young_ids_by_ref(store.repository, since, names).items():
         name = group(head if ref == HEAD else ref)
         commits = _existing(store, ids)
         if commits:
@@ -267,7 +267,7 @@ def _existing(store: Store, ids: Iterable[str]) -> set[CommitId]:
 
 
 def _head_branch(store: Store) -> str:
-    text = (store.path / "history.git" / HEAD).read_text().strip()
+    text = (store.repository / HEAD).read_text().strip()
     return text.removeprefix("ref: ")
 
 

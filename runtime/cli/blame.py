@@ -26,7 +26,7 @@ _COMMAND_MAX = 40
 """Characters of a command that a table shows."""
 
 
-@verb("blame", data=True)
+@verb("blame", data=True, past=True)
 @file_argument("arguments", nargs=-1, required=True, metavar="[REV] PATH")
 @click.option("--lines", is_flag=True, help="Of a text, each line with who wrote it.")
 def blame(invocation: Invocation, arguments: tuple[str, ...], lines: bool) -> None:

@@ -45,7 +45,7 @@ _MATTER = (b"PYTHON", b"LC_", b"LANG", b"LD_", b"GLIBC_", b"MALLOC_", b"HOME=", 
 """How the variables begin that a process looks at once, when it starts."""
 _SIGNALS = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGALRM")
 _MOST_DESCRIPTORS = 64
-_WITH_VALUE = ("--store", "--format")
+_WITH_VALUE = ("--store", "--format", "--at-op")
 _MAY_NEED_TERMINAL = ("run", "start", "exec", "attach")
 _MAY_SIGN = ("commit", "import", "merge", "revert", "cherry-pick", "tag")
 _PLAIN_VERBS = ("unshare", "service")

@@ -70,7 +70,7 @@ def write_comparison(
         write_changes(output, changes)
 
 
-@verb("diff", data=True, formats=("docker",), cls=PathVerb)
+@verb("diff", data=True, formats=("docker",), cls=PathVerb, past=True)
 @revision_argument("arguments", nargs=-1, required=True, metavar="REV [REV] [[--] PATH...]")
 @click.option("--stat", is_flag=True, help="How many lines changed in each file.")
 @click.option("-p", "--patch", is_flag=True, help="The changed lines of each text.")

@@ -316,6 +316,10 @@ _ADVICE: dict[type[known.TreeringError], Callable[[Facts], str]] = {
     ),
     known.NotAStore: _not_a_store,
     known.Denied: _denied,
+    known.ReadOnly: lambda facts: (
+        "leave --at-op out to change what there is now. "
+        f"`treering op restore {facts['at_operation']}` makes branches and tags what they were then"
+    ),
     known.UnknownFormat: lambda _: "the store was made by another version of treering: use that version for it",
     known.NoSpace: lambda _: "nothing was changed. Make room on that file system, then run the command again",
     known.Damaged: _damaged,

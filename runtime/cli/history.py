@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vcs.snapshot import CommitInfo
 
 
-@verb("log", data=True, cls=PathVerb)
+@verb("log", data=True, cls=PathVerb, past=True)
 @revision_argument("arguments", nargs=-1, metavar="[REV]... [[--] PATH...]")
 @click.option("-n", "--max-count", "limit", type=click.IntRange(min=0), metavar="NUMBER", help="At most so many.")
 @click.option("--oneline", is_flag=True, help="A line for each commit.")
@@ -203,7 +203,7 @@ def _ends(invocation: Invocation, revisions: Sequence[str]) -> tuple[list[Commit
     return include, exclude
 
 
-@verb("show", data=True)
+@verb("show", data=True, past=True)
 @revision_argument()
 @click.option("--stat", is_flag=True, help="How many lines changed in each file.")
 @click.option("-p", "--patch", is_flag=True, help="The changed lines of each text.")

@@ -12,10 +12,20 @@ from click.shell_completion import CompletionItem
 
 from runtime.cli.invocation import Invocation
 from runtime.cli.output import FORMATS
+from vcs.errors import ReadOnly
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 pass_invocation = click.make_pass_decorator(Invocation)
+
+
+def _completer(kind: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from runtime.cli.completion import candidates
+
+        return candidates(context, kind, incomplete)
+
+    return complete
 
 
 def _set_store(context: click.Context, _: click.Parameter, value: Path | None) -> None:
@@ -28,6 +38,24 @@ def _set_format(context: click.Context, _: click.Parameter, value: Any) -> None:
         context.ensure_object(Invocation).output.format = value
     elif value is not None:
         context.meta["format"] = value
+
+
+def _set_at_op(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        context.ensure_object(Invocation).at_op = value
+
+
+def at_op_option() -> click.Option:
+    """--at-op, of a verb that can look at the past, and of the program."""
+    return click.Option(
+        ["--at-op"],
+        metavar="OP",
+        expose_value=False,
+        is_eager=True,
+        callback=_set_at_op,
+        shell_complete=_completer("operation"),
+        help="Look at branches, tags and containers as they were after this operation of `treering op log`.",
+    )
 
 
 _STORE = click.Option(
@@ -71,6 +99,7 @@ def verb(
     namespaces: Literal["no", "enter", "mount"] = "no",
     store_option: bool = True,
     formats: Sequence[str] = (),
+    past: bool = False,
     cls: type[click.Command] = click.Command,
     **settings: Any,
 ) -> Callable[[Callable[..., Any]], click.Command]:
@@ -80,18 +109,25 @@ def verb(
 
     `namespaces`: whether an ordinary user's process enters the store's namespaces before the verb begins ("enter": it
     reads or removes what containers wrote; "mount": it needs the service's mount too). Verbs that only sometimes do
-    call Invocation.enter_namespaces themselves.
+    call Invocation.enter_namespaces themselves. `past`: it can look at the store as it was after an operation, and has
+    --at-op; what it would change then is refused by the store.
     """
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         @wraps(function)
         def begin(invocation: Invocation, *args: Any, **kwargs: Any) -> Any:
+            if invocation.at_op is not None and not past:
+                raise _no_past(name, invocation.at_op)
             if namespaces != "no":
                 invocation.enter_namespaces(to_mount=namespaces == "mount")
             return function(invocation, *args, **kwargs)
 
         command = click.command(name, cls=cls, **settings)(pass_invocation(begin))
-        command.params += [*([_format_option(formats)] if data else []), *([_STORE] if store_option else [])]
+        command.params += [
+            *([_format_option(formats)] if data else []),
+            *([_STORE] if store_option else []),
+            *([at_op_option()] if past else []),
+        ]
         return command
 
     return decorate
@@ -102,13 +138,9 @@ def add_common_options(group: click.Group) -> None:
     group.params += [_format_option(()), _STORE]
 
 
-def _completer(kind: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
-    def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from runtime.cli.completion import candidates
-
-        return candidates(context, kind, incomplete)
-
-    return complete
+def _no_past(name: str, operation: str) -> ReadOnly:
+    message = f"{name} does not go with --at-op, which is for looking at the history as it was: nothing was changed"
+    return ReadOnly(message, at_operation=operation)
 
 
 def revision_argument(name: str = "revision", **settings: Any) -> Callable[[F], F]:
@@ -126,6 +158,12 @@ def file_argument(name: str, **settings: Any) -> Callable[[F], F]:
 def place_argument(name: str, **settings: Any) -> Callable[[F], F]:
     """An argument that may be NAME:PATH or REV:PATH, or a file of the machine."""
     return click.argument(name, shell_complete=_completer("place"), **settings)
+
+
+def operation_argument(name: str = "operation", **settings: Any) -> Callable[[F], F]:
+    """An argument that is an operation, as `op log` prints it."""
+    settings.setdefault("metavar", "ID")
+    return click.argument(name, shell_complete=_completer("operation"), **settings)
 
 
 def container_argument(name: str = "name", **settings: Any) -> Callable[[F], F]:

@@ -19,6 +19,7 @@ import click
 
 from runtime import __version__
 from runtime.cli.invocation import Invocation
+from runtime.cli.options import at_op_option
 from runtime.cli.output import FORMATS, Format, message
 
 if TYPE_CHECKING:
@@ -183,6 +184,9 @@ def program(context: click.Context, store: Path | None, format_: Format | None, 
     invocation.store_option = store or invocation.store_option
     invocation.output.format = format_ or invocation.output.format
     invocation.use_pager = not no_pager
+
+
+program.params.insert(1, at_op_option())
 
 
 def run(arguments: Sequence[str], leave: Callable[[Trash], None] = lambda trash: trash.leave()) -> int:

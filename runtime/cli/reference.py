@@ -21,6 +21,8 @@ _PREFACE = """\
   name stands for its last commit, where no branch or tag has that name. `REV:PATH` is a file in a commit.
 - **The store** is `--store PATH`, else `TREERING_STORE`, else `/var/lib/treering` for root and
   `$XDG_DATA_HOME/treering` for others. `--store` may stand before or after the verb.
+- **At an operation**: with `--at-op OP`, before or after the verb, what only looks sees branches, tags and containers
+  as they were after that operation of `treering op log`. Verbs that have no such option refuse it.
 - **Output**: data goes to standard output, messages and progress to standard error. With `--format json` or `jsonl`,
   errors are JSON objects too: `{"error": {"kind", "message", "advice", "facts", "exit_code"}}`. A path that is not
   UTF-8 has its bytes in hexadecimal beside it, as `path_bytes`. In tables, odd names are quoted as git quotes them.

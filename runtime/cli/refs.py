@@ -23,7 +23,7 @@ _BRANCHES = "refs/heads/"
 _TAGS = "refs/tags/"
 
 
-@verb("branch", data=True)
+@verb("branch", data=True, past=True)
 @click.argument("name", required=False, shell_complete=branch_completion)
 @revision_argument(required=False)
 @click.option("-f", "--force", is_flag=True, help="Move a branch that exists.")
@@ -103,7 +103,7 @@ def _rename(invocation: Invocation, old: str, new: str, force: bool, dry_run: bo
         message(f"Branch {new} was at {taken[:SHORT]}; back: treering branch -f {new} {taken[:SHORT]}")
 
 
-@verb("tag", data=True)
+@verb("tag", data=True, past=True)
 @click.argument("name", required=False, shell_complete=tag_completion)
 @revision_argument(required=False)
 @click.option("-m", "--message", "text", metavar="MESSAGE", help="Say why: makes an annotated tag.")
@@ -199,7 +199,7 @@ def _list(invocation: Invocation, refs: dict[str, CommitId]) -> None:
     output.rows(rows, fields, table)
 
 
-@verb("reflog", data=True)
+@verb("reflog", data=True, past=True)
 @click.argument("name", metavar="[BRANCH]", required=False, default="main", shell_complete=branch_completion)
 def reflog(invocation: Invocation, name: str) -> None:
     """Show where a branch has been.

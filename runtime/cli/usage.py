@@ -43,7 +43,7 @@ class Row:
     """Bytes on the disk that a container has written since its last commit, in all its generations."""
 
 
-@verb("du", data=True, namespaces="enter")
+@verb("du", data=True, namespaces="enter", past=True)
 @revision_argument("names", nargs=-1, metavar="[NAME | REV | REV:PATH]...")
 @click.option("--sort", type=click.Choice(_SORTS), help="Order by this, the largest (or first) on top.")
 def du(invocation: Invocation, names: tuple[str, ...], sort: str | None) -> None:

@@ -164,15 +164,15 @@ class _Check:
         return refs
 
     def _check_operations(self, refs: Refs) -> None:
-        """The operation log: each line as it was written. What it names is checked if it is there: gc may have removed
-        what an old operation names."""
+        """The operation log, and the reflogs kept for it: each line as it was written. What they name is checked if it
+        is there: gc may have removed what an old operation names."""
         operations = self._store.operations
         try:
-            problems = list(damaged_lines(operations.path))
+            problems = [*damaged_lines(operations.path), *operations.kept.damaged_lines()]
             for problem in problems:
                 self._report.add("operation", problem)
             if not problems:
-                named = set().union(*(one.ids for one in operations.read()))
+                named = operations.young_ids(0)
                 refs.others |= {oid for oid in named if self._is_there(oid)}
         except (TreeringError, OSError) as error:
             self._report.add("operation", str(error))
