@@ -124,7 +124,8 @@ def test_the_packages_of_each_commit(distribution: Cli) -> None:
     plain = distribution.lines("log", "deb")
     lines = distribution.lines("log", "--packages", "deb")
     at = next(number for number, line in enumerate(lines) if line == "    second")
-    assert lines[at + 1 : at + 5] == ["", "    ~ deb base 1 -> 2", "    + deb tool 2:1.0", ""]
+    assert lines[at + 2].startswith("    Source: ")
+    assert lines[at + 3 : at + 7] == ["", "    ~ deb base 1 -> 2", "    + deb tool 2:1.0", ""]
     assert [line for line in lines if not line.startswith(("    ~", "    +"))] != plain, "an empty line before them"
     short = distribution.lines("log", "--oneline", "--packages", "deb")
     assert short[1:3] == ["    ~ deb base 1 -> 2", "    + deb tool 2:1.0"]
