@@ -23,6 +23,8 @@
                  extents    where a sparse file has data
                  ignore     names that are left out
                  tar/       the format                           tar_import, tar_export   archives -> roots -> archives
+                 tar_members  entries -> members              layer_export   two roots -> an image layer
+                 madelayers which layers were made already
                  assembly   names in any order -> a tree         decompress   gzip, bzip2, xz, zstd
                  attributes what is kept of a live file          links      hard links
                  ticks      changes that no time stamp tells     progress   how far it has come

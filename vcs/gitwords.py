@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 BRANCHES = "refs/heads/"
 TAGS = "refs/tags/"
+_TRAILER = re.compile(r"([A-Za-z][A-Za-z0-9-]*): (.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +70,10 @@ def decoded(data: bytes, encoding: str | None) -> str:
         return data.decode(encoding or "utf-8")
     except (LookupError, ValueError):
         return data.decode("utf-8", "replace")
+
+
+def trailers(message: str) -> list[tuple[str, str]]:
+    """The `Key: value` lines of a message's last paragraph, if it has nothing else (git-interpret-trailers(1))."""
+    paragraphs = message.strip().split("\n\n")
+    found = [_TRAILER.fullmatch(line) for line in paragraphs[-1].split("\n")]
+    return [(one[1], one[2]) for one in found if one] if len(paragraphs) > 1 and all(found) else []

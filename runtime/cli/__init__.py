@@ -11,7 +11,7 @@
     states, forking, comparing, mounting, service, namespaces,
     shell, collect, usage, forget, fsck, metering,
     updating, network, operations, blame, searching,
-    merging                                              the verbs, one module a group
+    merging, saving                                      the verbs, one module a group
     several      a verb on several containers                    filtering     which containers ps lists
     starting     what run, start and restart do alike
     secrets      what commit and import say of them

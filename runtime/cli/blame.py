@@ -12,7 +12,8 @@ from runtime.cli.options import file_argument, verb
 from runtime.cli.output import Output
 from runtime.cli.pager import paged
 from runtime.cli.quoting import path_fields, quoted, safe
-from runtime.cli.render_commits import SHORT, moment, title, trailers
+from runtime.cli.render_commits import SHORT, moment, title
+from vcs.gitwords import trailers
 from vcs.snapshot import resolve_parents
 
 if TYPE_CHECKING:

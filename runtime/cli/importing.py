@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 _SHOWN = 10
 """How many paths of a long list are told."""
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
-"""uname's names for what OCI image configs name as Go does."""
 _PATTERN_OPTIONS = ("exclude", "include", "exclude_from")
 
 
@@ -236,10 +234,10 @@ def _own_directories(store: Path) -> frozenset[tuple[int, int]]:
 def _default_config() -> dict[str, Any]:
     """An OCI image config for a root that nothing is known about."""
     from runtime.bundle import DEFAULT_PATH
+    from runtime.imageconfig import machine_architecture
 
-    machine = os.uname().machine
     return {
-        "architecture": _ARCHITECTURES.get(machine, machine),
+        "architecture": machine_architecture(),
         "os": "linux",
         "config": {"Env": [f"PATH={DEFAULT_PATH}"], "Cmd": ["/bin/sh"]},
     }

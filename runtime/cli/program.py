@@ -40,6 +40,8 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
         Summary("init", "store", "Make an empty store."),
         Summary("import", "importing", "Make a commit of a directory or an archive."),
         Summary("export", "exporting", "Write a commit's files to a directory or an archive."),
+        Summary("save", "saving", "Write a commit as an image for Docker, Podman and others."),
+        Summary("push", "saving", "Push a commit as an image to a registry."),
     ),
     "Containers": (
         Summary("run", "run", "Run a command in a new container."),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.cli.output import Output
 from runtime.cli.quoting import safe
+from vcs.gitwords import trailers
 
 if TYPE_CHECKING:
     from vcs.snapshot import CommitInfo
@@ -20,7 +20,6 @@ SHORT = 12
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_TRAILER = re.compile(r"([A-Za-z][A-Za-z0-9-]*): (.*)")
 
 Decorations = Mapping[str, list[tuple[str, str]]]
 """Commit id -> (kind, name) of each branch and tag that is there."""
@@ -103,13 +102,6 @@ def _decoration(output: Output, info: CommitInfo, names: Decorations) -> str:
 def title(message: str) -> str:
     """A message's first line."""
     return safe(message.strip().partition("\n")[0])
-
-
-def trailers(message: str) -> list[tuple[str, str]]:
-    """The `Key: value` lines of a message's last paragraph, if it has nothing else (git-interpret-trailers(1))."""
-    paragraphs = message.strip().split("\n\n")
-    found = [_TRAILER.fullmatch(line) for line in paragraphs[-1].split("\n")]
-    return [(one[1], one[2]) for one in found if one] if len(paragraphs) > 1 and all(found) else []
 
 
 def moment(seconds: int, offset: int) -> datetime:

@@ -4,6 +4,15 @@
     blobs      content by its digest: checked as it is read, written aside and renamed
     layout     an OCI image layout, as a directory
 
+Images out, of commits:
+
+    compression  layers compressed, the same bytes every time
+    made         layers made of two roots, once
+    composing    commits -> layers, history, config and manifest
+    references   what images are called
+    writing      an image that was made -> a layout or an archive
+    pushing      -> a registry
+
 Sources: the OCI image specification 1.1 (descriptor.md, manifest.md, image-index.md, config.md, image-layout.md), and
 Docker's image manifest version 2, schema 2, whose documents differ in their media types only.
 

@@ -25,6 +25,7 @@ from vcs.layers.reader import LayerReader
 from vcs.layers.writer import remove_abandoned
 from vcs.leases import Leased, read_leases
 from vcs.locks import flocked
+from vcs.madelayers import removable
 from vcs.model import CommitId, LayerId, RootId
 from vcs.packing import Packing, Pruned
 from vcs.reach import Reach
@@ -269,9 +270,10 @@ class Collection:
             self.reach.add_root(self._store.commit(commit).root)
 
     def _stale_caches(self) -> Iterator[Path]:
-        """The caches of imports, and the start profiles, whose root may go (their first line names it), and what killed
-        imports left of some."""
+        """The caches of imports, start profiles and image layers, whose root may go (their first line names it), and
+        what killed imports left of some."""
         caches = self._store.path / "caches"
+        yield from removable(caches, self.reach)
         for path in (*caches.glob("import-*"), *caches.glob("start-*")):
             if path.suffix:
                 if is_abandoned(path):

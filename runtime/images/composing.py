@@ -1,0 +1,168 @@
+"""Commits -> an image: which layers it has, its history, its config and its manifest. Pure but for what it reads.
+
+Layers and their lines of history go along first parents, the oldest first. A commit that changed no file has a line
+without a layer (`empty_layer`).
+
+    per-commit   a layer for each commit
+    flat         one layer for all of it
+    since REV    one layer for REV, and then one for each commit after it: images with the same REV share that layer
+
+All that an image says comes from its commits, so the same commits are the same image, byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from runtime.commits import first_line
+from runtime.imageconfig import machine_architecture
+from runtime.images import model
+from runtime.images.compression import Compression
+from runtime.images.made import Made, descriptor
+from runtime.images.model import Descriptor, Manifest
+from vcs.errors import BadInput
+from vcs.gitwords import trailers
+from vcs.madelayers import MadeLayer, Sides
+from vcs.model import CommitId, RootId
+from vcs.progress import Progress
+from vcs.snapshot import CommitInfo
+from vcs.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class PerCommit:
+    """A layer for each commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flat:
+    """One layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """One layer for a commit, and one for each after it."""
+
+    commit: CommitId
+
+
+Layers = PerCommit | Flat | Since
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A line of an image's history: from one root to the next, by a commit."""
+
+    old: RootId | None
+    commit: CommitInfo
+
+    @property
+    def is_empty(self) -> bool:
+        return self.old == self.commit.root
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image whose blobs are all there."""
+
+    manifest: Descriptor
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    diff_ids: tuple[str, ...]
+    documents: tuple[bytes, bytes]
+    """The manifest's and the config's bytes."""
+
+
+Working = Callable[[int, int], Progress]
+"""Called when a layer is looked for (its number from 1, and of how many); returns what is told while it is made."""
+
+
+def steps_of(store: Store, commit: CommitId, layers: Layers) -> list[Step]:
+    """The lines of a commit's image. BadInput if it does not come from the commit that it is to be since."""
+    if isinstance(layers, Flat):
+        return [Step(None, store.commit(commit))]
+    chain: list[CommitInfo] = []
+    todo: CommitId | None = commit
+    while todo is not None:
+        chain.append(store.commit(todo))
+        if isinstance(layers, Since) and todo == layers.commit:
+            break
+        todo = chain[-1].parents[0] if chain[-1].parents else None
+    else:
+        if isinstance(layers, Since):
+            raise BadInput(
+                f"commit {layers.commit[:12]} is not among the first parents of {commit[:12]}", since=layers.commit
+            )
+    chain.reverse()
+    roots = [None, *(info.root for info in chain)]
+    return [Step(old, info) for old, info in zip(roots, chain, strict=False)]
+
+
+def compose(store: Store, made: Made, steps: Sequence[Step], compression: Compression, working: Working) -> Image:
+    """Make what an image needs and is not there yet. BadInput, with the path, for a name that no layer can hold."""
+    full = [step for step in steps if not step.is_empty]
+    layers: list[MadeLayer] = []
+    for number, step in enumerate(full, 1):
+        sides = Sides(step.old, step.commit.root, compression)
+        layers.append(made.layer(sides, compression, working(number, len(full))))
+    diff_ids = tuple(layer.diff_id for layer in layers)
+    tip = steps[-1].commit
+    first = store.history.config(steps[0].commit.id)
+    config = model.encoded(config_document(store.history.config(tip.id), first, steps, diff_ids))
+    named = made.put(config, model.CONFIG)
+    descriptors = tuple(descriptor(layer, compression) for layer in layers)
+    manifest = model.encoded(Manifest(named, descriptors, annotations=origin(tip)))
+    return Image(made.put(manifest, model.MANIFEST), named, descriptors, diff_ids, (manifest, config))
+
+
+def config_document(
+    config: dict[str, Any], first: dict[str, Any], steps: Sequence[Step], diff_ids: Sequence[str]
+) -> dict[str, Any]:
+    """An image's config, from the last commit's; `first` is that of the first one, whose own history goes before."""
+    lines = [*inherited(first), *(history_line(step) for step in steps)]
+    tip = steps[-1].commit
+    defaults = {"architecture": machine_architecture(), "os": "linux"}
+    own = {"created": moment(tip), "author": who(tip), "rootfs": {"type": "layers", "diff_ids": [*diff_ids]}}
+    return {**defaults, **config, **own, "history": lines}
+
+
+def inherited(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """The history of an image that a first commit was made of as a whole. Its layers are one now, the commit's own."""
+    lines = config.get("history")
+    if not isinstance(lines, list):
+        return []
+    return [{**line, "empty_layer": True} for line in lines if isinstance(line, dict)]
+
+
+def history_line(step: Step) -> dict[str, Any]:
+    """What a commit is in an image's history: by its command if it tells one, else by its title."""
+    info = step.commit
+    title = first_line(info.message)
+    command = dict(trailers(info.message)).get("Command", title)
+    line: dict[str, Any] = {"created": moment(info), "created_by": command, "author": who(info)}
+    if title != command:
+        line["comment"] = title
+    return {**line, "empty_layer": True} if step.is_empty else line
+
+
+def origin(info: CommitInfo) -> dict[str, str]:
+    """Where an image comes from."""
+    return {
+        "org.opencontainers.image.created": moment(info),
+        "org.opencontainers.image.revision": info.id,
+        "org.treering.commit": info.id,
+        "org.treering.root": f"blake3:{info.root.hex()}",
+    }
+
+
+def moment(info: CommitInfo) -> str:
+    """A commit's time as RFC 3339 has it."""
+    return datetime.fromtimestamp(info.time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def who(info: CommitInfo) -> str:
+    """A commit's author."""
+    return f"{info.author} <{info.email}>"
