@@ -125,6 +125,8 @@ def _not_found(facts: Facts) -> str:
 def _bad_input(facts: Facts) -> str:
     if "lines" in facts:
         return "without --lines, blame tells which commit wrote the file"
+    if "layer" in facts:
+        return "rename it in a new commit; if only earlier commits have it, leave them out: --layers flat, or since=REV"
     return "say --mainline N: what it did to parent N; 1 is the branch it was made on" if "mainline" in facts else ""
 
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from runtime.cli.exporting import whole_file
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import F, revision_argument, verb
 from runtime.cli.output import count_text, message, size_text
 from runtime.cli.progress import Progress, seconds_text
 
 if TYPE_CHECKING:
-    from runtime.images.composing import Image, Layers
+    from runtime.images.composing import Layers, MadeImage
     from runtime.images.compression import Compression
     from runtime.images.made import Made
     from runtime.images.references import Reference
@@ -95,6 +95,8 @@ def save(
     kind = kind or ("docker-archive" if target is None or _is_archive(target) else "oci")
     if is_stream:
         _check_stream(invocation, kind)
+    elif kind == "oci" and target is not None and target.exists() and not target.is_dir():
+        raise click.UsageError(f"{target} is a file, and an image layout is a directory")
     commit = invocation.commit(revision)
     names = _names(tags, revision, commit)
     compression = compression or ("none" if kind == "docker-archive" else "gzip")
@@ -104,7 +106,7 @@ def save(
             write_layout(made, image, names, target)
         else:
             write = write_oci_archive if kind == "oci-archive" else write_docker_archive
-            with _archive(target, invocation.output.stream) as stream:
+            with whole_file(target, invocation.output.stream) as stream:
                 write(made, image, names, stream)
     where = "standard output" if is_stream else str(target)
     if is_stream or invocation.output.is_table:
@@ -140,7 +142,8 @@ def push(
       treering push web registry.example.org/web:1.2
       treering push web localhost:5000/web --tls-verify=false --layers since=base
     """
-    from runtime.images.pushing import Registry, push
+    from runtime.images.pushing import push
+    from runtime.images.skopeo import Registry
 
     commit = invocation.commit(revision)
     with _composed(invocation, commit, layers, compression or "gzip") as (made, image, seconds):
@@ -184,7 +187,7 @@ def _layers(invocation: Invocation, text: str) -> Layers:
 @contextmanager
 def _composed(
     invocation: Invocation, commit: CommitId, layers: str, compression: Compression
-) -> Iterator[tuple[Made, Image, Any]]:
+) -> Iterator[tuple[Made, MadeImage, Any]]:
     """The image of a commit, all of whose blobs are there; and a function that tells how long it has taken so far."""
     from runtime.images.composing import compose, steps_of
     from runtime.images.made import made_images
@@ -207,12 +210,12 @@ def _composed(
         yield made, image, lambda: progress.seconds
 
 
-def _summary(image: Image) -> str:
+def _summary(image: MadeImage) -> str:
     size = sum(layer.size for layer in image.layers)
     return f"{count_text(len(image.layers), 'layer')}, {size_text(size)}, {image.manifest.digest[:19]}"
 
 
-def _fields(commit: CommitId, image: Image) -> dict[str, Any]:
+def _fields(commit: CommitId, image: MadeImage) -> dict[str, Any]:
     return {
         "commit": commit,
         "digest": image.manifest.digest,
@@ -222,27 +225,6 @@ def _fields(commit: CommitId, image: Image) -> dict[str, Any]:
             for layer, diff_id in zip(image.layers, image.diff_ids, strict=True)
         ],
     }
-
-
-@contextmanager
-def _archive(path: Path | None, stdout: BinaryIO) -> Iterator[Any]:
-    """Where an archive goes. A file appears under its name when it is complete."""
-    if path is None or str(path) == "-":
-        yield stdout
-        return
-    special = path.exists() and not path.is_file()
-    partial = path if special else path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            if not special:
-                os.fsync(file.fileno())
-                partial.rename(path)
-    except BaseException:
-        if not special:
-            partial.unlink(missing_ok=True)
-        raise
 
 
 VERBS: dict[str, click.Command] = {"save": save, "push": push}

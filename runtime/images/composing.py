@@ -65,15 +65,14 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class MadeImage:
     """An image whose blobs are all there."""
 
     manifest: Descriptor
     config: Descriptor
     layers: tuple[Descriptor, ...]
     diff_ids: tuple[str, ...]
-    documents: tuple[bytes, bytes]
-    """The manifest's and the config's bytes."""
+    """Of the layers before they were compressed."""
 
 
 Working = Callable[[int, int], Progress]
@@ -101,7 +100,7 @@ def steps_of(store: Store, commit: CommitId, layers: Layers) -> list[Step]:
     return [Step(old, info) for old, info in zip(roots, chain, strict=False)]
 
 
-def compose(store: Store, made: Made, steps: Sequence[Step], compression: Compression, working: Working) -> Image:
+def compose(store: Store, made: Made, steps: Sequence[Step], compression: Compression, working: Working) -> MadeImage:
     """Make what an image needs and is not there yet. BadInput, with the path, for a name that no layer can hold."""
     full = [step for step in steps if not step.is_empty]
     layers: list[MadeLayer] = []
@@ -115,7 +114,7 @@ def compose(store: Store, made: Made, steps: Sequence[Step], compression: Compre
     named = made.put(config, model.CONFIG)
     descriptors = tuple(descriptor(layer, compression) for layer in layers)
     manifest = model.encoded(Manifest(named, descriptors, annotations=origin(tip)))
-    return Image(made.put(manifest, model.MANIFEST), named, descriptors, diff_ids, (manifest, config))
+    return MadeImage(made.put(manifest, model.MANIFEST), named, descriptors, diff_ids)
 
 
 def config_document(

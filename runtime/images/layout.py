@@ -19,7 +19,7 @@ from vcs.errors import BadInput
 
 TAG = "org.opencontainers.image.ref.name"
 """The annotation of a manifest in index.json that says what it is called."""
-VERSION = b'{"imageLayoutVersion":"1.0.0"}'
+_VERSION = b'{"imageLayoutVersion":"1.0.0"}'
 
 
 class Layout:
@@ -67,7 +67,7 @@ class LayoutWriter:
         self._blobs = path / "blobs" / "sha256"
         self._blobs.mkdir(parents=True, exist_ok=True)
         if not (path / "oci-layout").exists():
-            replace_file(path / "oci-layout", VERSION)
+            replace_file(path / "oci-layout", _VERSION)
 
     def has(self, digest: str) -> bool:
         """Whether a blob is there."""

@@ -42,6 +42,11 @@ class Made:
         with translated("the image cannot be written"):
             return self.layout.put(data, media_type)
 
+    @property
+    def marker(self) -> bytes:
+        """The file that makes a directory a layout."""
+        return (self.layout.path / "oci-layout").read_bytes()
+
     def open(self, descriptor: Descriptor) -> BinaryIO:
         """A blob that is there."""
         return (self.layout.path / "blobs" / descriptor.algorithm / descriptor.hex).open("rb")

@@ -16,8 +16,8 @@ from pathlib import Path
 import msgspec
 
 from runtime.images import model
-from runtime.images.composing import Image
-from runtime.images.layout import TAG, VERSION, LayoutWriter
+from runtime.images.composing import MadeImage
+from runtime.images.layout import TAG, LayoutWriter
 from runtime.images.made import Made
 from runtime.images.model import Descriptor, Index
 from runtime.images.references import Reference
@@ -31,7 +31,7 @@ _FILE = stat.S_IFREG | 0o644
 _DIRECTORY = stat.S_IFDIR | 0o755
 
 
-def write_layout(made: Made, image: Image, names: Sequence[Reference], path: Path) -> None:
+def write_layout(made: Made, image: MadeImage, names: Sequence[Reference], path: Path) -> None:
     """Add an image to a layout, which is made if it is not there. Durable. Denied, NoSpace, BadInput for a layout that
     cannot be read."""
     with translated(f"{path} cannot be written"):
@@ -44,7 +44,7 @@ def write_layout(made: Made, image: Image, names: Sequence[Reference], path: Pat
         layout.name(image.manifest, {name.short: _annotations(name) for name in names})
 
 
-def write_oci_archive(made: Made, image: Image, names: Sequence[Reference], out: Writable) -> None:
+def write_oci_archive(made: Made, image: MadeImage, names: Sequence[Reference], out: Writable) -> None:
     """Write a layout as an archive; `out` is never sought, nor closed. OSError as `out` raises it."""
     named = [
         msgspec.structs.replace(image.manifest, annotations={**_annotations(name), TAG: name.short}) for name in names
@@ -55,14 +55,14 @@ def write_oci_archive(made: Made, image: Image, names: Sequence[Reference], out:
     for blob in _blobs(image):
         archive.blob(f"blobs/sha256/{blob.hex}", blob)
     archive.small("index.json", model.encoded(Index(tuple(named))))
-    archive.small("oci-layout", VERSION)
+    archive.small("oci-layout", made.marker)
     archive.close()
 
 
-def write_docker_archive(made: Made, image: Image, names: Sequence[Reference], out: Writable) -> None:
+def write_docker_archive(made: Made, image: MadeImage, names: Sequence[Reference], out: Writable) -> None:
     """Write an archive as `docker save` does; `out` is never sought, nor closed. OSError as `out` raises it."""
     archive = _Archive(made, out)
-    for layer in dict.fromkeys(image.layers):
+    for layer in {layer.hex: layer for layer in image.layers}.values():
         archive.blob(_layer(layer), layer)
     archive.blob(f"{image.config.hex}.json", image.config)
     entry = {
@@ -78,7 +78,7 @@ def _layer(layer: Descriptor) -> str:
     return f"{layer.hex}.tar"
 
 
-def _blobs(image: Image) -> list[Descriptor]:
+def _blobs(image: MadeImage) -> list[Descriptor]:
     """Each once: two commits may have made the same change."""
     return [*{blob.digest: blob for blob in (*image.layers, image.config, image.manifest)}.values()]
 
