@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from runtime.cli.output import count_text, message, size_text
 from runtime.cli.progress import Progress, seconds_text
 
 if TYPE_CHECKING:
-    from runtime.images.composing import Layers, MadeImage
+    from runtime.images.composing import Composed, Layers, MadeImage
     from runtime.images.compression import Compression
     from runtime.images.made import Made
     from runtime.images.references import Reference
@@ -56,7 +56,7 @@ def _layer_options(command: F) -> F:
 
 
 @verb("save", data=True)
-@revision_argument()
+@revision_argument("revisions", nargs=-1, required=True, metavar="REV...")
 @click.option("-o", "--output", "target", metavar="PATH", type=click.Path(path_type=Path, allow_dash=True),
               help="An archive's file (- is standard output), or a layout's directory.")  # fmt: skip
 @click.option("--image-format", "kind", type=click.Choice(_KINDS),
@@ -65,7 +65,7 @@ def _layer_options(command: F) -> F:
 @_layer_options
 def save(
     invocation: Invocation,
-    revision: str,
+    revisions: tuple[str, ...],
     target: Path | None,
     kind: str | None,
     tags: tuple[str, ...],
@@ -82,11 +82,14 @@ def save(
     ends in .tar, which `docker load` and `podman load` take. Without it, an archive goes to standard output. The image
     is called by the branch or tag that REV is, unless --tag says otherwise.
 
+    Several revisions, each for a platform of its own, become one image for all of these (an index).
+
     \b
     Example:
       treering save web | podman load
       treering save web -o web.tar --tag example.org/web:1.2
       treering save web -o ./layout --compression zstd
+      treering save web-amd64 web-arm64 -o ./layout --tag web:1.2
       skopeo inspect oci:./layout:web
     """
     from runtime.images.writing import write_docker_archive, write_layout, write_oci_archive
@@ -97,27 +100,31 @@ def save(
         _check_stream(invocation, kind)
     elif kind == "oci" and target is not None and target.exists() and not target.is_dir():
         raise click.UsageError(f"{target} is a file, and an image layout is a directory")
-    commit = invocation.commit(revision)
-    names = _names(tags, revision, commit)
+    if kind == "docker-archive" and len(revisions) > 1:
+        raise click.UsageError("a docker-archive is for one platform: take --image-format oci or oci-archive")
+    commits = [invocation.commit(revision) for revision in revisions]
+    names = _names(tags, revisions[0], commits[0])
     compression = compression or ("none" if kind == "docker-archive" else "gzip")
-    with _composed(invocation, commit, layers, compression) as (made, image, seconds):
+    with _composed(invocation, commits, layers, compression) as (made, composed, seconds):
         if kind == "oci":
             assert target is not None
-            write_layout(made, image, names, target)
+            write_layout(made, composed, names, target)
         else:
-            write = write_oci_archive if kind == "oci-archive" else write_docker_archive
             with whole_file(target, invocation.output.stream) as stream:
-                write(made, image, names, stream)
+                if kind == "oci-archive":
+                    write_oci_archive(made, composed, names, stream)
+                else:
+                    write_docker_archive(made, composed.images[0], names, stream)
     where = "standard output" if is_stream else str(target)
     if is_stream or invocation.output.is_table:
-        message(f"Saved {names[0]} to {where}: {_summary(image)} in {seconds_text(seconds())}")
+        message(f"Saved {names[0]} to {where}: {_summary(composed)} in {seconds_text(seconds())}")
     else:
         called = [str(name) for name in names if name.name]
-        invocation.output.value({"output": where, "tags": called, **_fields(commit, image)})
+        invocation.output.value({"output": where, "tags": called, **_fields(commits, composed)})
 
 
 @verb("push", data=True)
-@revision_argument()
+@revision_argument("revisions", nargs=-1, required=True, metavar="REV...")
 @click.argument("reference", metavar="HOST/NAME:TAG")
 @_layer_options
 @click.option("--tls-verify", type=bool, default=True, show_default=True, help="Demand a certificate that is valid.")
@@ -125,7 +132,7 @@ def save(
               help="Credentials; otherwise those of podman, skopeo and docker login.")  # fmt: skip
 def push(
     invocation: Invocation,
-    revision: str,
+    revisions: tuple[str, ...],
     reference: str,
     layers: str,
     compression: Compression | None,
@@ -134,8 +141,8 @@ def push(
 ) -> None:
     """Push a commit as an image to a registry.
 
-    The image is the one that `treering save` writes. Only layers that the registry does not have are sent. It needs
-    skopeo.
+    The image is the one that `treering save` writes, also of several revisions. Only layers that the registry does not
+    have are sent. It needs skopeo.
 
     \b
     Example:
@@ -145,15 +152,15 @@ def push(
     from runtime.images.pushing import push
     from runtime.images.skopeo import Registry
 
-    commit = invocation.commit(revision)
-    with _composed(invocation, commit, layers, compression or "gzip") as (made, image, seconds):
+    commits = [invocation.commit(revision) for revision in revisions]
+    with _composed(invocation, commits, layers, compression or "gzip") as (made, composed, seconds):
         shown = sys.stderr.fileno() if sys.stderr.isatty() else None
-        digest = push(made, image, reference, Registry(tls_verify, authfile), shown)
+        digest = push(made, composed, reference, Registry(tls_verify, authfile), shown)
     if invocation.output.is_table:
-        message(f"Pushed {reference}: {_summary(image)} in {seconds_text(seconds())}")
+        message(f"Pushed {reference}: {_summary(composed)} in {seconds_text(seconds())}")
         invocation.output.line(digest)
     else:
-        invocation.output.value({"reference": reference, **_fields(commit, image), "digest": digest})
+        invocation.output.value({"reference": reference, **_fields(commits, composed), "digest": digest})
 
 
 def _check_stream(invocation: Invocation, kind: str) -> None:
@@ -186,14 +193,14 @@ def _layers(invocation: Invocation, text: str) -> Layers:
 
 @contextmanager
 def _composed(
-    invocation: Invocation, commit: CommitId, layers: str, compression: Compression
-) -> Iterator[tuple[Made, MadeImage, Any]]:
-    """The image of a commit, all of whose blobs are there; and a function that tells how long it has taken so far."""
-    from runtime.images.composing import compose, steps_of
+    invocation: Invocation, commits: Sequence[CommitId], layers: str, compression: Compression
+) -> Iterator[tuple[Made, Composed, Callable[[], float]]]:
+    """The image of commits, all of whose blobs are there; and a function that tells how long it has taken so far."""
+    from runtime.images.composing import compose, steps_of, together
     from runtime.images.made import made_images
 
     store = invocation.store
-    steps = steps_of(store, commit, _layers(invocation, layers))
+    chains = [steps_of(store, commit, _layers(invocation, layers)) for commit in commits]
     with made_images(store) as made:
         with Progress("Making layers") as progress:
 
@@ -201,23 +208,31 @@ def _composed(
                 title = f"Making layer {number} of {count}"
                 return lambda files, size: progress.update(size, files, title=title)
 
-            image = compose(store, made, steps, compression, working)
-        if len(image.layers) > _LAYERS_MAX:
+            composed = together(made, [compose(store, made, steps, compression, working) for steps in chains])
+        most = max(len(image.layers) for image in composed.images)
+        if most > _LAYERS_MAX:
             message(
-                f"warning: the image has {len(image.layers)} layers, and Docker takes {_LAYERS_MAX} at most: "
+                f"warning: the image has {most} layers, and Docker takes {_LAYERS_MAX} at most: "
                 "take --layers flat or since=REV"
             )
-        yield made, image, lambda: progress.seconds
+        yield made, composed, lambda: progress.seconds
 
 
-def _summary(image: MadeImage) -> str:
-    size = sum(layer.size for layer in image.layers)
-    return f"{count_text(len(image.layers), 'layer')}, {size_text(size)}, {image.manifest.digest[:19]}"
+def _summary(composed: Composed) -> str:
+    layers = {layer.digest: layer for image in composed.images for layer in image.layers}
+    size = sum(layer.size for layer in layers.values())
+    return f"{count_text(len(layers), 'layer')}, {size_text(size)}, {composed.top.digest[:19]}"
 
 
-def _fields(commit: CommitId, image: MadeImage) -> dict[str, Any]:
+def _fields(commits: Sequence[CommitId], composed: Composed) -> dict[str, Any]:
+    images = [_image_fields(*one) for one in zip(commits, composed.images, strict=True)]
+    return images[0] if len(images) == 1 else {"digest": composed.top.digest, "images": images}
+
+
+def _image_fields(commit: CommitId, image: MadeImage) -> dict[str, Any]:
     return {
         "commit": commit,
+        "platform": str(image.platform),
         "digest": image.manifest.digest,
         "id": image.config.digest,
         "layers": [

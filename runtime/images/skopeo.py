@@ -35,12 +35,22 @@ def run_skopeo(arguments: Sequence[str], directory: Path, output: int | None = N
             check=False,
         )
     except FileNotFoundError:
-        raise EngineError(
-            "skopeo is not installed, and it is what talks to registries", advice="as root: apt-get install skopeo"
-        ) from None
+        raise not_installed() from None
     if done.returncode:
-        text = done.stderr.decode(errors="replace").strip()
-        raise EngineError(_reason(text), advice=_advice(text))
+        raise refusal(done.stderr)
+
+
+def not_installed() -> EngineError:
+    """That there is no skopeo."""
+    return EngineError(
+        "skopeo is not installed, and it is what talks to registries", advice="as root: apt-get install skopeo"
+    )
+
+
+def refusal(said: bytes) -> EngineError:
+    """That it failed, in the words that it `said`."""
+    text = said.decode(errors="replace").strip()
+    return EngineError(_reason(text), advice=_advice(text))
 
 
 def _reason(text: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from runtime.images import model
-from runtime.images.composing import MadeImage
+from runtime.images.composing import Composed, MadeImage
 from runtime.images.layout import TAG, LayoutWriter
 from runtime.images.made import Made
 from runtime.images.model import Descriptor, Index
@@ -31,28 +31,28 @@ _FILE = stat.S_IFREG | 0o644
 _DIRECTORY = stat.S_IFDIR | 0o755
 
 
-def write_layout(made: Made, image: MadeImage, names: Sequence[Reference], path: Path) -> None:
+def write_layout(made: Made, composed: Composed, names: Sequence[Reference], path: Path) -> None:
     """Add an image to a layout, which is made if it is not there. Durable. Denied, NoSpace, BadInput for a layout that
     cannot be read."""
     with translated(f"{path} cannot be written"):
         layout = LayoutWriter(path)
-        for blob in _blobs(image):
+        for blob in _blobs(composed):
             if not layout.has(blob.digest):
                 with made.open(blob) as source, layout.writing() as target:
                     while piece := source.read(_PIECE):
                         target.write(piece)
-        layout.name(image.manifest, {name.short: _annotations(name) for name in names})
+        layout.name(composed.top, {name.short: _annotations(name) for name in names})
 
 
-def write_oci_archive(made: Made, image: MadeImage, names: Sequence[Reference], out: Writable) -> None:
+def write_oci_archive(made: Made, composed: Composed, names: Sequence[Reference], out: Writable) -> None:
     """Write a layout as an archive; `out` is never sought, nor closed. OSError as `out` raises it."""
     named = [
-        msgspec.structs.replace(image.manifest, annotations={**_annotations(name), TAG: name.short}) for name in names
+        msgspec.structs.replace(composed.top, annotations={**_annotations(name), TAG: name.short}) for name in names
     ]
     archive = _Archive(made, out)
     archive.directory("blobs/")
     archive.directory("blobs/sha256/")
-    for blob in _blobs(image):
+    for blob in _blobs(composed):
         archive.blob(f"blobs/sha256/{blob.hex}", blob)
     archive.small("index.json", model.encoded(Index(tuple(named))))
     archive.small("oci-layout", made.marker)
@@ -78,9 +78,10 @@ def _layer(layer: Descriptor) -> str:
     return f"{layer.hex}.tar"
 
 
-def _blobs(image: MadeImage) -> list[Descriptor]:
+def _blobs(composed: Composed) -> list[Descriptor]:
     """Each once: two commits may have made the same change."""
-    return [*{blob.digest: blob for blob in (*image.layers, image.config, image.manifest)}.values()]
+    blobs = [blob for image in composed.images for blob in (*image.layers, image.config, image.manifest)]
+    return [*{blob.digest: blob for blob in (*blobs, composed.top)}.values()]
 
 
 def _annotations(name: Reference) -> dict[str, str]:

@@ -18,6 +18,10 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Cli
+from tests.support.values import root
+from vcs.history import Author
+from vcs.model import CommitId
+from vcs.store import Store
 
 
 def read_layout(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -217,3 +221,48 @@ def test_layers_have_only_what_changed(cli: Cli, tmp_path: Path) -> None:
         names = archive.getnames()
         assert stat.S_IMODE(archive.getmember("./etc/passwd").mode) == 0o600
     assert names == [".", "./etc", "./etc/added", "./etc/motd", "./etc/passwd"]
+
+
+def for_platform(cli: Cli, branch: str, architecture: str) -> None:
+    """A branch with the files of `main`, for another architecture."""
+    with Store.open(cli.store) as store:
+        main = store.branches()["main"]
+        config = {**store.history.config(main), "architecture": architecture}
+        author = Author("Ada", "ada@example.org", 1_700_000_000)
+        commit = store.add_commit(store.commit(main).root, config, f"for {architecture}\n", author)
+        store.history.move(f"refs/heads/{branch}", commit, None, "test", author)
+
+
+def test_several_platforms_are_an_index(cli: Cli, tmp_path: Path) -> None:
+    for_platform(cli, "small", "arm64")
+    for_platform(cli, "large", "riscv64")
+    target = tmp_path / "layout"
+    saved = cli.json("save", "small", "large", "-o", str(target), "-t", "web:1")
+    (top,) = json.loads((target / "index.json").read_bytes())["manifests"]
+    assert (top["mediaType"], top["digest"]) == ("application/vnd.oci.image.index.v1+json", saved["digest"])
+    index = json.loads((target / "blobs" / top["digest"].replace(":", "/")).read_bytes())
+    assert [one["platform"] for one in index["manifests"]] == [
+        {"architecture": "arm64", "os": "linux"},
+        {"architecture": "riscv64", "os": "linux"},
+    ]
+    assert [one["digest"] for one in index["manifests"]] == [one["digest"] for one in saved["images"]]
+    assert saved["images"][0]["layers"] == saved["images"][1]["layers"]
+    assert "several for linux/arm64" in cli.error("save", "small", "small", "-o", str(target))["message"]
+    error = cli.error("save", "small", "large", "-o", str(tmp_path / "x.tar"), code=2)
+    assert "docker-archive is for one platform" in error["message"]
+    assert cli.error("save", code=2)["kind"] == "UsageError"
+
+
+def test_more_layers_than_docker_takes(cli: Cli, tmp_path: Path) -> None:
+    with Store.open(cli.store) as store, store.writing():
+        with store.batch() as batch:
+            roots = [root(batch, {"file": b"%d" % number}) for number in range(130)]
+        author = Author("Ada", "ada@example.org", 1_700_000_000)
+        parents: tuple[CommitId, ...] = ()
+        for one in roots:
+            parents = (store.history.write_commit(one, {}, "x\n", author, parents),)
+        store.history.move("refs/heads/long", parents[0], None, "test", author)
+    said = cli("save", "long", "-o", str(tmp_path / "long")).stderr
+    assert "warning: the image has 130 layers" in said
+    said = cli("save", "long", "-o", str(tmp_path / "short"), "--layers", "since=long~3").stderr
+    assert "warning" not in said

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from runtime.images.model import digest_of
 from tests.cli.conftest import Cli
+from tests.cli.test_saving import for_platform
 from tests.support import rich_tree
 from tests.support.busybox_root import make_busybox_root
 from tests.support.compare import differences, has_same_bytes
@@ -263,6 +265,18 @@ def test_a_second_push_sends_only_what_is_new(store: Cli, tmp_path: Path, hub: C
     tool("umoci", "unpack", "--image", f"{tmp_path}/pulled:web", tmp_path / "bundle")
     store("export", "main", str(tmp_path / "exported"))
     assert differences(tmp_path / "exported", tmp_path / "bundle/rootfs") == []
+
+
+def test_an_index_is_pushed_as_a_whole(store: Cli, tmp_path: Path, hub: CountingProxy) -> None:
+    make_busybox_root(tmp_path / "root", bare=True)
+    store("import", str(tmp_path / "root"))
+    for_platform(store, "other", "s390x")
+    pushed = store.json("push", "main", "other", f"{hub.address}/web:1", "--tls-verify=false")
+    seen = tool("skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{hub.address}/web:1")
+    assert digest_of(seen) == pushed["digest"]
+    assert [one["digest"] for one in json.loads(seen)["manifests"]] == [one["digest"] for one in pushed["images"]]
+    other = tool("skopeo", "--override-arch=s390x", "inspect", "--tls-verify=false", f"docker://{hub.address}/web:1")
+    assert json.loads(other)["Architecture"] == "s390x"
 
 
 def test_what_a_registry_refuses(store: Cli, tmp_path: Path, hub: CountingProxy) -> None:
