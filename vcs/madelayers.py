@@ -111,7 +111,6 @@ def removable(caches: Path, needed: Needed) -> Iterator[Path]:
                 yield path
         yield from caches.glob("images-*.new")
         yield from (blob for blob in layout.glob("blobs/*/*") if blob.name not in kept)
-        yield from layout.glob(".new-*")
 
 
 @contextlib.contextmanager

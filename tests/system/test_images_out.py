@@ -196,9 +196,11 @@ class Podman:
 def podman(tmp_path: Path) -> Iterator[Podman]:
     running = Path(tempfile.mkdtemp(prefix="podman-"))  # it insists on a short path
     podman = Podman(tmp_path / "containers", running)
-    yield podman
-    podman.clean()
-    shutil.rmtree(running)
+    try:
+        yield podman
+        podman.clean()
+    finally:
+        shutil.rmtree(running)
 
 
 @pytest.mark.parametrize("kind", [whiteouts, hard_links, attributes])
