@@ -90,8 +90,11 @@ class Member:
 class TarReader:
     """Iterate over it for the members; `pieces` or `read` gives the data of the one that came last."""
 
-    def __init__(self, source: Readable) -> None:
+    def __init__(self, source: Readable, *, needs_end: bool = True) -> None:
+        """Unless the archive `needs_end`, it may end after any member, as those of Go's programs do: for archives of
+        which something else says that they are whole."""
         self._stream = Stream(source)
+        self._needs_end = needs_end
         self._globals: dict[bytes, bytes] = {}
         self._offset = 0
         self._name = b""
@@ -170,6 +173,8 @@ class TarReader:
         """The next member, after the headers that extend it; None at the end of the archive."""
         extended: dict[int, bytes] = {}
         while True:
+            if not (self._needs_end or extended or self._stream.peek(1)):
+                return None
             block = self._stream.take(BLOCK)
             if block == ZERO_BLOCK:
                 if extended:
