@@ -111,7 +111,9 @@ class TreeBuilder:
             item = stack.pop()
             order.append(item)
             directory = item[2]
-            stack.extend((directory, name, node) for name, node in _sorted(directory) if isinstance(node, HeldDirectory))
+            stack.extend(
+                (directory, name, node) for name, node in _sorted(directory) if isinstance(node, HeldDirectory)
+            )
         while True:
             parent, name, directory = order.pop()
             done = _write(sink, directory, links)

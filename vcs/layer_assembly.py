@@ -123,7 +123,9 @@ class LayerBuilder(TreeBuilder):
     def _elsewhere(self, target: bytes, way: Node | None) -> Held:
         found = self._snapshot.find(target) if self._snapshot and way is None else None
         if found is None:
-            raise BadInput(f"a hard link to {target!r}, which is neither in the layer before it nor below", target=target)
+            raise BadInput(
+                f"a hard link to {target!r}, which is neither in the layer before it nor below", target=target
+            )
         if found.is_dir:
             raise BadInput(f"a hard link to {target!r}, which is a directory", target=target)
         path = b"/" + b"/".join(split_path(target))
@@ -213,9 +215,7 @@ class LayerBuilder(TreeBuilder):
 class _Finishing:
     """Writes the directories of a layer, one at a time."""
 
-    def __init__(
-        self, objects: Objects, sink: Sink, groups: LinkGroups, counts: dict[bytes, Link | None]
-    ) -> None:
+    def __init__(self, objects: Objects, sink: Sink, groups: LinkGroups, counts: dict[bytes, Link | None]) -> None:
         self._objects = objects
         self._sink = sink
         self._groups = groups

@@ -38,7 +38,7 @@ class Summary(NamedTuple):
 SECTIONS: dict[str, tuple[Summary, ...]] = {
     "Start": (
         Summary("init", "store", "Make an empty store."),
-        Summary("import", "importing", "Make a commit of a directory or an archive."),
+        Summary("import", "importing", "Make commits of a directory, an archive or an image."),
         Summary("export", "exporting", "Write a commit's files to a directory or an archive."),
     ),
     "Containers": (

@@ -3,6 +3,13 @@
     model      descriptors, manifests, indexes, configs: the documents of an image, read strictly
     blobs      content by its digest: checked as it is read, written aside and renamed
     layout     an OCI image layout, as a directory
+    archive    an image in a tar archive, read in place
+    choosing   which image of several: by name, and by platform
+    image      one that can be read, wherever it is
+    opening    a directory, a file or a stream -> the image in it
+    steps      its history -> what its commits say
+    importing  its layers -> roots and commits
+    chains     which roots are known of which layers
 
 Sources: the OCI image specification 1.1 (descriptor.md, manifest.md, image-index.md, config.md, image-layout.md), and
 Docker's image manifest version 2, schema 2, whose documents differ in their media types only.

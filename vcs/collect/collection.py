@@ -269,10 +269,10 @@ class Collection:
             self.reach.add_root(self._store.commit(commit).root)
 
     def _stale_caches(self) -> Iterator[Path]:
-        """The caches of imports, and the start profiles, whose root may go (their first line names it), and what killed
-        imports left of some."""
+        """The caches of imports and of images' layers, and the start profiles, whose root may go (their first line
+        names it), and what killed imports left of some."""
         caches = self._store.path / "caches"
-        for path in (*caches.glob("import-*"), *caches.glob("start-*")):
+        for path in (found for kind in ("import-*", "image-*", "start-*") for found in caches.glob(kind)):
             if path.suffix:
                 if is_abandoned(path):
                     yield path

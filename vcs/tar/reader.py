@@ -91,8 +91,8 @@ class TarReader:
     """Iterate over it for the members; `pieces` or `read` gives the data of the one that came last."""
 
     def __init__(self, source: Readable, *, needs_end: bool = True) -> None:
-        """Unless the archive `needs_end`, it may end after any member, as those of Go's programs do: for archives of
-        which something else says that they are whole."""
+        """Unless the archive `needs_end`, it may end right after any member's data, as those of umoci and others do:
+        for archives of which something else says that they are whole."""
         self._stream = Stream(source)
         self._needs_end = needs_end
         self._globals: dict[bytes, bytes] = {}
@@ -160,7 +160,11 @@ class TarReader:
 
     def _guarded_next(self) -> Member | None:
         try:
-            self._stream.skip(self._left + self._padding)
+            self._stream.skip(self._left)
+            if self._needs_end:
+                self._stream.skip(self._padding)
+            else:
+                self._stream.skip(len(self._stream.peek(self._padding)))
             self._left = self._padding = 0
             self._sparse = None
             self._name = b""
