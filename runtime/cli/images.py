@@ -45,9 +45,20 @@ def wish_of(name: str | None, platform: str | None) -> Wish:
 
 
 def take_image(
-    invocation: Invocation, image: Image, branch: str, reason: str, *, flat: bool, force: bool, allow_secrets: bool
+    invocation: Invocation,
+    image: Image,
+    branch: str,
+    reason: str,
+    *,
+    flat: bool,
+    force: bool,
+    allow_secrets: bool,
+    before_end: Callable[[], None] = lambda: None,
 ) -> None:
-    """Import an image, have a branch name it, and tell of it. For use inside the store's `writing()`."""
+    """Import an image, have a branch name it, and tell of it. For use inside the store's `writing()`.
+
+    `before_end` is called when all is imported, before the branch moves.
+    """
     from runtime.images.importing import import_image, move_branch
 
     store, start = invocation.store, time.monotonic()
@@ -56,6 +67,7 @@ def take_image(
         done = import_image(
             store, image, flat=flat, policy=policy, progress=lambda size, total: progress.update(size, total=total)
         )
+    before_end()
     made = move_branch(store, branch, done.commit, reason, invocation.author(), force=force)
     _tell(invocation, image, done, branch, time.monotonic() - start, made=made)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +126,9 @@ def import_verb(
     store, history = invocation.store, invocation.store.history
     invocation.author(author)  # a mistake in it is told before the work
     policy = secrets_policy(invocation, allow_secrets)
-    with store.writing() as lease, _opened(invocation, source, wish_of(name, platform)) as opened:
+    with store.writing() as lease, ExitStack() as stack:
+        tip = history.target(BRANCHES + branch)
+        opened = stack.enter_context(_opened(invocation, source, wish_of(name, platform)))
         if isinstance(opened, Image):
             if text is not None or context.meta["patterns"]:
                 raise click.UsageError(
@@ -138,7 +140,6 @@ def import_verb(
         if name is not None or platform is not None or flat or force:
             raise click.UsageError("--image, --platform, --flat and --force are for images, and SOURCE is none")
         with _remembered(store, lease, source, rescan) as cache:
-            tip = history.target(BRANCHES + branch)
             before = store.commit(tip).root if tip else None
             with Progress("Importing") as progress, store.batch() as batch:
                 watch = SecretWatch(store, batch, policy)

@@ -39,6 +39,7 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
     "Start": (
         Summary("init", "store", "Make an empty store."),
         Summary("import", "importing", "Make commits of a directory, an archive or an image."),
+        Summary("pull", "pulling", "Fetch an image from a registry, and make commits of it."),
         Summary("export", "exporting", "Write a commit's files to a directory or an archive."),
     ),
     "Containers": (

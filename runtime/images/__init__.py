@@ -9,6 +9,8 @@
     opening    a directory, a file or a stream -> the image in it
     steps      its history -> what its commits say
     importing  its layers -> roots and commits
+    pulling    an image in a registry, read while it arrives
+    skopeo     what talks to registries
     chains     which roots are known of which layers
 
 Sources: the OCI image specification 1.1 (descriptor.md, manifest.md, image-index.md, config.md, image-layout.md), and

@@ -13,7 +13,7 @@ from runtime.images import model
 from runtime.images.archive import ArchiveFiles
 from runtime.images.blobs import Checked
 from runtime.images.choosing import Wish, chosen, without_default
-from runtime.images.layout import Layout
+from runtime.images.layout import Blobs, Layout
 from runtime.images.model import Config, Manifest
 from vcs.errors import BadInput, NotFound
 from vcs.tar.stream import Readable
@@ -62,7 +62,7 @@ def image_in_layout(layout: Layout, wish: Wish) -> Image:
     return image_of(layout, manifest, name, document)
 
 
-def image_of(layout: Layout, manifest: Manifest, name: str, document: str) -> Image:
+def image_of(blobs: Blobs, manifest: Manifest, name: str, document: str) -> Image:
     """The image of a manifest. BadInput."""
     if manifest.config.media_type not in model.CONFIGS:
         raise BadInput(f"{document} is of a {manifest.config.media_type!r}, which is no image", document=document)
@@ -73,11 +73,11 @@ def image_of(layout: Layout, manifest: Manifest, name: str, document: str) -> Im
                 "it is foreign, encrypted or no layer of files",
                 document=document,
             )
-    data = layout.document(manifest.config)
+    data = blobs.document(manifest.config)
     config, fields = _config(data, f"config {manifest.config.digest}", len(manifest.layers))
 
     def opener(layer: model.Descriptor) -> Callable[[], AbstractContextManager[Readable]]:
-        return lambda: _CheckedFile(layout.open(layer), layer)
+        return lambda: _CheckedFile(blobs.open(layer), layer)
 
     layers = tuple(
         ImageLayer(diff_id, layer.size, opener(layer))

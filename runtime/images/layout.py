@@ -51,13 +51,29 @@ class DirectoryFiles:
         return open(file, "rb", buffering=0)
 
 
-class Layout:
+class Blobs:
+    """Content by its digest, where a layout has it."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+
+    def open(self, descriptor: Descriptor) -> AbstractContextManager[Readable]:
+        """A blob's file, unchecked: see blobs.Checked. BadInput if it is not there."""
+        return self._files.open(f"blobs/{descriptor.algorithm}/{descriptor.hex}")
+
+    def document(self, descriptor: Descriptor) -> bytes:
+        """All of a small blob, checked."""
+        with self.open(descriptor) as file:
+            return document(file, descriptor)
+
+
+class Layout(Blobs):
     """A layout that is there, read."""
 
     def __init__(self, path: Path, files: Files | None = None) -> None:
         """`files` reads what is in it, if that is no directory. BadInput if it is no layout."""
+        super().__init__(files or DirectoryFiles(path))
         self.path = path
-        self._files = files or DirectoryFiles(path)
         try:
             fields = msgspec.json.decode(self._small("oci-layout"))
         except msgspec.DecodeError as error:
@@ -68,15 +84,6 @@ class Layout:
         if not isinstance(found, Index):
             raise BadInput(f"{path}/index.json is not an index", path=str(path))
         self.index = found
-
-    def open(self, descriptor: Descriptor) -> AbstractContextManager[Readable]:
-        """A blob's file, unchecked: see blobs.Checked. BadInput if it is not there."""
-        return self._files.open(f"blobs/{descriptor.algorithm}/{descriptor.hex}")
-
-    def document(self, descriptor: Descriptor) -> bytes:
-        """All of a small blob, checked."""
-        with self.open(descriptor) as file:
-            return document(file, descriptor)
 
     def _small(self, name: str) -> bytes:
         with self._files.open(name) as file:
