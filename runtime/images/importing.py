@@ -103,8 +103,8 @@ class _Import:
         with self._store.batch() as batch, layer.open() as file:
             watch = SecretWatch(self._store, batch, self._policy)
             stored = _Counted(file, self._tell)
-            content = _Summed(decompressed(stored), layer.diff_id)
             try:
+                content = _Summed(decompressed(stored), layer.diff_id)
                 result = import_layer(content, self._store, watch, base)
                 content.check()
                 while stored.read(_PIECE):

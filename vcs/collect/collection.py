@@ -18,6 +18,7 @@ from pathlib import Path
 from vcs import reflogs
 from vcs.collect.copying import Compaction, Doomed, LayerSink, Strategy
 from vcs.collect.plan import LayerUse, Plan, plan
+from vcs.collect.pulls import remove_left, size_left
 from vcs.errors import Conflict, Damaged, NoSpace
 from vcs.gitfiles import drop_overridden
 from vcs.importcache import is_abandoned
@@ -184,6 +185,7 @@ class Collection:
         # The caches before the leases: who uses one notes its root, and then looks whether it is still there.
         if not self._dry_run:
             self.done.freed += sum(_unlink(path) for path in self._stale_caches())
+            self.done.freed += remove_left(self._store.path / "caches")
         leased = read_leases(self._store.leases, remove_dead=not self._dry_run)
         self._need(self._packing.add(leased.commits, missing_ok=True))
         for root in {*leased.roots, *self._roots()}:
@@ -256,7 +258,10 @@ class Collection:
             commits=pruned.commits,
             reflog_entries=reflogs.count_old(self._git, self._since, self._packing.refs()),
             operations=sum(one.time < self._since for one in self._store.operations.read()),
-            freed=sum(use.waste for use in going) + pruned.bytes + sum(map(_size, self._stale_caches())),
+            freed=sum(use.waste for use in going)
+            + pruned.bytes
+            + sum(map(_size, self._stale_caches()))
+            + size_left(self._store.path / "caches"),
             in_use=len(planned.dead) + len(planned.rewritten) - len(going),
             problems=tuple(self._problems),
         )
