@@ -3,6 +3,15 @@
     model      descriptors, manifests, indexes, configs: the documents of an image, read strictly
     blobs      content by its digest: checked as it is read, written aside and renamed
     layout     an OCI image layout, as a directory
+    archive    an image in a tar archive, read in place
+    choosing   which image of several: by name, and by platform
+    image      one that can be read, wherever it is
+    opening    a directory, a file or a stream -> the image in it
+    steps      its history -> what its commits say
+    importing  its layers -> roots and commits
+    pulling    an image in a registry, read while it arrives
+    skopeo     what talks to registries
+    chains     which roots are known of which layers
 
 Images out, of commits:
 

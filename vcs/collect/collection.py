@@ -18,6 +18,7 @@ from pathlib import Path
 from vcs import reflogs
 from vcs.collect.copying import Compaction, Doomed, LayerSink, Strategy
 from vcs.collect.plan import LayerUse, Plan, plan
+from vcs.collect.pulls import remove_left, size_left
 from vcs.errors import Conflict, Damaged, NoSpace
 from vcs.gitfiles import drop_overridden
 from vcs.importcache import is_abandoned
@@ -185,6 +186,7 @@ class Collection:
         # The caches before the leases: who uses one notes its root, and then looks whether it is still there.
         if not self._dry_run:
             self.done.freed += sum(_unlink(path) for path in self._stale_caches())
+            self.done.freed += remove_left(self._store.path / "caches")
         leased = read_leases(self._store.leases, remove_dead=not self._dry_run)
         self._need(self._packing.add(leased.commits, missing_ok=True))
         for root in {*leased.roots, *self._roots()}:
@@ -257,7 +259,10 @@ class Collection:
             commits=pruned.commits,
             reflog_entries=reflogs.count_old(self._git, self._since, self._packing.refs()),
             operations=sum(one.time < self._since for one in self._store.operations.read()),
-            freed=sum(use.waste for use in going) + pruned.bytes + sum(map(_size, self._stale_caches())),
+            freed=sum(use.waste for use in going)
+            + pruned.bytes
+            + sum(map(_size, self._stale_caches()))
+            + size_left(self._store.path / "caches"),
             in_use=len(planned.dead) + len(planned.rewritten) - len(going),
             problems=tuple(self._problems),
         )
@@ -270,11 +275,11 @@ class Collection:
             self.reach.add_root(self._store.commit(commit).root)
 
     def _stale_caches(self) -> Iterator[Path]:
-        """The caches of imports, start profiles and image layers, whose root may go (their first line names it), and
-        what killed imports left of some."""
+        """The caches of imports and of images' layers, start profiles and layers that were made, whose root may go (their
+        first line names it), and what killed imports left of some."""
         caches = self._store.path / "caches"
         yield from removable(caches, self.reach)
-        for path in (*caches.glob("import-*"), *caches.glob("start-*")):
+        for path in (found for kind in ("import-*", "image-*", "start-*") for found in caches.glob(kind)):
             if path.suffix:
                 if is_abandoned(path):
                     yield path
