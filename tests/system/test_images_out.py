@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ from tests.support import rich_tree
 from tests.support.busybox_root import make_busybox_root
 from tests.support.compare import differences, has_same_bytes
 from tests.support.containers import eventually
-from tests.support.registry import CountingProxy, registry
+from tests.support.registry import PASSWORD, USER, CountingProxy, registry
 from tests.support.rich_tree import CAPABILITY, needs_root
 
 pytestmark = needs_root
@@ -279,6 +280,18 @@ def test_an_index_is_pushed_as_a_whole(store: Cli, tmp_path: Path, hub: Counting
     assert [one["digest"] for one in json.loads(seen)["manifests"]] == [one["digest"] for one in pushed["images"]]
     other = tool("skopeo", "--override-arch=s390x", "inspect", "--tls-verify=false", f"docker://{hub.address}/web:1")
     assert json.loads(other)["Architecture"] == "s390x"
+
+
+def test_credentials_are_those_of_the_standard_files(store: Cli, tmp_path: Path) -> None:
+    make_busybox_root(tmp_path / "root", bare=True)
+    store("import", str(tmp_path / "root"))
+    with registry(tmp_path / "registry", has_users=True) as hub:
+        command = ["push", "main", f"{hub.address}/web", "--tls-verify=false"]
+        assert "log in first" in store.error(*command)["advice"]
+        word = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        (tmp_path / "auth.json").write_text(json.dumps({"auths": {hub.address: {"auth": word}}}))
+        store(*command, env={"REGISTRY_AUTH_FILE": str(tmp_path / "auth.json")})
+        store(*command, "--authfile", str(tmp_path / "auth.json"))
 
 
 def test_what_a_registry_refuses(store: Cli, tmp_path: Path, hub: CountingProxy) -> None:
