@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from runtime.images.model import digest_of
 from tests.cli.conftest import Cli
@@ -20,8 +22,13 @@ from tests.support import rich_tree
 from tests.support.busybox_root import make_busybox_root
 from tests.support.compare import differences, has_same_bytes
 from tests.support.containers import eventually
+from tests.support.plans import Plan, plans
+from tests.support.plans import build as build_plan
 from tests.support.registry import PASSWORD, USER, CountingProxy, registry
 from tests.support.rich_tree import CAPABILITY, needs_root
+from vcs.history import Author
+from vcs.model import CommitId
+from vcs.store import Store
 
 pytestmark = needs_root
 _TIMEOUT = 120
@@ -150,6 +157,31 @@ def test_skopeo_and_umoci_find_the_same_tree(store: Cli, tmp_path: Path, kind: C
     unpacked = tmp_path / "bundle/rootfs"
     assert differences(expected, unpacked, ignore=SPARSE) == []
     assert has_same_bytes(expected, unpacked)
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(plans, min_size=2, max_size=4))
+def test_umoci_applies_random_edits(tmp_path: Path, states: list[Plan]) -> None:
+    with tempfile.TemporaryDirectory(dir=tmp_path) as name:
+        top = Path(name)
+        cli = Cli(top / "store")
+        cli("init")
+        with Store.open(cli.store) as store, store.writing():
+            parents: tuple[CommitId, ...] = ()
+            author = Author("Ada", "ada@example.org", 1_700_000_000)
+            for state in states:
+                with store.batch() as batch:
+                    root = build_plan(batch, state)
+                parents = (store.add_commit(root, {}, "a state\n", author, parents),)
+            store.history.move("refs/heads/main", parents[0], None, "test", author)
+        cli("save", "main", "-o", str(top / "layout"))
+        cli("export", "main", str(top / "exported"))
+        tool("umoci", "unpack", "--image", f"{top}/layout:main", top / "bundle")
+        found = differences(top / "exported", top / "bundle/rootfs", ignore=SPARSE)
+        sockets = {str(path.relative_to(top / "exported")) for path in top.glob("exported/**/*") if path.is_socket()}
+        told = [line for line in found if not line.endswith(f": only in {top / 'exported'}")]
+        assert told == []
+        assert len(found) == len(sockets)
 
 
 # -- podman
