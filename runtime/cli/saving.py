@@ -201,6 +201,12 @@ def _composed(
 
     store = invocation.store
     chains = [steps_of(store, commit, _layers(invocation, layers)) for commit in commits]
+    most = max(sum(not step.is_empty for step in steps) for steps in chains)
+    if most > _LAYERS_MAX:
+        message(
+            f"warning: these are {most:,} layers, and Docker takes {_LAYERS_MAX} at most: --layers flat or since=REV "
+            "makes fewer"
+        )
     with made_images(store) as made:
         with Progress("Making layers") as progress:
 
@@ -209,12 +215,6 @@ def _composed(
                 return lambda files, size: progress.update(size, files, title=title)
 
             composed = together(made, [compose(store, made, steps, compression, working) for steps in chains])
-        most = max(len(image.layers) for image in composed.images)
-        if most > _LAYERS_MAX:
-            message(
-                f"warning: the image has {most} layers, and Docker takes {_LAYERS_MAX} at most: "
-                "take --layers flat or since=REV"
-            )
         yield made, composed, lambda: progress.seconds
 
 

@@ -55,6 +55,7 @@ class Since:
 
 _LAYER, _IMAGE = "Layer", "Image"
 """Trailers of commits that were made of an image: of a step with a layer, and of the last one."""
+_TIME_MAX = 253402300799
 Layers = PerCommit | Flat | Since
 
 
@@ -217,8 +218,8 @@ def origin(info: CommitInfo) -> dict[str, str]:
 
 
 def moment(info: CommitInfo) -> str:
-    """A commit's time as RFC 3339 has it."""
-    return datetime.fromtimestamp(info.time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """A commit's time as RFC 3339 has it, which ends with the year 9999."""
+    return datetime.fromtimestamp(min(max(info.time, 0), _TIME_MAX), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def who(info: CommitInfo) -> str:

@@ -263,6 +263,6 @@ def test_more_layers_than_docker_takes(cli: Cli, tmp_path: Path) -> None:
             parents = (store.history.write_commit(one, {}, "x\n", author, parents),)
         store.history.move("refs/heads/long", parents[0], None, "test", author)
     said = cli("save", "long", "-o", str(tmp_path / "long")).stderr
-    assert "warning: the image has 130 layers" in said
+    assert "warning: these are 130 layers" in said
     said = cli("save", "long", "-o", str(tmp_path / "short"), "--layers", "since=long~3").stderr
     assert "warning" not in said

@@ -8,7 +8,7 @@ import zlib
 import pytest
 
 from runtime.images import composing, references
-from runtime.images.composing import Step, config_document, history_line
+from runtime.images.composing import Step, config_document, history_line, moment
 from runtime.images.compression import BLOCK, Compression, compressor
 from runtime.images.references import parse_reference, reference_of
 from vcs.errors import InvalidName
@@ -42,6 +42,8 @@ def test_a_line_of_history() -> None:
     assert line["empty_layer"] is True
     line = history_line(step("RUN a...\n\n    RUN a\n\n    b\n\nLayer: sha256:1\n"))
     assert line["created_by"] == "RUN a\n\nb"
+    for time, year in ((-1, "1970"), (1 << 60, "9999")):
+        assert moment(commit("title", time)).startswith(year)
     assert history_line(step("mine\n\n    code\n"))["created_by"] == "mine"
 
 

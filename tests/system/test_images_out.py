@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -11,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from runtime.images.model import digest_of
 from tests.cli.conftest import Cli
@@ -19,8 +22,13 @@ from tests.support import rich_tree
 from tests.support.busybox_root import make_busybox_root
 from tests.support.compare import differences, has_same_bytes
 from tests.support.containers import eventually
-from tests.support.registry import CountingProxy, registry
+from tests.support.plans import Plan, plans
+from tests.support.plans import build as build_plan
+from tests.support.registry import PASSWORD, USER, CountingProxy, registry
 from tests.support.rich_tree import CAPABILITY, needs_root
+from vcs.history import Author
+from vcs.model import CommitId
+from vcs.store import Store
 
 pytestmark = needs_root
 _TIMEOUT = 120
@@ -151,6 +159,31 @@ def test_skopeo_and_umoci_find_the_same_tree(store: Cli, tmp_path: Path, kind: C
     assert has_same_bytes(expected, unpacked)
 
 
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(plans, min_size=2, max_size=4))
+def test_umoci_applies_random_edits(tmp_path: Path, states: list[Plan]) -> None:
+    with tempfile.TemporaryDirectory(dir=tmp_path) as name:
+        top = Path(name)
+        cli = Cli(top / "store")
+        cli("init")
+        with Store.open(cli.store) as store, store.writing():
+            parents: tuple[CommitId, ...] = ()
+            author = Author("Ada", "ada@example.org", 1_700_000_000)
+            for state in states:
+                with store.batch() as batch:
+                    root = build_plan(batch, state)
+                parents = (store.add_commit(root, {}, "a state\n", author, parents),)
+            store.history.move("refs/heads/main", parents[0], None, "test", author)
+        cli("save", "main", "-o", str(top / "layout"))
+        cli("export", "main", str(top / "exported"))
+        tool("umoci", "unpack", "--image", f"{top}/layout:main", top / "bundle")
+        found = differences(top / "exported", top / "bundle/rootfs", ignore=SPARSE)
+        sockets = {str(path.relative_to(top / "exported")) for path in top.glob("exported/**/*") if path.is_socket()}
+        told = [line for line in found if not line.endswith(f": only in {top / 'exported'}")]
+        assert told == []
+        assert len(found) == len(sockets)
+
+
 # -- podman
 
 
@@ -279,6 +312,18 @@ def test_an_index_is_pushed_as_a_whole(store: Cli, tmp_path: Path, hub: Counting
     assert [one["digest"] for one in json.loads(seen)["manifests"]] == [one["digest"] for one in pushed["images"]]
     other = tool("skopeo", "--override-arch=s390x", "inspect", "--tls-verify=false", f"docker://{hub.address}/web:1")
     assert json.loads(other)["Architecture"] == "s390x"
+
+
+def test_credentials_are_those_of_the_standard_files(store: Cli, tmp_path: Path) -> None:
+    make_busybox_root(tmp_path / "root", bare=True)
+    store("import", str(tmp_path / "root"))
+    with registry(tmp_path / "registry", has_users=True) as hub:
+        command = ["push", "main", f"{hub.address}/web", "--tls-verify=false"]
+        assert "log in first" in store.error(*command)["advice"]
+        word = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        (tmp_path / "auth.json").write_text(json.dumps({"auths": {hub.address: {"auth": word}}}))
+        store(*command, env={"REGISTRY_AUTH_FILE": str(tmp_path / "auth.json")})
+        store(*command, "--authfile", str(tmp_path / "auth.json"))
 
 
 def test_what_a_registry_refuses(store: Cli, tmp_path: Path, hub: CountingProxy) -> None:
