@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -137,6 +138,28 @@ def test_the_same_as_archives_of_skopeo(store: Cli, tmp_path: Path, form: str) -
     archive = tmp_path / "image.tar"
     run("skopeo", "copy", "--quiet", f"oci:{image}:it", f"{form}:{archive}:it:1")
     assert same(store, image, archive, tmp_path, _UMOCI) == []
+
+
+def test_layers_that_no_tool_writes(store: Cli, tmp_path: Path) -> None:
+    """An opaque directory, a whiteout behind what it hides, and a hard link to a file of the layer below."""
+    image = umoci_image(tmp_path, (_base,))
+    layer = tmp_path / "layer.tar"
+    with tarfile.open(layer, "w") as archive:
+        for name, kind, target in (
+            ("etc", tarfile.DIRTYPE, ""),
+            ("etc/conf.d", tarfile.DIRTYPE, ""),
+            ("etc/conf.d/.wh..wh..opq", tarfile.REGTYPE, ""),
+            ("etc/conf.d/three", tarfile.REGTYPE, ""),
+            ("etc/.wh.motd", tarfile.REGTYPE, ""),
+            ("usr", tarfile.DIRTYPE, ""),
+            ("usr/tool3", tarfile.LNKTYPE, "bin/tool"),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname, member.mode = kind, target, 0o755
+            archive.addfile(member)
+    run("umoci", "raw", "add-layer", "--image", f"{image}:it", layer)
+    assert same(store, image, image, tmp_path, _UMOCI) == []
+    assert store.lines("ls", "main:/etc/conf.d") == ["three"]
 
 
 def test_an_image_of_buildah(store: Cli, tmp_path: Path) -> None:
