@@ -277,7 +277,7 @@ def _own_directory(path: Path) -> Iterator[Path]:
 
 def _parsed(reference: str) -> re.Match[str]:
     found = _NAME.fullmatch(reference.removeprefix(_SCHEME))
-    if found is None or found["name"].startswith(("-", "/", "oci:", "docker-archive:")):
+    if found is None or found["name"].startswith(("-", "/")):
         raise InvalidName(
             f"{reference!r} names no image in a registry: write NAME:TAG, such as debian:12 or quay.io/team/app:1",
             name=reference,

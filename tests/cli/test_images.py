@@ -311,12 +311,12 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "a layer's digest": (_broken_blob(lambda data: data[:-9] + b"x" + data[-8:], 0), "layer sha256:"),
     "a layer that is short": (_broken_blob(lambda data: data[:-9], 0), "bytes too early"),
     "a layer that is long": (_broken_blob(lambda data: data + b"x", 0), "layer sha256:"),
-    "a config's digest": (_broken_blob(lambda data: data.replace(b"linux", b"linuy"), 1), "other bytes than its digest"),
+    "a config's digest": (_broken_blob(lambda data: data.replace(b"x", b"y"), 1), "other bytes than its digest"),
     "a config that is short": (_broken_blob(lambda data: data[:-1], 1), "bytes too early"),
     "a manifest's digest": (_broken_blob(lambda data: data.replace(b"2", b"3"), 2), "other bytes than its digest"),
     "another diff_id": (_other_layers(ONE, config=_config([BASE])), "another digest than the image's config says"),
-    "more layers than diff_ids": (_other_layers(ONE, ONE, config=_config([ONE])), "tells of 1 layers, and the image has 2"),
-    "more diff_ids than layers": (_other_layers(ONE, config=_config([ONE, ONE])), "tells of 2 layers, and the image has 1"),
+    "more layers than diff_ids": (_other_layers(ONE, ONE, config=_config([ONE])), "of 1 layers, and the image has 2"),
+    "more diff_ids than layers": (_other_layers(ONE, config=_config([ONE, ONE])), "of 2 layers, and the image has 1"),
     "..": (_other_layers(raw_tar.member(b"../x") + ONE), "contains '..'"),
     ".. below": (_other_layers(raw_tar.member(b"a/../../x") + ONE), "contains '..'"),
     "through a link": (_other_layers(raw_tar.symlink(b"a", b"/") + raw_tar.member(b"a/x") + ONE), "not a directory"),
@@ -396,7 +396,8 @@ ARCHIVES: dict[str, tuple[bytes, str]] = {
     "no image": (_saved([]), "names no image"),
     "no list": (_saved({"x": 1}), "manifest.json is malformed"),
     "a link in a circle": (
-        _saved([{"Config": "a", "Layers": []}], raw_tar.symlink(b"a", b"b"), raw_tar.symlink(b"b", b"a")), "a is not in",
+        _saved([{"Config": "a", "Layers": []}], raw_tar.symlink(b"a", b"b"), raw_tar.symlink(b"b", b"a")),
+        "a is not in",
     ),
     "a link out": (
         _saved([{"Config": "a", "Layers": []}], raw_tar.symlink(b"a", b"/etc/passwd")), "a is not in",
@@ -413,7 +414,9 @@ ARCHIVES: dict[str, tuple[bytes, str]] = {
         "another digest than the image's config says",
     ),
     "an archive that ends": (
-        _saved([{"Config": "a", "Layers": ["l"]}], raw_tar.member(b"a", _config([BASE])), raw_tar.member(b"l", BASE))[:-8192],
+        _saved([{"Config": "a", "Layers": ["l"]}], raw_tar.member(b"a", _config([BASE])), raw_tar.member(b"l", BASE))[
+            :-8192
+        ],
         "truncated",
     ),
     "many members": (
@@ -457,7 +460,7 @@ def test_many_entries_take_bounded_memory(store: Cli, tmp_path: Path) -> None:
         env=environment(store.store), stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=True,
     )  # fmt: skip
     assert int(measured.stdout) < 250 << 10  # KiB
-    assert store.json("show", "main")["entries"] == 200_000
+    assert len(store.lines("ls", "main:/")) == 200_000
 
 
 def test_interrupted_imports_leave_nothing(store: Cli, tmp_path: Path) -> None:

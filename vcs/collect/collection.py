@@ -275,8 +275,8 @@ class Collection:
             self.reach.add_root(self._store.commit(commit).root)
 
     def _stale_caches(self) -> Iterator[Path]:
-        """The caches of imports and of images' layers, start profiles and layers that were made, whose root may go (their
-        first line names it), and what killed imports left of some."""
+        """The caches of imports and of images' layers, start profiles and layers that were made, whose root may go
+        (their first line names it), and what killed imports left of some."""
         caches = self._store.path / "caches"
         yield from removable(caches, self.reach)
         for path in (found for kind in ("import-*", "image-*", "start-*") for found in caches.glob(kind)):
