@@ -14,6 +14,7 @@ come from anywhere.
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,8 @@ DEFAULT_STOP_SIGNAL = "SIGTERM"
 DEFAULT_STOP_TIMEOUT = 10.0
 """Seconds."""
 _SECOND = 1e9
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+"""uname's names for what OCI image configs name as Go does."""
 
 
 class Asked(Protocol):
@@ -44,6 +47,12 @@ class Asked(Protocol):
     def user(self) -> str | None: ...
     @property
     def tty(self) -> bool: ...
+
+
+def machine_architecture() -> str:
+    """This machine's, as image configs name it."""
+    machine = os.uname().machine
+    return _ARCHITECTURES.get(machine, machine)
 
 
 def section(image: Mapping[str, Any]) -> Mapping[str, Any]:

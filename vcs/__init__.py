@@ -25,7 +25,10 @@
                  extents    where a sparse file has data
                  ignore     names that are left out
                  tar/       the format                           tar_import, tar_export   archives -> roots -> archives
+                 tar_members  entries -> members              layer_export   two roots -> an image layer
+                 madelayers which layers were made already
                  assembly   names in any order -> a tree         decompress   gzip, bzip2, xz, zstd
+                 layer_import, layer_assembly   an image's layer and the root below -> a root
                  attributes what is kept of a live file          links      hard links
                  ticks      changes that no time stamp tells     progress   how far it has come
     the disk     durable    what survives a power cut            locks      what a killed process cannot leave behind

@@ -56,15 +56,18 @@ class Held:
         self.packed = _pack(entry)
 
 
-class _Directory(Held):
-    __slots__ = ("names",)
+class HeldDirectory(Held):
+    """A directory and its names. `is_implied` if only names below it were given, and not itself."""
 
-    def __init__(self, entry: Entry) -> None:
+    __slots__ = ("is_implied", "names")
+
+    def __init__(self, entry: Entry, is_implied: bool = False) -> None:
         super().__init__(entry)
-        self.names: dict[bytes, _Node] = {}
+        self.names: dict[bytes, Node] = {}
+        self.is_implied = is_implied
 
 
-_Node = bytes | Held
+Node = bytes | Held
 """What a name stands for: a packed entry if nothing more will happen to it."""
 
 
@@ -72,7 +75,7 @@ class TreeBuilder:
     """A tree in memory. A name that cannot be added is BadInput; the builder is of no use after that."""
 
     def __init__(self, entries_max: int = ENTRIES_MAX, packed_max: int = PACKED_MAX) -> None:
-        self._root = _Directory(_implied(b""))
+        self._root = self._directory(_implied(b""), is_implied=True)
         self._entries_left = entries_max
         self._packed_left = packed_max
         self._has_links = False
@@ -101,14 +104,16 @@ class TreeBuilder:
 
     def finish(self, sink: Sink) -> Entry:
         """Write every directory, deepest first, and return the root's entry. The builder is empty afterwards."""
-        links = self._count_links()
-        order: list[tuple[_Directory | None, bytes, _Directory]] = []
-        stack: list[tuple[_Directory | None, bytes, _Directory]] = [(None, b"", self._root)]
+        links = self._count_links(LinkGroups())
+        order: list[tuple[HeldDirectory | None, bytes, HeldDirectory]] = []
+        stack: list[tuple[HeldDirectory | None, bytes, HeldDirectory]] = [(None, b"", self._root)]
         while stack:
             item = stack.pop()
             order.append(item)
             directory = item[2]
-            stack.extend((directory, name, node) for name, node in _sorted(directory) if isinstance(node, _Directory))
+            stack.extend(
+                (directory, name, node) for name, node in _sorted(directory) if isinstance(node, HeldDirectory)
+            )
         while True:
             parent, name, directory = order.pop()
             done = _write(sink, directory, links)
@@ -117,7 +122,7 @@ class TreeBuilder:
                 return done
             parent.names[name] = _pack(done)
 
-    def _put(self, path: bytes, entry: Entry, held: bool) -> _Node:
+    def _put(self, path: bytes, entry: Entry, held: bool) -> Node:
         is_dir = stat.S_ISDIR(entry.mode)
         parent, name = self._place(path)
         if not name:
@@ -127,32 +132,40 @@ class TreeBuilder:
         if is_dir:
             entry = replace(entry, name=name, content=NO_TREE)
             there = parent.names.get(name)
-            if isinstance(there, _Directory):
+            if isinstance(there, HeldDirectory):
                 return self._update(there, entry)
-            return self._set(parent, name, _Directory(entry))
+            return self._set(parent, name, self._directory(entry))
         entry = entry if entry.name == name else replace(entry, name=name)
         return self._set(parent, name, Held(entry) if held else _pack(entry))
 
-    def _update(self, directory: _Directory, entry: Entry) -> _Directory:
+    def _directory(self, entry: Entry, is_implied: bool = False) -> HeldDirectory:
+        return HeldDirectory(entry, is_implied)
+
+    def _update(self, directory: HeldDirectory, entry: Entry) -> HeldDirectory:
         directory.entry = entry
+        directory.is_implied = False
         self._spend(len(directory.packed))
         return directory
 
-    def _set(self, parent: _Directory, name: bytes, node: _Node) -> _Node:
+    def _set(self, parent: HeldDirectory, name: bytes, node: Node) -> Node:
         if name not in parent.names:
-            self._entries_left -= 1
-            if self._entries_left < 0:
-                raise BadInput("the archive has more names than one root may have")
+            self._count_name()
         self._spend(len(name) + len(node if isinstance(node, bytes) else node.packed))
         parent.names[name] = node
         return node
+
+    def _count_name(self, size: int = 0) -> None:
+        self._entries_left -= 1
+        if self._entries_left < 0:
+            raise BadInput("the archive has more names than one root may have")
+        self._spend(size)
 
     def _spend(self, size: int) -> None:
         self._packed_left -= size
         if self._packed_left < 0:
             raise BadInput("the names and attributes of the archive are larger than one root's may be")
 
-    def _place(self, path: bytes) -> tuple[_Directory, bytes]:
+    def _place(self, path: bytes) -> tuple[HeldDirectory, bytes]:
         """The directory that a path's last name is in, made if it is missing, and that name (empty for the root)."""
         names = split_path(path)
         for name in names:
@@ -163,10 +176,10 @@ class TreeBuilder:
         here = self._root
         for position, name in enumerate(names[:-1]):
             below = here.names.get(name)
-            if not isinstance(below, _Directory):
+            if not isinstance(below, HeldDirectory):
                 if below is not None:
-                    raise _not_a_directory(below, b"/".join(names[: position + 1]))
-                below = _Directory(_implied(name))
+                    raise not_a_directory(below, b"/".join(names[: position + 1]))
+                below = self._directory(_implied(name), is_implied=True)
                 self._set(here, name, below)
             here = below
         return here, names[-1]
@@ -177,26 +190,29 @@ class TreeBuilder:
         here = self._root
         for name in names[:-1]:
             below = here.names.get(name)
-            if not isinstance(below, _Directory):
-                raise BadInput(f"a hard link to {target!r}, which is not in the archive before it", target=target)
+            if not isinstance(below, HeldDirectory):
+                return self._elsewhere(target, below)
             here = below
         node = here.names.get(names[-1]) if names else self._root
         if node is None:
-            raise BadInput(f"a hard link to {target!r}, which is not in the archive before it", target=target)
-        if isinstance(node, _Directory):
+            return self._elsewhere(target, node)
+        if isinstance(node, HeldDirectory):
             raise BadInput(f"a hard link to {target!r}, which is a directory", target=target)
         if isinstance(node, bytes):
             node = here.names[names[-1]] = Held(_unpack(node))
         return node
 
-    def _count_links(self) -> LinkGroups:
-        """The groups of hard links, by the identity of what their names share."""
-        groups = LinkGroups()
+    def _elsewhere(self, target: bytes, _way: Node | None) -> Held:
+        """The file at `target`, which was not added; `_way` is what was, on the way to it."""
+        raise BadInput(f"a hard link to {target!r}, which is not in the archive before it", target=target)
+
+    def _count_links(self, groups: LinkGroups) -> LinkGroups:
+        """Add the groups of hard links, by the identity of what their names share."""
         stack = [(b"/", self._root)] if self._has_links else []
         while stack:
             prefix, directory = stack.pop()
             for name, node in directory.names.items():
-                if isinstance(node, _Directory):
+                if isinstance(node, HeldDirectory):
                     stack.append((prefix + name + b"/", node))
                 elif isinstance(node, Held):
                     groups.add(id(node), prefix + name)
@@ -208,28 +224,33 @@ def _implied(name: bytes) -> Entry:
     return Entry(name, stat.S_IFDIR | 0o755, 0, 0, 0, NO_TREE)
 
 
-def _sorted(directory: _Directory) -> list[tuple[bytes, _Node]]:
+def _sorted(directory: HeldDirectory) -> list[tuple[bytes, Node]]:
     return sorted(directory.names.items(), key=_first)
 
 
-def _first(item: tuple[bytes, _Node]) -> bytes:
+def _first(item: tuple[bytes, Node]) -> bytes:
     return item[0]
 
 
-def _not_a_directory(node: bytes | Held, path: bytes) -> BadInput:
-    entry = _unpack(node) if isinstance(node, bytes) else node.entry
+def entry_of(node: Node) -> Entry:
+    """What a name holds."""
+    return _unpack(node) if isinstance(node, bytes) else node.entry
+
+
+def not_a_directory(node: Node, path: bytes) -> BadInput:
+    entry = entry_of(node)
     target = f" to {entry.content.target!r}" if isinstance(entry.content, Symlink) else ""
     return BadInput(f"it lies below {path!r}, which is a {type_name(entry)}{target}, not a directory", parent=path)
 
 
-def _write(sink: Sink, directory: _Directory, links: LinkGroups) -> Entry:
+def _write(sink: Sink, directory: HeldDirectory, links: LinkGroups) -> Entry:
     tree: Tree = write_tree(sink, _entries(directory, links))
     if tree.size > _SIZE_MAX:
         raise BadInput("the files of the archive together are larger than any file system")
     return replace(directory.entry, content=tree)
 
 
-def _entries(directory: _Directory, links: LinkGroups) -> Iterator[Entry]:
+def _entries(directory: HeldDirectory, links: LinkGroups) -> Iterator[Entry]:
     for name, node in directory.names.items():
         if isinstance(node, Held):
             yield replace(node.entry, name=name, link=links.link(id(node)))

@@ -1,22 +1,16 @@
 """A snapshot -> a tar archive, as a stream. The same root gives the same bytes.
 
 Members are named as `tar -C root .` names them: `./` for the top, with its attributes, then everything below in the
-order of a walk. Of hard links the first in that order is the file. A hole stays one as far as it spans whole blocks of
-512 bytes, which every hole on a file system does.
+order of a walk.
 """
 
 from __future__ import annotations
 
-import stat
-from collections.abc import Iterator
-
-from vcs.blobs import list_items
 from vcs.exporter import ExportResult, refusal
-from vcs.model import Chunked, Data, Device, Entry, Symlink
-from vcs.progress import Meter, Progress
+from vcs.progress import Progress
 from vcs.snapshot import Snapshot, split_path
-from vcs.tar.block import BLOCK
 from vcs.tar.writer import TarWriter, Writable
+from vcs.tar_members import Members
 
 
 def export_tar(snapshot: Snapshot, path: bytes, out: Writable, *, progress: Progress | None = None) -> ExportResult:
@@ -25,112 +19,19 @@ def export_tar(snapshot: Snapshot, path: bytes, out: Writable, *, progress: Prog
     Sockets, which no archive can hold, are among the result's `skipped`. NotFound if there is nothing at `path`;
     NoSpace or Denied where `out` cannot take more; a BrokenPipeError is left to the caller.
     """
-    return _TarExport(snapshot, out, progress).run(path)
-
-
-class _TarExport:
-    def __init__(self, snapshot: Snapshot, out: Writable, progress: Progress | None) -> None:
-        self._snapshot = snapshot
-        self._writer = TarWriter(out)
-        self._meter = Meter(progress)
-        self._first: dict[bytes, bytes] = {}
-        """The member that each group of hard links is written as."""
-        self._result = ExportResult()
-
-    def run(self, path: bytes) -> ExportResult:
-        names = split_path(path)
-        top = self._snapshot.lookup(path)
-        # A single file keeps its name; a directory is the archive's own `.`.
-        cut = len(b"/" + b"/".join(names if top.is_dir else names[:-1]))
-        here = path
-        try:
-            for here, entry in self._snapshot.walk(path):
-                self._add(here, b"./" + here[cut:].lstrip(b"/"), entry)
-            self._writer.close()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise refusal(error, here) from error
-        self._result.entries -= top.is_dir
-        self._meter.close()
-        return self._result
-
-    def _add(self, path: bytes, name: bytes, entry: Entry) -> None:
-        if stat.S_ISSOCK(entry.mode):
-            self._result.skipped.append((path, "an archive cannot hold a socket"))
-            return
-        self._result.entries += 1
-        if entry.link is not None:
-            first = self._first.setdefault(entry.link.group, name)
-            if first is not name:
-                self._writer.add_link(name, first, entry.mode, entry.uid, entry.gid, entry.mtime)
-                return
-        match entry.content:
-            case Data() | Chunked() as content:
-                self._add_file(name, entry, content)
-            case Symlink(target):
-                self._begin(name, entry, target=target)
-            case Device(major, minor):
-                self._begin(name, entry, device=(major, minor))
-            case _:
-                self._begin(name + b"/" if entry.is_dir and not name.endswith(b"/") else name, entry)
-
-    def _begin(
-        self,
-        name: bytes,
-        entry: Entry,
-        size: int = 0,
-        target: bytes = b"",
-        device: tuple[int, int] = (0, 0),
-        extents: list[tuple[int, int]] | None = None,
-    ) -> None:
-        self._writer.add(
-            name,
-            entry.mode,
-            entry.uid,
-            entry.gid,
-            entry.mtime,
-            size=size,
-            target=target,
-            device=device,
-            xattrs=entry.xattrs,
-            extents=extents,
-        )
-
-    def _add_file(self, name: bytes, entry: Entry, content: Data | Chunked) -> None:
-        extents = None
-        if isinstance(content, Chunked) and content.allocated < content.size:
-            extents = list(self._extents(content))
-        self._begin(name, entry, content.size, extents=extents)
-        position = 0
-        for hole, data in self._snapshot.pieces(content):
-            if hole:
-                start, end = _kept(position, position + hole, content.size)
-                data = bytes(hole - (end - start))
-            self._writer.feed(data)
-            self._meter.add(0, len(data))
-            position += hole or len(data)
-        self._writer.end()
-        self._meter.add(1, 0)
-        self._result.size += content.size
-
-    def _extents(self, content: Chunked) -> Iterator[tuple[int, int]]:
-        """The runs of a sparse file that the archive holds: what is between the holes that it keeps."""
-        position = begin = 0
-        for item in list_items(self._snapshot.objects, content.list):
-            if not item.digest:
-                start, end = _kept(position, position + item.length, content.size)
-                if end > start:
-                    if start > begin:
-                        yield begin, start - begin
-                    begin = end
-            position += item.length
-        if position > begin:
-            yield begin, position - begin
-
-
-def _kept(start: int, end: int, size: int) -> tuple[int, int]:
-    """What is kept of a hole: whole blocks, the last one of the file counting as whole. Readers differ on others."""
-    start += -start % BLOCK
-    end -= end % BLOCK if end < size else 0
-    return start, max(start, end)
+    names = split_path(path)
+    top = snapshot.lookup(path)
+    # A single file keeps its name; a directory is the archive's own `.`.
+    cut = len(b"/" + b"/".join(names if top.is_dir else names[:-1]))
+    members = Members(snapshot, TarWriter(out), progress)
+    here = path
+    try:
+        for here, entry in snapshot.walk(path):
+            members.add(here, b"./" + here[cut:].lstrip(b"/"), entry)
+        result = members.close()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise refusal(error, here) from error
+    result.entries -= top.is_dir
+    return result

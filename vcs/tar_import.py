@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 
 from msgspec.structs import replace
 
@@ -67,33 +68,55 @@ class _TarImport:
     ) -> None:
         self._reader = TarReader(decompressed(stream, limits))
         self._selection = Selection(patterns) if patterns else None
-        self._whiteouts: list[bytes] = []
         self._sink = sink
         self._builder = TreeBuilder()
-        self._meter = Meter(progress)
-        self._acls = _Acls()
+        self._members = Members(self._reader, sink, self._builder, progress)
 
     def run(self) -> ImportResult:
         for member in self._reader:
             try:
-                self._add(member)
+                if self._is_wanted(member):
+                    self._members.add(member)
             except BadInput as error:
                 raise self._reader.error(error) from error
+        result = self._members.result(lambda: self._builder.finish(self._sink))
+        result.left_out = len(self._selection.left_out) if self._selection else 0
+        return result
+
+    def _is_wanted(self, member: Member) -> bool:
+        if self._selection is None:
+            return True
+        if not self._selection.has(member.name, stat.S_ISDIR(member.type)):
+            return False
+        if not member.type and not self._selection.has(member.target, is_dir=False):
+            raise BadInput(f"a hard link to {member.target!r}, which the patterns leave out", target=member.target)
+        return True
+
+
+class Members:
+    """Members of an archive -> names in a builder, and their content in the sink."""
+
+    def __init__(self, reader: TarReader, sink: Sink, builder: TreeBuilder, progress: Progress | None) -> None:
+        self._reader = reader
+        self._sink = sink
+        self._builder = builder
+        self._whiteouts: list[bytes] = []
+        self._meter = Meter(progress)
+        self._acls = _Acls()
+
+    def result(self, finish: Callable[[], Entry]) -> ImportResult:
+        """After the last member: what came of all of them. `finish` finishes the builder."""
         self._acls.settle()
-        root = self._builder.finish(self._sink)
+        root = finish()
         self._meter.close()
         assert isinstance(root.content, Tree)
         result = ImportResult(write_root(self._sink, root), root.content.entries, root.content.size)
-        result.left_out = len(self._selection.left_out) if self._selection else 0
         result.whiteouts = self._whiteouts
         return result
 
-    def _add(self, member: Member) -> None:
-        if self._selection and not self._selection.has(member.name, stat.S_ISDIR(member.type)):
-            return
+    def add(self, member: Member) -> None:
+        """Take the member that the reader gave last."""
         if not member.type:
-            if self._selection and not self._selection.has(member.target, is_dir=False):
-                raise BadInput(f"a hard link to {member.target!r}, which the patterns leave out", target=member.target)
             self._builder.link(member.name, member.target)
             return
         xattrs = {name: value for name, value in member.xattrs.items() if is_kept(os.fsdecode(name))}

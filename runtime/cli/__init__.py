@@ -11,10 +11,11 @@
     states, forking, comparing, mounting, service, namespaces,
     shell, collect, usage, forget, fsck, metering,
     updating, network, operations, blame, searching,
-    merging, notes, signing, rewriting, stash, bisect    the verbs, one module a group
+    merging, notes, signing, rewriting, stash, bisect,
+    pulling, saving                                      the verbs, one module a group
     resolving    merge --continue, --abort, --status
     several      a verb on several containers                    filtering     which containers ps lists
-    starting     what run, start and restart do alike
+    starting     what run, start and restart do alike            images        what import and pull do alike
     secrets      what commit and import say of them          storehooks    what verbs say of the store's hooks
     times        as people give them                         reconciling   after a supervisor was killed
     run_options, run_settings, specs, variables      the options of `run` and `create`, and what they come to

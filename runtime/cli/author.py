@@ -7,6 +7,7 @@ import pwd
 import re
 import socket
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -32,8 +33,13 @@ def find_author(store: Store, option: str | None, uid: int) -> Author:
     if not (name and email):
         login = login_name(uid)
         name, email = name or login, email or f"{login}@{socket.gethostname()}"
+    return at_this_time(Author(name, email, 0))
+
+
+def at_this_time(author: Author) -> Author:
+    """The same person, now."""
     now = int(time.time())
-    return Author(name, email, now, time.localtime(now).tm_gmtoff // 60)
+    return replace(author, time=now, offset=time.localtime(now).tm_gmtoff // 60)
 
 
 def user_trailer() -> dict[str, str]:

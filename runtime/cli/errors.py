@@ -159,6 +159,8 @@ def _bad_input(facts: Facts) -> str:
         return _BISECT[facts["bisect"]]
     if "lines" in facts:
         return "without --lines, blame tells which commit wrote the file"
+    if "layer" in facts:
+        return "rename it in a new commit; if only earlier commits have it, leave them out: --layers flat, or since=REV"
     return "say --mainline N: what it did to parent N; 1 is the branch it was made on" if "mainline" in facts else ""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -91,16 +91,22 @@ def export(invocation: Invocation, place: str, directory: Path | None, archive: 
 
 @contextmanager
 def _archive(path: Path | None, stdout: BinaryIO) -> Iterator[Any]:
-    """Where the archive goes. A file appears under its name when it is complete."""
+    """Where the archive goes, compressed as its name says."""
+    with whole_file(path, stdout) as file, _compressed(path.suffix if path else "", file) as stream:
+        yield stream
+
+
+@contextmanager
+def whole_file(path: Path | None, stdout: BinaryIO) -> Iterator[BinaryIO]:
+    """A file to write to, or standard output. A file appears under its name when it is complete."""
     if path is None or str(path) == "-":
         yield stdout
         return
     special = path.exists() and not path.is_file()
     partial = path if special else path.with_name(f".{path.name}.partial")
     try:
-        with ExitStack() as stack:
-            file = stack.enter_context(partial.open("wb"))
-            yield stack.enter_context(_compressed(path.suffix, file))
+        with partial.open("wb") as file:
+            yield file
         if not special:
             partial.rename(path)
     except BaseException:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from runtime.cli.author import user_trailer
+from runtime.cli.images import image_options, take_image, wish_of
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import author_option, branch_completion, verb
 from runtime.cli.output import count_text, message, size_text
@@ -24,6 +25,9 @@ from runtime.cli.storehooks import hook_fields, no_verify_option, tell_hooks
 from runtime.namespace import in_user_namespace
 
 if TYPE_CHECKING:
+    from runtime.images.archive import Opened
+    from runtime.images.choosing import Wish
+    from runtime.images.image import Image
     from runtime.secrets import Finding
     from runtime.storehooks import HookRun
     from vcs.diff import Change
@@ -37,8 +41,6 @@ if TYPE_CHECKING:
 
 _SHOWN = 10
 """How many paths of a long list are told."""
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
-"""uname's names for what OCI image configs name as Go does."""
 _PATTERN_OPTIONS = ("exclude", "include", "exclude_from")
 
 
@@ -65,6 +67,8 @@ class _ImportCommand(click.Command):
 @click.option("--all-file-systems", is_flag=True, help="Enter what is mounted below SOURCE too.")
 @click.option("--rescan", is_flag=True, help="Read every file, also those that seem not to have changed.")
 @click.option("--allow-empty", is_flag=True, help="Make a commit even if nothing changed on the branch.")
+@click.option("--image", "name", metavar="NAME:TAG", help="Of several images in SOURCE, which one.")
+@image_options
 @allow_secrets_option
 @sign_options
 @no_verify_option
@@ -83,16 +87,25 @@ def import_verb(
     all_file_systems: bool,
     rescan: bool,
     allow_empty: bool,
+    name: str | None,
+    platform: str | None,
+    flat: bool,
+    force: bool,
     allow_secrets: bool,
     sign: bool | None,
     key: str | None,
     no_verify: bool,
 ) -> None:
-    """Make a commit of a directory or an archive.
+    """Make commits of a directory, an archive or an image.
 
     SOURCE is a directory, or an archive of a root filesystem: tar, plain or compressed with gzip, bzip2, xz or zstd;
     `-` reads one from standard input. Nothing of an archive is ever extracted to disk. A branch that exists gets the
     commit on top.
+
+    SOURCE may also hold an image: an OCI layout, as a directory or an archive, or an archive of `docker save` or
+    `podman save`. Its content tells, not its name. Each step of the image's history becomes a commit, and the branch
+    names the last of them; the same image always becomes the same commits. A branch moves from one image to the next,
+    but if it has commits of your own, that takes --force.
 
     A directory that was imported before is only read where it has changed since: files whose size, times, inode, owner
     and mode are the same are taken to be the same.
@@ -111,8 +124,11 @@ def import_verb(
       treering import / --exclude /home --exclude '*.log' --include important.log
       treering import rootfs.tar.zst --branch alpine
       curl -s https://example.org/rootfs.tar.xz | treering import - -b other
+      docker save web:2 | treering import - -b web
+      treering import ./layout --image app:1 --platform linux/arm64 -b app
     """
     from runtime.commits import with_trailers
+    from runtime.images.image import Image
     from runtime.secrets import SecretWatch
     from runtime.storehooks import Event, run_after, run_before
     from vcs.history import BRANCHES
@@ -122,36 +138,50 @@ def import_verb(
         invocation.enter_namespaces()
     store, history = invocation.store, invocation.store.history
     invocation.author(author)  # a mistake in it is told before the work
-    sign_commits(invocation, sign, key)
     policy = secrets_policy(invocation, allow_secrets)
-    with store.writing() as lease, _remembered(store, lease, source, rescan) as cache:
+    with store.writing() as lease, ExitStack() as stack:
         tip = history.target(BRANCHES + branch)
-        before = store.commit(tip).root if tip else None
-        with Progress("Importing") as progress, store.batch() as batch:
-            watch = SecretWatch(store, batch, policy)
-            if _is_directory(source):
-                result = _import_directory(
-                    invocation, source, watch, progress, patterns, cache, not no_ignore, all_file_systems
+        opened = stack.enter_context(_opened(invocation, source, wish_of(name, platform)))
+        if isinstance(opened, Image):
+            if text is not None or context.meta["patterns"]:
+                raise click.UsageError(
+                    "SOURCE is an image, whose commits have messages of their own, and all its files"
                 )
-            else:
-                result = _import_archive(source, watch, progress, patterns)
-            watch.refuse(before, result.root)
-        made = allow_empty or before != result.root
-        commit = str(tip)
-        hooks: tuple[HookRun, ...] = ()
-        if made:
-            who = invocation.author(author)  # again: the time is that of the commit
-            config = history.config(tip) if tip else _default_config()
-            title = text if text is not None else f"Import of {'standard input' if str(source) == '-' else source}"
-            words = with_trailers(title, {"Source": _source_text(source), **user_trailer()})
-            commit = store.add_commit(result.root, config, words, who, (tip,) if tip else ())
-            event = Event(commit, tip, branch=branch, changes=lambda: _changes(store, before, result.root))
-            if not no_verify:
-                hooks = run_before(store.path, "pre-commit", event)
-            history.move(BRANCHES + branch, commit, tip, f"import: {title.splitlines()[0] if title else ''}", who)
-        if cache is not None:
-            cache.save(result.root)
-        secrets = watch.findings(before, result.root)
+            if sign or key is not None:
+                raise click.UsageError("SOURCE is an image: its commits are the same for everybody, and not signed")
+            reason = f"import: {opened.name or source}"
+            take_image(invocation, opened, branch, reason, flat=flat, force=force, allow_secrets=allow_secrets)
+            return
+        if name is not None or platform is not None or flat or force:
+            raise click.UsageError("--image, --platform, --flat and --force are for images, and SOURCE is none")
+        sign_commits(invocation, sign, key)
+        with _remembered(store, lease, source, rescan) as cache:
+            before = store.commit(tip).root if tip else None
+            with Progress("Importing") as progress, store.batch() as batch:
+                watch = SecretWatch(store, batch, policy)
+                if opened is None:
+                    result = _import_directory(
+                        invocation, source, watch, progress, patterns, cache, not no_ignore, all_file_systems
+                    )
+                else:
+                    result = _import_archive(source, opened, watch, progress, patterns)
+                watch.refuse(before, result.root)
+            made = allow_empty or before != result.root
+            commit = str(tip)
+            hooks: tuple[HookRun, ...] = ()
+            if made:
+                who = invocation.author(author)  # again: the time is that of the commit
+                config = history.config(tip) if tip else _default_config()
+                title = text if text is not None else f"Import of {'standard input' if str(source) == '-' else source}"
+                words = with_trailers(title, {"Source": _source_text(source), **user_trailer()})
+                commit = store.add_commit(result.root, config, words, who, (tip,) if tip else ())
+                event = Event(commit, tip, branch=branch, changes=lambda: _changes(store, before, result.root))
+                if not no_verify:
+                    hooks = run_before(store.path, "pre-commit", event)
+                history.move(BRANCHES + branch, commit, tip, f"import: {title.splitlines()[0] if title else ''}", who)
+            if cache is not None:
+                cache.save(result.root)
+            secrets = watch.findings(before, result.root)
     if made:
         hooks += run_after(store.path, "post-commit", event)
     _tell(invocation, result, secrets, hooks, commit, branch, batch.added, progress.seconds, made=made)
@@ -244,24 +274,34 @@ def _import_directory(
         )
 
 
-def _import_archive(source: Path, sink: Sink, progress: Progress, patterns: Patterns | None) -> ImportResult:
+def _import_archive(
+    source: Path, content: Opened, sink: Sink, progress: Progress, patterns: Patterns | None
+) -> ImportResult:
     from vcs.tar_import import import_tar
 
+    total = None if str(source) == "-" else source.stat().st_size or None
+    # The archive may be compressed: how far we are is told by what was read of it, not by what came out.
+    return import_tar(
+        content, sink, patterns=patterns, progress=lambda files, _: progress.update(content.taken, files, total)
+    )
+
+
+@contextmanager
+def _opened(invocation: Invocation, source: Path, wish: Wish) -> Iterator[Image | Opened | None]:
+    """The image in SOURCE, or the content of an archive that has none; None for a directory that is no image."""
+    from runtime.images.opening import image_in_directory, image_or_archive, is_layout
+
+    if _is_directory(source):
+        yield image_in_directory(source, wish) if is_layout(source) else None
+        return
     if str(source) == "-":
         if sys.stdin.isatty():
             raise click.UsageError("standard input is a terminal; an archive is expected there")
-        return import_tar(
-            sys.stdin.buffer, sink, patterns=patterns, progress=lambda files, size: progress.update(size, files)
-        )
-    with source.open("rb") as file:
-        total = os.fstat(file.fileno()).st_size
-        # The archive may be compressed: how far we are is told by what was read of it, not by what came out.
-        return import_tar(
-            file,
-            sink,
-            patterns=patterns,
-            progress=lambda files, _: progress.update(os.lseek(file.fileno(), 0, os.SEEK_CUR), files, total),
-        )
+        with image_or_archive(sys.stdin.buffer, "standard input", invocation.store.caches, wish) as found:
+            yield found
+        return
+    with source.open("rb") as file, image_or_archive(file, str(source), invocation.store.caches, wish) as found:
+        yield found
 
 
 def _own_directories(store: Path) -> frozenset[tuple[int, int]]:
@@ -273,10 +313,10 @@ def _own_directories(store: Path) -> frozenset[tuple[int, int]]:
 def _default_config() -> dict[str, Any]:
     """An OCI image config for a root that nothing is known about."""
     from runtime.bundle import DEFAULT_PATH
+    from runtime.imageconfig import machine_architecture
 
-    machine = os.uname().machine
     return {
-        "architecture": _ARCHITECTURES.get(machine, machine),
+        "architecture": machine_architecture(),
         "os": "linux",
         "config": {"Env": [f"PATH={DEFAULT_PATH}"], "Cmd": ["/bin/sh"]},
     }

@@ -121,13 +121,12 @@ class Invocation:
         return States(self.containers)
 
     def author(self, option: str | None = None) -> Author:
-        """Who makes the commit: `option` (--author), or see runtime.cli.author. The time is that of the first
-        question."""
-        from runtime.cli.author import find_author
+        """Who makes the commit: `option` (--author), or see runtime.cli.author; and that it is now."""
+        from runtime.cli.author import at_this_time, find_author
 
         if option not in self._authors:
             self._authors[option] = find_author(self.store, option, self.uid)
-        return self._authors[option]
+        return at_this_time(self._authors[option])
 
     # -- revisions
 

@@ -39,8 +39,11 @@ class Summary(NamedTuple):
 SECTIONS: dict[str, tuple[Summary, ...]] = {
     "Start": (
         Summary("init", "store", "Make an empty store."),
-        Summary("import", "importing", "Make a commit of a directory or an archive."),
+        Summary("import", "importing", "Make commits of a directory, an archive or an image."),
+        Summary("pull", "pulling", "Fetch an image from a registry, and make commits of it."),
         Summary("export", "exporting", "Write a commit's files to a directory or an archive."),
+        Summary("save", "saving", "Write a commit as an image for Docker, Podman and others."),
+        Summary("push", "saving", "Push a commit as an image to a registry."),
     ),
     "Containers": (
         Summary("run", "run", "Run a command in a new container."),

@@ -6,27 +6,73 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol
 
 import msgspec
 
 from runtime.images import model
-from runtime.images.blobs import Writing, writing
+from runtime.images.blobs import Writing, document, writing
 from runtime.images.model import Descriptor, Index
 from vcs.durable import replace_file, sync_directory
 from vcs.errors import BadInput
+from vcs.tar.stream import Readable
 
 TAG = "org.opencontainers.image.ref.name"
 """The annotation of a manifest in index.json that says what it is called."""
 _VERSION = b'{"imageLayoutVersion":"1.0.0"}'
 
 
-class Layout:
-    """A layout that is there, read."""
+class Files(Protocol):
+    """Where the files of an image are."""
+
+    def open(self, name: str, /) -> AbstractContextManager[Readable]:
+        """A file, by its path. BadInput if it is not there, or not a file."""
+        ...
+
+
+class DirectoryFiles:
+    """Files in a directory."""
 
     def __init__(self, path: Path) -> None:
-        """BadInput if it is none."""
+        self._path = path
+
+    def open(self, name: str, /) -> AbstractContextManager[Readable]:
+        """A file, by its path below the directory. BadInput if it is not there, or not a file."""
+        try:
+            # A FIFO or a device in its place would block, or have effects.
+            file = os.open(self._path / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise BadInput(f"{name} is not in {self._path}: {error.strerror}", path=str(self._path)) from error
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise BadInput(f"{name} in {self._path} is not a file", path=str(self._path))
+        return open(file, "rb", buffering=0)
+
+
+class Blobs:
+    """Content by its digest, where a layout has it."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+
+    def open(self, descriptor: Descriptor) -> AbstractContextManager[Readable]:
+        """A blob's file, unchecked: see blobs.Checked. BadInput if it is not there."""
+        return self._files.open(f"blobs/{descriptor.algorithm}/{descriptor.hex}")
+
+    def document(self, descriptor: Descriptor) -> bytes:
+        """All of a small blob, checked."""
+        with self.open(descriptor) as file:
+            return document(file, descriptor)
+
+
+class Layout(Blobs):
+    """A layout that is there, read."""
+
+    def __init__(self, path: Path, files: Files | None = None) -> None:
+        """`files` reads what is in it, if that is no directory. BadInput if it is no layout."""
+        super().__init__(files or DirectoryFiles(path))
         self.path = path
         try:
             fields = msgspec.json.decode(self._small("oci-layout"))
@@ -39,24 +85,9 @@ class Layout:
             raise BadInput(f"{path}/index.json is not an index", path=str(path))
         self.index = found
 
-    def open(self, descriptor: Descriptor) -> BinaryIO:
-        """A blob's file, unchecked: see blobs.Checked. BadInput if it is not there."""
-        return self._open(Path("blobs", descriptor.algorithm, descriptor.hex), f"blob {descriptor.digest}")
-
     def _small(self, name: str) -> bytes:
-        with self._open(Path(name), name) as file:
-            return file.read(model.DOCUMENT_MAX + 1)
-
-    def _open(self, path: Path, name: str) -> BinaryIO:
-        try:
-            # A FIFO or a device in its place would block, or have effects.
-            file = os.open(self.path / path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError as error:
-            raise BadInput(f"{name} is not in {self.path}: {error.strerror}", path=str(self.path)) from error
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            os.close(file)
-            raise BadInput(f"{name} in {self.path} is not a file", path=str(self.path))
-        return open(file, "rb")
+        with self._files.open(name) as file:
+            return file.read(model.DOCUMENT_MAX + 1) or b""
 
 
 class LayoutWriter:

@@ -58,18 +58,18 @@ class Cli:
         assert result.exit_code == code, f"{arguments}: {result.exit_code}\n{result.output}\n{result.exception!r}"
         return result
 
-    def json(self, *arguments: str, code: int = 0) -> Any:
+    def json(self, *arguments: str, code: int = 0, **settings: Any) -> Any:
         """What a command prints with --format json, read."""
         verb, *rest = arguments
-        return json.loads(self(verb, "--format", "json", *rest, code=code).stdout)
+        return json.loads(self(verb, "--format", "json", *rest, code=code, **settings).stdout)
 
     def lines(self, *arguments: str) -> list[str]:
         """The lines that a command prints."""
         return self(*arguments).stdout.splitlines()
 
-    def error(self, *arguments: str, code: int = 125) -> dict[str, Any]:
+    def error(self, *arguments: str, code: int = 125, **settings: Any) -> dict[str, Any]:
         """A command's error, as --format json tells it."""
-        result = self("--format", "json", *arguments, code=code)
+        result = self("--format", "json", *arguments, code=code, **settings)
         found: dict[str, Any] = json.loads(result.stderr.splitlines()[-1])["error"]
         assert found["exit_code"] == code
         return found

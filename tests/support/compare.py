@@ -129,3 +129,20 @@ def _content(path: bytes, size: int) -> tuple[list[tuple[int, int]], str]:
                 hasher.update(data)
                 position += len(data)
     return extents, hasher.hexdigest()
+
+
+def has_same_bytes(left: Path, right: Path) -> bool:
+    """Whether all regular files have the same bytes, holes being zeros like others."""
+    for directory, _, names in os.walk(left):
+        for path in (Path(directory, name) for name in names):
+            if stat.S_ISREG(path.lstat().st_mode) and not _has_same_bytes(path, right / path.relative_to(left)):
+                return False
+    return True
+
+
+def _has_same_bytes(left: Path, right: Path) -> bool:
+    with left.open("rb") as ours, right.open("rb") as theirs:
+        while data := ours.read(_READ):
+            if data != theirs.read(_READ):
+                return False
+        return not theirs.read(1)

@@ -2,6 +2,7 @@
 
 collection  the steps, in the order that makes it safe
 plan        which layers go, and which are worth rewriting or merging; pure
+pulls       what interrupted pulls left goes
 copying     what is needed, out of those into new ones, verified
 repack      the same for everything, ordered by resemblance and compressed hard
 """

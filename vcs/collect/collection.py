@@ -18,6 +18,7 @@ from pathlib import Path
 from vcs import reflogs
 from vcs.collect.copying import Compaction, Doomed, LayerSink, Strategy
 from vcs.collect.plan import LayerUse, Plan, plan
+from vcs.collect.pulls import remove_left, size_left
 from vcs.errors import Conflict, Damaged, Missing, NoSpace
 from vcs.gitfiles import drop_overridden
 from vcs.importcache import is_abandoned
@@ -25,6 +26,7 @@ from vcs.layers.reader import LayerReader
 from vcs.layers.writer import remove_abandoned
 from vcs.leases import Leased, read_leases
 from vcs.locks import flocked
+from vcs.madelayers import removable
 from vcs.model import CommitId, LayerId, RootId
 from vcs.notes import are_notes
 from vcs.packing import Packing, Pruned
@@ -185,6 +187,7 @@ class Collection:
         # The caches before the leases: who uses one notes its root, and then looks whether it is still there.
         if not self._dry_run:
             self.done.freed += sum(_unlink(path) for path in self._stale_caches())
+            self.done.freed += remove_left(self._store.path / "caches")
         leased = read_leases(self._store.leases, remove_dead=not self._dry_run)
         self._need(self._packing.add(leased.commits, missing_ok=True))
         for root in {*leased.roots, *self._roots()}:
@@ -257,7 +260,10 @@ class Collection:
             commits=pruned.commits,
             reflog_entries=reflogs.count_old(self._git, self._since, self._packing.refs()),
             operations=sum(one.time < self._since for one in self._store.operations.read()),
-            freed=sum(use.waste for use in going) + pruned.bytes + sum(map(_size, self._stale_caches())),
+            freed=sum(use.waste for use in going)
+            + pruned.bytes
+            + sum(map(_size, self._stale_caches()))
+            + size_left(self._store.path / "caches"),
             in_use=len(planned.dead) + len(planned.rewritten) - len(going),
             problems=tuple(self._problems),
         )
@@ -274,10 +280,11 @@ class Collection:
                     raise
 
     def _stale_caches(self) -> Iterator[Path]:
-        """The caches of imports, and the start profiles, whose root may go (their first line names it), and what killed
-        imports left of some."""
+        """The caches of imports and of images' layers, start profiles and layers that were made, whose root may go
+        (their first line names it), and what killed imports left of some."""
         caches = self._store.path / "caches"
-        for path in (*caches.glob("import-*"), *caches.glob("start-*")):
+        yield from removable(caches, self.reach)
+        for path in (found for kind in ("import-*", "image-*", "start-*") for found in caches.glob(kind)):
             if path.suffix:
                 if is_abandoned(path):
                     yield path

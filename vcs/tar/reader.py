@@ -90,8 +90,11 @@ class Member:
 class TarReader:
     """Iterate over it for the members; `pieces` or `read` gives the data of the one that came last."""
 
-    def __init__(self, source: Readable) -> None:
+    def __init__(self, source: Readable, *, needs_end: bool = True) -> None:
+        """Unless the archive `needs_end`, it may end right after any member's data, as those of umoci and others do:
+        for archives of which something else says that they are whole."""
         self._stream = Stream(source)
+        self._needs_end = needs_end
         self._globals: dict[bytes, bytes] = {}
         self._offset = 0
         self._name = b""
@@ -157,7 +160,11 @@ class TarReader:
 
     def _guarded_next(self) -> Member | None:
         try:
-            self._stream.skip(self._left + self._padding)
+            self._stream.skip(self._left)
+            if self._needs_end:
+                self._stream.skip(self._padding)
+            else:
+                self._stream.skip(len(self._stream.peek(self._padding)))
             self._left = self._padding = 0
             self._sparse = None
             self._name = b""
@@ -170,6 +177,8 @@ class TarReader:
         """The next member, after the headers that extend it; None at the end of the archive."""
         extended: dict[int, bytes] = {}
         while True:
+            if not (self._needs_end or extended or self._stream.peek(1)):
+                return None
             block = self._stream.take(BLOCK)
             if block == ZERO_BLOCK:
                 if extended:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from vcs.errors import BadInput
 
@@ -14,6 +14,15 @@ class Readable(Protocol):
     """A binary stream. `read` may return fewer bytes than asked; none at the end."""
 
     def read(self, size: int, /) -> bytes | None: ...
+
+
+@runtime_checkable
+class Skipping(Protocol):
+    """A stream that can pass over bytes without reading them."""
+
+    def skip(self, size: int, /) -> int:
+        """Pass over at most `size` bytes; returns how many there were."""
+        ...
 
 
 class Stream:
@@ -60,6 +69,15 @@ class Stream:
 
     def skip(self, size: int) -> None:
         """Drop the next `size` bytes."""
+        held = len(self._buffer) - self._used
+        if size > held and isinstance(self._source, Skipping):
+            self._start += len(self._buffer)
+            self._used, self._buffer = 0, b""
+            passed = self._source.skip(size - held)
+            self._start += passed
+            if passed < size - held:
+                raise self._truncated()
+            return
         for _ in self.pieces(size):
             pass
 

@@ -8,7 +8,7 @@ text), sparse maps (GNU.sparse 1.0). GNU tar, bsdtar and Python's tarfile read i
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from vcs.tar import block as tar
@@ -40,8 +40,10 @@ class Writable(Protocol):
 class TarWriter:
     """Writes to `out`, never seeking. OSError as `out` raises it."""
 
-    def __init__(self, out: Writable) -> None:
+    def __init__(self, out: Writable, *, acls_as_text: bool = True) -> None:
+        """Without `acls_as_text` they are extended attributes like others: what reads image layers knows no other."""
         self._out = out
+        self._acls = _ACL_KEYWORDS if acls_as_text else {}
         self._written = 0
 
     def add(
@@ -64,7 +66,7 @@ class TarWriter:
         length in order, the file is sparse and `feed` gets only what lies in them.
         """
         header = Header(name, mode & 0o7777, uid, gid, size, 0, _TYPES[stat.S_IFMT(mode)], target, *device)
-        records = _attributes(xattrs)
+        records = _attributes(xattrs, self._acls)
         sparse_map = b""
         if extents is not None:
             extents = [*extents, (size, 0)]  # GNU tar ends its maps so, and then knows of a hole at the end
@@ -134,11 +136,11 @@ def _is_utf8(value: bytes) -> bool:
     return True
 
 
-def _attributes(xattrs: Iterable[tuple[bytes, bytes]]) -> Records:
+def _attributes(xattrs: Iterable[tuple[bytes, bytes]], acls: Mapping[bytes, bytes]) -> Records:
     records = []
     for name, value in xattrs:
-        text = acl_to_text(value) if name in _ACL_KEYWORDS else None
-        records.append(xattr_record(name, value) if text is None else (_ACL_KEYWORDS[name], text))
+        text = acl_to_text(value) if name in acls else None
+        records.append(xattr_record(name, value) if text is None else (acls[name], text))
     return records
 
 

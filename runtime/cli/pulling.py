@@ -1,0 +1,72 @@
+"""pull."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from runtime.cli.images import image_options, take_image, wish_of
+from runtime.cli.invocation import Invocation
+from runtime.cli.options import branch_completion, verb
+from runtime.cli.output import message, size_text
+from runtime.cli.progress import Progress
+from runtime.cli.secrets import allow_secrets_option
+
+
+@verb("pull", data=True)
+@click.argument("reference", metavar="NAME:TAG")
+@click.option("-b", "--branch", metavar="BRANCH", help="Where the commits go; otherwise NAME-TAG.",
+              shell_complete=branch_completion)  # fmt: skip
+@image_options
+@click.option("--tls-verify", type=bool, default=True, show_default=True, help="Demand a certificate that is valid.")
+@click.option("--authfile", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
+              help="Credentials; otherwise those of podman, skopeo and docker login.")  # fmt: skip
+@allow_secrets_option
+def pull(
+    invocation: Invocation,
+    reference: str,
+    branch: str | None,
+    platform: str | None,
+    flat: bool,
+    force: bool,
+    tls_verify: bool,
+    authfile: Path | None,
+    allow_secrets: bool,
+) -> None:
+    """Fetch an image from a registry, and make commits of it.
+
+    Each step of the image's history becomes a commit; the branch, named after the image if you do not say another,
+    names the last of them. Only layers that the store does not know are fetched; a pull that was interrupted goes on
+    where it was. Of an image for several platforms, it is the machine's. It needs skopeo.
+
+    A branch moves from one image to the next, but if it has commits of your own, that takes --force.
+
+    \b
+    Example:
+      treering pull debian:12
+      treering pull quay.io/team/app:1.2 --branch app --platform linux/arm64
+      treering pull localhost:5000/web --tls-verify=false
+    """
+    from runtime.images.pulling import Pull, branch_of
+    from runtime.images.skopeo import Registry
+
+    branch = branch or branch_of(reference)
+    wish, registry = wish_of(None, platform), Registry(tls_verify, authfile)
+    store = invocation.store
+    with store.writing() as lease, Progress("Pulling") as progress:
+
+        def told(size: int, total: int, layers: int, all_layers: int) -> None:
+            progress.update(size, total=total, title=f"Pulling  {layers} of {all_layers} layers")
+
+        with Pull(store, lease, reference, wish, registry, told) as image:
+            if not progress.is_shown and invocation.output.is_table:
+                layers, size = image.wanted
+                message(f"{len(image.image.layers):,} layers, {layers:,} to fetch ({size_text(size)})")
+            take_image(
+                invocation, image.image, branch, f"pull: {reference}", flat=flat, force=force,
+                allow_secrets=allow_secrets, before_end=image.wait,
+            )  # fmt: skip
+
+
+VERBS: dict[str, click.Command] = {"pull": pull}

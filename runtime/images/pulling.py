@@ -1,0 +1,290 @@
+"""An image in a registry -> an image that can be read: its layers come while those below them are imported.
+
+skopeo(1) says what the reference names, then fetches the layers, several at a time, into a layout of its own:
+
+    STORE/caches/pull-<manifest's digest, hexadecimal>/    flocked while a process pulls into it
+        blobs/sha256/                                      complete blobs, each under its digest
+        oci-put-blob*                                      what is being fetched
+
+A pull that was interrupted leaves it, and the next one of the same image goes on with the blobs that it has. Once the
+image is imported it is removed: what the store knows of layers (runtime.images.chains) is all that later pulls need.
+A layer whose root is known is not fetched: in its place lies an empty file of its size, which skopeo takes for it, and
+which nobody reads. What is wrong with a blob is found when it is imported, wherever it came from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import BinaryIO
+
+from runtime.images import model
+from runtime.images.chains import chain_ids, known_root
+from runtime.images.choosing import Wish, for_platform, without_default
+from runtime.images.image import Image, image_of
+from runtime.images.layout import Blobs, DirectoryFiles
+from runtime.images.model import Descriptor, Index, Manifest
+from runtime.images.skopeo import Registry, not_installed, refusal
+from vcs.durable import replace_file
+from vcs.errors import BadInput, InvalidName
+from vcs.leases import Lease
+from vcs.store import Store
+from vcs.tar.stream import Readable
+
+PREFIX = "pull-"
+_SCHEME = "docker://"
+_TAG = "image"
+_WAIT = 0.02
+"""Seconds between looks at what has arrived: files of another process's."""
+_ENDING = 10.0
+"""Seconds that skopeo has to end when nobody wants its blobs any more."""
+_NAME = re.compile(r"(?P<name>[^@]+?)(?::(?P<tag>[^/:@]+))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?")
+
+Told = Callable[[int, int, int, int], None]
+"""Called now and then with the bytes that have arrived, how many there are, and the same of layers."""
+
+
+def branch_of(reference: str) -> str:
+    """The branch that an image goes to, unless another is said: the last part of its name, and its tag.
+
+    >>> branch_of("docker.io/library/debian:12"), branch_of("debian"), branch_of("localhost:5000/team/app:v1.2")
+    ('debian-12', 'debian', 'app-v1.2')
+    """
+    found = _parsed(reference)
+    name = found["name"].rpartition("/")[2]
+    more = found["digest"].partition(":")[2][:12] if found["digest"] else found["tag"]
+    return name if more in (None, "latest") else f"{name}-{more}"
+
+
+class Pull:
+    """An image of a registry's that is being pulled. A context manager."""
+
+    def __init__(
+        self, store: Store, lease: Lease, reference: str, wish: Wish, registry: Registry, told: Told | None = None
+    ) -> None:
+        """EngineError (see skopeo) if the registry does not say what the reference names; NotFound, BadInput."""
+        self._store = store
+        self._reference = reference.removeprefix(_SCHEME)
+        self._registry = registry
+        self._told = told
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stack = contextlib.ExitStack()
+        documents = self._documents(wish)
+        digest, manifest, config = documents
+        self._path = self._stack.enter_context(_own_directory(store.caches / (PREFIX + digest.partition(":")[2])))
+        self._files = DirectoryFiles(self._path)
+        self._wanted = manifest.layers
+        try:
+            self._prepare(manifest, config)
+            self.image: Image = image_of(Blobs(self), manifest, self._reference, f"manifest {digest}")
+            if wish.platform is not None and not wish.platform.fits(self.image.config.platform):
+                raise without_default(wish, [self.image.config.platform])
+            self._wanted = self._unknown(lease)
+            self._fetch(digest)
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def __enter__(self) -> Pull:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        """Without an error, or if it is the image's fault, remove what was fetched; else leave it to the next pull."""
+        self._end()
+        if kind is None or issubclass(kind, BadInput):
+            shutil.rmtree(self._path, ignore_errors=True)
+        self._stack.close()
+
+    @property
+    def wanted(self) -> tuple[int, int]:
+        """How many layers are not known, and their size in bytes."""
+        return len(self._wanted), sum(layer.size for layer in self._wanted)
+
+    def open(self, name: str, /) -> AbstractContextManager[Readable]:
+        """A blob, as soon as it is there. Satisfies layout.Files."""
+        while not (self._path / name).exists() and self._process is not None:
+            self._look()
+            if self._process.poll() is not None:
+                self._check_end()
+            else:
+                time.sleep(_WAIT)
+        return self._files.open(name)
+
+    def wait(self) -> None:
+        """Wait until all has arrived. EngineError."""
+        while self._process is not None:
+            self._look()
+            if self._process.poll() is not None:
+                self._check_end()
+            else:
+                time.sleep(_WAIT)
+
+    # -- documents
+
+    def _documents(self, wish: Wish) -> tuple[str, Manifest, bytes]:
+        """The digest of the manifest that is meant, the manifest, and its config's bytes."""
+        data = self._inspect(self._reference)
+        found = model.manifest_or_index(data, f"what {self._reference} names")
+        digest = model.digest_of(data)
+        depth = 0
+        while isinstance(found, Index):
+            depth += 1
+            if depth > 4:
+                raise BadInput(f"{self._reference} names an index in an index in an index", reference=self._reference)
+            there = [one for one in found.manifests if not (one.platform and one.platform.os == "unknown")]
+            if not there:
+                raise BadInput(f"{self._reference} names an empty index", reference=self._reference)
+            chosen = for_platform(there, wish)
+            data = self._inspect(self._exact(chosen.digest))
+            digest = chosen.digest
+            _check(data, chosen)
+            found = model.manifest_or_index(data, f"manifest {digest}")
+        if found.config.media_type not in model.CONFIGS:
+            raise BadInput(f"{self._reference} is of a {found.config.media_type!r}, which is no image")
+        config = self._inspect(self._exact(digest), "--config")
+        _check(config, found.config)
+        return digest, found, config
+
+    def _inspect(self, reference: str, *more: str) -> bytes:
+        """A document, as the registry has it."""
+        options = [] if self._registry.tls_verify else ["--tls-verify=false"]
+        if self._registry.authfile is not None:
+            options.append(f"--authfile={self._registry.authfile.absolute()}")
+        arguments = ["skopeo", "inspect", "--raw", *more, *options, _SCHEME + reference]
+        try:
+            with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as errors:
+                # Into a file: a registry decides how long it is.
+                code = subprocess.run(
+                    arguments, stdin=subprocess.DEVNULL, stdout=said, stderr=errors, check=False
+                ).returncode
+                said.seek(0)
+                errors.seek(0)
+                if code:
+                    raise refusal(errors.read(1 << 16))
+                return said.read(model.DOCUMENT_MAX + 1)
+        except FileNotFoundError:
+            raise not_installed() from None
+
+    def _exact(self, digest: str) -> str:
+        return f"{_parsed(self._reference)['name']}@{digest}"
+
+    # -- layers
+
+    def _prepare(self, manifest: Manifest, config: bytes) -> None:
+        (self._path / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
+        for left in self._path.glob("oci-put-blob*"):
+            left.unlink()
+        for blob in (self._path / "blobs" / "sha256").iterdir():
+            if not blob.stat().st_blocks:
+                blob.unlink()  # in the place of a layer that was known to an earlier pull, and may not be any more
+        place = self._place(manifest.config)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(place, config, durable=False)
+
+    def _unknown(self, lease: Lease) -> tuple[Descriptor, ...]:
+        """The layers that have to be fetched; those on which nothing unknown lies have a file in their place."""
+        wanted = list(self._wanted)
+        for chain in chain_ids(self.image.config.rootfs.diff_ids):
+            if known_root(self._store, lease, chain) is None:
+                break
+            layer = wanted.pop(0)
+            if layer not in wanted and not self._place(layer).exists():
+                self._place(layer).touch()
+                os.truncate(self._place(layer), layer.size)
+        return tuple({layer.digest: layer for layer in wanted}.values())
+
+    def _fetch(self, digest: str) -> None:
+        """Begin to fetch what is not there."""
+        if all(self._place(layer).exists() for layer in self._wanted):
+            return
+        options = [] if self._registry.tls_verify else ["--src-tls-verify=false"]
+        if self._registry.authfile is not None:
+            options.append(f"--src-authfile={self._registry.authfile.absolute()}")
+        arguments = ["copy", "--quiet", "--dest-oci-accept-uncompressed-layers", "--retry-times=3", *options]
+        try:
+            self._errors: BinaryIO = self._stack.enter_context(tempfile.TemporaryFile())
+            # The layout's path might have a colon in it. Ctrl-C reaches it as well.
+            self._process = subprocess.Popen(
+                ["skopeo", *arguments, _SCHEME + self._exact(digest), f"oci:.:{_TAG}"],
+                cwd=self._path,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors,
+            )
+        except FileNotFoundError:
+            raise not_installed() from None
+
+    def _look(self) -> None:
+        """Tell how much has arrived."""
+        if self._told is None:
+            return
+        there = [layer for layer in self._wanted if self._place(layer).exists()]
+        size = sum(layer.size for layer in there)
+        for part in self._path.glob("oci-put-blob*"):
+            with contextlib.suppress(FileNotFoundError):
+                size += part.stat().st_size
+        self._told(size, sum(layer.size for layer in self._wanted), len(there), len(self._wanted))
+
+    def _check_end(self) -> None:
+        """skopeo has ended."""
+        assert self._process is not None
+        code, self._process = self._process.returncode, None
+        if code:
+            self._errors.seek(0)
+            raise refusal(self._errors.read(1 << 16))
+
+    def _end(self) -> None:
+        """Have skopeo end, if it has not: what it fetches is not wanted any more."""
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(_ENDING)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+
+    def _place(self, blob: Descriptor) -> Path:
+        return self._path / "blobs" / blob.algorithm / blob.hex
+
+
+@contextlib.contextmanager
+def _own_directory(path: Path) -> Iterator[Path]:
+    """A directory that no other process uses, made if it is not there; waits for one that does."""
+    while True:
+        path.mkdir(mode=0o700, exist_ok=True)
+        try:
+            file = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # removed by the one that had it
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
+                yield path
+                return
+        finally:
+            os.close(file)
+
+
+def _parsed(reference: str) -> re.Match[str]:
+    found = _NAME.fullmatch(reference.removeprefix(_SCHEME))
+    if found is None or found["name"].startswith(("-", "/")):
+        raise InvalidName(
+            f"{reference!r} names no image in a registry: write NAME:TAG, such as debian:12 or quay.io/team/app:1",
+            name=reference,
+        )
+    return found
+
+
+def _check(data: bytes, descriptor: Descriptor) -> None:
+    if model.digest_of(data) != descriptor.digest:
+        raise BadInput(f"the registry's {descriptor.digest} has other bytes than its digest says")

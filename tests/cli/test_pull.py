@@ -1,0 +1,218 @@
+"""pull, from a registry of the test's own."""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from runtime.images.pulling import branch_of
+from tests.cli.conftest import Cli
+from tests.support.images import LayoutMaker, MadeImage, digest, tar
+from tests.support.registry import registry
+from vcs.errors import InvalidName
+
+BASE, UPPER, OTHER = tar({"etc": None, "etc/os": "base"}), tar({"etc/new": "new"}), tar({"etc/other": "other"})
+SECTION = {"Cmd": ["sh"], "Healthcheck": {"Test": ["CMD", "true"]}}
+NO_TLS = "--tls-verify=false"
+
+
+@dataclass
+class Registry:
+    """One that runs."""
+
+    address: str
+    directory: Path
+
+    def push(self, layout: Path, name: str, *more: str) -> str:
+        """Have it hold an image; returns what it is called."""
+        reference = f"{self.address}/{name}"
+        command = [
+            "skopeo",
+            "copy",
+            "--quiet",
+            "--dest-tls-verify=false",
+            *more,
+            f"oci:{layout}",
+            f"docker://{reference}",
+        ]
+        subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=True)
+        return reference
+
+    def fetched(self) -> list[str]:
+        """The digests of the blobs that were asked for, each time."""
+        log = (self.directory / "log").read_text()
+        lines = [
+            line for line in log.splitlines() if "response completed" in line and "http.request.method=GET" in line
+        ]
+        return [found[1] for line in lines if (found := re.search(r"/blobs/(sha256:[0-9a-f]{64})", line))]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    directory = tmp_path_factory.mktemp("registry") / "data"
+    with registry(directory) as proxy:
+        yield Registry(proxy.address, directory)
+
+
+@pytest.fixture
+def store(empty: Cli) -> Cli:
+    empty("init")
+    return empty
+
+
+def layout(path: Path, *layers: bytes, architecture: str = "amd64") -> Path:
+    made = LayoutMaker(path)
+    return made.name(made.image(MadeImage(layers, section=SECTION, architecture=architecture), packed=_packed))
+
+
+def _packed(data: bytes) -> bytes:
+    return gzip.compress(data, mtime=0)
+
+
+def blob(layer: bytes) -> str:
+    return digest(_packed(layer))
+
+
+def test_a_pulled_image_is_the_one_that_was_pushed(store: Cli, server: Registry, tmp_path: Path) -> None:
+    image = layout(tmp_path / "image", BASE, UPPER)
+    reference = server.push(image, "team/app:1")
+    told = store.json("pull", reference, NO_TLS)
+    assert (told["branch"], told["layers"], told["known"]) == ("app-1", 2, 0)
+    assert store.lines("ls", "app-1:/etc") == ["new", "os"]
+    assert store.json("import", str(image))["commit"] == told["commit"]
+    assert not [name for name in os.listdir(store.store / "caches") if name.startswith("pull-")]
+    assert not store.json("pull", reference, NO_TLS)["made"]
+    store("undo")
+    store("fsck")
+
+
+def test_a_docker_manifest_keeps_all_of_its_config(store: Cli, server: Registry, tmp_path: Path) -> None:
+    config = MadeImage([BASE], section=SECTION)
+    reference = server.push(layout(tmp_path / "image", BASE), "docker:2", "--format", "v2s2")
+    told = store.json("pull", reference, NO_TLS)
+    found = store.json("show", told["branch"])["config"]
+    raw = subprocess.run(
+        ["skopeo", "inspect", "--raw", "--config", "--tls-verify=false", f"docker://{reference}"],
+        stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=True,
+    ).stdout  # fmt: skip
+    assert found == json.loads(raw)
+    assert told["image"] == digest(raw)
+    assert found["rootfs"] == json.loads(config.config())["rootfs"]
+
+
+def test_only_unknown_layers_are_fetched(store: Cli, server: Registry, tmp_path: Path) -> None:
+    store("pull", server.push(layout(tmp_path / "one", BASE, UPPER), "similar:1"), NO_TLS)
+    reference = server.push(layout(tmp_path / "two", BASE, OTHER), "similar:2")
+    before = server.fetched()
+    told = store.json("pull", reference, NO_TLS)
+    assert told["known"] == 1
+    fetched = server.fetched()[len(before) :]
+    assert blob(OTHER) in fetched
+    assert blob(BASE) not in fetched
+    assert store.lines("ls", "similar-2:/etc") == ["os", "other"]
+
+
+def test_an_interrupted_pull_goes_on_with_what_it_has(store: Cli, server: Registry, tmp_path: Path) -> None:
+    layers = tar({"a": "resumed"}), tar({"b": "resumed"})
+    image = layout(tmp_path / "image", *layers)
+    reference = server.push(image, "resumed")
+    manifest = json.loads((image / "index.json").read_bytes())["manifests"][0]["digest"]
+    left = store.store / "caches" / f"pull-{manifest[7:]}"
+    (left / "blobs/sha256").mkdir(parents=True)
+    (left / "blobs/sha256" / blob(layers[0])[7:]).write_bytes(_packed(layers[0]))
+    (left / "oci-put-blob123").write_bytes(b"half of one")
+    # In the place of a layer that was known then: it has to be fetched now.
+    (left / "blobs/sha256" / blob(layers[1])[7:]).touch()
+    os.truncate(left / "blobs/sha256" / blob(layers[1])[7:], len(_packed(layers[1])))
+    before = server.fetched()
+    assert store.json("pull", reference, NO_TLS)["branch"] == "resumed"
+    fetched = server.fetched()[len(before) :]
+    assert blob(layers[0]) not in fetched
+    assert blob(layers[1]) in fetched
+    assert not left.exists()
+
+
+def test_gc_removes_what_a_killed_pull_left(store: Cli) -> None:
+    used, left = (store.store / "caches" / f"pull-{name}" for name in ("used", "left"))
+    for path in (used, left):
+        (path / "blobs").mkdir(parents=True)
+        (path / "blobs/x").write_bytes(bytes(10_000))
+    file = os.open(used, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert store.json("gc", "--dry-run")["freed"] >= 10_000
+        assert left.exists()
+        store("gc")
+    finally:
+        os.close(file)
+    assert used.exists()
+    assert not left.exists()
+
+
+def test_which_platform(store: Cli, server: Registry, tmp_path: Path) -> None:
+    made = LayoutMaker(tmp_path / "image")
+    both = [
+        {
+            **made.image(MadeImage([layer], architecture=name), packed=_packed),
+            "platform": {"os": "linux", "architecture": name},
+        }
+        for name, layer in (("amd64", BASE), ("arm64", OTHER))
+    ]
+    made.name(made.index(*both))
+    reference = server.push(made.path, "both:1", "--all")
+    store("pull", reference, NO_TLS, "--platform", "linux/arm64", "-b", "arm")
+    assert store.lines("ls", "arm:/etc") == ["other"]
+    error = store.error("pull", reference, NO_TLS, "--platform", "linux/s390x")
+    assert "no image for linux/s390x, but for linux/amd64, linux/arm64" in error["message"]
+    exact = f"{reference.rpartition(':')[0]}@{both[0]['digest']}"
+    assert store.json("pull", exact, NO_TLS)["branch"] == f"both-{both[0]['digest'][7:19]}"
+    assert store.error("pull", exact, NO_TLS, "--platform", "linux/arm64")["kind"] == "NotFound"
+
+
+def test_what_a_registry_spoils(store: Cli, server: Registry, tmp_path: Path) -> None:
+    layer = tar({"spoilt": "x"})
+    reference = server.push(layout(tmp_path / "image", layer), "spoilt:1")
+    (data,) = server.directory.glob(f"storage/**/{blob(layer)[7:]}/data")
+    data.write_bytes(data.read_bytes()[:-1] + b"x")
+    error = store.error("pull", reference, NO_TLS)
+    assert error["kind"] in ("EngineError", "BadInput")
+    assert "\n" not in error["message"]
+    assert store.json("branch") == []
+
+
+def test_what_cannot_be_pulled(store: Cli, server: Registry) -> None:
+    assert "manifest unknown" in store.error("pull", f"{server.address}/team/app:nothing", NO_TLS)["message"]
+    assert "--tls-verify=false" in store.error("pull", f"{server.address}/team/app:1")["advice"]
+    error = store.error("pull", "debian", env={"PATH": "/nonexistent"})
+    assert "skopeo is not installed" in error["message"]
+    for wrong in ("-x", "/x", "x@y", ""):
+        assert store.error("pull", "--", wrong)["kind"] == "InvalidName"
+
+
+@pytest.mark.parametrize(
+    ("reference", "branch"),
+    [
+        ("debian", "debian"),
+        ("debian:latest", "debian"),
+        ("docker.io/library/debian:12", "debian-12"),
+        ("docker://quay.io/a/b:1.2", "b-1.2"),
+        ("localhost:5000/x", "x"),
+        (f"localhost:5000/x:1@sha256:{'ab' * 32}", "x-abababababab"),
+    ],
+)
+def test_the_branch_of_an_image(reference: str, branch: str) -> None:
+    assert branch_of(reference) == branch
+
+
+def test_no_name() -> None:
+    with pytest.raises(InvalidName):
+        branch_of("@")

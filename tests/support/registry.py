@@ -1,0 +1,115 @@
+"""A registry of one's own: Debian's docker-registry on loopback, and what clients send to it, counted."""
+
+from __future__ import annotations
+
+import re
+import select
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_DEADLINE = 30.0
+_CONFIG = """
+version: 0.1
+log: {{level: info, formatter: text}}
+storage: {{filesystem: {{rootdirectory: {storage}}}}}
+http: {{addr: "127.0.0.1:0"}}
+"""
+_AUTH = "auth: {{htpasswd: {{realm: tests, path: {passwords}}}}}\n"
+USER, PASSWORD = "ana", "secret"
+_PASSWORDS = "ana:$2y$04$D.vrZwrfDtsrXHm1TPQkMeF10lfBDGKG/7BDPRiNy8Ztv8qcmu/he\n"
+"""bcrypt's, of that password."""
+
+
+class CountingProxy:
+    """Passes connections on to a port, and counts the bytes that come from clients."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
+        self._lock = threading.Lock()
+        self.received = 0
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """End all connections: the threads end with them."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        with self._lock:
+            for one in self._open:
+                with suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+                one.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._port), timeout=_DEADLINE)
+            except OSError:
+                return
+            with self._lock:
+                self._open += [client, server]
+            threading.Thread(target=self._pass, args=(client, server), daemon=True).start()
+
+    def _pass(self, client: socket.socket, server: socket.socket) -> None:
+        with suppress(OSError, ValueError):
+            while True:
+                ready, _, _ = select.select([client, server], [], [], _DEADLINE)
+                for source in ready:
+                    data = source.recv(1 << 16)
+                    if source is client:
+                        with self._lock:
+                            self.received += len(data)
+                    (server if source is client else client).sendall(data)
+                    if not data:
+                        raise OSError
+                if not ready:
+                    raise OSError
+        for one in (client, server):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def registry(directory: Path, *, has_users: bool = False) -> Iterator[CountingProxy]:
+    """A registry whose storage is below `directory`; it has no TLS. It is ended by its pid.
+
+    If it `has_users`, it serves nobody but USER with PASSWORD.
+    """
+    directory.mkdir()
+    config, log = directory / "config.yml", directory / "log"
+    (directory / "passwords").write_text(_PASSWORDS)
+    text = _CONFIG + (_AUTH if has_users else "")
+    config.write_text(text.format(storage=directory / "storage", passwords=directory / "passwords"))
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            ["docker-registry", "serve", config], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+    try:
+        proxy = CountingProxy(_port(process, log))
+        try:
+            yield proxy
+        finally:
+            proxy.close()
+    finally:
+        process.kill()
+        process.wait(_DEADLINE)
+
+
+def _port(process: subprocess.Popen[bytes], log: Path) -> int:
+    """It listens on a free port, and its log tells which."""
+    end = time.monotonic() + _DEADLINE
+    while time.monotonic() < end and process.poll() is None:
+        found = re.search(rb"listening on 127\.0\.0\.1:([0-9]+)", log.read_bytes())
+        if found:
+            return int(found[1])
+        time.sleep(0.02)
+    raise AssertionError(f"docker-registry did not start:\n{log.read_text(errors='replace')}")
