@@ -16,6 +16,7 @@ import pytest
 
 from runtime.images.pulling import branch_of
 from tests.cli.conftest import Cli
+from tests.support import raw_tar
 from tests.support.images import LayoutMaker, MadeImage, digest, tar
 from tests.support.registry import registry
 from vcs.errors import InvalidName
@@ -187,6 +188,16 @@ def test_what_a_registry_spoils(store: Cli, server: Registry, tmp_path: Path) ->
     assert error["kind"] in ("EngineError", "BadInput")
     assert "\n" not in error["message"]
     assert store.json("branch") == []
+
+
+def test_a_hostile_image_leaves_nothing(store: Cli, server: Registry, tmp_path: Path) -> None:
+    bad = raw_tar.member(b"../x") + raw_tar.END
+    reference = server.push(layout(tmp_path / "image", BASE, bad), "hostile:1")
+    error = store.error("pull", reference, NO_TLS)
+    assert error["kind"] == "BadInput"
+    assert "contains '..'" in error["message"]
+    assert store.json("branch") == []
+    assert not list((store.store / "caches").glob("pull-*"))
 
 
 def test_what_cannot_be_pulled(store: Cli, server: Registry) -> None:
