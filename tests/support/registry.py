@@ -19,6 +19,10 @@ log: {{level: info, formatter: text}}
 storage: {{filesystem: {{rootdirectory: {storage}}}}}
 http: {{addr: "127.0.0.1:0"}}
 """
+_AUTH = "auth: {{htpasswd: {{realm: tests, path: {passwords}}}}}\n"
+USER, PASSWORD = "ana", "secret"
+_PASSWORDS = "ana:$2y$04$D.vrZwrfDtsrXHm1TPQkMeF10lfBDGKG/7BDPRiNy8Ztv8qcmu/he\n"
+"""bcrypt's, of that password."""
 
 
 class CountingProxy:
@@ -75,11 +79,16 @@ class CountingProxy:
 
 
 @contextmanager
-def registry(directory: Path) -> Iterator[CountingProxy]:
-    """A registry whose storage is below `directory`; it has no TLS. It is ended by its pid."""
+def registry(directory: Path, *, has_users: bool = False) -> Iterator[CountingProxy]:
+    """A registry whose storage is below `directory`; it has no TLS. It is ended by its pid.
+
+    If it `has_users`, it serves nobody but USER with PASSWORD.
+    """
     directory.mkdir()
     config, log = directory / "config.yml", directory / "log"
-    config.write_text(_CONFIG.format(storage=directory / "storage"))
+    (directory / "passwords").write_text(_PASSWORDS)
+    text = _CONFIG + (_AUTH if has_users else "")
+    config.write_text(text.format(storage=directory / "storage", passwords=directory / "passwords"))
     with log.open("wb") as output:
         process = subprocess.Popen(
             ["docker-registry", "serve", config], stdin=subprocess.DEVNULL, stdout=output, stderr=output
