@@ -182,6 +182,7 @@ def move_branch(store: Store, branch: str, commit: CommitId, reason: str, who: A
             if not (is_free or force):
                 raise Conflict(
                     f"branch {branch!r} has commits of its own, which the image does not have",
+                    image=commit,
                     branch=branch,
                     expected=commit,
                     found=tip,

@@ -189,6 +189,7 @@ def test_a_branch_moves_between_images_but_loses_no_work(store: Cli, tmp_path: P
     assert not store.json("import", one)["made"]
     error = store.error("import", two)
     assert error["kind"] == "Conflict"
+    assert "--force" in error["advice"]
     assert store.json("show", "main")["commit"] == mine
     assert store.json("import", two, "--force")["made"]
 
