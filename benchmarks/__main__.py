@@ -22,6 +22,7 @@ from benchmarks.sections.commits import commits
 from benchmarks.sections.crowd import crowd
 from benchmarks.sections.forks import forks
 from benchmarks.sections.history import history
+from benchmarks.sections.images import images
 from benchmarks.sections.imports import imports
 from benchmarks.sections.largefile import large_file
 from benchmarks.sections.livecommit import live_commit
@@ -39,6 +40,7 @@ from benchmarks.setting import Setting, best, with_containers
 
 SECTIONS: dict[str, Callable[[Setting], list[report.Section]]] = {
     "imports": imports,
+    "images": images,
     "sizes": sizes,
     "changes": changes,
     "history": history,

@@ -1,6 +1,7 @@
 """What is measured. A section is a function from a Setting to tables.
 
 imports     taking a tree in, and the same tree again: time, memory
+images      a large archive of docker save, next to podman load: time, memory
 sizes       what a repository takes after an import, and compressed as well as its tool can
 changes     ten files, 3,000 files, a page of 1 GiB; diff, branch, rollback
 history     fifty commits of a root in which packages come and go

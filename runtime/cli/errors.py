@@ -203,6 +203,10 @@ def _conflict(facts: Facts) -> str:
             f"see what is there with `treering diff {name} {branch}`; promote it to another branch, or with --force, "
             "which tells how to go back"
         )
+    if "image" in facts:
+        return (
+            "take another branch with --branch; or move it all the same, with --force: `treering undo` brings it back"
+        )
     if "expected" in facts and "found" in facts:
         return (
             "somebody else's commits are there, and they are kept. Commit to another branch (--branch NAME), "

@@ -9,7 +9,7 @@ import click
 from runtime.cli.images import image_options, take_image, wish_of
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import branch_completion, verb
-from runtime.cli.output import message, size_text
+from runtime.cli.output import count_text, message, size_text
 from runtime.cli.progress import Progress
 from runtime.cli.secrets import allow_secrets_option
 
@@ -62,7 +62,7 @@ def pull(
         with Pull(store, lease, reference, wish, registry, told) as image:
             if not progress.is_shown and invocation.output.is_table:
                 layers, size = image.wanted
-                message(f"{len(image.image.layers):,} layers, {layers:,} to fetch ({size_text(size)})")
+                message(f"{count_text(len(image.image.layers), 'layer')}, {layers:,} to fetch ({size_text(size)})")
             take_image(
                 invocation, image.image, branch, f"pull: {reference}", flat=flat, force=force,
                 allow_secrets=allow_secrets, before_end=image.wait,

@@ -20,7 +20,7 @@ Images out, of commits:
     composing    commits -> layers, history, config and manifest
     references   what images are called
     writing      an image that was made -> a layout or an archive
-    pushing      -> a registry                        skopeo   what talks to registries
+    pushing      -> a registry
 
 Sources: the OCI image specification 1.1 (descriptor.md, manifest.md, image-index.md, config.md, image-layout.md), and
 Docker's image manifest version 2, schema 2, whose documents differ in their media types only.

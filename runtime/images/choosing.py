@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from runtime.imageconfig import machine_architecture
 from runtime.images import model
 from runtime.images.layout import TAG, Layout
 from runtime.images.model import Descriptor, Index, Platform
@@ -15,8 +15,6 @@ _NAMES = ("io.containerd.image.name", TAG)
 """Annotations that name an image in index.json: Docker's has all of the name where the other has the tag."""
 _DEPTH_MAX = 8
 _INDEXES_MAX = 100
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm", "i686": "386"}
-"""uname's names for what images name as Go does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +62,7 @@ def platform_of(text: str) -> Wanted:
 
 def machine() -> Wanted:
     """The platform of this machine."""
-    name = os.uname().machine
-    return Wanted(Platform(_ARCHITECTURES.get(name, name), "linux"))
+    return Wanted(Platform(machine_architecture(), "linux"))
 
 
 def chosen(layout: Layout, wish: Wish) -> tuple[Descriptor, str]:

@@ -15,7 +15,7 @@ from runtime.images.chains import chain_ids, known_root, remember_root
 from runtime.images.image import Image, ImageLayer
 from runtime.images.steps import flat_step, steps_of
 from runtime.secrets import Finding, Policy, SecretWatch
-from vcs.decompress import decompressed
+from vcs.decompress import Limits, decompressed
 from vcs.errors import BadInput, Conflict
 from vcs.gitwords import BRANCHES, Author
 from vcs.layer_import import import_layer
@@ -25,6 +25,8 @@ from vcs.store import Store
 from vcs.tar.stream import Readable
 
 _PIECE = 1 << 20
+_LIMITS = Limits(ratio=200)
+"""Honest layers of over a gigabyte expand to ten times their size, or twenty; gzip could do a thousand."""
 _IS_IMAGE = re.compile(r"^Image: sha(256|512):[0-9a-f]+$", re.MULTILINE)
 
 Progress = Callable[[int, int], None]
@@ -104,7 +106,7 @@ class _Import:
             watch = SecretWatch(self._store, batch, self._policy)
             stored = _Counted(file, self._tell)
             try:
-                content = _Summed(decompressed(stored), layer.diff_id)
+                content = _Summed(decompressed(stored, _LIMITS), layer.diff_id)
                 result = import_layer(content, self._store, watch, base)
                 content.check()
                 while stored.read(_PIECE):
@@ -182,6 +184,7 @@ def move_branch(store: Store, branch: str, commit: CommitId, reason: str, who: A
             if not (is_free or force):
                 raise Conflict(
                     f"branch {branch!r} has commits of its own, which the image does not have",
+                    image=commit,
                     branch=branch,
                     expected=commit,
                     found=tip,

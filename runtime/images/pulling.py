@@ -45,6 +45,8 @@ _SCHEME = "docker://"
 _TAG = "image"
 _WAIT = 0.02
 """Seconds between looks at what has arrived: files of another process's."""
+_ANSWER = "60s"
+"""What a registry may take to answer with a document."""
 _ENDING = 10.0
 """Seconds that skopeo has to end when nobody wants its blobs any more."""
 _NAME = re.compile(r"(?P<name>[^@]+?)(?::(?P<tag>[^/:@]+))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?")
@@ -159,7 +161,7 @@ class Pull:
         options = [] if self._registry.tls_verify else ["--tls-verify=false"]
         if self._registry.authfile is not None:
             options.append(f"--authfile={self._registry.authfile.absolute()}")
-        arguments = ["skopeo", "inspect", "--raw", *more, *options, _SCHEME + reference]
+        arguments = ["skopeo", f"--command-timeout={_ANSWER}", "inspect", "--raw", *more, *options, _SCHEME + reference]
         try:
             with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as errors:
                 # Into a file: a registry decides how long it is.

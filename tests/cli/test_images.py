@@ -189,6 +189,7 @@ def test_a_branch_moves_between_images_but_loses_no_work(store: Cli, tmp_path: P
     assert not store.json("import", one)["made"]
     error = store.error("import", two)
     assert error["kind"] == "Conflict"
+    assert "--force" in error["advice"]
     assert store.json("show", "main")["commit"] == mine
     assert store.json("import", two, "--force")["made"]
 
@@ -297,6 +298,14 @@ def _bomb(made: LayoutMaker) -> None:
     made.name(made.manifest(made.blob(_config([b""]), CONFIG), [made.blob(data, f"{LAYER}+zstd")]))
 
 
+def _gzip_bomb(made: LayoutMaker) -> None:
+    """A gzip stream for each mebibyte, a thousandth of it long: decoders read them as one."""
+    zeros = gzip.compress(bytes(1 << 20))
+    header = gzip.compress(raw_tar.patch(raw_tar.member(b"zeros"), 124, b"%011o\0" % (10 << 29)))
+    data = header + zeros * (10 << 10)
+    made.name(made.manifest(made.blob(_config([b""]), CONFIG), [made.blob(data, f"{LAYER}+gzip")]))
+
+
 def _link(made: LayoutMaker) -> None:
     """A blob that is a FIFO."""
     manifest = made.image(IMAGE)
@@ -334,6 +343,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
         _other_layers(raw_tar.symlink(b"a", b"/") + ONE, raw_tar.member(b"a/.wh.etc") + ONE), "not a directory",
     ),
     "10 GB of zeros": (_bomb, "expands beyond"),
+    "10 GB of zeros, gzip": (_gzip_bomb, "expands beyond"),
     "an index in itself": (_itself, "other bytes than its digest"),
     "indexes in indexes": (_deep, "too deep in other indexes"),
     "indexes upon indexes": (_wide, "too deep in other indexes"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import gzip
 import json
@@ -16,8 +17,9 @@ import pytest
 
 from runtime.images.pulling import branch_of
 from tests.cli.conftest import Cli
+from tests.support import raw_tar
 from tests.support.images import LayoutMaker, MadeImage, digest, tar
-from tests.support.registry import registry
+from tests.support.registry import PASSWORD, USER, registry
 from vcs.errors import InvalidName
 
 BASE, UPPER, OTHER = tar({"etc": None, "etc/os": "base"}), tar({"etc/new": "new"}), tar({"etc/other": "other"})
@@ -187,6 +189,32 @@ def test_what_a_registry_spoils(store: Cli, server: Registry, tmp_path: Path) ->
     assert error["kind"] in ("EngineError", "BadInput")
     assert "\n" not in error["message"]
     assert store.json("branch") == []
+
+
+def test_a_hostile_image_leaves_nothing(store: Cli, server: Registry, tmp_path: Path) -> None:
+    bad = raw_tar.member(b"../x") + raw_tar.END
+    reference = server.push(layout(tmp_path / "image", BASE, bad), "hostile:1")
+    error = store.error("pull", reference, NO_TLS)
+    assert error["kind"] == "BadInput"
+    assert "contains '..'" in error["message"]
+    assert store.json("branch") == []
+    assert not list((store.store / "caches").glob("pull-*"))
+
+
+def test_credentials_are_those_of_the_standard_files(store: Cli, tmp_path: Path) -> None:
+    with registry(tmp_path / "closed", has_users=True) as proxy:
+        closed = Registry(proxy.address, tmp_path / "closed")
+        key = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        login = json.dumps({"auths": {proxy.address: {"auth": key}}})
+        named = tmp_path / "auth.json"
+        named.write_text(login)
+        reference = closed.push(layout(tmp_path / "image", BASE), "closed", f"--dest-authfile={named}")
+        error = store.error("pull", reference, NO_TLS)
+        assert "log in first" in error["advice"]
+        assert store.json("pull", reference, NO_TLS, "--authfile", str(named))["made"]
+        (store.store.parent / "containers").mkdir()
+        (store.store.parent / "containers/auth.json").write_text(login)
+        assert store.json("pull", reference, NO_TLS, "-b", "other")["made"]
 
 
 def test_what_cannot_be_pulled(store: Cli, server: Registry) -> None:

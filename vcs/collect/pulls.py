@@ -1,4 +1,4 @@
-"""What interrupted pulls left: `caches/pull-*`, directories that are flocked as long as a process pulls into one."""
+"""What interrupted pulls left: `caches/pull-*`, directories that are flocked while a process pulls into one."""
 
 from __future__ import annotations
 
