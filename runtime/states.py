@@ -26,7 +26,6 @@ from vcs.diff import Change, diff
 from vcs.errors import Conflict
 from vcs.history import BRANCHES, Author
 from vcs.ignore import Patterns
-from vcs.merging.edits import edited
 from vcs.model import CommitId, RootId
 from vcs.scratch import Scratch
 from vcs.snapshot import Snapshot
@@ -262,6 +261,8 @@ class States:
     def _as_in(self, head: CommitId, scan: UpperResult) -> RootId:
         """The scanned root with what was left out as the container's head has it, and not as its base does. Conflict if
         there are hard links in that: their other names would be other files."""
+        from vcs.merging.edits import edited  # 10 ms, and hardly ever needed
+
         there = self._store.snapshot_of(head)
         edits = {path: there.find(path) for path in scan.left_out}
         for path, entry in edits.items():

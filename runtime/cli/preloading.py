@@ -6,7 +6,7 @@ import importlib
 import os
 import pkgutil
 import sys
-from contextlib import suppress
+from collections.abc import Iterable
 from types import ModuleType
 
 import click
@@ -18,6 +18,14 @@ from runtime.cli.program import program
 
 _PACKAGES = (vcs, runtime)
 _LEFT_OUT = ("__main__", "reference", "exposition")
+_SELDOM = (
+    "runtime.bisecting", "runtime.building", "runtime.check", "runtime.comparing", "runtime.forgetting",
+    "runtime.images", "runtime.merging", "runtime.packages", "runtime.resolving", "runtime.rewriting", "runtime.sbom",
+    "runtime.signing", "runtime.stashes", "vcs.bisection", "vcs.check", "vcs.collect", "vcs.decompress", "vcs.layer_",
+    "vcs.madelayers", "vcs.merging", "vcs.repair", "vcs.rewriting", "vcs.sharing", "vcs.tar", "vcs.usage",
+)  # fmt: skip
+"""How the names of modules begin that only verbs import which take their time anyway: what is imported is copied by
+every fork, and looked at for changes."""
 _OTHERS = ("fusefs.client", "pygit2", "sqlite3", "subprocess", "tempfile")
 """Further modules that verbs import late, so that a command which does not need them starts faster."""
 
@@ -41,7 +49,7 @@ class Program:
 def load() -> Program:
     """Import what verbs import."""
     for package in _PACKAGES:
-        _load_all(package)
+        _load_all(package.__name__, package.__path__)
     for name in _OTHERS:
         _load(name)
     _make_ready(program)
@@ -59,15 +67,20 @@ def _make_ready(command: click.Command, parent: click.Context | None = None) -> 
                 _make_ready(below, context)
 
 
-def _load_all(package: ModuleType) -> None:
-    for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-        if found.name.rpartition(".")[2] not in _LEFT_OUT:
-            _load(found.name)
+def _load_all(package: str, path: Iterable[str]) -> None:
+    for found in pkgutil.iter_modules(path, f"{package}."):
+        if found.name.rpartition(".")[2] in _LEFT_OUT or found.name.startswith(_SELDOM):
+            continue
+        module = _load(found.name)
+        if found.ispkg and module is not None:
+            _load_all(found.name, module.__path__)
 
 
-def _load(name: str) -> None:
-    with suppress(ImportError):  # some are only wanted where something else is installed
-        importlib.import_module(name)
+def _load(name: str) -> ModuleType | None:
+    try:
+        return importlib.import_module(name)
+    except ImportError:  # some are only wanted where something else is installed
+        return None
 
 
 def _stamp(path: str) -> tuple[int, int, int] | None:
