@@ -22,6 +22,7 @@
     client       the thin client of a fork server           forkserver   the process that forks a child for each command
     serving      what that process does                     takeover     what a child of it does
     preloading   what it has imported                       rehearsal    what of its memory its children write to
+    watching     whether its files have changed
     linediff     lines that differ                              reference   writes docs/cli.md
     graph        a history drawn beside its commits
 

@@ -15,6 +15,7 @@ import runtime
 import vcs
 from runtime.cli import client
 from runtime.cli.program import program
+from runtime.cli.watching import Watch
 
 _PACKAGES = (vcs, runtime)
 _LEFT_OUT = ("__main__", "reference", "exposition")
@@ -39,11 +40,22 @@ class Program:
         own = {file for file in files if file.removeprefix(here).split(os.sep)[0] in ("vcs", "fusefs", "runtime")}
         # Of what others have installed, the directories: an installer puts what is new beside what is old.
         places = {os.path.dirname(os.path.dirname(file)) for file in files - own if "-packages" in file}
-        self._stamps = {path: _stamp(path) for path in sorted(own | places)}
+        self._directories = {path: _number(path) for path in sorted(set(map(os.path.dirname, own)))}
+        try:
+            self._watch: Watch | None = Watch(self._directories)
+        except OSError:
+            self._watch = None
+        self._own = {path: _stamp(path) for path in sorted(own)}
+        self._places = {path: _stamp(path) for path in sorted(places)}
 
     def is_current(self) -> bool:
         """Whether none of them has changed since."""
-        return all(_stamp(path) == stamp for path, stamp in self._stamps.items())
+        if any(_stamp(path) != stamp for path, stamp in self._places.items()):
+            return False
+        if self._watch is not None and self._watch.is_quiet():
+            # Nothing was done in these directories; that others took their places is not told of.
+            return all(_number(path) == number for path, number in self._directories.items())
+        return all(_stamp(path) == stamp for path, stamp in self._own.items())
 
 
 def load() -> Program:
@@ -89,3 +101,10 @@ def _stamp(path: str) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _number(path: str) -> int | None:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return None
