@@ -39,6 +39,7 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
     "Start": (
         Summary("init", "store", "Make an empty store."),
         Summary("import", "importing", "Make a commit of a directory or an archive."),
+        Summary("build", "building", "Build a Dockerfile, with a commit for each instruction."),
         Summary("export", "exporting", "Write a commit's files to a directory or an archive."),
     ),
     "Containers": (
