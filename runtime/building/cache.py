@@ -13,15 +13,14 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
 from vcs.encoding import digest
-from vcs.errors import NotFound
 from vcs.history import Author
 from vcs.model import CommitId
+from vcs.rewriting import leading_to
 from vcs.store import Store
 
 BUILDS = "refs/treering/build/"
@@ -56,8 +55,15 @@ def expired(store: Store, since: float) -> list[str]:
 
 def forget(store: Store, refs: Sequence[str]) -> None:
     """Keep these steps no longer."""
-    with suppress(NotFound), store.operations.silent():
+    with store.operations.silent():
         store.history.delete_all(refs)
+
+
+def forget_leading_to(store: Store, commits: Set[CommitId]) -> None:
+    """Keep no step that keeps one of these commits."""
+    found = {BUILDS + name: commit for name, commit in store.history.refs(BUILDS).items()}
+    leading = leading_to(store.history, set(found.values()), commits) if found else set()
+    forget(store, [ref for ref, commit in found.items() if commit in leading])
 
 
 def directories(store: Store) -> Path:

@@ -100,7 +100,7 @@ def build(
 
     def config_of(reference: str, first: Instruction) -> Config:
         try:
-            return store.history.config(resolve_base(store, reference))
+            return store.history.config(resolve_base(store, reference, who))
         except NotFound as error:
             raise NotFound(f"Dockerfile, line {first.line}: {error}", line=first.line, **error.facts) from None
 

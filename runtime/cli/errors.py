@@ -103,6 +103,8 @@ def advice(error: known.TreeringError) -> str:
 
 
 def _not_found(facts: Facts) -> str:
+    if "advice" in facts:
+        return str(facts["advice"])
     if "operation" in facts:
         return "`treering op log` lists the operations there are"
     if "container" in facts:
