@@ -16,12 +16,13 @@ import select
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from runtime.afresh import become
 from runtime.capture import Capture
 from runtime.containers import Container, Containers
 from runtime.descriptors import close_all_but
@@ -213,8 +214,9 @@ def _guard(
         if process not in ready:
             os.kill(launcher, signal.SIGKILL)
         os.waitpid(launcher, 0)
-        if process not in ready or builder in ready:
-            _clean_up(store, identity, private, remove=builder in ready)
+        if builder in ready:
+            # Anew: SQLite does not survive it that the descriptors of what it had open are closed.
+            become("runtime.building.executing", [str(store), identity, str(private or "")])
     finally:
         os._exit(0)
 
@@ -238,17 +240,18 @@ def _launch(store: Path, identity: str, author: Author, told: int) -> NoReturn:
         os._exit(0)
 
 
-def _clean_up(path: Path, identity: str, private: Path | None, *, remove: bool) -> None:
-    """End a container without its launcher; with `remove` there is no builder who would see to the rest."""
-    with suppress(NotFound), Store.open(path) as store, store.operations.silent():
+def main(arguments: Sequence[str]) -> int:
+    """What becomes of a guard whose builder has died: store, container, and a directory that goes too."""
+    path, identity, private = arguments
+    if private:
+        shutil.rmtree(private, ignore_errors=True)
+    with suppress(NotFound), Store.open(Path(path)) as store, store.operations.silent():
         containers = Containers(store)
         container = containers.get(identity)
         _end(container)
-        if remove:
-            _discard(containers, container)
-            containers.trash.empty()
-    if remove and private is not None:
-        shutil.rmtree(private, ignore_errors=True)
+        _discard(containers, container)
+        containers.trash.empty()
+    return 0
 
 
 # -- the container's end

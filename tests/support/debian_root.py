@@ -1,4 +1,4 @@
-"""A root in which dpkg, apt and pip run, without a network: the machine's own programs, with the libraries they need."""
+"""A root in which dpkg, apt and pip run without a network: the machine's programs, with the libraries they need."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def make_debian_root(path: Path) -> Path:
     for method in ("file", "copy", "store", "mirror"):
         if (program := Path("/usr/lib/apt/methods") / method).exists():
             _copy_program(path, program)
-    for name in ("var/lib/dpkg/info", "var/lib/dpkg/updates", "var/lib/apt/lists/partial", "var/cache/apt/archives/partial",
+    for name in ("var/lib/dpkg/info", "var/lib/dpkg/updates", "var/lib/apt/lists/partial",
+                 "var/cache/apt/archives/partial",
                  "etc/apt/apt.conf.d", "etc/apt/preferences.d", "etc/apt/sources.list.d", "etc/apt/trusted.gpg.d",
                  "var/log/apt", "etc/dpkg/dpkg.cfg.d", "var/tmp", "run"):  # fmt: skip
         (path / name).mkdir(parents=True, exist_ok=True)
@@ -104,7 +105,9 @@ def make_repository(directory: Path, debs: list[Path]) -> None:
     paragraphs = []
     for deb in debs:
         control = subprocess.run(["dpkg-deb", "-f", deb], check=True, capture_output=True, text=True, timeout=60).stdout
-        digest = subprocess.run(["sha256sum", deb], check=True, capture_output=True, text=True, timeout=60).stdout.split()[0]
+        digest = subprocess.run(
+            ["sha256sum", deb], check=True, capture_output=True, text=True, timeout=60
+        ).stdout.split()[0]
         paragraphs.append(f"{control.strip()}\nFilename: ./{deb.name}\nSize: {deb.stat().st_size}\nSHA256: {digest}\n")
     (directory / "Packages").write_text("\n".join(paragraphs))
 
