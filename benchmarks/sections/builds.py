@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks.apart import in_namespace
@@ -67,12 +69,12 @@ def _measure(setting: Setting, count: int) -> dict[str, list[float]]:
         ours = tools[OURS]
         ours.run("init")
         ours.run("import", setting.debian(), "-b", "main", "-m", "base")
-        work = {name: lambda _, tool=tool: tool.run("build", "-t", "app", context) for name, tool in tools.items()}
+        work: dict[str, Callable[[int], float]] = {name: partial(_build, tool, context) for name, tool in tools.items()}
         buildah = _Buildah(setting.place("builds-buildah"), Path(directory)) if shutil.which("buildah") else None
         try:
             if buildah:
                 buildah.prepare(setting.debian())
-                work["buildah"] = lambda _: buildah.build(context)
+                work["buildah"] = partial(buildah.build, context)
             for first in work.values():
                 first(0)
             return in_turns(_QUICK_ROUNDS if setting.quick else _ROUNDS, work)
@@ -80,6 +82,10 @@ def _measure(setting: Setting, count: int) -> dict[str, list[float]]:
             ours.finish()
             if buildah:
                 buildah.finish()
+
+
+def _build(tool: Commands, context: Path, _: int) -> float:
+    return tool.run("build", "-t", "app", context)
 
 
 def _context(top: Path, count: int) -> Path:
@@ -107,7 +113,7 @@ class _Buildah:
         self._said("umount", container)
         self._said("commit", "--rm", container, "main")
 
-    def build(self, context: Path) -> float:
+    def build(self, context: Path, _: int) -> float:
         return self.run("bud", "--layers", "--pull-never", "-t", "app", context)
 
     def finish(self) -> None:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +22,7 @@ from runtime.building.cachemounts import cache_directory
 from runtime.building.contents import Context, is_archive, unpacked
 from runtime.building.copying import Chosen, Draft, Owner, Placing, chosen, content_digest
 from runtime.building.executing import Command, execute, sweep
+from runtime.building.private import private_directory, script_mount, secret_mount
 from runtime.building.stages import Plan
 from runtime.building.steps import CONTEXT, Copy, Directory, File, Origin, Run, RunMount, Stage, Step
 from runtime.commits import counted, one_line
@@ -41,8 +40,6 @@ from vcs.snapshot import Snapshot
 from vcs.store import Batch
 from vcs.trees import write_root, write_tree
 
-_SHARED_MEMORY = Path("/dev/shm")
-_SCRIPT = "/run/treering-build-script"
 _TITLE_MAX = 4096
 _SHORT = 12
 
@@ -286,10 +283,10 @@ class Build:
             sweep(self._containers)
             self._is_swept = True
         with ExitStack() as stack:
-            private = stack.enter_context(_private_directory())
+            private = stack.enter_context(private_directory())
             args, mounts = work.args, [self._mount(step, mount, private, stack) for mount in work.mounts]
             if work.script is not None:
-                args, mount = _script(work.script, private)
+                args, mount = script_mount(work.script, private)
                 mounts.append(mount)
             command = Command(
                 args, (*work.env, *work.proxies), self._network(work),
@@ -324,7 +321,7 @@ class Build:
             return Mount("bind", mount.target, str(path), mount.read_only)
         if mount.kind == "secret":
             data = self._options.secrets.get(mount.id)
-            return None if data is None else _secret(mount, data, private, len(list(private.iterdir())))
+            return None if data is None else secret_mount(mount, data, private, len(list(private.iterdir())))
         path_in, _, root = self._bound(step, mount)
         lease = stack.enter_context(Service.ensure(self._store.path, opener=OPENER))
         return Mount("bind", mount.target, f"{lease.mountpoint}/trees/{root.hex()}{os.fsdecode(path_in)}", True)
@@ -384,35 +381,6 @@ def _owner(text: str, root: Snapshot) -> Owner:
     except EngineError as error:
         raise BadInput(f"--chown={text}: {error}") from None
     return who.uid, who.gid
-
-
-@contextmanager
-def _private_directory() -> Iterator[Path]:
-    """A directory in memory that is nobody else's."""
-    place = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None
-    path = Path(tempfile.mkdtemp(prefix="treering-build-", dir=place))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _secret(mount: RunMount, data: bytes, private: Path, number: int) -> Mount:
-    path = private / f"secret-{number}"
-    path.touch(mode=0o600)
-    path.write_bytes(data)
-    os.chown(path, mount.uid, mount.gid)
-    path.chmod(mount.mode)
-    return Mount("bind", mount.target, str(path), read_only=True)
-
-
-def _script(script: bytes, private: Path) -> tuple[tuple[str, ...], Mount]:
-    """A heredoc that names its interpreter."""
-    path = private / "script"
-    path.write_bytes(script)
-    path.chmod(0o755)
-    interpreter = script.partition(b"\n")[0].removeprefix(b"#!").decode("utf-8", "replace").split(None, 1)
-    return (*interpreter, _SCRIPT), Mount("bind", _SCRIPT, str(path), read_only=True)
 
 
 __all__ = ["Build", "Built", "Options", "Reporter", "check_secrets", "context_sources", "resolve_base"]

@@ -291,7 +291,8 @@ class Buildah:
             ["buildah", "--root", self.top / "storage", "--runroot", self.top / "run", *arguments],
             capture_output=True, text=True, check=False, timeout=_SECONDS, cwd=cwd, stdin=subprocess.DEVNULL,
             env={
-                "PATH": os.environ["PATH"], "HOME": str(self.top), "TMPDIR": str(self.top), "BUILDAH_ISOLATION": "chroot",
+                "PATH": os.environ["PATH"], "HOME": str(self.top), "TMPDIR": str(self.top),
+                "BUILDAH_ISOLATION": "chroot",
             },
         )  # fmt: skip
         assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"

@@ -130,7 +130,8 @@ def test_bytes_that_are_no_text_are_refused() -> None:
 
 _WORDS = st.sampled_from(
     [*sorted(WORDS), "\n", "\n", " ", "\\\n", "a", "/x", "$x", "${x:-", "}", '"', "'", "[", '["a"]', "<<E", "E\n",
-     "--from=0", "--mount=type=cache,target=/c", "--chown=1", "AS", "x=1", "#", "# escape=`\n", "`\n", "*", "[^", "scratch", "\\"]
+     "--from=0", "--mount=type=cache,target=/c", "--chown=1", "AS", "x=1", "#", "# escape=`\n", "`\n", "*", "[^",
+     "scratch", "\\"]
 )  # fmt: skip
 
 
