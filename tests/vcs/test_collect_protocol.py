@@ -384,13 +384,15 @@ def test_a_reader_with_a_removed_layer_open_finds_what_was_moved(store: Store, o
 
 
 def test_a_reader_gives_removed_layers_back_when_it_opens_another(store: Store, other: Store) -> None:
+    other.snapshot(other.commit(commit(store, {"f": b"little"})).root)
+    assert not _open_layers(store), "a small layer is read whole"
     for number in range(40):
-        other.snapshot(other.commit(commit(store, {"f": noise(number)})).root)
+        other.snapshot(other.commit(commit(store, {"f": noise(number, 20_000)})).root)
     assert len(_open_layers(store)) == 40
     with Store.open(store.path) as third:
         collect(third, since=NOW)
     assert [path.endswith(" (deleted)") for path in _open_layers(store)] == [True] * 40
-    last = commit(store, {"f": noise("last")})
+    last = commit(store, {"f": noise("last", 20_000)})
     other.snapshot(other.commit(last).root)
     (path,) = _open_layers(store)
     assert path.endswith(".layer")
