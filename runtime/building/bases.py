@@ -14,11 +14,11 @@ from vcs.store import Store
 _PULLING = "runtime.images.pulling"
 
 
-def resolve_base(store: Store, reference: str, author: Author | None = None) -> CommitId:
+def resolve_base(store: Store, reference: str, author: Author | None = None, *, tls_verify: bool = True) -> CommitId:
     """The commit that a reference names: a revision of that name, else the branch of an image that was pulled, else, if
     there is an `author`, the image itself, pulled now.
 
-    NotFound, with what to do about it.
+    NotFound, with what to do about it. `tls_verify`: the registry must have a valid certificate.
     """
     for name in (reference, reference.removesuffix(":latest"), _branch_of(reference)):
         try:
@@ -29,7 +29,7 @@ def resolve_base(store: Store, reference: str, author: Author | None = None) -> 
     why = ""
     if author is not None and find_spec(_PULLING) is not None:
         try:
-            return _pulled(store, reference, author)
+            return _pulled(store, reference, author, tls_verify)
         except (EngineError, NotFound) as error:
             why = f", and no such image can be pulled: {error}"
     raise NotFound(
@@ -50,10 +50,13 @@ def _branch_of(reference: str) -> str | None:
     return branch
 
 
-def _pulled(store: Store, reference: str, author: Author) -> CommitId:
+def _pulled(store: Store, reference: str, author: Author, tls_verify: bool) -> CommitId:
     pulling: Any = import_module(_PULLING)
     importing: Any = import_module("runtime.images.importing")
-    wish, registry = import_module("runtime.images.choosing").Wish(), import_module("runtime.images.skopeo").Registry()
+    wish, registry = (
+        import_module("runtime.images.choosing").Wish(),
+        import_module("runtime.images.skopeo").Registry(tls_verify),
+    )
     with store.writing() as lease, pulling.Pull(store, lease, reference, wish, registry) as image:
         done = importing.import_image(store, image.image)
         image.wait()

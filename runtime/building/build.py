@@ -149,7 +149,7 @@ class Build:
     def _base(self, origin: Origin) -> CommitId | None:
         if origin.stage is not None:
             return self._ends[origin.stage]
-        return None if origin.reference is None else resolve_base(self._store, origin.reference, self._author)
+        return None if origin.reference is None else resolve_base(self._store, origin.reference)
 
     def _step(self, stage: Stage, step: Step, parent: CommitId | None) -> tuple[CommitId, bool]:
         key = cache.step_key(parent, step.instruction.word, step.config, *self._facts(step, parent))

@@ -26,6 +26,9 @@ PROXIES = frozenset(
 """May be given without an ARG, and are no part of what a step depends on."""
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9._-]*")
 
+_OF_LAYERS = frozenset({"rootfs", "history", "created"})
+"""What an image's config says of its layers, and not of what is built on it."""
+
 Resolve = Callable[[str, Instruction], Config]
 """The config of what FROM names; an error if there is none such."""
 
@@ -86,7 +89,8 @@ class Plan:
         if reference == "scratch":
             system, machine = self._platform
             return CONTEXT, {"architecture": machine, "os": system, "config": {}}
-        return Origin(reference=reference), self._resolve(reference, first)
+        config = self._resolve(reference, first)
+        return Origin(reference=reference), {key: value for key, value in config.items() if key not in _OF_LAYERS}
 
     def origin(self, reference: str, before: int, instruction: Instruction) -> Origin:
         """What --from names: an earlier stage by name or number, or an image."""

@@ -46,6 +46,8 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686"
 @click.option("--no-cache", is_flag=True, help="Carry out every step, also those that were made before.")
 @click.option("--network", metavar="NAME", default="host", show_default=True,
               help="Of a RUN: host (the machine's), none, bridge, or one that was made.")  # fmt: skip
+@click.option("--tls-verify", type=bool, default=True, show_default=True,
+              help="Demand a valid certificate of registries that images of FROM are pulled from.")  # fmt: skip
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but the commit's id.")
 @click.option("--progress", type=click.Choice(("plain", "quiet")), default="plain", show_default=True,
               help="What is told meanwhile: each step and what it prints, or nothing.")  # fmt: skip
@@ -61,6 +63,7 @@ def build(
     secrets: tuple[str, ...],
     no_cache: bool,
     network: str,
+    tls_verify: bool,
     quiet: bool,
     progress: str,
     author: str | None,
@@ -100,7 +103,7 @@ def build(
 
     def config_of(reference: str, first: Instruction) -> Config:
         try:
-            return store.history.config(resolve_base(store, reference, who))
+            return store.history.config(resolve_base(store, reference, who, tls_verify=tls_verify))
         except NotFound as error:
             raise NotFound(f"Dockerfile, line {first.line}: {error}", line=first.line, **error.facts) from None
 
