@@ -20,8 +20,8 @@ NETWORK_PACKAGES := containernetworking-plugins iptables passt slirp4netns
 # What fusepy, and so --driver libfuse, needs beside fuse3; Debian 13 gave it another name.
 LIBFUSE = $(shell apt-cache show libfuse2t64 >/dev/null 2>&1 && echo libfuse2t64 || echo libfuse2)
 DEMO_PACKAGES := $(RUN_PACKAGES) mmdebstrap rsync
-TEST_PACKAGES = $(RUN_PACKAGES) $(NETWORK_PACKAGES) uidmap runc fuse3 rsync acl attr libcap2-bin busybox-static zstd xz-utils bzip2 libarchive-tools strace \
-    e2fsprogs btrfs-progs gcc libc6-dev redis-server memcached rpm buildah $(LIBFUSE)
+TEST_PACKAGES = $(RUN_PACKAGES) $(NETWORK_PACKAGES) uidmap runc fuse3 mmdebstrap rsync acl attr libcap2-bin busybox-static zstd xz-utils bzip2 libarchive-tools strace \
+    e2fsprogs btrfs-progs gcc libc6-dev redis-server memcached rpm openssh-client buildah $(LIBFUSE)
 BENCH_PACKAGES := $(RUN_PACKAGES) mmdebstrap rsync
 # Compared with; one that cannot be installed is left out of the tables.
 BENCH_PEERS = restic borgbackup python3-llfuse ostree podman buildah bup casync btrfs-progs fuse3 fuse-overlayfs python3-pyfuse3 $(LIBFUSE)

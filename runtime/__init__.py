@@ -6,19 +6,26 @@
                  generations one base and upper after another       commits      what a commit says
                  capture     a state, read at one moment            standstill   a container frozen, and let go on
                  openfiles   what may be written unnoticed          staging      what is read meanwhile, in memory
-                 hooks       commands around a commit               imagechange  lines of a Dockerfile
+                 hooks       commands in a container around its commit
+                 storehooks  executables in the store around a commit, a merge, a rollback
+                 imagechange  lines of a Dockerfile
                  autocommit  commits that nobody asks for           afresh       a forked process begins anew
                  forking     many from one, and one a branch        comparing    what became of them, side by side
                  images/     what Docker, Podman and registries give and take
                  building/   Dockerfiles, each instruction a commit
                  packages/   which ones a root has, and what is theirs
                  secrets/    warned of, or refused, in what a commit adds
+                 signing/    signatures with SSH keys: made, and checked
                  sbom        a commit's packages, as CycloneDX
                  upper/      what was written -> a new root       views        commits shown as directories
                                                                    ownmount     the process of a mount of its own
                  forgetting  old commits of branches, with all that stands on them
-                 undoing     what a command did, taken back
+                 undoing     what a command did, taken back    pastcontainers   as they were after an operation
                  merging     branches brought together: merge, revert, cherry-pick
+                 rewriting/  commits of a branch written again: rebase, squash
+                 stashes     changes of containers put aside, and brought back
+                 resolving   merges that wait in a container, for conflicts to be settled
+                 bisecting   a command says which commits are good, in a container on each
                  source      the store as its service sees it: with names of containers
     who          namespace/  an ordinary user's own namespaces
     one run      running     from the record to the process       launch       seen from the caller

@@ -36,6 +36,7 @@ class Caller:
         detach: bool = False,
         started: Callable[[], None] | None = None,
         keys: bytes = DETACH_KEYS,
+        instead: Callable[[int], int] | None = None,
     ) -> None:
         self._control = control
         self._signals = signals
@@ -43,6 +44,7 @@ class Caller:
         self._detach = detach
         self._started = started
         self._keys = keys
+        self._instead = instead
         self._proxy: TerminalProxy | None = None
         self._stack = ExitStack()
 
@@ -77,7 +79,7 @@ class Caller:
     def _forward(self, numbers: list[int]) -> None:
         for number in numbers:
             if number != signal.SIGWINCH:
-                self._control.send({"signal": number})
+                self._control.send({"signal": self._instead(number) if self._instead else number})
             elif self._proxy:
                 self._resize()
 

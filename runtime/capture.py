@@ -34,6 +34,7 @@ from runtime.upper.look import Changes, Hints, add_paths, look_at, look_everywhe
 from runtime.upper.seen import load, save
 from runtime.upper.watch import Watch, watched
 from vcs.errors import Conflict
+from vcs.ignore import Ignore, Patterns
 from vcs.store import Store
 from vcs.trees import Objects, Sink
 
@@ -56,8 +57,10 @@ def _nothing() -> None:
 class Capture:
     """Reads the state of one container. Who stores what is read holds the container's lock."""
 
-    def __init__(self, store: Store, container: Container) -> None:
+    def __init__(self, store: Store, container: Container, exclude: Patterns | None = None) -> None:
+        """What `exclude` matches is read as it is in the base."""
         self._store = store
+        self._leave_out = Ignore(exclude, files=False) if exclude else None
         self._container = container
         self._base = store.snapshot_of(container.base)
         self._generation = container.paths.generation(container.record.current)
@@ -173,6 +176,7 @@ class Capture:
             since=since,
             clones=late.clones if late is not None else None,
             was_read=late.go_on if late is not None else _nothing,
+            leave_out=self._leave_out,
         )
 
     def _open_files(self) -> OpenFiles:

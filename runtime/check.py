@@ -8,6 +8,7 @@ from pathlib import Path
 from runtime.capture import SEEN
 from runtime.naming import Names
 from runtime.records import ContainerPaths, Record, load, render
+from runtime.resolving import conflicts_of
 from runtime.upper.seen import is_damaged
 from vcs.check import Problem
 from vcs.errors import TreeringError
@@ -54,6 +55,11 @@ def _disagreements(store: Store, record: Record, directory: Path) -> list[str]:
     numbers = [generation.number for generation in record.generations]
     if record.id != directory.name or numbers.count(record.current) != 1 or len(set(numbers)) < len(numbers):
         found.append(f"the record of container {record.name!r} contradicts itself")
+    if record.merging is not None:
+        try:
+            conflicts_of(store, record.merging)
+        except TreeringError as error:
+            found.append(f"the merge in container {record.name!r} cannot be continued: {error}")
     for generation in record.generations:
         try:
             store.history.info(generation.base)

@@ -6,6 +6,8 @@ Trailers (git-interpret-trailers(1)) tell what made a commit:
     Command: nginx -g daemon off;         what the container runs, or the command after which it was committed
     Exit-Code: 0    Duration: 1.20s       of that command (runtime.autocommit)
     Changes: A12 M3                       how many names, by the letters of `treering diff`
+    Source: /srv/debian                   the directory or archive of an import
+    User: ana (1000), by sudo             who it was that asked for it as root
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ from typing import Any
 
 from runtime.containers import Container
 from runtime.secrets import Finding, Policy
+from runtime.storehooks import HookRun
 from vcs.diff import Change
+from vcs.gitwords import trailers as trailers_of
+from vcs.ignore import Patterns
 from vcs.model import CommitId
 
 _LONGEST = 500
@@ -42,6 +47,8 @@ class CommitResult:
     """Files with secrets that the commit added."""
     failed_hook: str | None = None
     """What the hook after the pause said, if it failed; the commit stands."""
+    hooks: tuple[HookRun, ...] = ()
+    """What came of the store's hooks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,12 @@ class Wish:
     """A running container stands still while it is read."""
     secrets: Policy = "off"
     """What to do about secrets in what the commit adds."""
+    verify: bool = True
+    """The store's hooks may refuse it."""
+    exclude: Patterns | None = None
+    """What the commit has as the container's head has it, and the container keeps as a change."""
+    parents: tuple[CommitId, ...] = ()
+    """Instead of its head, where the container's state is a merge of these."""
 
     def text(self, container: Container, changes: Sequence[Change]) -> str:
         """The message, with trailers."""
@@ -68,8 +81,7 @@ class Wish:
         lines.update(self.trailers)
         if changes:
             lines["Changes"] = counted(changes)
-        body = "\n".join(f"{name}: {one_line(value, _LONGEST)}" for name, value in lines.items())
-        return f"{self.message.strip()}\n\n{body}\n"
+        return with_trailers(self.message, lines)
 
     @property
     def title(self) -> str:
@@ -81,6 +93,19 @@ class Wish:
         for edit in self.edits:
             config = edit(config)
         return config
+
+
+def with_trailers(message: str, trailers: Mapping[str, str]) -> str:
+    r"""A message with these in its last paragraph, after those that it has; they may be none.
+
+    >>> with_trailers("It works.", {"Source": "/srv/debian"})
+    'It works.\n\nSource: /srv/debian\n'
+    >>> with_trailers("It works.\n\nReviewed-By: Ada\n", {"Source": "/srv/debian"})
+    'It works.\n\nReviewed-By: Ada\nSource: /srv/debian\n'
+    """
+    body = "".join(f"{name}: {one_line(value, _LONGEST)}\n" for name, value in trailers.items())
+    between = "\n" if body and not trailers_of(message) else ""
+    return f"{message.strip()}\n{between}{body}"
 
 
 def counted(changes: Sequence[Change]) -> str:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from runtime.naming import Names, checked_name, is_name, stem_of
-from runtime.records import ContainerPaths, Generation, Record, fields_of, load, save
+from runtime.records import ContainerPaths, Generation, Merging, Record, fields_of, load, save
 from runtime.settings import Settings
 from runtime.spreading import spread
+from runtime.storehooks import is_held
 from runtime.trash import Trash
 from vcs.durable import sync_all, sync_directory
 from vcs.errors import AlreadyExists, Corrupt, NotFound, UnknownFormat
@@ -73,20 +74,25 @@ class Container:
 class Containers:
     """All containers of one store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, held: str | None = None) -> None:
+        """`held`: the id of a container whose lock is held by who waits for us (see runtime.storehooks)."""
         self.store = store
+        self._held = held
         self._directory = store.path / "containers"
         self._names = Names(self._directory)
         self.trash = Trash(self._directory)
         self.damaged: list[Corrupt | UnknownFormat] = []
         """Why containers could not be read, when all() last looked."""
-        if self.moves.exists():
-            from runtime.forgetting import finish_moves
-
-            finish_moves(self)
+        self._finish_moves()
 
     def create(
-        self, image: str, commit: CommitId, settings: Settings, author: Author, name: str | None = None
+        self,
+        image: str,
+        commit: CommitId,
+        settings: Settings,
+        author: Author,
+        name: str | None = None,
+        merging: Merging | None = None,
     ) -> Container:
         """Make a container on a commit, with an empty upper. Durable when it returns, if it is to outlive its end.
 
@@ -95,6 +101,7 @@ class Containers:
         with translated("the container cannot be made"), self._locked():
             name = self._free_name(name, image)
             record = _record(name, image, commit, settings, self._own_ids(settings, self._records))
+            record = msgspec.structs.replace(record, merging=merging)
             with self._unnoted([record]), self._making([record]) as made:
                 reason = f"container {record.name}: created"
                 durable = _to_stay([record])
@@ -188,7 +195,7 @@ class Containers:
         if owner := self._owner(name):
             return owner
         is_id = len(name) == _ID_DIGITS and (self._directory / name).is_dir()
-        return self.get(name) if is_id else _find(self.all(), name)
+        return self.get(name) if is_id else find_among(self.all(), name)
 
     def get(self, identity: str, name: str = "") -> Container:
         """The container with this id, all of it. NotFound, which calls it by its name if that is given."""
@@ -205,7 +212,7 @@ class Containers:
         found: list[Container | NotFound] = []
         for name in names:
             try:
-                found.append(by_name.get(name) or _find(everything, name))
+                found.append(by_name.get(name) or find_among(everything, name))
             except NotFound as error:
                 found.append(error)
         return found
@@ -217,6 +224,8 @@ class Containers:
     @contextlib.contextmanager
     def changing(self, container: Container) -> Iterator[Container]:
         """Hold a container's lock; yields it as it is now. Whoever changes a record or an upper's place holds it."""
+        if container.id == self._held:
+            raise is_held(container.name)
         with contextlib.ExitStack() as stack:
             # Shared, and before the container's own: whoever rewrites the history below all of them waits for us.
             stack.enter_context(flocked(self._rewriting, fcntl.LOCK_SH))
@@ -229,6 +238,8 @@ class Containers:
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """Let no container be made, changed or removed meanwhile. To be taken before the lock on refs."""
+        if self._held:
+            raise is_held("a container")
         with translated("the containers cannot be changed"), self._locked(), flocked(self._rewriting, fcntl.LOCK_EX):
             yield
 
@@ -294,9 +305,12 @@ class Containers:
             self.store.history.delete(container.record.ref(generation.number))
 
     def bases(self) -> set[CommitId]:
-        """The commits that containers stand on. No ref need lead there: after an undo, a head may be before its
-        base."""
-        return {generation.base for container in self.all() for generation in container.record.generations}
+        """The commits that containers stand on, and that their merges need. No ref need lead there: after an undo, a
+        head may be before its base."""
+        records = self._records()
+        found = {generation.base for record in records for generation in record.generations}
+        merges = [record.merging for record in records if record.merging is not None]
+        return found.union(*((one.start, one.base, one.theirs, *one.parents) for one in merges))
 
     @contextlib.contextmanager
     def _noting(self, changes: Mapping[str, tuple[Record | None, Record | None]], reason: str) -> Iterator[None]:
@@ -362,6 +376,12 @@ class Containers:
                 self._names.make((container.name, container.id) for container in self.all())
             yield
 
+    def _finish_moves(self) -> None:
+        if self.moves.exists():
+            from runtime.forgetting import finish_moves
+
+            finish_moves(self)
+
     def _forget_unfinished(self) -> None:
         """Remove what a killed create() left, also of refs. Whoever creates holds the lock, and it is ours."""
         names = [entry.name for entry in os.scandir(self._directory) if entry.name.startswith(_NEW)]
@@ -372,7 +392,8 @@ class Containers:
             shutil.rmtree(self._directory / name, ignore_errors=True)
 
 
-def _find(everything: list[Container], name: str) -> Container:
+def find_among(everything: Sequence[Container], name: str) -> Container:
+    """Containers.find() among these."""
     if not name:
         raise NotFound("an empty name is no container's", container=name)
     for container in everything:

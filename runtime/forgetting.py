@@ -23,12 +23,16 @@ import msgspec
 
 from runtime.building.cache import BUILDS, forget_leading_to
 from runtime.containers import REMOVED, Container, Containers
+from runtime.states import must_not_merge
 from vcs import reflogs
 from vcs.durable import replace_file, sync_directory
 from vcs.errors import BadInput, Corrupt, NotFound, UnknownFormat
 from vcs.gitobjects import GitObjects
+from vcs.gitwords import is_of_notes
 from vcs.history import BRANCHES, TAGS, Author, History
 from vcs.model import CommitId
+from vcs.notes import REF as NOTES
+from vcs.notes import carried
 from vcs.retention import Candidate, Rules, Verdict, judge
 from vcs.rewriting import first_parents, leading_to, rewrite, with_target
 from vcs.snapshot import CommitInfo
@@ -119,9 +123,14 @@ def drop_memories(store: Store, done: Forgotten) -> int:
     with translated("the reflogs cannot be written"), history.locked():
         refs = {"HEAD", *(BRANCHES + branch for branch in done.branches), *(move.ref for move in done.moves)}
         kept = set(history.commit_ids())
-        gone = {name for name in reflogs.young_ids(repository, 0, refs) if _leads_out(history, name, kept)}
-        theirs = (one for one in store.operations.read() if not refs.isdisjoint(one.refs))
-        store.operations.drop(one.id for one in theirs if any(_leads_out(history, oid, kept) for oid in one.ids))
+        theirs = {one.id: one for one in store.operations.read() if not refs.isdisjoint(one.refs)}
+        remembered = reflogs.young_ids(repository, 0, refs) | store.operations.kept.young_ids(0, theirs)
+        gone = {name for name in remembered if _leads_out(history, name, kept)}
+        out = {one.id for one in theirs.values() if any(_leads_out(history, oid, kept) for oid in one.ids)}
+        store.operations.drop(out)
+        for one in theirs.values():
+            for ref in refs & one.refs.keys():
+                store.operations.kept.drop(one.id, ref, gone)
         return reflogs.drop(repository, refs, gone)
 
 
@@ -145,7 +154,7 @@ class _Plan:
         self._containers = containers
         self._history: History = containers.store.history
         self._all = containers.all()
-        self._tips = {branch: self._tip(branch) for branch in dict.fromkeys(branches)}
+        self._tips = {branch: containers.store.tip(branch) for branch in dict.fromkeys(branches)}
         self._standing = self._find_standing()
         chains = {branch: first_parents(self._history, tip) for branch, tip in self._tips.items()}
         verdicts = self._judge(chains, rules)
@@ -164,12 +173,16 @@ class _Plan:
                 branch: [replace(fate, now=fate.commit.id) for fate in fates] for branch, fates in self._fates.items()
             }
             return Forgotten(now, held=())
+        for container in self._all:
+            must_not_merge(container)  # its record names commits that would be written again
         kept = {fate.commit.id for fates in self._fates.values() for fate in fates if fate.kept}
         standing = list(self._standing)
         tips, kept_or_standing = list(self._tips.values()), kept | {*standing}
         with closing(GitObjects(self._containers.store.path / "history.git")) as objects:
             stands = rewrite(self._history, objects, tips, kept_or_standing, self._forgotten, standing)
             moved = self._moves(stands, objects)
+            if noted := carried(self._history, objects, stands, author):
+                moved.append(Move(NOTES, CommitId(str(self._history.target(NOTES))), noted))
         total = sum(len(fates) for fates in self._fates.values())
         moves = _Moves(moved, self._rebases(stands), f"forget: {len(self._forgotten)} of {total} commits", author)
         _write_down(self._containers, moves)
@@ -182,12 +195,6 @@ class _Plan:
         return Forgotten(fates, tuple(moves.refs), self._held())
 
     # -- what is kept
-
-    def _tip(self, branch: str) -> CommitId:
-        tip = self._history.target(BRANCHES + branch)
-        if tip is None:
-            raise NotFound(f"no branch {branch!r}", name=branch)
-        return tip
 
     def _find_standing(self) -> dict[CommitId, list[str]]:
         """The commits that containers, and states of removed ones, stand on; and who that is."""
@@ -236,7 +243,7 @@ class _Plan:
         for name, commit in self._history.refs("refs/").items():
             ref = f"refs/{name}"
             follows = ref.startswith((_CONTAINERS, REMOVED, BUILDS)) or ref.removeprefix(BRANCHES) in self._tips
-            if not follows and not (ref.startswith(TAGS) and commit in kept):
+            if not follows and not is_of_notes(ref) and not (ref.startswith(TAGS) and commit in kept):
                 others[ref] = commit
         leading = leading_to(self._history, set(others.values()), self._forgotten)
         return tuple(ref for ref, commit in others.items() if commit in leading)

@@ -18,7 +18,8 @@ import msgspec
 
 from runtime.containers import Container, Containers
 from runtime.settings import Restart, Settings
-from runtime.states import States
+from runtime.states import States, must_not_merge
+from runtime.storehooks import HookRun
 from vcs.errors import Conflict
 from vcs.history import BRANCHES, Author
 from vcs.model import CommitId
@@ -57,10 +58,13 @@ class Plan:
         return of
 
 
-def fork(containers: Containers, container: Container, plan: Plan, author: Author) -> list[Container]:
-    """Make new containers from one's state as it is now, whether it runs or not. Durable when it returns."""
+def fork(
+    containers: Containers, container: Container, plan: Plan, author: Author, *, verify: bool = True
+) -> list[Container]:
+    """Make new containers from one's state as it is now, whether it runs or not. Durable when it returns. `verify`: the
+    store's hooks may refuse it."""
     with containers.store.writing():
-        result = States(containers).commit(container, f"Fork of {container.name}", author)
+        result = States(containers).commit(container, f"Fork of {container.name}", author, verify=verify)
         settings = plan.settings(container.record.settings)
         return containers.create_many(container.name, result.commit, plan.stem, plan.count, settings, author)
 
@@ -71,29 +75,40 @@ class Promoted:
 
     commit: CommitId
     before: CommitId | None
+    hooks: tuple[HookRun, ...] = ()
+    """What came of the store's hooks."""
 
 
 def promote(
-    containers: Containers, container: Container, branch: str, message: str, author: Author, *, force: bool = False
+    containers: Containers,
+    container: Container,
+    branch: str,
+    message: str,
+    author: Author,
+    *,
+    force: bool = False,
+    verify: bool = True,
 ) -> Promoted:
-    """Commit a container's state, and move a branch to it.
+    """Commit a container's state, and move a branch to it. `verify`: the store's hooks may refuse it.
 
     Conflict, with nothing changed, if the branch has commits that the container does not stand on; unless `force`.
     """
     states, history = States(containers), containers.store.history
     with containers.store.writing():
+        must_not_merge(containers.reload(container))
         before = history.target(BRANCHES + branch)
         if not force:
             try:
-                return Promoted(states.commit(container, message, author, branch=branch).commit, before)
+                result = states.commit(container, message, author, branch=branch, verify=verify)
+                return Promoted(result.commit, before, result.hooks)
             except Conflict as conflict:
                 if "branch" not in conflict.facts:
                     raise
                 raise Conflict(str(conflict), **conflict.facts, promoted=container.name) from None
-        commit = states.commit(container, message, author).commit
-        if commit != before:
-            history.move(BRANCHES + branch, commit, before, f"promote: {container.name}, forced", author)
-        return Promoted(commit, before)
+        result = states.commit(container, message, author, verify=verify)
+        if result.commit != before:
+            history.move(BRANCHES + branch, result.commit, before, f"promote: {container.name}, forced", author)
+        return Promoted(result.commit, before, result.hooks)
 
 
 def _filled(text: str, fields: Mapping[str, str]) -> str:

@@ -20,14 +20,23 @@ from vcs.model import CommitId
 
 
 def begin(
-    containers: Containers, container: Container, base: CommitId, author: Author, reason: str, *, keep: bool
+    containers: Containers,
+    container: Container,
+    base: CommitId,
+    author: Author,
+    reason: str,
+    *,
+    keep: bool,
+    head: CommitId | None = None,
 ) -> Container:
-    """Continue on `base` with an empty upper. The generation until now is kept, or deleted as `base` has it all. The
-    caller holds the container's lock."""
+    """Continue on `base` with an empty upper. The generation until now is kept, or deleted as `base` has it all.
+
+    `head`: the newest commit of the state, where that is not `base`; what differs is then not committed yet. The caller
+    holds the container's lock."""
     record, history = container.record, containers.store.history
     number = record.next_number
     ref = record.ref(number)
-    history.move(ref, base, None, reason, author, force=True)
+    history.move(ref, head or base, None, reason, author, force=True)
     history.continue_reflog(container.ref, ref)
     make_generation(container.paths, number)
     old = record.generation

@@ -53,13 +53,14 @@ class Hooks:
                 self.failed = said or f"exit code {code}"
 
     def _run(self, command: str) -> tuple[int, str]:
-        return captured(lambda: _execute(self._container, command))
+        return run_in(self._container, command)
 
 
-def _execute(container: Container, command: str) -> int:
+def run_in(container: Container, command: str) -> tuple[int, str]:
+    """Run a shell command in a running container; its exit code, and the last of what it said."""
     from runtime.execution import Execution, execute
 
-    return execute(container, Execution(args=("/bin/sh", "-c", command)))
+    return captured(lambda: execute(container, Execution(args=("/bin/sh", "-c", command))))
 
 
 def captured(run: Callable[[], int]) -> tuple[int, str]:

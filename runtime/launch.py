@@ -48,6 +48,7 @@ def launch(
     started: Callable[[], None] | None = None,
     recording: Recording | None = None,
     orders: Orders | None = None,
+    instead: Callable[[int], int] | None = None,
 ) -> int:
     """Run a container on `lower` with the upper of `paths`.
 
@@ -60,6 +61,7 @@ def launch(
     `recording` is finished when its time is over, or the container has ended. `orders` say what else is to be done.
 
     Signals that come meanwhile (`signals.FORWARDED`) go to the container's init; the third SIGINT or SIGTERM kills it.
+    `instead` is asked of each which one is to be passed on.
 
     Conflict if the container runs already. EngineError if it cannot be started; the fact `exit_code` is 125, or 126 or
     127 if its command is what is wrong. NoSpace if the disk is full. Left if the user leaves its terminal.
@@ -95,7 +97,7 @@ def launch(
         _reap(None)
         child = None if detach and log is None and _by_monitor(job) else _fork(job)
         theirs.close()
-        caller = Caller(ours, signals, interactive=spec.interactive, detach=detach, started=started)
+        caller = Caller(ours, signals, interactive=spec.interactive, detach=detach, started=started, instead=instead)
         try:
             code = caller.wait()
         except Left:

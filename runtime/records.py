@@ -37,6 +37,22 @@ class Generation(msgspec.Struct, frozen=True):
     previous: int | None = None
 
 
+class Merging(msgspec.Struct, frozen=True):
+    """A merge that is under way in a container (runtime.resolving)."""
+
+    start: CommitId
+    """What the container began on: the merged root with its conflicts, which its message lists."""
+    branch: str
+    """The branch that gets the merge."""
+    base: CommitId
+    theirs: CommitId
+    parents: tuple[CommitId, ...]
+    """Of the commit that the merge is to become; the first is what the branch named."""
+    message: str
+    decided: str = ""
+    """How many conflicts were decided for a side when it began, and for which: `3, theirs`."""
+
+
 class Record(msgspec.Struct, frozen=True):
     """One container. Its current generation is `current`."""
 
@@ -50,6 +66,8 @@ class Record(msgspec.Struct, frozen=True):
     current: int
     ids: int | None = None
     """The first of the ids on the machine that are the container's own (runtime.idranges); None if it has no such."""
+    merging: Merging | None = None
+    """The merge that is under way in it. A record without one has no such member."""
     version: int = VERSION
 
     @property
@@ -110,7 +128,12 @@ def save(paths: ContainerPaths, record: Record, *, durable: bool = True) -> None
 
 def fields_of(record: Record | None) -> dict[str, Any] | None:
     """A record as plain values, as its file has them but for the digest."""
-    return None if record is None else msgspec.json.decode(msgspec.json.encode(record))
+    if record is None:
+        return None
+    fields: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(record))
+    if record.merging is None:
+        del fields["merging"]
+    return fields
 
 
 def record_of(fields: dict[str, Any]) -> Record:
@@ -123,7 +146,7 @@ def record_of(fields: dict[str, Any]) -> Record:
 
 def render(record: Record, *, with_digest: bool = True) -> bytes:
     """The bytes of a record's file."""
-    fields: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(record))
+    fields = fields_of(record) or {}
     if with_digest:
         fields["digest"] = _digest(fields)
     return msgspec.json.format(msgspec.json.encode(fields), indent=2) + b"\n"

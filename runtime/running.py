@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
 import msgspec
@@ -43,9 +44,10 @@ def start(
     *,
     detach: bool = False,
     interactive: bool | None = None,
+    instead: Callable[[int], int] | None = None,
 ) -> int:
     """Run a container with its settings, on the base and the upper of its current generation. `interactive` says for
-    this once whether standard input is passed on.
+    this once whether standard input is passed on, `instead` which signals are passed on (runtime.launch).
 
     Returns its exit code, or 0 as soon as it runs if `detach`. `author` is that of commits that are made for the user.
     Conflict if it runs already; EngineError, with the fact `exit_code`, if it cannot be started. Left if the user
@@ -73,6 +75,7 @@ def start(
             started=changing.close,
             recording=Recording(store, now.base, lease) if now.record.settings.profile else None,
             orders=_orders(containers, now, author, detach),
+            instead=instead,
         )
 
 

@@ -8,6 +8,7 @@ two steps of a commit leaves the container and the history agreeing.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
@@ -19,13 +20,17 @@ from runtime.containers import REMOVED, Container, Containers
 from runtime.hooks import Hooks
 from runtime.secrets import Policy, SecretWatch
 from runtime.state import is_running
+from runtime.storehooks import Before, Event, run_after, run_before
 from runtime.upper import Seen, UpperResult
 from vcs.diff import Change, diff
 from vcs.errors import Conflict
 from vcs.history import BRANCHES, Author
-from vcs.model import CommitId
+from vcs.ignore import Patterns
+from vcs.merging.edits import edited
+from vcs.model import CommitId, RootId
 from vcs.scratch import Scratch
 from vcs.snapshot import Snapshot
+from vcs.trees import write_root
 
 __all__ = ["CommitResult", "States"]
 
@@ -68,6 +73,9 @@ class States:
         secrets: Policy = "off",
         pre_hook: str | None = None,
         post_hook: str | None = None,
+        verify: bool = True,
+        exclude: Patterns | None = None,
+        parents: tuple[CommitId, ...] = (),
     ) -> CommitResult:
         """Commit the container's state on top of its head, and point `branch` at it.
 
@@ -76,39 +84,49 @@ class States:
         a moment unless `pause` is False or it has no cgroup to be frozen in.
 
         `trailers`: further ones, see runtime.commits. `changes`: edits of the image config (runtime.imagechange).
-        `squash`: the commit's parent is what the container was made from. `secrets`: what to do about those
-        in what the commit adds; SecretsFound, with nothing changed, if there are some and that is to refuse. `pre_hook`
-        and `post_hook`: shell commands that are run in the container, which must run then: before it stands still, and
-        when it goes on. EngineError with the command's output if the first fails; if it does not, the second is run
-        whatever happens.
+        `squash`: the commit's parent is what the container was made from; `parents`: its parents are these, a merge's
+        (runtime.resolving), and no branch gets the state of a container in which a merge is under way without them.
+        `secrets`: what to do about those in what the commit adds; SecretsFound, with nothing changed, if there are some
+        and that is to refuse. `pre_hook` and `post_hook`: shell commands that are run in the container, which must run
+        then: before it stands still, and when it goes on. EngineError with the command's output if the first fails; if
+        it does not, the second is run whatever happens. `verify`: the store's hook before a commit, or a merge, is run,
+        and HookRefused if it fails. `exclude`: what matches is neither read nor committed, but is as the container's
+        head has it; a stopped container keeps its upper then.
         """
-        wish = Wish(message, allow_empty, trailers or {}, changes, squash, pause, secrets)
+        wish = Wish(message, allow_empty, trailers or {}, changes, squash, pause, secrets, verify, exclude, parents)
         hooks = Hooks(container, pre_hook, post_hook)
         hooks.before()
         try:
-            result = self._commit(container, wish, author, branch, hooks.after)
+            result, event = self._commit(container, wish, author, branch, hooks.after)
         finally:
             hooks.after()
-        return dataclasses.replace(result, failed_hook=hooks.failed)
+        told = run_after(self._store.path, "post-merge" if parents else "post-commit", event) if result.made else ()
+        return dataclasses.replace(result, failed_hook=hooks.failed, hooks=(*result.hooks, *told))
 
     def _commit(
         self, container: Container, wish: Wish, author: Author, branch: str | None, was_read: Callable[[], None]
-    ) -> CommitResult:
+    ) -> tuple[CommitResult, Event]:
         with self._containers.changing(container) as now, self._store.writing():
             # Before the scan: what a container writes between the scan and its end is in no commit.
             stopped = not is_running(now.paths.directory)
             head = self.head(now)
-            parent = self._origin(now) if wish.squash else head
+            if branch is not None and not wish.parents:
+                must_not_merge(now)
+            parent = self._origin(now) if wish.squash else (*wish.parents, head)[0]
             tip = self._tip(branch, parent)
-            capture = Capture(self._store, now)
+            capture = Capture(self._store, now, wish.exclude)
             result, seen = self._write(capture, now, head, parent, wish, author, was_read)
+            event = Event(result.commit, parent, now, branch, lambda: result.changes)
+            if result.made and wish.verify:  # it goes on by now, if it stood still
+                hook: Before = "pre-merge-commit" if wish.parents else "pre-commit"
+                result = dataclasses.replace(result, hooks=run_before(self._store.path, hook, event))
             reason = f"commit: {wish.title}"
-            self._adopt(now, result, head, author, reason, stopped)
+            self._adopt(now, result, head, author, reason, stopped and not wish.exclude)
             if branch is not None and tip != result.commit:
                 self._history.move(BRANCHES + branch, result.commit, tip, reason, author)
             if not stopped:
                 capture.keep(seen)
-            return result
+            return result, event
 
     def settle(self, container: Container, author: Author) -> Container:
         """Before a stopped container starts again: let it stand on its head with an empty upper, if its state is
@@ -130,10 +148,13 @@ class States:
     def rollback(self, container: Container, commit: CommitId, author: Author) -> Container:
         """Make the container's root an earlier (or any) commit again. Its state until now is kept: see undo_rollback.
 
-        Conflict while it runs.
+        Conflict while it runs, or if it is no state of the merge that is under way in it.
         """
         with self._containers.changing(container) as now:
             self._must_be_stopped(now, "rolled back")
+            merging = now.record.merging
+            if merging is not None and not self._history.is_ancestor(merging.start, commit):
+                must_not_merge(now)
             return generations.begin(self._containers, now, commit, author, "rollback", keep=True)
 
     def undo_rollback(self, container: Container) -> Container:
@@ -150,8 +171,9 @@ class States:
         self, container: Container, author: Author, *, discard: bool = False, tips: Collection[CommitId] | None = None
     ) -> list[CommitId]:
         """Keep every state of a container, before it is removed: what differs from its head becomes a commit (not with
-        `discard`), and what no branch or tag has is kept under `refs/removed/<id>/`. Returns the commits kept there.
-        Who removes many looks once where branches and tags are, and gives their `tips`."""
+        `discard`), and what no branch or tag has is kept under `refs/removed/<id>/`, but for what a container that goes
+        at its end (--rm) was made from. Returns the commits kept there. Who removes many looks once where branches and
+        tags are, and gives their `tips`."""
         kept = []
         for generation in container.record.generations:
             view = Container(msgspec.structs.replace(container.record, current=generation.number), container.paths)
@@ -161,11 +183,18 @@ class States:
                     wish = Wish(f"Last state of {container.name}", pause=False)
                     capture = Capture(self._store, view)
                     commit = self._write(capture, view, commit, commit, wish, author)[0].commit
-                if not self._is_had(commit, view, tips):
+                is_own = commit != view.base or not view.record.settings.remove
+                if is_own and not self._is_had(commit, view, tips):
                     ref = f"{REMOVED}{container.id}/{generation.number}"
                     self._history.move(ref, commit, None, f"last state of {container.name}", author, force=True)
                     kept.append(commit)
         return list(dict.fromkeys(kept))
+
+    def record(self, container: Container, wish: Wish, author: Author) -> CommitResult:
+        """Write a commit of the container's state on its head, which nothing refers to yet. The caller holds its lock,
+        and the store's lease (Store.writing)."""
+        head = self.head(container)
+        return self._write(Capture(self._store, container), container, head, head, wish, author)[0]
 
     def _is_had(self, commit: CommitId, container: Container, tips: Collection[CommitId] | None) -> bool:
         """Whether a branch or tag has a commit. The branch that the container was made from mostly does, and there may
@@ -217,15 +246,29 @@ class States:
                 scan = capture.now(watch)
                 was_read()
             watch.refuse(before, scan.root)
+        if scan.left_out and head != container.base:
+            scan = dataclasses.replace(scan, root=self._as_in(head, scan))
         config = self._history.config(head)
         wanted = wish.config(config)
-        same = scan.root == before and wanted == config and parent == head
+        parents = wish.parents or (parent,)
+        same = scan.root == before and wanted == config and parents == (head,)
         if same and not wish.allow_empty:
             return CommitResult(head, False, (), 0, paused=paused), scan.seen
         changes = diff(self._store.snapshot_of(parent), self._store.snapshot(scan.root))
-        commit = self._store.add_commit(scan.root, wanted, wish.text(container, changes), author, (parent,))
+        commit = self._store.add_commit(scan.root, wanted, wish.text(container, changes), author, parents)
         secrets = watch.findings(before, scan.root)
         return CommitResult(commit, True, tuple(changes), batch.added, scan.unsteady, paused, secrets), scan.seen
+
+    def _as_in(self, head: CommitId, scan: UpperResult) -> RootId:
+        """The scanned root with what was left out as the container's head has it, and not as its base does. Conflict if
+        there are hard links in that: their other names would be other files."""
+        there = self._store.snapshot_of(head)
+        edits = {path: there.find(path) for path in scan.left_out}
+        for path, entry in edits.items():
+            if entry is not None and any(one.link for _, one in there.walk(path)):
+                raise Conflict(f"{os.fsdecode(path)!r} has hard links in it, so it cannot be left out", path=path)
+        with self._store.batch() as batch:
+            return write_root(batch, edited(self._store, batch, scan.entry, edits))
 
     def _adopt(
         self, container: Container, result: CommitResult, head: CommitId, author: Author, reason: str, stopped: bool
@@ -242,3 +285,11 @@ class States:
     def _must_be_stopped(self, container: Container, what: str) -> None:
         if is_running(container.paths.directory):
             raise Conflict(f"container {container.name!r} is running; it cannot be {what}", container=container.name)
+
+
+def must_not_merge(container: Container) -> None:
+    """Conflict if a merge is under way in a container: its state has both sides of what is not decided."""
+    merging = container.record.merging
+    if merging is not None:
+        message = f"a merge into {merging.branch!r} is under way in container {container.name!r}"
+        raise Conflict(message, merging=container.name)

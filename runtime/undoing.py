@@ -32,7 +32,7 @@ from vcs.history import Author
 from vcs.model import CommitId
 from vcs.operations import Change, ContainerChange, Kind, Operation
 from vcs.store import Store
-from vcs.takingback import check_moves, inverse, move_all
+from vcs.takingback import check_moves, deleters, inverse, later, move_all
 
 _CONTAINERS = "refs/containers/"
 
@@ -53,6 +53,8 @@ class Plan:
     """These get such a record."""
     anywhere: bool = False
     """Refs move from wherever they are."""
+    deleted: Mapping[str, str] = field(default_factory=dict)
+    """For refs that come back, the operations that have deleted them."""
 
     def told(self) -> Iterator[tuple[str, str]]:
         """What becomes of which container."""
@@ -65,6 +67,8 @@ class Plan:
                 yield container.name, f"called {record.name}"
             if container.record.settings != record.settings:
                 yield container.name, "given the settings it had"
+            if container.record.merging != record.merging:
+                yield container.name, "in the midst of a merge" if record.merging else "not in the midst of a merge"
             if container.record.current != record.current:
                 yield container.name, "taken to the state it had"
 
@@ -78,7 +82,8 @@ def plan_inverse(containers: Containers, operation: Operation, kind: Kind) -> Pl
 
 def plan_restore(store: Store, operation: Operation, moves: Mapping[str, Change]) -> Plan:
     """How to make all branches and tags what they were after an operation. NotFound, as above."""
-    return Plan(operation, "restore", check_moves(store.history, moves, force=True), anywhere=True)
+    deleted = deleters(later(store.operations.read(), operation.id))
+    return Plan(operation, "restore", check_moves(store.history, moves, force=True), anywhere=True, deleted=deleted)
 
 
 def carry_out(containers: Containers, plan: Plan, args: Sequence[str], author: Author) -> None:
@@ -92,7 +97,9 @@ def carry_out(containers: Containers, plan: Plan, args: Sequence[str], author: A
     for record in plan.removed:
         containers.bring_back(record)
     reason = f"{plan.kind}: operation {plan.operation.id}"
-    move_all(store.history, store.operations, plan.moves, reason, author, force=plan.anywhere)
+    move_all(
+        store.history, store.operations, plan.moves, reason, author, deleted=plan.deleted, force=plan.anywhere
+    )  # fmt: skip
     with store.history.locked():
         store.operations.note_nothing(author)
 
@@ -131,8 +138,11 @@ class _Planning:
         for identity in dict.fromkeys((*self.operation.containers, *heads)):
             change = self.operation.containers.get(identity, ContainerChange(None, None))
             self._container(there, identity, change, heads[identity])
-        needed = check_moves(self.containers.store.history, self.moves, self.operation.unsure)
-        return Plan(self.operation, self.kind, needed, self.made, self.removed, self.changed)
+        kept = tuple(f"{REMOVED}{container.id}/" for container in self.made)  # their removal keeps their states itself
+        moves = {ref: move for ref, move in self.moves.items() if not ref.startswith(kept)}
+        needed = check_moves(self.containers.store.history, moves, self.operation.unsure)
+        deleted = deleters([self.operation])
+        return Plan(self.operation, self.kind, needed, self.made, self.removed, self.changed, deleted=deleted)
 
     def _container(
         self, there: Mapping[str, Container], identity: str, change: ContainerChange, heads: Mapping[str, Change]
@@ -199,6 +209,9 @@ class _Planning:
         if old.settings != new.settings and now.settings != old.settings:
             wanted = msgspec.structs.replace(wanted, settings=old.settings)
             is_as_left &= now.settings == new.settings
+        if old.merging != new.merging and now.merging != old.merging:
+            wanted = msgspec.structs.replace(wanted, merging=old.merging)
+            is_as_left &= now.merging == new.merging
         history = self.containers.store.history
         before, after = old.ref(old.current), new.ref(new.current)
         head_before = heads[before].old if before in heads else history.target(before)
@@ -213,6 +226,9 @@ class _Planning:
             is_as_left &= head_after in (None, self._head(container))
         else:
             self._move_head(container, head_before, head_after)
+        for ref, (left, came) in heads.items():  # earlier states, which `forget` moves as well
+            if left and came and ref not in (before, after, container.ref):
+                self.moves[ref] = Change(came, left)
         if wanted != now:
             self._must_be_stopped(container)
             if not is_as_left:

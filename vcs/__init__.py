@@ -11,8 +11,10 @@
                  names      branches and tags, one at a time     ancestry   which commits are whose ancestors
                  packing    which of git's objects are needed     reflogs    their files: both for gc
                  gitobjects any git object by its id              gitfiles   its checksums, and packed-refs
-                 gitwords   how it writes names and people
+                 gitwords   how it writes names and people       signed     signatures in commits and tags
+                 notes      texts on commits, added later
                  operations what commands did to all of it        takingback what of it is taken back, and how
+                 keptreflogs   of the refs that they deleted      past       the store as it was after one of them
                  profiles   what containers read when they start
                  snapshot   the read interface, the only one that fusefs sees
     in and out   importer   a directory -> a root                exporter   a root -> a directory
@@ -34,11 +36,13 @@
                  retention  which commits a branch keeps          rewriting  the others are taken out of a history
     sizes        usage      what takes how much                   sharing    who needs each object
     together     merging/   what two sides did to a base, in one root
-    questions    diff       what differs between two roots       check/     whether everything is there and whole
+    questions    diff       what differs between two roots       pairing    what is new, and where it came from
+                 similarity files that are alike                  check/     whether everything is there and whole
                  repair/    what is not, restored from elsewhere
                  commits    read quickly, newest first           commitlog  which of them are wanted
                  blame      which commit last wrote what         grep       lines that match a pattern
                  texts      what is a text, and its lines
+                 bisection/ which commit to test next, to find the one that broke something
     for tests    testing    a store in memory
 
 One rule: a module here never prints, never reads the environment and never exits.

@@ -2,7 +2,10 @@
 
     A  added      M  modified (content or attributes)     D  deleted
     R  renamed: gone from one path, and with the same content at another; a directory as a whole
+    C  copied: the same content is also at another path of the old root; only looked for if that is asked for
     T  another type of file
+
+With a `similarity`, files whose contents are only alike are renamed and copied too (vcs.similarity).
 
 A directory that holds a change has another mtime; that follows from the change and is not told again. Its own mode,
 owner, extended attributes, or an mtime that changed alone are.
@@ -11,45 +14,69 @@ owner, extended attributes, or an mtime that changed alone are.
 from __future__ import annotations
 
 import stat
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal
 
-from vcs.model import Chunked, Data, Entry, Symlink, Tree
+from vcs.model import Entry, ObjectId, Tree
+from vcs.pairing import At, Letter, Pairs, Side, data, named_data, named_tree, tree
+from vcs.similarity import similar
 from vcs.snapshot import Snapshot, split_path
 from vcs.trees import Directory, Objects, differing_entries
 
-Letter = Literal["A", "M", "D", "R", "T"]
-_At: TypeAlias = tuple[bytes, Entry]
-"""An entry and its path."""
-_Side: TypeAlias = list[_At]
+
+@dataclass(frozen=True, slots=True)
+class Find:
+    """How far to look for where what is new came from."""
+
+    similarity: int | None = None
+    """Percent of the larger content that both have: files that are so much alike belong together. None: equal ones."""
+    copies: Literal["near", "everywhere"] | None = None
+    """Copies of what differs, or is in a directory in which something differs; or of all that the old root has, which
+    reads all of its directories."""
+
+
+EXACT = Find()
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One path that differs. For R, `old_path` is where it was; for D, `path` is where it was."""
+    """One path that differs. For R and C, `old_path` is where it was, or is; for D, `path` is where it was."""
 
     letter: Letter
     path: bytes
     old: Entry | None
     new: Entry | None
     old_path: bytes | None = None
+    similarity: int | None = None
+    """For R and C: percent, see Find."""
 
     @property
     def what(self) -> tuple[str, ...]:
-        """Which parts differ, for M, R and T: of content, type, mode, owner, mtime, xattrs, link."""
+        """Which parts differ, for M, R, C and T: of content, type, mode, owner, mtime, xattrs, link."""
         return _differences(self.old, self.new) if self.old and self.new else ()
 
+    @property
+    def status(self) -> str:
+        """The letter, as git has it: R and C with the similarity, in three digits."""
+        return self.letter if self.similarity is None else f"{self.letter}{self.similarity:03}"
 
-def diff(old: Snapshot, new: Snapshot, paths: Iterable[bytes] = (), renames: bool = True) -> list[Change]:
+    @property
+    def name_status(self) -> tuple[bytes, ...]:
+        """Status and path, with the old path between them if there is one: fields as `git diff --name-status` has."""
+        return (self.status.encode(), *([] if self.old_path is None else [self.old_path]), self.path)
+
+
+def diff(
+    old: Snapshot, new: Snapshot, paths: Iterable[bytes] = (), renames: bool = True, find: Find = EXACT
+) -> list[Change]:
     """Every change from `old` to `new`, sorted by path; with `paths`, only those at or below one of them."""
     if old.id == new.id:
         return []
     wanted = [b"/" + b"/".join(split_path(path)) for path in paths]
     walk = _Walk(old.objects, new.objects, wanted)
     walk.run(old.root, new.root)
-    changes = walk.changes + _pair(walk, renames)
+    changes = walk.changes + _pair(old, new, walk, renames, find)
     if wanted:
         changes = [change for change in changes if _inside(change.path, wanted) or _inside(change.old_path, wanted)]
     return sorted(changes, key=lambda change: change.path)
@@ -63,8 +90,12 @@ class _Walk:
         self.new_objects = new
         self._wanted = wanted
         self.changes: list[Change] = []
-        self.removed: _Side = []
-        self.added: _Side = []
+        self.removed: Side = []
+        self.added: Side = []
+        self.changed: Side = []
+        """What is on both sides and differs, as the old one has it: also where that is not asked for."""
+        self.opened: list[tuple[bytes, ObjectId]] = []
+        """The old side's directories in which something differs: what their paths begin with, and their trees."""
 
     def run(self, old: Entry, new: Entry) -> None:
         """Compare two roots. Iterative: trees may be deeper than Python's stack."""
@@ -94,6 +125,7 @@ class _Walk:
         if old.tree == new.tree:
             return None
         prefix = path if path == b"/" else path + b"/"
+        self.opened.append((prefix, old.tree))
         before, after = differing_entries(self.old_objects, old.tree, self.new_objects, new.tree)
         rest = {entry.name: entry for entry in before}
         both = []
@@ -103,123 +135,58 @@ class _Walk:
                 self.added.append((prefix + entry.name, entry))
             elif previous != entry:
                 both.append((prefix + entry.name, previous, entry))
+                self.changed.append((prefix + entry.name, previous))
         self.removed += [(prefix + entry.name, entry) for entry in rest.values()]
         return both
 
 
-class _Moved:
-    """Paths of one side that were renamed. Nothing at, above or below one of them can be renamed once more."""
-
-    def __init__(self) -> None:
-        self._paths: set[bytes] = set()
-        self._above: set[bytes] = set()
-
-    def add(self, path: bytes) -> None:
-        self._paths.add(path)
-        self._above.update(_parents(path))
-
-    def covers(self, path: bytes) -> bool:
-        """Whether the path is renamed, by itself or with a directory above it."""
-        return bool(self._paths) and (path in self._paths or not self._paths.isdisjoint(_parents(path)))
-
-    def touches(self, path: bytes) -> bool:
-        return path in self._above or self.covers(path)
-
-
-class _Renames:
-    """Pairs what is gone with what is new: the same content, each at most once."""
-
-    def __init__(self) -> None:
-        self.changes: list[Change] = []
-        self._old = _Moved()
-        self._new = _Moved()
-
-    def match(
-        self, removed: Sequence[_At], added: Sequence[_At], *keys: Callable[[Entry], object]
-    ) -> tuple[_Side, _Side]:
-        """Pair entries with equal keys (None: never), by one key after the other; returns what is left."""
-        for key in keys:
-            candidates: dict[object, deque[_At]] = defaultdict(deque)
-            for path, entry in removed:
-                if (value := key(entry)) is not None:
-                    candidates[value].append((path, entry))
-            for path, entry in added:
-                same = candidates.get(key(entry))
-                if same and not self._new.touches(path):
-                    self._take(same, path, entry)
-        left_removed = [item for item in removed if not self._old.covers(item[0])]
-        return left_removed, [item for item in added if not self._new.covers(item[0])]
-
-    def _take(self, candidates: deque[_At], path: bytes, entry: Entry) -> None:
-        while candidates:
-            old_path, old = candidates.popleft()
-            if not self._old.touches(old_path):
-                self._old.add(old_path)
-                self._new.add(path)
-                self.changes.append(Change("R", path, old, entry, old_path))
-                return
-
-
-def _pair(walk: _Walk, renames: bool) -> list[Change]:
-    """Renames among what is on one side only; the rest, expanded, is deleted and added.
+def _pair(old: Snapshot, new: Snapshot, walk: _Walk, renames: bool, find: Find) -> list[Change]:
+    """Renames among what is on one side only, and copies; the rest, expanded, is deleted and added.
 
     Directories come first, as wholes: those that are equally deep in what is gone and in what is new without being
     opened, then at any depth, outer ones before inner ones. Then files.
     """
-    pairs = _Renames()
+    pairs = Pairs()
     removed, added = walk.removed, walk.added
-    lone_removed: _Side = []
-    lone_added: _Side = []
+    gone = list(removed)
+    lone_removed: Side = []
+    lone_added: Side = []
     while removed or added:
         if renames:
-            removed, added = pairs.match(removed, added, _named_tree, _tree)
+            removed, added = pairs.match(removed, added, named_tree, tree)
         lone_removed += removed
         lone_added += added
         removed = [child for path, entry in removed for child in _children(walk.old_objects, path, entry)]
         added = [child for path, entry in added for child in _children(walk.new_objects, path, entry)]
+        gone += removed
     if renames:
-        lone_removed, lone_added = pairs.match(lone_removed, lone_added, _tree)
-        lone_removed, lone_added = pairs.match(lone_removed, lone_added, _named_data, _data)
-    changes = pairs.changes
+        lone_removed, lone_added = pairs.match(lone_removed, lone_added, tree)
+        lone_removed, lone_added = pairs.match(lone_removed, lone_added, named_data, data)
+        if find.similarity is not None:
+            alike = similar(old, new, lone_removed, lone_added, find.similarity)
+            lone_removed, lone_added = pairs.match_similar(lone_removed, lone_added, alike)
+    if find.copies is not None:
+        lone_added = pairs.copy(_sources(old, walk, gone, find), lone_added, named_tree, tree, named_data, data)
+        if find.similarity is not None:
+            sources = list(old.walk()) if find.copies == "everywhere" else [*walk.changed, *gone]
+            lone_added = pairs.copy_similar(lone_added, similar(old, new, sources, lone_added, find.similarity))
+    changes = [Change(*pair) for pair in pairs.found]
     changes += [Change("D", path, entry, None) for path, entry in lone_removed]
     changes += [Change("A", path, None, entry) for path, entry in lone_added]
     return changes
 
 
-# What must be equal for a rename; None for what has too little content to tell.
+def _sources(old: Snapshot, walk: _Walk, gone: Side, find: Find) -> Side:
+    """What copies can be from: what is gone, and all that was in the directories that changed; or everything."""
+    if find.copies == "everywhere":
+        return list(old.walk())
+    beside = [
+        (prefix + entry.name, entry) for prefix, tree in walk.opened for entry in Directory(walk.old_objects, tree)
+    ]
+    return [*beside, *gone]
 
 
-def _tree(entry: Entry) -> object:
-    return entry.content.tree if isinstance(entry.content, Tree) and entry.content.entries else None
-
-
-def _named_tree(entry: Entry) -> object:
-    tree = _tree(entry)
-    return tree and (entry.name, tree)
-
-
-def _data(entry: Entry) -> object:
-    match entry.content:
-        case Data(size, chunk) if size:
-            return chunk
-        case Chunked(_, digest, _):
-            return digest
-    return None
-
-
-def _named_data(entry: Entry) -> object:
-    same = entry.content.target if isinstance(entry.content, Symlink) else _data(entry)
-    return same and (entry.name, same)
-
-
-def _parents(path: bytes) -> Iterator[bytes]:
-    """The directories above a path, without the root."""
-    while (cut := path.rfind(b"/")) > 0:
-        path = path[:cut]
-        yield path
-
-
-def _children(objects: Objects, path: bytes, entry: Entry) -> Iterator[_At]:
+def _children(objects: Objects, path: bytes, entry: Entry) -> Iterator[At]:
     if isinstance(entry.content, Tree):
         for child in Directory(objects, entry.content.tree):
             yield path + b"/" + child.name, child

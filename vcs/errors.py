@@ -6,11 +6,13 @@
     ├── InvalidName       the name cannot be used
     ├── Conflict          somebody else was first: a ref moved, a container runs
     ├── SecretsFound      what was to be committed holds secrets, and that is not wished
+    ├── HookRefused       a hook of the store refused what was to be done
     ├── BadInput          what we were given to read is broken or hostile (archive, directory, config)
     ├── StoreError        the store as a whole cannot be used
     │   ├── NotAStore     there is no store at this path
     │   ├── UnknownFormat its format is of another version
     │   ├── Denied        the operating system refuses access
+    │   ├── ReadOnly      it is looked at as it once was
     │   └── NoSpace       the disk, the quota or the inodes are used up
     ├── Damaged           the store lost or changed bytes
     │   ├── Missing       an object is not in any layer
@@ -57,6 +59,10 @@ class SecretsFound(TreeringError):
     """What was to be committed holds secrets, and that is not wished; nothing was changed."""
 
 
+class HookRefused(TreeringError):
+    """A hook of the store refused what was to be done; nothing was changed."""
+
+
 class BadInput(TreeringError):
     """What we were given to read is broken or hostile; nothing was changed."""
 
@@ -75,6 +81,10 @@ class UnknownFormat(StoreError):
 
 class Denied(StoreError):
     """The operating system refuses access."""
+
+
+class ReadOnly(StoreError):
+    """The store is looked at as it was after an operation: nothing can be changed."""
 
 
 class NoSpace(StoreError):

@@ -1,9 +1,10 @@
-"""Git objects of any kind by their ids, for checks and repairs."""
+"""A git repository as such: made, a ref changed whatever killed processes left, any object read by its id."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -28,6 +29,32 @@ def translated() -> Iterator[None]:
         if "Permission denied" in text or "Read-only file system" in text:  # libgit2 gives no errno
             raise Denied(f"the history cannot be used: {text}") from error
         raise Corrupt(f"the history cannot be used: {text}") from error
+
+
+def make_repository(path: Path) -> None:
+    """Make an empty one, whose first branch will be `main`."""
+    with translated():
+        repo = pygit2.init_repository(str(path), bare=True, initial_head="main")
+        repo.config["core.logAllRefUpdates"] = "always"
+        repo.config["gc.auto"] = 0
+        repo.free()
+    for name in ("hooks", "info"):  # texts of libgit2's that mean nothing here
+        shutil.rmtree(path / name, ignore_errors=True)
+    (path / "description").unlink(missing_ok=True)
+
+
+def retry(path: Path, change: Callable[[], None]) -> None:
+    """Change a ref of the repository at `path`; once more after removing the `.lock` files that killed processes left.
+    The caller holds the lock on refs."""
+    try:
+        change()
+    except (pygit2.GitError, pygit2.AlreadyExistsError, OSError):
+        stale = [*path.glob("*.lock"), *(path / "refs").rglob("*.lock")]
+        if not stale:
+            raise
+        for file in stale:
+            file.unlink(missing_ok=True)
+        change()
 
 
 def read_object(repository: pygit2.Repository, oid: str) -> tuple[int, bytes]:

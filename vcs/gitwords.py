@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 BRANCHES = "refs/heads/"
 TAGS = "refs/tags/"
+NOTES = "refs/notes/"
+_TRAILER = re.compile(r"([A-Za-z][A-Za-z0-9-]*): (.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +19,8 @@ class Author:
     email: str
     time: int
     offset: int = 0
+    committer: Author | None = None
+    """Who writes a commit of his again, and when; None if he does it himself."""
 
 
 def clean(text: str) -> str:
@@ -38,9 +43,33 @@ def stamp(name: bytes, email: bytes, time: int, offset: int) -> bytes:
     return b"%s <%s> %d %s" % (name, email, time, zone.encode())
 
 
+def trailers(message: str) -> list[tuple[str, str]]:
+    r"""The `Key: value` lines of a message's last paragraph, if it has nothing else (git-interpret-trailers(1)).
+
+    >>> trailers("It works.\n\nContainer: web\nChanges: A1\n")
+    [('Container', 'web'), ('Changes', 'A1')]
+    """
+    paragraphs = message.strip().split("\n\n")
+    found = [_TRAILER.fullmatch(line) for line in paragraphs[-1].split("\n")]
+    return [(one[1], one[2]) for one in found if one] if len(paragraphs) > 1 and all(found) else []
+
+
+def trailer_values(message: str) -> dict[str, str]:
+    """The trailers by their keys; what one key says several times is one text, with semicolons."""
+    found: dict[str, str] = {}
+    for key, value in trailers(message):
+        found[key] = f"{found[key]}; {value}" if key in found else value
+    return found
+
+
 def short(ref: str) -> str:
     """The name that people know a ref by."""
     return ref.removeprefix(BRANCHES).removeprefix(TAGS)
+
+
+def is_of_notes(ref: str) -> bool:
+    """Whether a ref names notes on commits, and so a commit of another kind: one without a root."""
+    return ref.startswith(NOTES)
 
 
 def kind(ref: str) -> str:

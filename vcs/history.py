@@ -14,7 +14,6 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -28,17 +27,18 @@ from pygit2.transaction import ReferenceTransaction
 from vcs.durable import sync_all, sync_directory
 from vcs.errors import AlreadyExists, BadInput, Conflict, Corrupt, InvalidName, Missing, NotFound
 from vcs.gitfiles import add_refs, check_pack_indexes, drop_refs, packed_refs, remove_empty
-from vcs.gitobjects import read_object, translated
+from vcs.gitobjects import make_repository, read_object, retry, translated
 from vcs.gitwords import BRANCHES as BRANCHES
 from vcs.gitwords import TAGS as TAGS
 from vcs.gitwords import Author as Author
-from vcs.gitwords import clean, decoded, is_in_the_way, kind, moved, one_line, short, stamp
+from vcs.gitwords import clean, decoded, is_in_the_way, is_of_notes, kind, moved, one_line, short, stamp
 from vcs.locks import flocked
 from vcs.model import DIGEST_SIZE, CommitId, RootId
 from vcs.names import RefFiles
 from vcs.operations import Operations
 from vcs.reflogs import RefChange as RefChange
 from vcs.reflogs import carry_on, seal, without_seal
+from vcs.signed import Sign
 from vcs.snapshot import CommitInfo
 
 _ROOT_FILE = "root"
@@ -68,14 +68,7 @@ class History:
     @classmethod
     def create(cls, path: Path, lock: Path) -> History:
         """Make an empty history whose first branch will be `main`."""
-        with translated():
-            repo = pygit2.init_repository(str(path), bare=True, initial_head="main")
-            repo.config["core.logAllRefUpdates"] = "always"
-            repo.config["gc.auto"] = 0
-            repo.free()
-        for name in ("hooks", "info"):  # texts of libgit2's that mean nothing here
-            shutil.rmtree(path / name, ignore_errors=True)
-        (path / "description").unlink(missing_ok=True)
+        make_repository(path)
         return cls(path, lock)
 
     def close(self) -> None:
@@ -88,16 +81,28 @@ class History:
         self, root: RootId, config: dict[str, Any], message: str, author: Author, parents: tuple[CommitId, ...]
     ) -> CommitId:
         """Write a commit, durably; nothing refers to it yet."""
+        return self.write(self.drafted(root, config, message, author, parents)[0])
+
+    def write(self, commit: bytes) -> CommitId:
+        """Write a commit's bytes, durably."""
+        with translated():
+            return CommitId(str(self._repo.write(ObjectType.COMMIT, commit)))
+
+    def drafted(
+        self, root: RootId, config: dict[str, Any], message: str, author: Author, parents: tuple[CommitId, ...]
+    ) -> tuple[bytes, str]:
+        """The bytes of a commit that is not written, and the id of its tree, which is, durably."""
         if "\0" in message:
             raise BadInput("a commit message cannot contain NUL")
         with translated():
-            signature = _signature(author)
+            who, by = _signature(author), _signature(author.committer or author)
             text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
             builder = self._repo.TreeBuilder()
             builder.insert(_ROOT_FILE, self._repo.create_blob(f"{root.hex()}\n".encode()), FileMode.BLOB)
             builder.insert(_CONFIG_FILE, self._repo.create_blob(text.encode()), FileMode.BLOB)
-            raw = self._repo.create_commit_string(signature, signature, message, builder.write(), list(parents))
-            return CommitId(str(self._repo.write(ObjectType.COMMIT, cast(bytes, raw))))
+            tree = builder.write()
+            raw = self._repo.create_commit_string(who, by, message, tree, list(parents))
+            return cast(str, raw).encode(), str(tree)
 
     def move(
         self, ref: str, new: CommitId, expected: CommitId | None, reason: str, author: Author,
@@ -113,8 +118,7 @@ class History:
             current = self.target(ref)
             if current != expected and not force:
                 raise Conflict(moved(ref, current, expected), ref=ref, expected=expected, found=current)
-            if new not in self._repo:
-                raise NotFound(f"commit {new[:12]} is not there any more", revision=new)
+            self._must_be_there(new)
             if current != new:
                 with self._operations.noting({ref: (current, new)}, None, author, reason):
                     self._set(ref, current, new, reason, author, durable)
@@ -132,9 +136,7 @@ class History:
                 _check_name(ref)
                 if self.target(ref) is not None:
                     raise AlreadyExists(moved(ref, commit, None), name=short(ref))
-            for commit in {*refs.values()}:
-                if commit not in self._repo:
-                    raise NotFound(f"commit {commit[:12]} is not there any more", revision=commit)
+            self._must_be_there(*refs.values())
             who = _stamp(pygit2.Signature(clean(author.name), clean(author.email)))
             lines = {
                 ref: f"{_ZERO} {commit} ".encode() + who + b"\t" + one_line(reason).encode()
@@ -160,25 +162,30 @@ class History:
             if current is None:
                 raise NotFound(f"no {kind(ref)} {short(ref)!r}", name=short(ref))
             with self._operations.noting({ref: (current, None)}, reason=f"{short(ref)} deleted"):
-                self._retry(lambda: self._repo.references.delete(ref))
+                retry(Path(self._repo.path), lambda: self._repo.references.delete(ref))
                 for top in (Path(self._repo.path), Path(self._repo.path, "logs")):
                     remove_empty(top / ref, top / "refs")
                 sync_directory(next(path for path in self._above(ref) if path.is_dir()))
             return current
 
-    def tag(self, name: str, commit: CommitId, message: str | None, author: Author, *, force: bool = False) -> None:
-        """Make a tag: with a message an annotated one, otherwise a plain ref."""
+    def tag(
+        self, name: str, commit: CommitId, message: str | None, author: Author, *, force: bool = False,
+        sign: Sign | None = None,
+    ) -> None:  # fmt: skip
+        """Make a tag: with a message an annotated one, signed if that is wished, otherwise a plain ref."""
         ref = TAGS + name
         if self.target(ref) and not force:
             raise AlreadyExists(f"tag {name!r} exists already", name=name)
         if message is None:
             self.move(ref, commit, None, f"tag {name}", author, force=force)
             return
+        lines = f"object {commit}\ntype commit\ntag {name}\ntagger ".encode()
+        text = lines + _stamp(_signature(author)) + f"\n\n{message.rstrip()}\n".encode()
+        text += sign(text) if sign else b""  # before the lock: a key may ask somebody
         with translated(), self.locked():
-            tagger = _signature(author)
-            lines = f"object {commit}\ntype commit\ntag {name}\ntagger ".encode()
-            oid = str(self._repo.write(ObjectType.TAG, lines + _stamp(tagger) + f"\n\n{message.rstrip()}\n".encode()))
-            self.move(ref, CommitId(oid), None, f"tag {name}", author, force=force)
+            self._must_be_there(commit)
+            oid = CommitId(str(self._repo.write(ObjectType.TAG, text)))
+            self.move(ref, oid, None, f"tag {name}", author, force=force)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -283,10 +290,10 @@ class History:
                 yield self.info(str(commit.id))
 
     def commit_ids(self) -> list[CommitId]:
-        """Every commit reachable from a ref, newest first."""
+        """Every commit reachable from a ref, newest first; without those that hold notes."""
         with translated():
             walker = self._repo.walk(None, SortMode.TOPOLOGICAL | SortMode.TIME)
-            for commit in set(self.refs("refs/").values()):
+            for commit in {oid for ref, oid in self.refs("refs/").items() if not is_of_notes(f"refs/{ref}")}:
                 walker.push(commit)
             return [CommitId(str(commit.id)) for commit in walker]
 
@@ -326,6 +333,11 @@ class History:
             return None  # a config that git cannot read is no reason to refuse a commit
 
     # -- details
+
+    def _must_be_there(self, *objects: str) -> None:
+        for oid in objects:
+            if oid not in self._repo:
+                raise NotFound(f"commit {oid[:12]} is not there any more", revision=oid)
 
     def _forget_pruned(self) -> None:
         """If objects were removed since, forget what was read. libgit2 does not write an object that it believes to be
@@ -370,14 +382,14 @@ class History:
         changing = above[1 : 1 + sum(not path.is_dir() for path in above)]
         if current is not None:
             is_packed = not Path(self._repo.path, ref).exists()
-            self._retry(change)
+            retry(Path(self._repo.path), change)
             if is_packed:
                 sync_all(changing)  # it got a file, perhaps in directories that are new too
             return
         if any(is_in_the_way(other, ref) for other in packed_refs(Path(self._repo.path))):
             self._check_room(ref)  # a transaction does not look there
         try:
-            self._retry(change)
+            retry(Path(self._repo.path), change)
         except (pygit2.GitError, OSError):
             self._check_room(ref)
             raise
@@ -407,18 +419,6 @@ class History:
                 raise AlreadyExists(
                     f"{kind(other)} {short(other)!r} exists, so {short(ref)!r} cannot", name=short(other)
                 )
-
-    def _retry(self, change: Any) -> None:
-        """Change a ref; once more after removing the `.lock` files that killed processes left (we hold the lock)."""
-        try:
-            change()
-        except (pygit2.GitError, pygit2.AlreadyExistsError, OSError):
-            stale = [*Path(self._repo.path).glob("*.lock"), *Path(self._repo.path, "refs").rglob("*.lock")]
-            if not stale:
-                raise
-            for path in stale:
-                path.unlink(missing_ok=True)
-            change()
 
     def _above(self, ref: str) -> list[Path]:
         """The directories that a ref is in, from its own upwards."""

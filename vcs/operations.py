@@ -29,6 +29,7 @@ import msgspec
 from vcs.durable import replace_file, sync_directory
 from vcs.errors import Corrupt, NotFound, UnknownFormat
 from vcs.gitwords import Author, clean
+from vcs.keptreflogs import KeptReflogs
 from vcs.reflogs import restored, seal
 
 VERSION = 1
@@ -36,6 +37,8 @@ HEADER = b"treering operations %d\n" % VERSION
 _HEADER = re.compile(rb"treering operations (\d+)")
 _ID = re.compile(r"[0-9a-f]{40}")
 _SEAL_SIZE = 10
+_BACK = re.compile(r"(.*)~(\d{1,9})", re.DOTALL)
+_BEGIN = b'{"op":"'
 
 Kind: TypeAlias = Literal["", "undo", "redo", "restore"]
 Facts: TypeAlias = dict[str, Any]
@@ -87,6 +90,8 @@ class Operations:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.kept = KeptReflogs(path.with_suffix(".reflogs"), path.with_name("history.git"))
+        """The reflogs of the refs that operations have deleted."""
         self._id = ""
         self._head: Facts = {}
         self._who: Callable[[], Author] | None = None
@@ -144,18 +149,21 @@ class Operations:
             yield
             return
         line, was_begun = self.line(refs, containers, author, reason), self._begun
+        gone = [ref for ref, (_, new) in (refs or {}).items() if new is None]
         try:
             size = self.append(line)
         except OSError as error:
-            gone = [change[1] for part in (refs, containers) for change in (part or {}).values()]
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or any(gone):
+            made = [change[1] for part in (refs, containers) for change in (part or {}).values()]
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or any(made):
                 raise
             yield  # a full disk keeps nobody from removing
             return
+        kept = self.kept.keep(operation_of(line), gone)
         try:
             yield
         except BaseException:
             self._begun = was_begun
+            self.kept.forget(kept)
             with contextlib.suppress(OSError):
                 os.truncate(self.path, size)
             raise
@@ -201,7 +209,7 @@ class Operations:
         finally:
             os.close(fd)
         self._dirty = True
-        self._begun = self._begun or bool(self._id and line.startswith(b'{"op":"%s"' % self._id.encode()))
+        self._begun = self._begun or operation_of(line) == self._id
         return size
 
     def note_nothing(self, author: Author) -> None:
@@ -215,6 +223,7 @@ class Operations:
 
     def flush(self) -> None:
         """Make durable what was added. What cannot be is no error: what was done is durable, only its memory is not."""
+        self.kept.flush()
         if not self._dirty:
             return
         self._dirty = False
@@ -258,30 +267,42 @@ class Operations:
         return [_operation(fields) for fields in found.values()]
 
     def find(self, name: str) -> Operation:
-        """The operation whose id this is, or begins so; `@` is the newest. NotFound."""
+        """The operation whose id this is, or begins so; `@` is the newest, and `~N` after either means N operations
+        before. NotFound."""
         everything = self.read()
-        matches = everything[-1:] if name == "@" else [one for one in everything if name and one.id.startswith(name)]
-        if len(matches) != 1:
-            why = f"{name!r} begins the ids of several operations" if matches else f"no operation {name!r}"
-            raise NotFound(why, operation=name)
-        return matches[0]
+        found = _BACK.fullmatch(name)
+        begin, back = (found[1], int(found[2])) if found else (name, 0)
+        newest = range(len(everything))[-1:]
+        matches = newest if begin == "@" else [n for n, one in enumerate(everything) if one.id.startswith(begin)]
+        if begin and len(matches) > 1:
+            raise NotFound(f"{begin!r} begins the ids of several operations", operation=name)
+        if not begin or not matches or matches[0] < back:
+            raise NotFound(f"no operation {name!r}", operation=name)
+        return everything[matches[0] - back]
 
     def young_ids(self, since: float) -> set[str]:
-        """The ids that operations name which are not older than `since` (seconds since 1970)."""
-        return set().union(*(one.ids for one in self.read() if one.time >= since))
+        """The ids that operations name which are not older than `since` (seconds since 1970), and what lines as young
+        do in the reflogs that are kept for them."""
+        young = {one.id: one.ids for one in self.read() if one.time >= since}
+        return self.kept.young_ids(since, young).union(*young.values())
 
     # -- forgetting. The caller holds the lock on refs.
 
     def expire(self, since: float) -> int:
-        """Remove the operations that are older than `since`, durably; returns how many."""
-        return self.drop(one.id for one in self.read() if one.time < since)
+        """Remove the operations that are older than `since`, durably, and as old lines of the reflogs that are kept for
+        the others; returns how many operations."""
+        count = self.drop(one.id for one in self.read() if one.time < since)
+        self.kept.expire(since, {one.id for one in self.read()})
+        return count
 
     def drop(self, operations: Iterable[str]) -> int:
         """Remove operations by their ids, durably; returns how many."""
         gone = frozenset(operations)
         if gone:
-            lines = [line for line in self.lines() if _fields(line, self.path)["op"] not in gone]
-            replace_file(self.path, HEADER + b"".join(line + b"\n" for line in lines))
+            told = [(line, _fields(line, self.path)["op"]) for line in self.lines()]
+            kept = b"".join(line + b"\n" for line, operation in told if operation not in gone)
+            replace_file(self.path, HEADER + kept)
+            self.kept.expire(0, {operation for _, operation in told} - gone)
         return len(gone)
 
     def lines(self) -> list[bytes]:
@@ -294,6 +315,11 @@ class Operations:
         if header:
             _check_version(header, self.path)
         return lines
+
+
+def operation_of(line: bytes) -> str:
+    """The id of the operation that a step's line, as we write them, belongs to."""
+    return line[len(_BEGIN) :].partition(b'"')[0].decode()
 
 
 def damaged_lines(path: Path) -> Iterator[str]:

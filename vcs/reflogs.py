@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import ne
 from pathlib import Path
@@ -91,19 +91,24 @@ def young_ids_by_ref(repository: Path, since: float, refs: Container[str]) -> di
     """The same for each of the refs that has a reflog."""
     by_ref = {}
     for name, path in _logs(repository):
-        found: set[bytes] = set()
-        for line in _lines(path) if name in refs else []:
-            match = _LINE.match(line)
-            if match and int(match[3]) >= since:
-                found.update(match.group(1, 2))
-        by_ref[name] = {raw.decode() for raw in found - {_ZERO}}
+        by_ref[name] = ids_in(lines_of(path), since) if name in refs else set()
     return by_ref
+
+
+def ids_in(lines: Iterable[bytes], since: float) -> set[str]:
+    """The ids in those of the lines that are not older than `since`."""
+    found: set[bytes] = set()
+    for line in lines:
+        match = _LINE.match(line)
+        if match and int(match[3]) >= since:
+            found.update(match.group(1, 2))
+    return {raw.decode() for raw in found - {_ZERO}}
 
 
 def id_at(repository: Path, ref: bytes, time: int) -> tuple[str | None, str | None]:
     """The id that a ref named at a time (seconds since 1970). If its reflog begins later: None, and the id that it
     begins with, None again without one."""
-    lines = _lines(Path(os.fsdecode(os.fsencode(repository) + b"/logs/" + ref)))
+    lines = lines_of(Path(os.fsdecode(os.fsencode(repository) + b"/logs/" + ref)))
     first = None
     for line in reversed(lines):
         match = _LINE.match(line)
@@ -139,10 +144,49 @@ def expire(repository: Path, since: float, refs: Mapping[str, str]) -> int:
 def carry_on(repository: Path, before: str, ref: str) -> None:
     """Have a ref's reflog go on where that of `before` ends, durably: its newest line, with all of the other's in
     front. Nothing happens if one of the two has no lines."""
-    lines, own = (_lines(repository / "logs" / name) for name in (before, ref))
-    ended = next((match for line in reversed(lines) if (match := _LINE.match(line))), None)
+    lines, own = (lines_of(log_path(repository, name)) for name in (before, ref))
+    ended = _end(lines)
     if ended is not None and own:
-        _write(repository, repository / "logs" / ref, [*lines, with_old(own[-1], ended[2])])
+        _write(repository, log_path(repository, ref), [*lines, with_old(own[-1], ended)])
+
+
+def bring_back(repository: Path, ref: str, lines: Sequence[bytes]) -> None:
+    """Have a ref that was made again have the reflog that it had, durably. Its own first line, which made it, is left
+    out if the reflog ends where that leads. Nothing happens if the reflog is there already, or if there are no lines.
+    """
+    own = lines_of(log_path(repository, ref))
+    made, ended = _LINE.match(own[0]) if own else None, _end(lines)
+    if ended is None or made is None or made[1] != _ZERO or own[: len(lines)] == [*lines]:
+        return
+    first = [] if made[2] == ended else [with_old(own[0], ended)]
+    _write(repository, log_path(repository, ref), [*lines, *first, *own[1:]])
+
+
+def rewound(lines: Sequence[bytes], old: str | None, new: str | None) -> list[bytes]:
+    """The lines that a reflog had when its ref was at `old`, before it went to `new`. None for either stands for "no
+    commit", of which a reflog has no line. Where it does not tell of them, its lines are left as they are."""
+    kept = list(lines)
+    if new is not None:
+        kept = kept[: _last_to(kept, new, len(kept))]
+    if old is not None:
+        kept = kept[: _last_to(kept, old, len(kept)) + 1]
+    return kept
+
+
+def _last_to(lines: Sequence[bytes], oid: str, otherwise: int) -> int:
+    """The number of the last line that leads to an id."""
+    found = (number for number in reversed(range(len(lines))) if _leads_to(lines[number], oid))
+    return next(found, otherwise)
+
+
+def _leads_to(line: bytes, oid: str) -> bool:
+    match = _LINE.match(line)
+    return match is not None and match[2] == oid.encode()
+
+
+def _end(lines: Sequence[bytes]) -> bytes | None:
+    """Where a reflog leads to."""
+    return next((match[2] for line in reversed(lines) if (match := _LINE.match(line))), None)
 
 
 def drop(repository: Path, refs: Collection[str], gone: Container[str]) -> int:
@@ -151,15 +195,16 @@ def drop(repository: Path, refs: Collection[str], gone: Container[str]) -> int:
     removed = 0
     for name, path in list(_logs(repository)):
         if name in refs:
-            lines = _lines(path)
-            kept = _without(lines, gone)
+            lines = lines_of(path)
+            kept = without(lines, gone)
             if kept != lines:
                 _write(repository, path, kept)
                 removed += len(lines) - len(kept)
     return removed
 
 
-def _without(lines: list[bytes], gone: Container[str]) -> list[bytes]:
+def without(lines: Sequence[bytes], gone: Container[str]) -> list[bytes]:
+    """The lines, less those that lead to an id in `gone`."""
     kept = []
     last = _ZERO
     for line in lines:
@@ -177,13 +222,16 @@ def _expired(
 ) -> Iterator[tuple[str, Path, list[bytes], list[bytes]]]:
     """The reflogs that expire() changes: what they hold, and what of it stays."""
     for name, path in _logs(repository):
-        lines = _lines(path)
-        kept = _kept(lines, since, refs[name]) if name in refs else []
+        lines = lines_of(path)
+        kept = shortened(lines, since, refs[name]) if name in refs else []
         if kept != lines or name not in refs:
             yield name, path, lines, kept
 
 
-def _kept(lines: list[bytes], since: float, target: str) -> list[bytes]:
+def shortened(lines: list[bytes], since: float, target: str | None = None) -> list[bytes]:
+    """What expire() leaves of the reflog of a ref that is at `target`; where the reflog ends, if that is not given."""
+    if target is None:
+        target = (_end(lines) or _ZERO).decode()
     matches = [_LINE.match(line) for line in lines]
     # Not always the last: a killed process may have written a line and not moved the ref.
     newest = max((n for n, match in enumerate(matches) if match and match[2].decode() == target), default=-1)
@@ -209,7 +257,13 @@ def _logs(repository: Path) -> Iterator[tuple[str, Path]]:
             yield str(path.relative_to(top)), path
 
 
-def _lines(path: Path) -> list[bytes]:
+def log_path(repository: Path, ref: str) -> Path:
+    """Where a ref's reflog is."""
+    return repository / "logs" / ref
+
+
+def lines_of(path: Path) -> list[bytes]:
+    """The lines of a reflog, oldest first, without their newlines; none if there is no such file."""
     try:
         return path.read_bytes().split(b"\n")[:-1]
     except FileNotFoundError:

@@ -6,15 +6,12 @@ So the same commits are forgotten with the same result, however often and by who
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Sequence, Set
 
 from vcs.gitobjects import GitObjects
 from vcs.history import History
 from vcs.model import CommitId
-
-_SIGNED = re.compile(rb"^gpgsig(-sha256)? .*\n( .*\n)*", re.MULTILINE)
-_SIGNATURE = re.compile(rb"-----BEGIN (PGP|SSH|SIGNED) .*\Z", re.DOTALL)
+from vcs.signed import split_tag, without_signature
 
 
 def first_parents(history: History, tip: CommitId) -> list[CommitId]:
@@ -75,8 +72,8 @@ def with_parents(commit: bytes, parents: Iterable[CommitId]) -> bytes:
     >>> with_parents(b"tree 1\\nparent 2\\nparent 3\\nauthor A\\n\\nparent 4\\n", (CommitId("5"),))
     b'tree 1\\nparent 5\\nauthor A\\n\\nparent 4\\n'
     """
-    header, _, message = commit.partition(b"\n\n")
-    lines = _SIGNED.sub(b"", header + b"\n").split(b"\n")[:-1]
+    header, _, message = without_signature(commit).partition(b"\n\n")
+    lines = header.split(b"\n")
     tree, *rest = (line for line in lines if not line.startswith(b"parent "))
     return b"\n".join([tree, *(b"parent " + parent.encode() for parent in parents), *rest]) + b"\n\n" + message
 
@@ -87,5 +84,5 @@ def with_target(tag: bytes, commit: CommitId) -> bytes:
     >>> with_target(b"object 1\\ntype commit\\ntag v1\\n\\nIt is done.\\n", CommitId("2"))
     b'object 2\\ntype commit\\ntag v1\\n\\nIt is done.\\n'
     """
-    rest = tag.partition(b"\n")[2]
-    return b"object " + commit.encode() + b"\n" + _SIGNATURE.sub(b"", rest)
+    rest = split_tag(tag)[0].partition(b"\n")[2]
+    return b"object " + commit.encode() + b"\n" + rest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from vcs.encoding import digest as digest_of
-from vcs.trees import Objects
+from vcs.trees import Objects, Sink
 
 
 class Scratch:
@@ -17,7 +17,8 @@ class Scratch:
 
     def __init__(self, objects: Objects, keep: int = 0, wanted: Collection[bytes] = ()) -> None:
         self._objects = objects
-        self._held: dict[bytes, bytes] = {}
+        self._chunks: dict[bytes, bytes] = {}
+        self._trees: dict[bytes, bytes] = {}
         self._room = keep
         self._wanted = wanted
 
@@ -25,18 +26,25 @@ class Scratch:
         """The digest that the chunk would have."""
         digest = digest or digest_of(data)
         if digest in self._wanted:
-            self._held[digest] = bytes(data)
-        elif len(data) <= self._room and digest not in self._held:
-            self._held[digest] = bytes(data)
+            self._chunks[digest] = bytes(data)
+        elif len(data) <= self._room and digest not in self._chunks:
+            self._chunks[digest] = bytes(data)
             self._room -= len(data)
         return digest
 
     def put_tree(self, data: bytes) -> bytes:
         """The digest that the tree would have; it can be read back from here."""
         digest = digest_of(data)
-        self._held[digest] = data
+        self._trees[digest] = data
         return digest
 
     def get(self, digest: bytes) -> bytes:
         """What is held here, or whatever the store below has."""
-        return self._held.get(digest) or self._objects.get(digest)
+        return self._trees.get(digest) or self._chunks.get(digest) or self._objects.get(digest)
+
+    def copy_to(self, sink: Sink) -> None:
+        """Give a sink all that is held."""
+        for digest, data in self._chunks.items():
+            sink.put_chunk(data, digest)
+        for data in self._trees.values():
+            sink.put_tree(data)

@@ -30,12 +30,13 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from vcs.ancestry import Ancestry
 from vcs.durable import replace_file, sync_directory
 from vcs.encoding import digest as digest_of
-from vcs.errors import AlreadyExists, Conflict, Corrupt, Denied, NoSpace, NotAStore, UnknownFormat
+from vcs.errors import AlreadyExists, Conflict, Corrupt, Denied, NoSpace, NotAStore, NotFound, UnknownFormat
+from vcs.gitwords import is_of_notes
 from vcs.index import Index
 from vcs.layers.compression import FAST, Compression
 from vcs.layers.format import KIND_CHUNKS, KIND_TREES, SUFFIX, Place
@@ -44,6 +45,7 @@ from vcs.leases import Lease
 from vcs.model import CommitId, LayerId, RootId
 from vcs.names import BRANCHES, TAGS, RefFiles, RefNames, branch_at
 from vcs.objects import Objects
+from vcs.signed import Sign, with_signature
 from vcs.snapshot import CommitInfo, Names, Snapshot
 
 if TYPE_CHECKING:
@@ -68,6 +70,8 @@ class Store:
         self._index = Index(path / "index.db", self._layers)
         self._objects = Objects(self._index, self.layer_path, cache_bytes, read_ahead)
         self._lease: Lease | None = None
+        self.sign: Sign | None = None
+        """Signs each commit that is added from now on."""
 
     @classmethod
     def create(cls, path: Path) -> Store:
@@ -109,7 +113,7 @@ class Store:
             self.history.close()
         self._index.close()
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -134,9 +138,14 @@ class Store:
 
         return Operations(self.path / "operations.log")
 
+    @property
+    def repository(self) -> Path:
+        """The history's git repository, with its refs and reflogs."""
+        return self.path / "history.git"
+
     @cached_property
     def _refs(self) -> RefFiles:
-        return RefFiles(self.path / "history.git")
+        return RefFiles(self.repository)
 
     @cached_property
     def _ancestry(self) -> Ancestry:
@@ -168,6 +177,13 @@ class Store:
         """The filesystem of a commit, by its full id."""
         return Snapshot(self, self.commit(commit).root)
 
+    def tip(self, branch: str) -> CommitId:
+        """Where a branch is. NotFound if there is none."""
+        tip = self.history.target(f"refs/heads/{branch}")
+        if tip is None:
+            raise NotFound(f"no branch {branch!r}", name=branch)
+        return tip
+
     def branches(self) -> dict[str, CommitId]:
         return self.history.refs("refs/heads/")
 
@@ -189,17 +205,21 @@ class Store:
         }
 
     def branch_at(self, name: bytes, time: int) -> CommitId | None:
-        return branch_at(self._refs, self.path / "history.git", self._ancestry, name, time)
+        return branch_at(self._refs, self.repository, self._ancestry, name, time)
 
     def reachable(self) -> list[CommitId]:
-        return self._ancestry.reachable(self._refs.ids().values())
+        return self._ancestry.reachable(self._ids().values())
 
     def about(self) -> dict[str, str]:
-        ids = self._refs.ids()
+        ids = self._ids()
         commits = self._ancestry.reachable(ids.values())
         branches, tags = (sum(ref.startswith(kind) for ref in ids) for kind in (BRANCHES, TAGS))
         counts = {"commits": len(commits), "branches": branches, "tags": tags}
         return {"store": str(self.path), **{kind: str(count) for kind, count in counts.items()}}
+
+    def _ids(self) -> dict[bytes, str]:
+        """What refs name, not peeled, but for notes."""
+        return {ref: oid for ref, oid in self._refs.ids().items() if not is_of_notes(os.fsdecode(ref))}
 
     def layer_path(self, layer: LayerId) -> Path:
         """The file of a layer."""
@@ -256,12 +276,25 @@ class Store:
         message: str,
         author: Author,
         parents: tuple[CommitId, ...] = (),
+        *,
+        is_draft: bool = False,
     ) -> CommitId:
-        """Write a commit whose root is in the store; nothing refers to it yet. Durable when it returns."""
-        with translated("the commit cannot be written"), self.writing() as lease, self.history.locked():
-            commit = self.history.write_commit(root, config, message, author, parents)
-            lease.commit(commit)
-            return commit
+        """Write a commit whose root is in the store; nothing refers to it yet. Durable when it returns. Signed if
+        `sign` is set, and it is no draft of another; whatever that raises, no commit is written."""
+        history = self.history
+        with translated("the commit cannot be written"), self.writing() as lease:
+            with history.locked():
+                if self.sign is None or is_draft:
+                    commit = history.write_commit(root, config, message, author, parents)
+                    lease.commit(commit)
+                    return commit
+                draft, tree = history.drafted(root, config, message, author, parents)
+                lease.commit(CommitId(tree))  # what is kept may be any object of git's
+            signed = with_signature(draft, self.sign(draft))  # without the lock: a key may ask somebody
+            with history.locked():
+                commit = history.write(signed)
+                lease.commit(commit)
+                return commit
 
 
 class Batch:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from vcs.durable import replace_file, sync_directory
 from vcs.errors import Conflict, Corrupt, Denied, NoSpace, NotFound, UnknownFormat
 from vcs.gitwords import BRANCHES, TAGS, Author, is_in_the_way, kind, short
-from vcs.operations import Change, Operation, Operations
+from vcs.operations import Change, Operation, Operations, operation_of
 from vcs.reflogs import seal
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _VERSION = 1
 _SEAL_SIZE = 10
 _NONE: Mapping[str, str | None] = MappingProxyType({})
+_NOWHERE: Mapping[str, str] = MappingProxyType({})
 Moves = Mapping[str, Change]
 
 
@@ -84,17 +85,35 @@ def inverse(refs: Moves) -> dict[str, Change]:
     return {ref: Change(new, old) for ref, (old, new) in refs.items()}
 
 
-def restoring(operations: Iterable[Operation], until: str) -> dict[str, Change]:
+def later(operations: Iterable[Operation], until: str) -> list[Operation]:
+    """The operations after one (by its id)."""
+    after = iter(operations)
+    for one in after:
+        if one.id == until:
+            break
+    return list(after)
+
+
+def restoring(
+    operations: Iterable[Operation], until: str, prefixes: tuple[str, ...] = (BRANCHES, TAGS)
+) -> dict[str, Change]:
     """The changes that make all branches and tags what they were after an operation (by its id), from where the log
-    says that they are."""
+    says that they are. With other prefixes, other refs."""
     found: dict[str, Change] = {}
-    is_later = False
-    for one in operations:
-        for ref, (old, new) in one.refs.items() if is_later else ():
-            if ref.startswith((BRANCHES, TAGS)):
+    for one in later(operations, until):
+        for ref, (old, new) in one.refs.items():
+            if ref.startswith(prefixes):
                 found[ref] = Change(new, found[ref].new if ref in found else old)
-        is_later = is_later or one.id == until
     return {ref: change for ref, change in found.items() if change.old != change.new}
+
+
+def deleters(operations: Iterable[Operation]) -> dict[str, str]:
+    """For each ref that one of some operations has deleted, the first that did."""
+    found: dict[str, str] = {}
+    for one in operations:
+        for ref in (ref for ref, change in one.refs.items() if change.new is None):
+            found.setdefault(ref, one.id)
+    return found
 
 
 def check_moves(
@@ -125,10 +144,12 @@ def move_all(
     author: Author,
     unsure: Mapping[str, str | None] = _NONE,
     *,
+    deleted: Mapping[str, str] = _NOWHERE,
     force: bool = False,
 ) -> dict[str, Change]:
     """Make moves, all or none, as a step of the operation that was begun; returns those that were needed.
 
+    `deleted` are the operations that have deleted refs which come back: these get the reflogs that they had.
     Raises what check_moves() does.
     """
     with history.locked():
@@ -137,7 +158,11 @@ def move_all(
             return {}
         line = operations.line(needed, None, author, reason)
         who = [author.name, author.email, author.time, author.offset]
-        fields = {"version": _VERSION, "line": line.decode(), "refs": needed, "reason": reason, "author": who}
+        coming = {ref: deleted[ref] for ref, change in needed.items() if change.old is None and ref in deleted}
+        fields = {
+            "version": _VERSION, "line": line.decode(), "refs": needed, "deleted": coming, "reason": reason,
+            "author": who,
+        }  # fmt: skip
         data = json.dumps(fields).encode()
         replace_file(operations.moves, data + seal(data) + b"\n")
         _finish(history, operations)
@@ -162,9 +187,12 @@ def _finish(history: History, operations: Operations) -> None:
         operations.append(line)
     author = Author(*fields["author"])
     moves = {ref: Change(*change) for ref, change in fields["refs"].items()}
+    operations.kept.keep(operation_of(line), [ref for ref, change in moves.items() if change.new is None])
     with operations.silent():
         for ref, change in sorted(moves.items(), key=lambda item: item[1].new is not None):  # the gone make room
             _make(history, ref, change, fields["reason"], author)
+            if ref in fields.get("deleted", ()) and history.target(ref) == change.new:
+                operations.kept.bring_back(fields["deleted"][ref], ref)
     path.unlink()
     sync_directory(path.parent)
 

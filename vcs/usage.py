@@ -16,8 +16,10 @@ from pathlib import Path
 
 from vcs import reflogs
 from vcs.errors import NotFound
+from vcs.gitwords import is_of_notes
 from vcs.leases import read_leases
 from vcs.model import CommitId, Entry, RootId, Tree
+from vcs.notes import are_notes
 from vcs.sharing import Bytes, Kind, Sharing, Start, start_of
 from vcs.snapshot import CommitInfo, Snapshot, split_path
 from vcs.store import Store
@@ -238,12 +240,12 @@ def _bits(numbers: Iterable[int]) -> int:
 def _starts(store: Store, since: float, group: Callable[[str], str]) -> dict[str, set[CommitId]]:
     """The commits that each name keeps, ancestors not listed. HEAD's reflog is that of the branch it is at."""
     found: dict[str, set[CommitId]] = {}
-    refs = store.history.refs("refs/")
+    refs = {ref: commit for ref, commit in store.history.refs("refs/").items() if not is_of_notes(f"refs/{ref}")}
     for ref, commit in refs.items():
         found.setdefault(group(f"refs/{ref}"), set()).add(commit)
     head = _head_branch(store)
     names = {HEAD, *(f"refs/{ref}" for ref in refs)}
-    for ref, ids in reflogs.young_ids_by_ref(store.path / "history.git", since, names).items():
+    for ref, ids in reflogs.young_ids_by_ref(store.repository, since, names).items():
         name = group(head if ref == HEAD else ref)
         commits = _existing(store, ids)
         if commits:
@@ -252,18 +254,20 @@ def _starts(store: Store, since: float, group: Callable[[str], str]) -> dict[str
 
 
 def _existing(store: Store, ids: Iterable[str]) -> set[CommitId]:
-    """The commits that these ids name, tags peeled; those that gc has removed left out."""
+    """The commits that these ids name, tags peeled; those that gc has removed, or that hold notes, left out."""
     found = set()
     for name in ids:
         try:
-            found.add(store.history.resolve(name))
+            commit = store.history.resolve(name)
         except NotFound:
             continue
+        if not are_notes(store.history.raw, commit):
+            found.add(commit)
     return found
 
 
 def _head_branch(store: Store) -> str:
-    text = (store.path / "history.git" / HEAD).read_text().strip()
+    text = (store.repository / HEAD).read_text().strip()
     return text.removeprefix("ref: ")
 
 

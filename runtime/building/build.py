@@ -22,7 +22,7 @@ from runtime.building.cachemounts import cache_directory
 from runtime.building.contents import Context, is_archive, unpacked
 from runtime.building.copying import Chosen, Draft, Owner, Placing, chosen, content_digest
 from runtime.building.executing import Command, execute, sweep
-from runtime.building.private import private_directory, script_mount, secret_mount
+from runtime.building.private import private_directory, script_mount, secret_mount, sweep_private
 from runtime.building.stages import Plan
 from runtime.building.steps import CONTEXT, Copy, Directory, File, Origin, Run, RunMount, Stage, Step
 from runtime.commits import counted, one_line
@@ -281,6 +281,7 @@ class Build:
             raise found.error("there is nothing in scratch that could be run")
         if not self._is_swept:
             sweep(self._containers)
+            sweep_private()
             self._is_swept = True
         with ExitStack() as stack:
             private = stack.enter_context(private_directory())

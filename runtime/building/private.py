@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,16 +12,21 @@ from pathlib import Path
 
 from runtime.building.steps import RunMount
 from runtime.settings import Mount
+from runtime.state import Process
 
 _SHARED_MEMORY = Path("/dev/shm")
+_PREFIX = "treering-build-"
+_NAME = re.compile(rf"{_PREFIX}(\d+)-(\d+)-\w+")
 _SCRIPT = "/run/treering-build-script"
 
 
 @contextmanager
 def private_directory() -> Iterator[Path]:
-    """A directory in memory that is nobody else's."""
+    """A directory in memory that is nobody else's. Its name says whose it is, for sweep_private()."""
+    me = Process.of(os.getpid())
+    assert me is not None
     place = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None
-    path = Path(tempfile.mkdtemp(prefix="treering-build-", dir=place))
+    path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{me.pid}-{me.start}-", dir=place))
     try:
         yield path
     finally:
@@ -44,3 +50,16 @@ def script_mount(script: bytes, private: Path) -> tuple[tuple[str, ...], Mount]:
     path.chmod(0o755)
     interpreter = script.partition(b"\n")[0].removeprefix(b"#!").decode("utf-8", "replace").split(None, 1)
     return (*interpreter, _SCRIPT), Mount("bind", _SCRIPT, str(path), read_only=True)
+
+
+def sweep_private() -> None:
+    """Remove the directories that builders which were killed, and their guards, have left."""
+    if _SHARED_MEMORY.is_dir():
+        for entry in os.scandir(_SHARED_MEMORY):
+            found = _NAME.fullmatch(entry.name)
+            if (
+                found
+                and entry.stat(follow_symlinks=False).st_uid == os.geteuid()
+                and not Process(int(found[1]), int(found[2])).alive()
+            ):
+                shutil.rmtree(entry.path, ignore_errors=True)

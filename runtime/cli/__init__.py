@@ -11,10 +11,12 @@
     states, forking, comparing, mounting, service, namespaces,
     shell, collect, usage, forget, fsck, metering,
     updating, network, operations, blame, searching,
-    merging, building                                    the verbs, one module a group
+    merging, notes, signing, rewriting, stash, bisect,
+    building                                             the verbs, one module a group
+    resolving    merge --continue, --abort, --status
     several      a verb on several containers                    filtering     which containers ps lists
     starting     what run, start and restart do alike
-    secrets      what commit, import and build say of them
+    secrets      what commit, import and build say           storehooks    what verbs say of the store's hooks
     times        as people give them                         reconciling   after a supervisor was killed
     run_options, run_settings, specs, variables      the options of `run` and `create`, and what they come to
     client       the thin client of a fork server           forkserver   the process that forks a child for each command

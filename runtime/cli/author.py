@@ -36,6 +36,14 @@ def find_author(store: Store, option: str | None, uid: int) -> Author:
     return Author(name, email, now, time.localtime(now).tm_gmtoff // 60)
 
 
+def user_trailer() -> dict[str, str]:
+    """The trailer that says who asked for a commit, where that is not who made it: of root, whoever called sudo(8)."""
+    uid = os.environ.get("SUDO_UID", "")
+    if os.geteuid() != 0 or not uid.isdecimal() or int(uid) == 0:
+        return {}
+    return {"User": f"{login_name(int(uid))} ({uid}), by sudo"}
+
+
 def _named(option: str) -> tuple[str, str]:
     found = _AUTHOR.fullmatch(option)
     if not found:

@@ -12,7 +12,8 @@ from runtime.cli.options import file_argument, verb
 from runtime.cli.output import Output
 from runtime.cli.pager import paged
 from runtime.cli.quoting import path_fields, quoted, safe
-from runtime.cli.render_commits import SHORT, moment, title, trailers
+from runtime.cli.render_commits import SHORT, moment, title
+from vcs.gitwords import trailer_values
 from vcs.snapshot import resolve_parents
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _COMMAND_MAX = 40
 """Characters of a command that a table shows."""
 
 
-@verb("blame", data=True)
+@verb("blame", data=True, past=True)
 @file_argument("arguments", nargs=-1, required=True, metavar="[REV] PATH")
 @click.option("--lines", is_flag=True, help="Of a text, each line with who wrote it.")
 def blame(invocation: Invocation, arguments: tuple[str, ...], lines: bool) -> None:
@@ -87,7 +88,7 @@ class _Commits:
         """A commit, and its trailers."""
         if commit not in self._known:
             info = self._store.commit(commit)
-            self._known[commit] = info, dict(trailers(info.message))
+            self._known[commit] = info, trailer_values(info.message)
         return self._known[commit]
 
     def fields(self, commit: str) -> dict[str, Any]:

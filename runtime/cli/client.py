@@ -45,8 +45,9 @@ _MATTER = (b"PYTHON", b"LC_", b"LANG", b"LD_", b"GLIBC_", b"MALLOC_", b"HOME=", 
 """How the variables begin that a process looks at once, when it starts."""
 _SIGNALS = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGALRM")
 _MOST_DESCRIPTORS = 64
-_WITH_VALUE = ("--store", "--format")
+_WITH_VALUE = ("--store", "--format", "--at-op")
 _MAY_NEED_TERMINAL = ("run", "start", "exec", "attach")
+_MAY_SIGN = ("commit", "import", "merge", "revert", "cherry-pick", "tag")
 _PLAIN_VERBS = ("unshare", "service")
 """One becomes another program, which the child of a server cannot; the other is for when something is wrong."""
 
@@ -227,9 +228,16 @@ def _must_be_plain(words: list[str]) -> bool:
     verb, *rest = words[position:] or [""]
     if verb in _PLAIN_VERBS:
         return True
-    if verb not in _MAY_NEED_TERMINAL or not any(map(os.isatty, (0, 1, 2))):
+    if verb not in (*_MAY_NEED_TERMINAL, *_MAY_SIGN) or not any(map(os.isatty, (0, 1, 2))):
         return False
+    if verb in _MAY_SIGN:
+        return any(map(_asks_for_signature, rest))
     return verb == "attach" or any(map(_asks_for_terminal, rest))
+
+
+def _asks_for_signature(word: str) -> bool:
+    """--sign or --key; ssh-keygen may want a passphrase, and asks for it at the terminal."""
+    return word in ("--sign", "-S", "-s") or word.startswith("--key")
 
 
 def _asks_for_terminal(word: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -20,7 +20,8 @@ from runtime.cli.render_changes import (
     write_patches,
     write_stat,
 )
-from vcs.diff import Change, diff
+from runtime.cli.render_docker import write_docker
+from vcs.diff import EXACT, Change, Find, diff
 from vcs.errors import NotFound
 from vcs.snapshot import CommitInfo, Snapshot
 from vcs.store import Store
@@ -46,9 +47,9 @@ class Comparison:
         """What a commit changed."""
         return cls(store.snapshot_of(info.parents[0]), store.snapshot(info.root))
 
-    def changes(self, paths: Sequence[bytes] = (), renames: bool = True) -> list[Change]:
+    def changes(self, paths: Sequence[bytes] = (), renames: bool = True, find: Find = EXACT) -> list[Change]:
         """The changes, those at or below `paths` if there are any."""
-        return diff(self.old, self.new, paths, renames)
+        return diff(self.old, self.new, paths, renames, find)
 
     def packages(self, *, files: bool = False) -> PackageReport:
         """The packages that differ; with `files`, the changed files that they do not explain too."""
@@ -69,7 +70,7 @@ def write_comparison(
         write_changes(output, changes)
 
 
-@verb("diff", data=True, cls=PathVerb)
+@verb("diff", data=True, formats=("docker",), cls=PathVerb, past=True)
 @revision_argument("arguments", nargs=-1, required=True, metavar="REV [REV] [[--] PATH...]")
 @click.option("--stat", is_flag=True, help="How many lines changed in each file.")
 @click.option("-p", "--patch", is_flag=True, help="The changed lines of each text.")
@@ -77,6 +78,11 @@ def write_comparison(
 @click.option("--name-only", is_flag=True, help="Paths only.")
 @click.option("-z", "zero", is_flag=True, help="With the names: end each field with a NUL, and quote nothing.")
 @click.option("--no-renames", is_flag=True, help="A renamed file is a deleted and an added one.")
+@click.option("-M", "--find-renames", is_flag=True, help="Renamed files may also have changed.")
+@click.option("-C", "--find-copies", is_flag=True, help="Copies too, of what changed or is beside it; implies -M.")
+@click.option("--find-copies-harder", is_flag=True, help="Copies of anything: reads all directories; implies -C.")
+@click.option("--similarity", type=click.IntRange(1, 100), default=50, show_default=True, metavar="PERCENT",
+              help="How much a changed file must have of the one that it was renamed or copied from.")  # fmt: skip
 @click.option("--packages", is_flag=True, help="Which packages came, went and changed.")
 @click.option("--unexplained", is_flag=True, help="With --packages: the changed files that no package explains.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if there are differences.")
@@ -91,6 +97,10 @@ def diff_verb(
     name_only: bool,
     zero: bool,
     no_renames: bool,
+    find_renames: bool,
+    find_copies: bool,
+    find_copies_harder: bool,
+    similarity: int,
     packages: bool,
     unexplained: bool,
     exit_code: bool,
@@ -101,7 +111,13 @@ def diff_verb(
     in the container since its last commit; otherwise, what the commit changed. With PATHs, only what is at or below one
     of them.
 
-    Letters: A added, M modified, D deleted, R renamed, T of another type.
+    Letters: A added, M modified, D deleted, R renamed, T of another type; and C copied, with -C.
+
+    What is renamed has the same content. With -M, files are renamed too that have at least --similarity percent of
+    their lines in common; -C finds copies in the same way: of files that changed or are gone, and equal ones of all
+    that is in a directory where something changed.
+
+    --format docker prints the lines of `docker diff`: A, C or D, and the path.
 
     With --packages it is the packages of dpkg, apk, rpm, Python, npm and Ruby that are compared. --unexplained adds the
     changed files that belong to a package which is as before ("modified") or to none ("unowned").
@@ -111,19 +127,29 @@ def diff_verb(
       treering diff main nginx
       treering diff --stat main..nginx /etc
       treering diff web
+      treering diff -C -p main nginx /etc
       treering diff --packages --unexplained main nginx
       treering diff --exit-code v1 v2 && echo the same
     """
     revisions, paths = _sort_arguments(invocation, arguments, context.meta.get("after_dashes", []))
+    docker = context.meta.get("format") == "docker"
     if packages or unexplained:
-        _check_package_options(packages, bool(paths or stat or patch or name_status or name_only or zero))
+        _check_package_options(packages, bool(docker or paths or stat or patch or name_status or name_only or zero))
         return _diff_packages(invocation, _comparison(invocation, revisions), unexplained, exit_code)
+    if docker and (stat or patch or name_status or name_only or zero):
+        raise click.UsageError("--format docker is a form of its own: leave out --stat, -p, --name-status and the like")
     comparison = _comparison(invocation, revisions)
-    changes = comparison.changes(paths, not no_renames)
+    copies: Literal["near", "everywhere"] | None = "near" if find_copies else None
+    if find_copies_harder:
+        copies = "everywhere"
+    find = Find(similarity if find_renames or copies else None, copies)
+    changes = comparison.changes(paths, not (no_renames or docker), EXACT if docker else find)
     output = invocation.output
     with paged(output, wanted=invocation.use_pager and not zero):
         if not output.is_table:
             output.rows(changes, lambda change: _fields(change, comparison, stat), lambda _: None)
+        elif docker:
+            write_docker(output, changes, comparison.new)
         elif name_status or name_only or zero:
             write_names(output, changes, not name_only, zero)
         else:
@@ -137,7 +163,7 @@ def _check_package_options(packages: bool, others: bool) -> None:
     if others:
         raise click.UsageError(
             "--packages compares whole roots, in a form of its own: leave out paths, --stat, -p, --name-status, "
-            "--name-only and -z"
+            "--name-only, -z and --format docker"
         )
 
 

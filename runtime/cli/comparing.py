@@ -24,7 +24,7 @@ _PATHS = 3
 """So many differing paths are shown of each."""
 
 
-@verb("compare", data=True)
+@verb("compare", data=True, past=True)
 @revision_argument("names", nargs=-1, required=True, metavar="NAME|REV...")
 @click.option("--base", metavar="REV", help="What to compare with: a container or a revision.")
 @click.option("--merge-base", is_flag=True, help="Compare with the last commit that all of them stand on.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterator
 
 import click
@@ -70,15 +71,20 @@ def answer(program: click.Group, instruction: str) -> int:
 
 
 def candidates(context: click.Context, kind: str, incomplete: str) -> list[CompletionItem]:
-    """Names of a kind (revision, branch, tag, container, file) that begin with what was typed."""
+    """Names of a kind (revision, branch, tag, container, operation, file) that begin with what was typed."""
     invocation = context.ensure_object(Invocation)
     try:
-        found = [CompletionItem(name) for name in _NAMES[kind](invocation, incomplete) if name.startswith(incomplete)]
+        items = (_item(found) for found in _NAMES[kind](invocation, incomplete))
+        found = [item for item in items if item.value.startswith(incomplete)]
         return [*found, CompletionItem(incomplete, type="file")] if kind == "place" and not found else found
     except (TreeringError, OSError):
         return []
     finally:
         invocation.close()
+
+
+def _item(found: str | CompletionItem) -> CompletionItem:
+    return CompletionItem(found) if isinstance(found, str) else found
 
 
 def _branches(invocation: Invocation, _: str) -> Iterator[str]:
@@ -97,6 +103,12 @@ def _containers(invocation: Invocation, _: str) -> Iterator[str]:
 def _revisions(invocation: Invocation, incomplete: str) -> Iterator[str]:
     names = [*_branches(invocation, ""), *_tags(invocation, ""), *_containers(invocation, "")]
     yield from dict.fromkeys(names)
+
+
+def _operations(invocation: Invocation, _: str) -> Iterator[CompletionItem]:
+    """Newest first, each with the command that it was."""
+    for one in reversed(invocation.store.operations.read()):
+        yield CompletionItem(one.id, help=shlex.join(one.args))
 
 
 def _files(invocation: Invocation, incomplete: str) -> Iterator[str]:
@@ -118,11 +130,12 @@ def _places(invocation: Invocation, incomplete: str) -> Iterator[str]:
         yield from _files(invocation, incomplete)
 
 
-_NAMES: dict[str, Callable[[Invocation, str], Iterator[str]]] = {
+_NAMES: dict[str, Callable[[Invocation, str], Iterator[str] | Iterator[CompletionItem]]] = {
     "branch": _branches,
     "tag": _tags,
     "container": _containers,
     "revision": _revisions,
+    "operation": _operations,
     "file": _files,
     "place": _places,
 }

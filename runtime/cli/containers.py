@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _COMMAND_WIDTH = 40
 
 
-@verb("ps", data=True)
+@verb("ps", data=True, past=True)
 @click.option("-a", "--all", "every", is_flag=True, help="Those that do not run too.")
 @click.option("-q", "--quiet", is_flag=True, help="Names only.")
 @click.option("-f", "--filter", "filters", multiple=True, metavar="KEY=VALUE",
@@ -60,6 +60,9 @@ def ps(
     starting, none), label=KEY or label=KEY=VALUE, image=REV, id=START, exited=CODE. Those of different kinds, and those
     of labels, must all hold.
 
+    With --at-op, all containers that the operation log knows of are listed, as they were then; which of them ran, it
+    does not know.
+
     \b
     Example:
       treering ps
@@ -72,6 +75,11 @@ def ps(
     from runtime.cli.reconciling import reconcile_all
 
     output = invocation.output
+    if invocation.at_op is not None:
+        if filters or usage:
+            raise click.UsageError("--filter and --usage tell of what there is now: they do not go with --at-op")
+        _write_past(invocation, 1 if latest else last, quiet, whole)
+        return
     wanted = parse_filters(filters)
     look = Look()
     every_row = (look(container, state) for container, state in reconcile_all(invocation))
@@ -107,8 +115,25 @@ def ps(
         message(f"warning: left out a container: {error}")
 
 
-def _fields(invocation: Invocation, row: Seen) -> dict[str, Any]:
-    container = row.container
+def _write_past(invocation: Invocation, count: int | None, quiet: bool, whole: bool) -> None:
+    """Containers without a state."""
+    found = invocation.containers.all()
+    rows = found if count is None else found[max(0, len(found) - count) :]
+
+    def table(rows: Any) -> None:
+        cells = [
+            (one.name, one.record.image, invocation.states.head(one)[:SHORT], _command(one, whole)) for one in rows
+        ]
+        invocation.output.columns(("NAME", "IMAGE", "COMMIT", "COMMAND"), cells)
+
+    if quiet and invocation.output.is_table:
+        for container in rows:
+            invocation.output.line(container.name)
+    else:
+        invocation.output.rows(rows, lambda one: _record_fields(invocation, one), table)
+
+
+def _record_fields(invocation: Invocation, container: Container) -> dict[str, Any]:
     return {
         "name": container.name,
         "id": container.id,
@@ -116,8 +141,21 @@ def _fields(invocation: Invocation, row: Seen) -> dict[str, Any]:
         "commit": invocation.states.head(container),
         "command": list(container.record.settings.args),
         "created": moment(container.record.created),
+    }
+
+
+def _command(container: Container, whole: bool) -> str:
+    command = safe(shlex.join(container.record.settings.args)).replace("\n", "\\n")
+    return command if whole or len(command) <= _COMMAND_WIDTH else command[: _COMMAND_WIDTH - 3] + "..."
+
+
+def _fields(invocation: Invocation, row: Seen) -> dict[str, Any]:
+    container = row.container
+    return {
+        **_record_fields(invocation, container),
         **row.fields(),
         "health": row.health,
+        "merging": container.record.merging.branch if container.record.merging else None,
         "labels": container.record.settings.labels,
         "ports": port_fields(ports_of(container)),
     }
@@ -129,9 +167,7 @@ def _write_table(invocation: Invocation, rows: list[Seen], whole: bool) -> None:
     lines = []
     for row, published in zip(rows, ports, strict=True):
         container = row.container
-        command = safe(shlex.join(container.record.settings.args)).replace("\n", "\\n")
-        if not whole and len(command) > _COMMAND_WIDTH:
-            command = command[: _COMMAND_WIDTH - 3] + "..."
+        command = _command(container, whole)
         commit = invocation.states.head(container)
         lines.append((
             *((container.id,) if whole else ()),

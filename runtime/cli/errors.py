@@ -4,7 +4,8 @@ The libraries' errors say what happened and carry facts (vcs.errors). What to do
 somebody at this command line it is below.
 
     0     done                     1     a difference, with --exit-code; damage, from fsck; a fork failed, --wait;
-                                                     conflicts, from merge
+                                                     conflicts, from merge; a signature that is not good; only skipped
+                                                     ones left, from bisect run
     2     the command line is wrong
     125   treering failed          126   the container's command cannot be run     127   there is no such command
     130   Ctrl-C                   141   nobody reads the output any more
@@ -105,10 +106,24 @@ def advice(error: known.TreeringError) -> str:
 def _not_found(facts: Facts) -> str:
     if "advice" in facts:
         return str(facts["advice"])
+    if "signing" in facts:
+        return "install it: apt-get install openssh-client (the package openssh elsewhere)"
+    if "note" in facts:
+        return "`treering note list` lists the commits that have one"
+    if "bisect" in facts:
+        return "begin one: treering bisect start BAD GOOD"
     if "operation" in facts:
         return "`treering op log` lists the operations there are"
     if "container" in facts:
         return "`treering ps -a` lists the containers"
+    if "stash" in facts:
+        return (
+            "`treering stash list` lists the stashes, `treering stash NAME` puts aside what is changed in a container"
+        )
+    if "into" in facts:
+        return "name another container: treering stash pop --into NAME"
+    if "merging" in facts:
+        return "`treering merge REV --into CONTAINER` begins one; `treering ps -a` tells where there is one"
     if "merge" in facts:
         return "`treering diff` shows how two commits differ, whatever their history"
     if "network" in facts:
@@ -124,7 +139,26 @@ def _not_found(facts: Facts) -> str:
     return ""
 
 
+_SIGNING = {
+    "key": "name one with --key FILE, or have git's config name it: gpg.format=ssh and user.signingKey=FILE, in the "
+    "store's history.git. One with a passphrase has to be in the agent: ssh-add FILE. docs/signatures.md",
+    "file": "`git config` in the store's history.git sets another; docs/signatures.md",
+}
+
+
 def _bad_input(facts: Facts) -> str:
+    if "signing" in facts:
+        return _SIGNING[facts["signing"]]
+    if "rebasing" in facts:
+        commit = facts["rebasing"]
+        return (
+            f"rebase what comes after it alone: treering rebase --onto NEWBASE {commit} BRANCH; or make one commit of "
+            "all with treering squash; or bring the branches together with treering merge"
+        )
+    if "squashing" in facts:
+        return f"`treering log {facts['squashing']}` lists its commits"
+    if "bisect" in facts:
+        return _BISECT[facts["bisect"]]
     if "lines" in facts:
         return "without --lines, blame tells which commit wrote the file"
     return "say --mainline N: what it did to parent N; 1 is the branch it was made on" if "mainline" in facts else ""
@@ -134,7 +168,30 @@ _FIRST = {"stopped": "stop", "running": "start", "unpaused": "unpause"}
 """What makes of a container what is wanted."""
 
 
+_BISECT = {
+    "waiting": "treering bisect bad REV, treering bisect good REV",
+    "command": "try it by hand: treering run --rm -it COMMIT sh",
+    "empty": "write A..B with the older one first",
+}
+
+
 def _conflict(facts: Facts) -> str:
+    if "moved" in facts:
+        name, branch, start = facts["merging"], facts["moved"], facts["start"][:12]
+        return (
+            f"put the branch back (treering branch -f {branch} {start}), continue, and merge what it had got; or keep "
+            f"what you settled (treering cp {name}:FILE .), abort, and merge again"
+        )
+    if "merging" in facts:
+        name = facts["merging"]
+        return f"end it first: treering merge --continue {name}, or treering merge --abort {name}"
+    if "fixed" in facts:
+        return (
+            "give the right verdict on the same commit, if one was a mistake. To look for the commit that fixed it: "
+            "treering bisect reset; treering bisect start; treering bisect old BROKEN; treering bisect new FIXED"
+        )
+    if "bisect" in facts:
+        return "wait until it has ended; `treering bisect status` tells how far it is"
     if "left" in facts or "undoing" in facts:
         return (
             "`treering op log` tells what was done, and `treering reflog NAME` what else has moved a branch. "
@@ -166,6 +223,10 @@ def _conflict(facts: Facts) -> str:
 
 
 def _exists(facts: Facts) -> str:
+    if "note" in facts:
+        return "`treering note append` adds to it, --force replaces it"
+    if "bisect" in facts:
+        return "`treering bisect status` tells where it is, `treering bisect reset` ends it"
     if "found" in facts:
         return "choose another name, or move it with --force"
     if "mountpoint" in facts:
@@ -235,6 +296,8 @@ def _denied(facts: Facts) -> str:
 
 
 def _damaged(facts: Facts) -> str:
+    if "bisect" in facts:
+        return "`treering bisect reset` ends the bisection; nothing else is lost"
     if "index" in facts:
         return "`treering fsck --rebuild-index` makes the index anew; nothing is lost"
     return "`treering fsck --read-data` tells what else is damaged, and --repair restores what another copy still has"
@@ -246,11 +309,19 @@ _ADVICE: dict[type[known.TreeringError], Callable[[Facts], str]] = {
     known.Conflict: _conflict,
     known.AlreadyExists: _exists,
     known.SecretsFound: lambda _: (
-        "take them out, or commit them all the same with --allow-secrets. What is looked for, and "
-        "how to be warned only: `git config treering.secrets warn` in the store's history.git, docs/packages.md"
+        "take them out, leave them out with --exclude, or commit them all the same with --allow-secrets. What is "
+        "looked for, and how to be warned only (`git config treering.secrets warn` in the store's history.git): "
+        "docs/packages.md"
+    ),
+    known.HookRefused: lambda facts: (
+        f"do what {facts['hook']} asks for. Who asks for a commit can leave it out, with --no-verify"
     ),
     known.NotAStore: _not_a_store,
     known.Denied: _denied,
+    known.ReadOnly: lambda facts: (
+        "leave --at-op out to change what there is now. "
+        f"`treering op restore {facts['at_operation']}` makes branches and tags what they were then"
+    ),
     known.UnknownFormat: lambda _: "the store was made by another version of treering: use that version for it",
     known.NoSpace: lambda _: "nothing was changed. Make room on that file system, then run the command again",
     known.Damaged: _damaged,

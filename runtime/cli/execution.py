@@ -94,12 +94,14 @@ def _committer(
 
     def ended(code: int) -> None:
         from runtime.autocommit import Task, after_exec, do_afresh
+        from runtime.cli.storehooks import tell_hooks
 
         seconds = time.monotonic() - began
         if detach:  # this is another process than the one that began
             who = author.name, author.email, author.time, author.offset
             do_afresh(Task("exec", str(path), container.id, who, command, code, seconds))
-        after_exec(invocation.containers, invocation.containers.reload(container), command, code, seconds, author)
+        now = invocation.containers.reload(container)
+        tell_hooks(after_exec(invocation.containers, now, command, code, seconds, author).hooks)
 
     return ended
 

@@ -26,7 +26,7 @@ def _is_archive(target: Path) -> bool:
     return str(target) == "-" or (target.name.endswith(_ARCHIVES) and not target.is_dir())
 
 
-@verb("export")
+@verb("export", past=True)
 @file_argument("place")
 @click.argument("directory", metavar="[TARGET]", required=False, type=click.Path(path_type=Path, readable=False))
 @click.option("-o", "--output", "archive", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True),

@@ -18,7 +18,7 @@ from vcs.snapshot import Snapshot, resolve_parents
 _PIECE = 1 << 20
 
 
-@verb("ls", data=True)
+@verb("ls", data=True, past=True)
 @file_argument("place")
 @click.option("-l", "--long", is_flag=True, help="Mode, owner, size and time too; a + marks extended attributes.")
 @click.option("-d", "--directory", is_flag=True, help="The named file itself, not what is in it; no link is followed.")
@@ -73,7 +73,7 @@ def _rows(snapshot: Snapshot, path: bytes, itself: bool, recursive: bool) -> Ite
         yield path, path, entry
 
 
-@verb("cat")
+@verb("cat", past=True)
 @file_argument("places", nargs=-1, required=True)
 def cat(invocation: Invocation, places: tuple[str, ...]) -> None:
     """Print files of a commit.

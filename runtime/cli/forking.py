@@ -10,6 +10,7 @@ from runtime.cli.invocation import Invocation
 from runtime.cli.options import author_option, branch_completion, container_argument, verb
 from runtime.cli.output import message
 from runtime.cli.render_commits import SHORT
+from runtime.cli.storehooks import hook_fields, no_verify_option, tell_hooks
 
 if TYPE_CHECKING:
     from runtime.containers import Container
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
               help="Set an environment variable, or pass on one of yours.")  # fmt: skip
 @click.option("--start", "starts", is_flag=True, help="Start them, detached, several at once.")
 @click.option("--wait", "waits", is_flag=True, help="Start them, wait until all have ended, and compare them.")
+@no_verify_option
 def fork(
     invocation: Invocation,
     name: str,
@@ -34,6 +36,7 @@ def fork(
     environment: tuple[str, ...],
     starts: bool,
     waits: bool,
+    no_verify: bool,
 ) -> int:
     """Make new containers from a container's current state.
 
@@ -62,7 +65,7 @@ def fork(
     invocation.enter_namespaces(to_mount=starts)
     source = invocation.containers.find(name)
     plan = Plan(count, stem or source.name, command, environment_of(environment, ()))
-    made = make_forks(invocation.containers, source, plan, invocation.author())
+    made = make_forks(invocation.containers, source, plan, invocation.author(), verify=not no_verify)
     failed = _start(invocation, made) if starts else {}
     if waits:
         return _wait(invocation, made)
@@ -117,7 +120,16 @@ def _wait(invocation: Invocation, made: list[Container]) -> int:
 @click.option("-m", "--message", "text", metavar="MESSAGE", help="Why; otherwise, that it was promoted.")
 @author_option
 @click.option("-f", "--force", is_flag=True, help="Move the branch also if it has commits that the container has not.")
-def promote(invocation: Invocation, name: str, branch: str, text: str | None, author: str | None, force: bool) -> None:
+@no_verify_option
+def promote(
+    invocation: Invocation,
+    name: str,
+    branch: str,
+    text: str | None,
+    author: str | None,
+    force: bool,
+    no_verify: bool,
+) -> None:
     """Make a container's state what a branch names.
 
     What the container has changed becomes a commit, if anything has, and the branch moves to it. The container may be
@@ -132,13 +144,15 @@ def promote(invocation: Invocation, name: str, branch: str, text: str | None, au
 
     container = invocation.containers.find(name)
     why = (text or "").strip() or f"Promote {container.name}"
-    done = promote_container(invocation.containers, container, branch, why, invocation.author(author), force=force)
+    who = invocation.author(author)
+    done = promote_container(invocation.containers, container, branch, why, who, force=force, verify=not no_verify)
     output = invocation.output
     if not output.is_table:
-        output.value({"commit": done.commit, "branch": branch, "before": done.before})
+        output.value({"commit": done.commit, "branch": branch, "before": done.before, "hooks": hook_fields(done.hooks)})
         return
     output.line(done.commit)
     output.flush()
+    tell_hooks(done.hooks)
     if done.before == done.commit:
         message(f"{branch} is at {done.commit[:SHORT]} already, which is what {container.name} holds")
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +23,12 @@ from vcs.snapshot import resolve_parents
 if TYPE_CHECKING:
     from runtime.cli.compare import Comparison
     from runtime.cli.output import Output
+    from runtime.packages.report import PackageReport
     from vcs.model import CommitId
     from vcs.snapshot import CommitInfo
 
 
-@verb("log", data=True, cls=PathVerb)
+@verb("log", data=True, cls=PathVerb, past=True)
 @revision_argument("arguments", nargs=-1, metavar="[REV]... [[--] PATH...]")
 @click.option("-n", "--max-count", "limit", type=click.IntRange(min=0), metavar="NUMBER", help="At most so many.")
 @click.option("--oneline", is_flag=True, help="A line for each commit.")
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 @click.option(
     "-S", "content", metavar="CONTENT", help="A file with this content, REV:PATH or a BLAKE3 digest, came or went."
 )
+@click.option("--show-signature", "signatures", is_flag=True, help="Check signatures, and tell what they are worth.")
+@click.option("--notes/--no-notes", default=True, help="Tell the notes on commits, or do not.")
+@click.option("--packages", is_flag=True, help="Which packages came (+), went (-) and changed (~) with each.")
 @click.pass_context
 def log(
     context: click.Context,
@@ -52,6 +56,9 @@ def log(
     message: str | None,
     author: str | None,
     content: str | None,
+    signatures: bool,
+    notes: bool,
+    packages: bool,
 ) -> None:
     """List commits, newest first.
 
@@ -60,6 +67,8 @@ def log(
     something at or below one of them, attributes included; a merge changed what it has otherwise than each of its
     parents. The digest for -S is the one that `ls --format json` tells.
 
+    --packages compares each commit with its first parent, and says nothing of a first commit.
+
     \b
     Example:
       treering log nginx
@@ -67,14 +76,17 @@ def log(
       treering log main..nginx
       treering log --graph --oneline nginx -- /etc
       treering log -S nginx:/etc/passwd
+      treering log --oneline --packages nginx
     """
     from runtime.cli.times import point
     from vcs.commitlog import Wanted, lineage
     from vcs.commitlog import log as log_of
 
+    if graph and packages:
+        raise click.UsageError("--graph and --packages exclude one another")
     store, output = invocation.store, invocation.output
     revisions, paths = _sort_arguments(arguments, context.meta.get("after_dashes", []))
-    names = decorations(store)
+    names = decorations(store, notes=notes, signatures=signatures)
     include, exclude = _ends(invocation, revisions)
     wanted = Wanted(
         _both_ways(invocation, include, paths),
@@ -90,11 +102,52 @@ def log(
 
             write_graph(output, islice(lineage(store, include, exclude, wanted), limit), names, short=oneline)
             return
+        told = _Packages(invocation) if packages else None
         output.rows(
             islice(log_of(store, include, exclude, wanted), limit),
-            lambda info: commit_fields(info, names),
-            lambda rows: (write_oneline if oneline else write_log)(output, rows, names),
+            lambda info: commit_fields(info, names) | (told.fields(info) if told else {}),
+            lambda rows: (write_oneline if oneline else write_log)(output, rows, names, told.lines if told else None),
         )
+    if told:
+        told.tell_notes()
+
+
+class _Packages:
+    """The packages that differ between commits and their first parents."""
+
+    def __init__(self, invocation: Invocation) -> None:
+        self._invocation = invocation
+        self._notes: dict[str, None] = {}
+
+    def fields(self, info: CommitInfo) -> dict[str, Any]:
+        """For JSON."""
+        from runtime.cli.render_packages import report_fields
+
+        report = self._report(info)
+        return {"packages": None if report is None else report_fields(report)}
+
+    def lines(self, info: CommitInfo) -> Iterator[str]:
+        """For people."""
+        from runtime.cli.render_packages import package_lines
+
+        report = self._report(info)
+        return iter(()) if report is None else package_lines(self._invocation.output, report.changes)
+
+    def tell_notes(self) -> None:
+        """Warn, once, of what could not be understood."""
+        from runtime.cli.render_packages import tell_notes
+
+        self._invocation.output.flush()
+        tell_notes(list(self._notes))
+
+    def _report(self, info: CommitInfo) -> PackageReport | None:
+        from runtime.cli.compare import Comparison
+
+        if not info.parents:
+            return None
+        report = Comparison.against_parent(self._invocation.store, info).packages()
+        self._notes |= dict.fromkeys(report.notes)
+        return report
 
 
 def _sort_arguments(arguments: Sequence[str], after_dashes: Sequence[str]) -> tuple[list[str], list[bytes]]:
@@ -150,15 +203,17 @@ def _ends(invocation: Invocation, revisions: Sequence[str]) -> tuple[list[Commit
     return include, exclude
 
 
-@verb("show", data=True)
+@verb("show", data=True, past=True)
 @revision_argument()
 @click.option("--stat", is_flag=True, help="How many lines changed in each file.")
 @click.option("-p", "--patch", is_flag=True, help="The changed lines of each text.")
 @click.option("--packages", is_flag=True, help="Which packages came, went and changed.")
-def show(invocation: Invocation, revision: str, stat: bool, patch: bool, packages: bool) -> None:
+@click.option("--notes/--no-notes", default=True, help="Tell the note on it, or do not.")
+def show(invocation: Invocation, revision: str, stat: bool, patch: bool, packages: bool, notes: bool) -> None:
     """Show a commit and what it changed.
 
-    The changes are those against its first parent: A added, M modified, D deleted, R renamed, T of another type.
+    The changes are those against its first parent: A added, M modified, D deleted, R renamed, T of another type. If it
+    is signed, its signature is checked, and you are told what it is worth (docs/signatures.md).
 
     \b
     Example:
@@ -172,7 +227,7 @@ def show(invocation: Invocation, revision: str, stat: bool, patch: bool, package
     store, output = invocation.store, invocation.output
     info = store.commit(invocation.commit(revision))
     config = store.history.config(info.id)
-    names = decorations(store)
+    names = decorations(store, notes=notes, signatures=True)
     comparison = Comparison.against_parent(store, info) if info.parents else None
     if not output.is_table:
         changes = comparison.changes() if comparison else None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runtime.cli.author import user_trailer
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import author_option, branch_completion, verb
 from runtime.cli.output import count_text, message, size_text
@@ -18,14 +19,19 @@ from runtime.cli.progress import Progress, seconds_text
 from runtime.cli.quoting import path_fields, quoted
 from runtime.cli.render_commits import SHORT
 from runtime.cli.secrets import allow_secrets_option, secret_fields, secrets_policy, tell_secrets
+from runtime.cli.signing import sign_commits, sign_options
+from runtime.cli.storehooks import hook_fields, no_verify_option, tell_hooks
 from runtime.namespace import in_user_namespace
 
 if TYPE_CHECKING:
     from runtime.secrets import Finding
+    from runtime.storehooks import HookRun
+    from vcs.diff import Change
     from vcs.ignore import Patterns
     from vcs.importcache import ImportCache
     from vcs.importresult import ImportResult
     from vcs.leases import Lease
+    from vcs.model import RootId
     from vcs.store import Store
     from vcs.trees import Sink
 
@@ -60,6 +66,8 @@ class _ImportCommand(click.Command):
 @click.option("--rescan", is_flag=True, help="Read every file, also those that seem not to have changed.")
 @click.option("--allow-empty", is_flag=True, help="Make a commit even if nothing changed on the branch.")
 @allow_secrets_option
+@sign_options
+@no_verify_option
 @click.pass_context
 def import_verb(
     context: click.Context,
@@ -76,6 +84,9 @@ def import_verb(
     rescan: bool,
     allow_empty: bool,
     allow_secrets: bool,
+    sign: bool | None,
+    key: str | None,
+    no_verify: bool,
 ) -> None:
     """Make a commit of a directory or an archive.
 
@@ -92,6 +103,8 @@ def import_verb(
     You are warned of private keys, tokens and credentials in what the commit adds; `git config treering.secrets refuse`
     in the store's history.git has it refused instead, but for --allow-secrets, and `off` does not look.
 
+    The store's hook pre-commit may refuse the commit, but for --no-verify; post-commit is run after it.
+
     \b
     Example:
       treering import ./debian --branch main -m "Debian base"
@@ -99,7 +112,9 @@ def import_verb(
       treering import rootfs.tar.zst --branch alpine
       curl -s https://example.org/rootfs.tar.xz | treering import - -b other
     """
+    from runtime.commits import with_trailers
     from runtime.secrets import SecretWatch
+    from runtime.storehooks import Event, run_after, run_before
     from vcs.history import BRANCHES
 
     patterns = _patterns(context.meta["patterns"], exclude, include, exclude_from)
@@ -107,6 +122,7 @@ def import_verb(
         invocation.enter_namespaces()
     store, history = invocation.store, invocation.store.history
     invocation.author(author)  # a mistake in it is told before the work
+    sign_commits(invocation, sign, key)
     policy = secrets_policy(invocation, allow_secrets)
     with store.writing() as lease, _remembered(store, lease, source, rescan) as cache:
         tip = history.target(BRANCHES + branch)
@@ -122,16 +138,37 @@ def import_verb(
             watch.refuse(before, result.root)
         made = allow_empty or before != result.root
         commit = str(tip)
+        hooks: tuple[HookRun, ...] = ()
         if made:
             who = invocation.author(author)  # again: the time is that of the commit
             config = history.config(tip) if tip else _default_config()
             title = text if text is not None else f"Import of {'standard input' if str(source) == '-' else source}"
-            commit = store.add_commit(result.root, config, title.rstrip() + "\n", who, (tip,) if tip else ())
+            words = with_trailers(title, {"Source": _source_text(source), **user_trailer()})
+            commit = store.add_commit(result.root, config, words, who, (tip,) if tip else ())
+            event = Event(commit, tip, branch=branch, changes=lambda: _changes(store, before, result.root))
+            if not no_verify:
+                hooks = run_before(store.path, "pre-commit", event)
             history.move(BRANCHES + branch, commit, tip, f"import: {title.splitlines()[0] if title else ''}", who)
         if cache is not None:
             cache.save(result.root)
         secrets = watch.findings(before, result.root)
-    _tell(invocation, result, secrets, commit, branch, batch.added, progress.seconds, made=made)
+    if made:
+        hooks += run_after(store.path, "post-commit", event)
+    _tell(invocation, result, secrets, hooks, commit, branch, batch.added, progress.seconds, made=made)
+
+
+def _changes(store: Store, old: RootId | None, new: RootId) -> Iterator[Change]:
+    """What the import brings to the branch, for hooks."""
+    from vcs.diff import Change, diff
+
+    if old is not None:
+        yield from diff(store.snapshot(old), store.snapshot(new))
+    else:
+        yield from (Change("A", path, None, entry) for path, entry in store.snapshot(new).walk() if path != b"/")
+
+
+def _source_text(source: Path) -> str:
+    return "standard input" if str(source) == "-" else quoted(os.fsencode(source.absolute()))
 
 
 def _is_directory(source: Path) -> bool:
@@ -249,6 +286,7 @@ def _tell(
     invocation: Invocation,
     result: ImportResult,
     secrets: Sequence[Finding],
+    hooks: Sequence[HookRun],
     commit: str,
     branch: str,
     added: int,
@@ -267,6 +305,8 @@ def _tell(
         if len(paths) > _SHOWN:
             message(f"warning: and {len(paths) - _SHOWN:,} more")
     tell_secrets(secrets)
+    if invocation.output.is_table:
+        tell_hooks(hooks)
     if nobody:
         message(
             f"warning: {count_text(nobody, 'file belongs', 'files belong')} to users or groups outside of your range "
@@ -300,6 +340,7 @@ def _tell(
             "nobody": nobody,
             "whiteouts": [path_fields(path) for path in result.whiteouts],
             "secrets": secret_fields(secrets),
+            "hooks": hook_fields(hooks),
         }
     )
 

@@ -91,6 +91,7 @@ def _container(invocation: Invocation, container: Container) -> dict[str, Any]:
             "ports": port_fields(ports_of(container)),
         },
         "generations": to_builtins(record.generations),
+        "merging": to_builtins(record.merging),
         "paths": {
             "directory": str(directory),
             "bundle": str(directory / "bundle"),

@@ -39,6 +39,8 @@ class Invocation:
         self.arguments = arguments
         """The command line, from the verb's options in front on."""
         self.store_option: Path | None = None
+        self.at_op: str | None = None
+        """The operation after which the store is looked at."""
         self.output = Output()
         self.use_pager = True
         self._stack = ExitStack()
@@ -86,7 +88,11 @@ class Invocation:
 
     @cached_property
     def store(self) -> Store:
-        """The store, opened."""
+        """The store, opened; with --at-op, as it was then."""
+        if self.at_op is not None:
+            from vcs.past import as_of
+
+            return self._stack.enter_context(as_of(self.store_path, self.at_op))
         from vcs.store import Store
 
         store = self._stack.enter_context(Store.open(self.store_path))
@@ -95,10 +101,17 @@ class Invocation:
 
     @cached_property
     def containers(self) -> Containers:
-        """The store's containers."""
-        from runtime.containers import Containers
+        """The store's containers; with --at-op, as they were then."""
+        if self.at_op is not None:
+            from runtime.pastcontainers import PastContainers
+            from vcs.past import PastStore
 
-        return Containers(self.store)
+            assert isinstance(self.store, PastStore)
+            return PastContainers(self.store)
+        from runtime.containers import Containers
+        from runtime.storehooks import HELD
+
+        return Containers(self.store, held=os.environ.get(HELD))
 
     @cached_property
     def states(self) -> States:
@@ -136,10 +149,8 @@ class Invocation:
             return self._commit_of(container, revision[end:])
 
     def _container(self, name: str) -> Container | None:
-        from runtime.containers import Containers
-
         try:
-            return Containers(self.store).find(name)
+            return self.containers.find(name)
         except NotFound:
             return None
 

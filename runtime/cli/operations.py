@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from runtime.cli.invocation import Invocation
-from runtime.cli.options import dry_run_option, verb
+from runtime.cli.options import dry_run_option, operation_argument, verb
 from runtime.cli.output import count_text, message
 from runtime.cli.pager import paged
 from runtime.cli.quoting import safe
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from runtime.undoing import Plan
     from vcs.operations import Change, Operation
 
-_KINDS = {"refs/heads/": "branch", "refs/tags/": "tag", "refs/containers/": "container", "refs/removed/": "last state"}
+_KINDS = {
+    "refs/heads/": "branch", "refs/tags/": "tag", "refs/containers/": "container", "refs/removed/": "last state",
+    "refs/notes/": "notes", "refs/stashes/": "stash",
+}  # fmt: skip
+_NAMED = ("refs/heads/", "refs/tags/", "refs/notes/", "refs/stashes/")
 
 
 @verb("undo", data=True, namespaces="enter")
@@ -33,7 +37,7 @@ def undo(invocation: Invocation, dry_run: bool) -> None:
     as they are, and are changes again.
 
     If something has moved since in another way, or a container runs that would have to change, nothing is changed at
-    all. A branch that comes back begins a new reflog.
+    all. A branch that comes back has the reflog that it had.
 
     \b
     Example:
@@ -82,14 +86,17 @@ def op() -> None:
     """
 
 
-@verb("log", data=True)
+@verb("log", data=True, past=True)
 @click.option("-n", "--max-count", "limit", type=click.IntRange(min=0), metavar="N", help="At most N of them.")
 def log(invocation: Invocation, limit: int | None) -> None:
     """List operations, newest first.
 
+    ID is what other commands and --at-op take; `@` is the newest, `@~1` the one before.
+
     \b
     Example:
       treering op log -n 10
+      treering --at-op 3f2a log main
       treering op log --format jsonl
     """
     from vcs.takingback import origin, stacks
@@ -101,22 +108,24 @@ def log(invocation: Invocation, limit: int | None) -> None:
     rows = everything[::-1][:limit]
 
     def table(rows: Iterable[Operation]) -> None:
-        for one in rows:
-            undone = "  (taken back)" if not one.of and one.id not in in_force else ""
-            output.line(
-                f"{output.paint(one.id, 'yellow')} {date_text(one.time, 0)}  {_command(one)}  [{_summary(one)}]{undone}"
-            )
+        shown = list(rows)
+        cells = [(one.id, date_text(one.time, 0), _summary(one), _told(one, in_force)) for one in shown]
+        titles, *lines = output.columns_text(("ID", "DATE", "CHANGED", "COMMAND"), cells)
+        output.line(titles)
+        for one, line in zip(shown, lines, strict=True):
+            colour = "dim" if _is_undone(one, in_force) else "yellow"
+            output.line(output.paint(one.id, colour) + line.removeprefix(one.id))
 
     with paged(output, wanted=invocation.use_pager):
         output.rows(rows, _fields, table)
 
 
-@verb("show", data=True)
-@click.argument("operation", metavar="[ID]", default="@")
+@verb("show", data=True, past=True)
+@operation_argument(metavar="[ID]", default="@")
 def show(invocation: Invocation, operation: str) -> None:
     """Show an operation, and what it changed.
 
-    ID is its id or how that begins; `@`, the newest, if it is not given.
+    ID is its id or how that begins; `@`, the newest, if it is not given; `@~2` is the one two before.
 
     \b
     Example:
@@ -144,7 +153,7 @@ def show(invocation: Invocation, operation: str) -> None:
 
 
 @verb("restore", data=True)
-@click.argument("operation", metavar="ID")
+@operation_argument()
 @dry_run_option
 def restore(invocation: Invocation, operation: str, dry_run: bool) -> None:
     """Make all branches and tags what they were after an operation.
@@ -231,13 +240,24 @@ def _fields(one: Operation) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _is_undone(one: Operation, in_force: Collection[str]) -> bool:
+    return not one.of and one.id not in in_force
+
+
+def _told(one: Operation, in_force: Collection[str]) -> str:
+    """Its command, and how it stands to others."""
+    if one.of:
+        return f"{_command(one)}  (of {one.of})"
+    return _command(one) + ("  (taken back)" if _is_undone(one, in_force) else "")
+
+
 def _command(one: Operation) -> str:
     return safe(shlex.join(one.args)) if len(one.args) > 1 else safe(" ".join(one.args))
 
 
 def _summary(one: Operation) -> str:
     """Names if there are few, numbers if there are many."""
-    names = [_ref_text(ref) for ref in one.refs if ref.startswith(("refs/heads/", "refs/tags/"))]
+    names = [_ref_text(ref) for ref in one.refs if ref.startswith(_NAMED)]
     containers = {identity: str((old or new or {}).get("name", "")) for identity, (old, new) in one.containers.items()}
     others = {ref.split("/")[2] for ref in one.refs if ref.startswith("refs/containers/")} - containers.keys()
     names += [f"container {safe(name)}" for name in containers.values()]

@@ -19,6 +19,7 @@ import click
 
 from runtime import __version__
 from runtime.cli.invocation import Invocation
+from runtime.cli.options import at_op_option
 from runtime.cli.output import FORMATS, Format, message
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
         Summary("status", "states", "Show what changed in a container since its last commit."),
         Summary("commit", "states", "Commit a container's state."),
         Summary("rollback", "states", "Make a container's root an earlier commit again."),
+        Summary("stash", "stash", "Put aside what is changed in a container, and bring it back."),
         Summary("fork", "forking", "Make new containers from a container's current state."),
         Summary("compare", "comparing", "Show containers or commits next to one another."),
         Summary("promote", "forking", "Make a container's state what a branch names."),
@@ -83,11 +85,17 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
         Summary("diff", "compare", "Show what differs between two commits."),
         Summary("blame", "blame", "Show which commit, command and container last wrote a file."),
         Summary("grep", "searching", "Search the files of commits for a pattern."),
+        Summary("bisect", "bisect", "Find the commit that broke something."),
         Summary("branch", "refs", "List, make, move, rename or delete branches."),
         Summary("tag", "refs", "List, make or delete tags."),
         Summary("merge", "merging", "Bring what a branch has into another."),
         Summary("revert", "merging", "Take back what a commit did, in a new commit."),
         Summary("cherry-pick", "merging", "Do on a branch what a commit did elsewhere."),
+        Summary("note", "notes", "Write, show or remove notes on commits."),
+        Summary("verify-commit", "signing", "Tell what the signatures of commits are worth."),
+        Summary("verify-tag", "signing", "Tell what the signatures of tags are worth."),
+        Summary("rebase", "rewriting", "Do the commits of a branch again on top of another commit."),
+        Summary("squash", "rewriting", "Make one commit of those that a branch has after REV."),
         Summary("reflog", "refs", "Show where a branch has been."),
         Summary("undo", "operations", "Take back what the last command did to branches, tags and containers."),
         Summary("redo", "operations", "Do again what undo took back."),
@@ -177,6 +185,9 @@ def program(context: click.Context, store: Path | None, format_: Format | None, 
     invocation.store_option = store or invocation.store_option
     invocation.output.format = format_ or invocation.output.format
     invocation.use_pager = not no_pager
+
+
+program.params.insert(1, at_op_option())
 
 
 def run(arguments: Sequence[str], leave: Callable[[Trash], None] = lambda trash: trash.leave()) -> int:

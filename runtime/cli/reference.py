@@ -21,12 +21,15 @@ _PREFACE = """\
   name stands for its last commit, where no branch or tag has that name. `REV:PATH` is a file in a commit.
 - **The store** is `--store PATH`, else `TREERING_STORE`, else `/var/lib/treering` for root and
   `$XDG_DATA_HOME/treering` for others. `--store` may stand before or after the verb.
+- **At an operation**: with `--at-op OP`, before or after the verb, what only looks sees branches, tags and containers
+  as they were after that operation of `treering op log`. Verbs that have no such option refuse it.
 - **Output**: data goes to standard output, messages and progress to standard error. With `--format json` or `jsonl`,
   errors are JSON objects too: `{"error": {"kind", "message", "advice", "facts", "exit_code"}}`. A path that is not
   UTF-8 has its bytes in hexadecimal beside it, as `path_bytes`. In tables, odd names are quoted as git quotes them.
 - **Colours and pager** are for terminals only. `NO_COLOR` turns colours off; `TREERING_PAGER` or `PAGER` names the
   pager, `--no-pager` or `TREERING_PAGER=cat` does without.
-- **Exit codes**: 0; 1 for a difference with `--exit-code`, or damage found by `fsck`; 2 if the command line is wrong;
+- **Exit codes**: 0; 1 for a difference with `--exit-code`, damage found by `fsck`, or a signature that is not good;
+  2 if the command line is wrong;
   125 if treering failed; from `run` and `start` the container's own, 126 if its command cannot be run, 127 if there is
   none such; 130 after Ctrl-C; 141 if the reader of its output went away.
 - **The author** of commits is `--author`, else `TREERING_AUTHOR_NAME` and `TREERING_AUTHOR_EMAIL`, else git's

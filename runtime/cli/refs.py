@@ -12,6 +12,7 @@ from runtime.cli.output import message
 from runtime.cli.pager import paged
 from runtime.cli.quoting import safe
 from runtime.cli.render_commits import SHORT, date_text, moment, title
+from runtime.cli.signing import key_option, tag_signer
 from vcs.errors import AlreadyExists, InvalidName, NotFound
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _BRANCHES = "refs/heads/"
 _TAGS = "refs/tags/"
 
 
-@verb("branch", data=True)
+@verb("branch", data=True, past=True)
 @click.argument("name", required=False, shell_complete=branch_completion)
 @revision_argument(required=False)
 @click.option("-f", "--force", is_flag=True, help="Move a branch that exists.")
@@ -102,12 +103,14 @@ def _rename(invocation: Invocation, old: str, new: str, force: bool, dry_run: bo
         message(f"Branch {new} was at {taken[:SHORT]}; back: treering branch -f {new} {taken[:SHORT]}")
 
 
-@verb("tag", data=True)
+@verb("tag", data=True, past=True)
 @click.argument("name", required=False, shell_complete=tag_completion)
 @revision_argument(required=False)
 @click.option("-m", "--message", "text", metavar="MESSAGE", help="Say why: makes an annotated tag.")
 @click.option("-f", "--force", is_flag=True, help="Move a tag that exists.")
 @click.option("-d", "--delete", is_flag=True, help="Delete the tag NAME.")
+@click.option("-s", "--sign/--no-sign", default=None, help="Sign it with an SSH key; or do not, whatever git says.")
+@key_option
 @dry_run_option
 def tag(
     invocation: Invocation,
@@ -116,11 +119,14 @@ def tag(
     text: str | None,
     force: bool,
     delete: bool,
+    sign: bool | None,
+    key: str | None,
     dry_run: bool,
 ) -> None:
     """List, make or delete tags.
 
     Without NAME, the tags are listed with their commits. With NAME, a tag is made at REV (main, if not given).
+    One with a message can be signed, and is where git's tag.gpgSign says so.
 
     \b
     Example:
@@ -139,14 +145,17 @@ def tag(
         _delete(invocation, _TAGS, name, dry_run)
         return
     _check_name(name)
+    if text is None and (sign or key):
+        raise click.UsageError("only a tag with a --message can be signed")
     commit = invocation.commit(revision or "HEAD")
+    signs = None if text is None else tag_signer(invocation, sign, key)
     current = store.tags().get(name)
     if current is not None and not force:
         raise AlreadyExists(f"tag {name!r} exists already, at {current[:SHORT]}", name=name, found=current)
     if dry_run:
         message(f"Tag {name} would be at {commit[:SHORT]}")
         return
-    store.history.tag(name, commit, text, invocation.author(), force=force)
+    store.history.tag(name, commit, text, invocation.author(), force=force, sign=signs)
     if current and current != commit:
         message(f"Tag {name} was at {current[:SHORT]}; back: treering tag -f {name} {current[:SHORT]}")
 
@@ -190,7 +199,7 @@ def _list(invocation: Invocation, refs: dict[str, CommitId]) -> None:
     output.rows(rows, fields, table)
 
 
-@verb("reflog", data=True)
+@verb("reflog", data=True, past=True)
 @click.argument("name", metavar="[BRANCH]", required=False, default="main", shell_complete=branch_completion)
 def reflog(invocation: Invocation, name: str) -> None:
     """Show where a branch has been.

@@ -12,10 +12,10 @@ from runtime.cli.output import Output, count_text
 from runtime.cli.quoting import path_fields, quoted, safe
 from runtime.cli.render_entries import entry_fields
 from vcs.diff import Change
-from vcs.model import Chunked, Data, Entry, Symlink, type_name
+from vcs.model import Chunked, Data, Device, Entry, Symlink, type_name
 from vcs.snapshot import Snapshot
 
-_COLOURS = {"A": "green", "M": "yellow", "D": "red", "R": "cyan", "T": "magenta"}
+_COLOURS = {"A": "green", "M": "yellow", "D": "red", "R": "cyan", "C": "cyan", "T": "magenta"}
 _STAT_WIDTH = 40
 """How many + and - at most stand behind a file."""
 
@@ -25,6 +25,7 @@ def change_fields(change: Change) -> dict[str, Any]:
     fields: dict[str, Any] = {"status": change.letter, **path_fields(change.path)}
     if change.old_path is not None:
         fields |= path_fields(change.old_path, "old_path")
+        fields["similarity"] = change.similarity
     fields["what"] = list(change.what)
     fields["old"] = entry_fields(change.old) if change.old else None
     fields["new"] = entry_fields(change.new) if change.new else None
@@ -42,18 +43,17 @@ def write_changes(output: Output, changes: Iterable[Change]) -> None:
 def write_names(output: Output, changes: Iterable[Change], status: bool, zero: bool) -> None:
     """As `git diff --name-status` (or --name-only): fields between tabs; with `zero`, unquoted and ended by NULs."""
     for change in changes:
-        paths = [change.path] if change.old_path is None or not status else [change.old_path, change.path]
+        fields = change.name_status if status else (change.path,)
         if zero:
-            letters = [change.letter.encode()] if status else []
-            output.raw(b"".join(field + b"\0" for field in [*letters, *paths]))
+            output.raw(b"".join(field + b"\0" for field in fields))
         else:
-            output.line("\t".join([*([change.letter] if status else []), *map(quoted, paths)]))
+            output.line("\t".join(map(quoted, fields)))
 
 
 def summary(changes: Sequence[Change]) -> str:
     """Such as `3 changed: 1 added, 2 modified`."""
     counts = Counter[str](change.letter for change in changes)
-    words = {"A": "added", "M": "modified", "D": "deleted", "R": "renamed", "T": "of another type"}
+    words = {"A": "added", "M": "modified", "D": "deleted", "R": "renamed", "C": "copied", "T": "of another type"}
     parts = [f"{counts[letter]:,} {word}" for letter, word in words.items() if counts[letter]]
     return f"{len(changes):,} changed: {', '.join(parts)}" if changes else "no changes"
 
@@ -76,7 +76,9 @@ def write_stat(output: Output, changes: Sequence[Change], old: Snapshot, new: Sn
     most = max((lines.inserted + lines.deleted for _, _, lines in rows if lines), default=0)
     width = len(str(most))
     for name, change, lines in rows:
-        output.line(f" {name.ljust(name_width)} | {_stat(output, change, lines, width, most)}")
+        detail = _detail(change) if _has_content(change) else ""
+        line = f" {name.ljust(name_width)} | {_stat(output, change, lines, width, most)}"
+        output.line(f"{line}  {output.paint(f'({detail})', 'dim')}" if detail else line)
     counted = [lines for _, _, lines in rows if lines]
     inserted, deleted = (sum(lines.inserted for lines in counted), sum(lines.deleted for lines in counted))
     parts = [f" {count_text(len(rows), 'entry', 'entries')} changed"]
@@ -88,14 +90,18 @@ def write_stat(output: Output, changes: Sequence[Change], old: Snapshot, new: Sn
 
 def _stat(output: Output, change: Change, lines: Lines | None, width: int, most: int) -> str:
     if lines is None:
-        sizes = [entry.size if entry else 0 for entry in (change.old, change.new)]
-        return f"Bin {sizes[0]:,} -> {sizes[1]:,} bytes"
+        return f"Bin {_sizes(change)}"
     total = lines.inserted + lines.deleted
     if not total and not _has_content(change):
         return _detail(change) or _kind(change)
     scale = min(1.0, _STAT_WIDTH / most) if most else 1.0
     plus, minus = (round(count * scale) or bool(count) for count in (lines.inserted, lines.deleted))
     return f"{total:>{width}} {output.paint('+' * plus, 'green')}{output.paint('-' * minus, 'red')}".rstrip()
+
+
+def _sizes(change: Change) -> str:
+    before, after = (entry.size if entry else 0 for entry in (change.old, change.new))
+    return f"{before:,} -> {after:,} bytes"
 
 
 # -- --patch
@@ -105,11 +111,16 @@ def write_patches(output: Output, changes: Iterable[Change], old: Snapshot, new:
     """Each change with a unified diff of its text."""
     for change in changes:
         write_changes(output, [change])
+        if change.old_path is not None:
+            how = "copy" if change.letter == "C" else "rename"
+            output.line(f"similarity index {change.similarity}%")
+            output.line(f"{how} from {quoted(change.old_path)}")
+            output.line(f"{how} to {quoted(change.path)}")
         if not _has_content(change):
             continue
         before, after = read_text(old, change.old), read_text(new, change.new)
         if before is None or after is None:
-            output.line("Binary or large file; its text is not shown")
+            output.line(f"Binary or large file; its text is not shown: {_sizes(change)}")
             continue
         names = [_side(change.old, change.old_path or change.path, "a"), _side(change.new, change.path, "b")]
         for line in patch(before, after, *names):
@@ -157,7 +168,8 @@ def _detail(change: Change) -> str:
     """What changed besides the content of a file; empty if that is all."""
     if change.old is None or change.new is None:
         return ""
-    return ", ".join(_details(change.what, change.old, change.new))
+    alike = [f"{change.similarity}% the same"] if change.similarity not in (None, 100) else []
+    return ", ".join([*alike, *_details(change.what, change.old, change.new)])
 
 
 def _details(what: Sequence[str], old: Entry, new: Entry) -> Iterator[str]:
@@ -165,6 +177,9 @@ def _details(what: Sequence[str], old: Entry, new: Entry) -> Iterator[str]:
         yield f"{type_name(old)} -> {type_name(new)}"
     elif "content" in what and isinstance(old.content, Symlink) and isinstance(new.content, Symlink):
         yield f"{quoted(old.content.target)} -> {quoted(new.content.target)}"
+    elif "content" in what and isinstance(old.content, Device) and isinstance(new.content, Device):
+        numbers = [f"{device.major}:{device.minor}" for device in (old.content, new.content)]
+        yield f"device {numbers[0]} -> {numbers[1]}"
     if "mode" in what:
         yield f"mode {stat.S_IMODE(old.mode):o} -> {stat.S_IMODE(new.mode):o}"
     if "owner" in what:

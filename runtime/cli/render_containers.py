@@ -36,13 +36,15 @@ class Seen:
         """The state for people."""
         match self.state:
             case Created() | Starting() | Running():
-                return f"{self.status} ({self.health})" if self.health else self.status
+                notes = [self.health] if self.health else []
+                notes += ["merging"] if self.container.record.merging else []
+                return f"{self.status} ({', '.join(notes)})" if notes else self.status
             case Restarting(code):
                 return f"restarting ({code})"
             case Exited(None):
                 return "exited (unknown)"
             case Exited(code):
-                return f"exited ({code})"
+                return f"exited ({code}{', merging' if self.container.record.merging else ''})"
 
     @property
     def exit_code(self) -> int | None:

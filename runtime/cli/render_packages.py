@@ -83,6 +83,15 @@ def write_package_table(output: Output, changes: PackageChanges) -> None:
         output.columns((*_TITLES, "SIZE".rjust(width), *(["PLACE"] if with_place else [])), lines)
 
 
+def package_lines(output: Output, changes: PackageChanges) -> Iterator[str]:
+    """A line for each package that differs: + added, - removed, ~ of another version."""
+    for row in _rows(changes):
+        sign, colour = {"added": ("+", "green"), "removed": ("-", "red")}.get(row.status, ("~", "yellow"))
+        versions = dict.fromkeys(side.version for side in (row.old, row.new) if side)
+        text = f"{sign} {row.package.kind} {row.package.name} {' -> '.join(versions)}"
+        yield f"    {output.paint(safe(text), colour)}"
+
+
 def package_summary(changes: PackageChanges) -> str:
     """Such as `2 packages changed: 1 added, 1 upgraded`."""
     counts = Counter(row.status for row in _rows(changes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,7 +48,7 @@ class GroupedCommand(click.Command):
             record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
             if record is not None:
                 sections.setdefault(getattr(parameter, "group", "Other options"), []).append(record)
-        for title, records in sections.items():
+        for title, records in filter(all, sections.items()):
             with formatter.section(title):
                 formatter.write_dl(records)
 
@@ -154,9 +155,44 @@ _GROUPS: tuple[tuple[str, tuple[tuple[tuple[str, ...], dict[str, Any]], ...]], .
 )
 
 
+_THROWAWAY = frozenset(
+    ("env", "env_files", "workdir", "user", "entrypoint", "volumes", "mounts", "tmpfs", "read_only", "network", "hosts",
+     "memory", "cpus", "pids_limit", "cap_add", "cap_drop", "privileged", "userns", "security_opt", "engine")
+)  # fmt: skip
+_OTHERWISE = {"network": {"help": "none (the default), host (the machine's), bridge, or one that was made."}}
+
+
 def container_options(command: F) -> F:
     """All options that say how a container is run; the function gets them as keywords, for run_settings."""
-    options = [(words, settings, group) for group, members in _GROUPS for words, settings in members]
-    for words, settings, group in reversed(options):
+    for words, settings, group in reversed(_options()):
         command = click.option(*words, cls=GroupedOption, group=group, **settings)(command)
     return command
+
+
+def throwaway_options(command: F) -> F:
+    """Those that make sense for a container which is run once, and removed. The function gets all others too: --rm,
+    --no-log and --no-healthcheck as if they had been given, and the rest as if not. Without --network there is none."""
+    others: dict[str, Any] = {}
+
+    @wraps(command)
+    def filled(*args: Any, **asked: Any) -> Any:
+        return command(*args, **{**others, **asked, "network": asked["network"] or "none"})
+
+    made: Any = filled
+    for words, settings, group in reversed(_options()):
+        name = str(GroupedOption(words, group=group, **settings).name)
+        if name in _THROWAWAY:
+            made = click.option(*words, cls=GroupedOption, group=group, **{**settings, **_OTHERWISE.get(name, {})})(
+                made
+            )
+        elif settings.get("multiple"):
+            others[name] = ()
+        else:
+            others[name] = (
+                name in ("remove", "no_log", "no_healthcheck") if settings.get("is_flag") else settings.get("default")
+            )
+    return made  # type: ignore[no-any-return]
+
+
+def _options() -> list[tuple[tuple[str, ...], dict[str, Any], str]]:
+    return [(words, settings, group) for group, members in _GROUPS for words, settings in members]

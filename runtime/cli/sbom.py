@@ -9,7 +9,7 @@ from runtime.cli.options import revision_argument, verb
 from runtime.cli.output import as_json, message
 
 
-@verb("sbom")
+@verb("sbom", past=True)
 @revision_argument()
 @click.option("--format", "format_", type=click.Choice(["cyclonedx-json"]), default="cyclonedx-json", show_default=True,
               help="The document's format.")  # fmt: skip

@@ -33,7 +33,7 @@ class _Row:
         return self.revision, self.path
 
 
-@verb("grep", data=True)
+@verb("grep", data=True, past=True)
 @click.argument("pattern")
 @file_argument("places", nargs=-1, required=True, metavar="REV[:PATH]...")
 @click.option("-i", "--ignore-case", is_flag=True, help="Capital and small letters are the same (of ASCII).")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from runtime.cli.author import user_trailer
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import (
     author_option,
@@ -21,11 +22,14 @@ from runtime.cli.quoting import quoted
 from runtime.cli.render_changes import change_fields, summary, write_changes, write_names
 from runtime.cli.render_commits import SHORT, title
 from runtime.cli.secrets import allow_secrets_option, secret_fields, secrets_policy, tell_secrets
+from runtime.cli.signing import sign_commits, sign_options
+from runtime.cli.storehooks import hook_fields, no_verify_option, tell_hooks
 
 if TYPE_CHECKING:
     from runtime.commits import CommitResult
     from runtime.containers import Container
     from runtime.packages.report import Pair
+    from vcs.model import CommitId
 
 
 @verb("status", data=True, namespaces="enter")
@@ -58,6 +62,9 @@ def status(invocation: Invocation, name: str, zero: bool, packages: bool, exit_c
     output.flush()
     if output.is_table:
         message(f"{container.name} is clean: nothing differs from {head[:SHORT]}" if not changes else summary(changes))
+        if (merging := container.record.merging) is not None:
+            name = container.name
+            message(f"A merge into {merging.branch} is under way: `treering merge --status {name}` tells what is left")
     return 1 if exit_code and changes else 0
 
 
@@ -89,7 +96,10 @@ def _package_status(invocation: Invocation, container: Container, exit_code: boo
 @click.option("-c", "--change", "lines", multiple=True, metavar="LINE",
               help="Change the image config, by a line of a Dockerfile: 'CMD [\"nginx\"]'.")  # fmt: skip
 @click.option("--squash", is_flag=True, help="One commit on what the container was made from, for all since.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out what matches, as in a gitignore file.")
 @allow_secrets_option
+@sign_options
+@no_verify_option
 def commit(
     invocation: Invocation,
     name: str,
@@ -102,7 +112,11 @@ def commit(
     post_hook: str | None,
     lines: tuple[str, ...],
     squash: bool,
+    exclude: tuple[str, ...],
     allow_secrets: bool,
+    sign: bool | None,
+    key: str | None,
+    no_verify: bool,
 ) -> None:
     """Commit a container's state.
 
@@ -115,6 +129,13 @@ def commit(
     You are warned of private keys, tokens and credentials in what the commit adds; `git config treering.secrets refuse`
     in the store's history.git has it refused instead, but for --allow-secrets, and `off` does not look.
 
+    What --exclude matches is not read, and not in the commit: there it is as in the container's last one. In
+    the container it stays, as a change.
+
+    With --sign, or where git's commit.gpgSign says so, it is signed with an SSH key (docs/signatures.md).
+    The store's hook pre-commit, if there is one, is run first and may refuse the commit, but for --no-verify; the hook
+    post-commit is run after it.
+
     With --change, CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, WORKDIR, VOLUME, STOPSIGNAL and HEALTHCHECK are set for
     containers that are made from the commit.
 
@@ -122,6 +143,7 @@ def commit(
     Example:
       treering commit web -m "nginx" --branch nginx
       treering commit web -m "before the upgrade"
+      treering commit web -m "all but the keys" --exclude /root/.ssh
       treering commit cache -m "with data" --pre-hook 'redis-cli save'
       treering commit web -m "ready to run" -c 'CMD ["nginx", "-g", "daemon off;"]' -c 'EXPOSE 80' --squash
     """
@@ -129,7 +151,9 @@ def commit(
     text = "\n\n".join(part.strip() for part in texts)
     if not text.strip():
         raise click.BadParameter("the message is empty", param_hint="--message")
+    sign_commits(invocation, sign, key)
     from runtime.imagechange import image_change
+    from vcs.ignore import Patterns
 
     result = invocation.states.commit(
         container,
@@ -137,12 +161,15 @@ def commit(
         invocation.author(author),
         branch=branch,
         allow_empty=allow_empty,
+        trailers=user_trailer(),
         changes=[image_change(lines)] if lines else (),
         squash=squash,
         pause=pause,
         secrets=secrets_policy(invocation, allow_secrets),
         pre_hook=pre_hook,
         post_hook=post_hook,
+        verify=not no_verify,
+        exclude=Patterns(("--exclude", pattern) for pattern in exclude) if exclude else None,
     )
     output = invocation.output
     if not output.is_table:
@@ -157,6 +184,7 @@ def commit(
                 "pause_ms": None if result.paused is None else round(result.paused * 1000, 1),
                 "failed_hook": result.failed_hook,
                 "secrets": secret_fields(result.secrets),
+                "hooks": hook_fields(result.hooks),
             }
         )
         return
@@ -171,6 +199,7 @@ def commit(
     if result.failed_hook is not None:
         message(f"warning: the hook after the pause failed: {result.failed_hook}")
     tell_secrets(result.secrets)
+    tell_hooks(result.hooks)
     for path in result.unsteady:
         message(f"warning: {quoted(path)} was written to while it was read; commit again when it rests")
 
@@ -189,7 +218,7 @@ def rollback(invocation: Invocation, name: str, revision: str | None, undo: bool
 
     Nothing is destroyed: the state until now, committed or not, is kept, and --undo returns to it. The container must
     not be running. `@{1}` is where it was one commit or rollback ago (`web@{1}` in other commands), `web~1` the commit
-    before its last one.
+    before its last one. The store's hook post-rollback is run, if there is one.
 
     \b
     Example:
@@ -206,15 +235,26 @@ def rollback(invocation: Invocation, name: str, revision: str | None, undo: bool
         if dry_run:
             message(f"{name} would be at {target[:SHORT]}")
             return
-        invocation.states.rollback(container, target, invocation.author())
+        before = invocation.states.head(container)
+        now = invocation.states.rollback(container, target, invocation.author())
         message(f"{name} is at {target[:SHORT]} now; back: treering rollback {name} --undo")
+        _rolled_back(invocation, now, before)
     elif dry_run:
         previous = container.record.generation.previous
         message(f"{name} has not been rolled back" if previous is None else f"{name} would be as before the rollback")
     else:
+        before = invocation.states.head(container)
         now = invocation.states.undo_rollback(container)
         head = invocation.states.head(now)
         message(f"{name} is on {head[:SHORT]} again, as before; back: treering rollback {name} --undo")
+        _rolled_back(invocation, now, before)
+
+
+def _rolled_back(invocation: Invocation, container: Container, before: CommitId) -> None:
+    from runtime.storehooks import Event, run_after
+
+    event = Event(invocation.states.head(container), before, container)
+    tell_hooks(run_after(invocation.store.path, "post-rollback", event))
 
 
 VERBS: dict[str, click.Command] = {"status": status, "commit": commit, "rollback": rollback}

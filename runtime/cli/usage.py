@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from vcs.usage import Claim, Sizes, Statistics, Usage
 
 _CONTAINER = re.compile(r"(refs/(?:containers|removed)/[^/]+)/\d+")
-_KINDS = {"refs/heads/": "branch", "refs/tags/": "tag", "refs/containers/": "container", "refs/removed/": "removed"}
+_KINDS = {
+    "refs/heads/": "branch", "refs/tags/": "tag", "refs/containers/": "container", "refs/removed/": "removed",
+    "refs/stashes/": "stash",
+}  # fmt: skip
 _SORTS = ("name", "logical", "entries", "stored", "unique", "shared")
 _SHORT_ID = 12
 _OBJECTS = {"CHUNK": "chunk", "TREE": "tree", "LIST": "chunk list", "ROOT": "root"}
@@ -40,7 +43,7 @@ class Row:
     """Bytes on the disk that a container has written since its last commit, in all its generations."""
 
 
-@verb("du", data=True, namespaces="enter")
+@verb("du", data=True, namespaces="enter", past=True)
 @revision_argument("names", nargs=-1, metavar="[NAME | REV | REV:PATH]...")
 @click.option("--sort", type=click.Choice(_SORTS), help="Order by this, the largest (or first) on top.")
 def du(invocation: Invocation, names: tuple[str, ...], sort: str | None) -> None:

@@ -74,6 +74,8 @@ class Frame:
     """Then: the subdirectories still to be read that are the ones that were seen."""
     place: bytes | None = None
     """Where the earlier scan saw it."""
+    has_left_out: bool = False
+    """Whether names in it were not looked at, since they are to be as in the base."""
 
     def below(self, name: bytes) -> Entry | None:
         """The entry of the base with this name."""

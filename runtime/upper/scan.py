@@ -16,6 +16,7 @@ from runtime.upper.look import Changes, Known, look_everywhere
 from runtime.upper.owners import Owners
 from runtime.upper.seen import Contents, Seen
 from runtime.upper.walk import NotPlain, UpperResult, Walk
+from vcs.ignore import Ignore
 from vcs.snapshot import Snapshot
 from vcs.trees import Objects, Sink
 
@@ -37,6 +38,7 @@ def scan_upper(
     since: int | None = None,
     clones: Clones | None = None,
     was_read: Callable[[], None] = lambda: None,
+    leave_out: Ignore | None = None,
 ) -> UpperResult:
     """The root that an overlay of `upper` on `base` shows, written to `sink`. The upper is not changed.
 
@@ -50,6 +52,7 @@ def scan_upper(
     has changed since is not relied on later. Now, if it is not given.
     `clones`: large files are cloned there if they can be. `was_read` is called when the upper is not needed any more:
     then clones are read, and trees are written.
+    `leave_out`: what matches is in the new root as it is in the base, whatever the upper has; it is not read.
 
     BadInput if the upper cannot have come from an overlay on this base; Denied if a file cannot be read; Conflict if
     directories are moved about faster than they can be read.
@@ -61,7 +64,7 @@ def scan_upper(
     if before is not None and before.base != base.id:
         before = None
     contents = Contents(before, objects) if before is not None else None
-    if before is not None and before.plain:
+    if before is not None and before.plain and leave_out is None:
         changes = look_everywhere(upper, before) if changes is None else changes
         known = Known(before, changes, Snapshot(objects, before.root))
         with suppress(NotPlain):
@@ -70,4 +73,4 @@ def scan_upper(
         if clones is not None:
             clones.close()
     reader = Reader(sink, base.objects, contents, distrust, since, clones)
-    return Walk(base, sink, prefix, owners, reader, was_read).run(path, nested)
+    return Walk(base, sink, prefix, owners, reader, was_read, leave_out=leave_out).run(path, nested)

@@ -36,6 +36,7 @@ from vcs.attributes import (
     special_content,
 )
 from vcs.errors import BadInput, Conflict
+from vcs.ignore import Ignore
 from vcs.links import NO_TREE, LinkGroups, PendingTree, Recount, holds_links, linked_entries, settle
 from vcs.model import EMPTY_FILE, Chunked, Content, Data, Entry, RootId, Tree, Xattrs
 from vcs.snapshot import Snapshot
@@ -66,6 +67,8 @@ class UpperResult:
     """Paths of files that were written to each time they were read: their content may never have been so at once."""
     seen: Seen
     """For the next scan."""
+    left_out: tuple[bytes, ...] = ()
+    """Paths that were not looked at, since they were to be left out; nothing is told of what is below them."""
 
 
 class NotPlain(Exception):
@@ -95,6 +98,7 @@ class Walk:
         reader: Reader,
         was_read: Callable[[], None],
         known: Known | None = None,
+        leave_out: Ignore | None = None,
     ) -> None:
         self._base = base
         self._sink = sink
@@ -103,6 +107,8 @@ class Walk:
         self._reader = reader
         self._was_read = was_read
         self._known = known
+        self._leave_out = leave_out
+        self._left_out: list[bytes] = []
         self._seen: dict[bytes, SeenDirectory] = dict(known.seen.directories) if known is not None else {}
         self._base_directory = lru_cache(64)(self._open_base_directory)
         self._stack: list[Frame] = []
@@ -161,6 +167,8 @@ class Walk:
                 frame.tree.start_from(frame.base, base.content)
             for child in sorted(map(os.fsencode, os.listdir(fd))):
                 self._take(frame, child)
+        if base is lower and frame.has_left_out:
+            frame.tree.unless_only_time_of = lower
         frame.directories.reverse()
 
     def _go_by(self, frame: Frame, earlier: Entry | None, status: os.stat_result) -> bool:
@@ -270,7 +278,7 @@ class Walk:
     def _finish(self, frame: Frame) -> UpperResult:
         self._take_out_of_base(frame)
         self._seen[b""] = frame.seen.done()
-        plain = not self._of_inode and not self._touched
+        plain = not self._of_inode and not self._touched and self._leave_out is None
         if self._known is not None and not plain:
             raise NotPlain
         self._was_read()
@@ -291,6 +299,7 @@ class Walk:
             size=self._reader.size,
             unsteady=tuple(b"/" + path for path in self._reader.unsteady),
             seen=Seen(self._base.id, digest, plain, reachable(self._seen)),
+            left_out=tuple(self._left_out),
         )
 
     # Names
@@ -303,6 +312,10 @@ class Walk:
         try:
             status = os.fstat(fd)
             self._check_device(status)
+            if self._leave_out and self._leave_out.leaves_out(self._path(name), stat.S_ISDIR(status.st_mode)):
+                frame.has_left_out = True
+                self._left_out.append(self._path(name))
+                return
             self._names += 1
             frame.hidden.add(name)
             if stat.S_ISDIR(status.st_mode):

@@ -53,7 +53,7 @@ class Cli:
 
     def __call__(self, *arguments: str, code: int = 0, **settings: Any) -> Result:
         """Run a command in this process. Fails unless it exits with `code`."""
-        more = settings.pop("env", {})
+        more = {"SUDO_UID": "", **settings.pop("env", {})}
         result = CliRunner(env=environment(self.store, more)).invoke(program, arguments, **settings)
         assert result.exit_code == code, f"{arguments}: {result.exit_code}\n{result.output}\n{result.exception!r}"
         return result

@@ -378,5 +378,7 @@ def test_what_a_killed_guard_left_is_removed_by_the_next_run(context: Context) -
             assert stream is not None
             stream.close()
     assert context.cli.process("ps", "-q").stdout.strip()
+    assert _private_directories() - context.others
     assert context.made("FROM main\nRUN echo 2 > /2\n")["made"] == 1
     assert context.cli.process("ps", "-aq").stdout == b""
+    assert not _private_directories() - context.others

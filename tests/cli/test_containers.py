@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from runtime.containers import REMOVED
 from tests.cli.conftest import Cli, environment
+from vcs.store import Store
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -242,3 +244,15 @@ def test_a_large_file_that_was_committed_is_deleted_aside(cli: Cli, until: Calla
         os.posix_fallocate(file.fileno(), 0, 257 << 20)
     cli("ps")
     until(lambda: {entry.name for entry in container.iterdir()} == before)
+
+
+def test_a_container_that_goes_at_its_end_leaves_no_ref_to_what_it_was_made_from(box: Cli) -> None:
+    """Not even where only another container has that commit."""
+    box.process("run", "--name", "web", "main", "sh", "-c", "echo 1 > /one")
+    head = str(box.json("commit", "web", "-m", "one")["commit"])
+    assert box.process("run", "--rm", head, "true").returncode == 0
+    with Store.open(box.store) as store:
+        assert not store.history.refs(REMOVED)
+    box("rm", "web")
+    with Store.open(box.store) as store:
+        assert set(store.history.refs(REMOVED).values()) == {head}

@@ -273,6 +273,21 @@ def test_what_differs_goes_the_plain_way(served: Served, different: dict[str, st
     assert served.forked("branch", env={**served.environment, **different}).returncode == 99
 
 
+def test_who_signs_at_a_terminal_goes_the_plain_way(served: Served) -> None:
+    """A key's passphrase is asked for there."""
+    served.start()
+    words = ("tag", "v9", "main", "-m", "words")
+    ours, theirs = os.openpty()
+    try:
+        assert served.forked(*words, "--key", "/nonexistent", stdin=theirs).returncode == 99
+        assert served.forked(*words, "-s", stdin=theirs).returncode == 99
+        assert served.forked(*words, "--dry-run", stdin=theirs).returncode == 0
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert served.forked(*words, "--key", "/nonexistent").returncode == 125
+
+
 def test_a_closed_stream_goes_the_plain_way(served: Served) -> None:
     served.start()
     done = served.run(["sh", "-c", 'exec "$@" <&-', "sh", *served.client, "branch"])

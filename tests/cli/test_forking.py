@@ -91,6 +91,7 @@ def test_forks_that_try_are_compared_and_the_best_promoted(box: Cli) -> None:
         "commit": box.json("show", "tried")["commit"],
         "branch": "tried",
         "before": box.json("show", "main")["commit"],
+        "hooks": [],
     }
     assert box("cat", "tried:/etc/tries").stdout == "3 of 3\n"
     assert [row["title"] for row in box.json("log", "tried")][:2] == ["Promote try-3", "Fork of web"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -198,3 +199,22 @@ def test_completion(merged: Cli, tmp_path: Path) -> None:
     assert completed(merged, "treering blame old:/etc/t") == ["/etc/two"]
     assert completed(merged, "treering grep x ol") == ["old:"]
     assert "--since" in completed(merged, "treering log --")
+
+
+def test_trailers_say_where_an_import_came_from_and_who_asked(cli: Cli, tmp_path: Path) -> None:
+    root = tmp_path / "my root"
+    root.mkdir()
+    cli("import", str(root), "-b", "new", "-m", "title\n\nbody", env={"SUDO_UID": "65534", "SUDO_USER": "somebody"})
+    expected = {"Source": str(root)} | ({"User": "nobody (65534), by sudo"} if os.geteuid() == 0 else {})
+    info = cli.json("show", "new")
+    assert info["trailers"] == expected
+    assert info["message"].startswith("title\n\nbody\n\nSource: ")
+    assert all(f"    {name}: {value}\n" in cli("log", "new").stdout for name, value in expected.items())
+    archive = tmp_path / "root.tar"
+    cli("export", "main", str(archive))
+    cli("import", str(archive), "-b", "other2", env={"SUDO_UID": "0"})
+    assert cli.json("show", "other2")["trailers"] == {"Source": str(archive)}
+    cli("import", "-", "-b", "other3", input=archive.read_bytes())
+    assert cli.json("show", "other3")["trailers"] == {"Source": "standard input"}
+    cli("merge", "other", "--no-ff", "--theirs", env={"SUDO_UID": "65534"})
+    assert cli.json("show", "main")["trailers"].get("User") == expected.get("User")

@@ -123,7 +123,7 @@ def test_fast_forward_unless_it_is_not_wanted(cli: Cli, write: Write) -> None:
     cli("branch", "other", "main")
     assert cli("merge", "try").stdout.strip() == tip == git(cli, "rev-parse", "main").strip()
     assert cli.json("reflog", "main")[0]["message"] == "merge try: Fast-forward"
-    told = cli.json("merge", "try", "--into", "other", "--no-ff", "-m", "on purpose")
+    told = cli.json("merge", "try", "--on", "other", "--no-ff", "-m", "on purpose")
     assert told["outcome"] == "merged"
     assert git(cli, "log", "-1", "--format=%s %P", "other").split() == ["on", "purpose", told["before"], tip]
 
@@ -133,7 +133,7 @@ def test_names_in_messages_are_gits(cli: Cli, sides: None) -> None:
     commit = git(cli, "rev-parse", "try").strip()
     for name, title in (("v1", "tag 'v1'"), ("try~0", "commit 'try~0'"), (commit, f"commit '{commit[:12]}'")):
         cli("branch", "-f", "here", "main")
-        cli("merge", name, "--into", "here")
+        cli("merge", name, "--on", "here")
         assert git(cli, "log", "-1", "--format=%s", "here").strip() == f"Merge {title} into here"
 
 
@@ -220,7 +220,7 @@ def test_histories_without_a_common_commit(cli: Cli, sides: None, tmp_path: Path
 
 def test_what_is_not_there(cli: Cli, sides: None) -> None:
     assert cli.error("merge", "nothing")["kind"] == "NotFound"
-    assert cli.error("merge", "try", "--into", "nothing")["message"] == "no branch 'nothing'"
+    assert cli.error("merge", "try", "--on", "nothing")["message"] == "no branch 'nothing'"
     assert cli.error("merge", "try", "--ours", "--theirs", code=2)["kind"] == "UsageError"
     assert cli.error("merge", "try", "-m", " ", code=2)["kind"] == "UsageError"
 
@@ -262,9 +262,10 @@ def test_cherry_pick(cli: Cli, sides: None, write: Write) -> None:
     assert cli("cat", "main:new").stdout == "newer\n"
     assert cli("cat", "main:conf").stdout == "one\n2\n3\nfour\n"
     bodies = [git(cli, "log", "-1", "--format=%B", revision).strip() for revision in ("main~1", "main")]
+    source = cli.store.parent / "root-try"
     assert bodies == [
-        f"tried\n\n(cherry picked from commit {tried})",
-        f"another\n\n(cherry picked from commit {another})",
+        f"tried\n\nSource: {source}\n(cherry picked from commit {tried})",
+        f"another\n\nSource: {source}\n(cherry picked from commit {another})",
     ]
     assert git(cli, "log", "-1", "--format=%P", "main").split() == [git(cli, "rev-parse", "main~1").strip()]
 

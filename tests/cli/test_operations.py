@@ -104,10 +104,13 @@ def test_people_and_programs_are_told_what_was_done(cli: Cli) -> None:
         "Back: treering redo",
     ]
     lines = cli.lines("op", "log", "-n", "2")
-    assert lines[1].endswith("branch -d other  [branch other]  (taken back)")
+    assert lines[0].split() == ["ID", "DATE", "CHANGED", "COMMAND"]
+    assert lines[1].endswith(f"   branch other   undo  (of {newest['id']})")
+    assert lines[2].startswith(newest["id"])
+    assert lines[2].endswith("   branch other   branch -d other  (taken back)")
     assert f"Operation {newest['id']} is done again: branch -d other" in cli("redo").stderr
     lines = cli.lines("op", "log", "-n", "3")
-    assert lines[2].endswith("branch -d other  [branch other]")
+    assert lines[3].endswith("   branch other   branch -d other")
     assert cli.error("op", "show", "fffffffff")["advice"] == "`treering op log` lists the operations there are"
 
 
@@ -231,3 +234,28 @@ def test_a_running_container_is_never_touched(box: Cli) -> None:
     assert box.json("ps", "-a") == []
     box("redo")
     assert [one["name"] for one in box.json("ps", "-a")] == ["web"]
+
+
+def log_of(cli: Cli, branch: str) -> bytes:
+    return (cli.store / "history.git/logs/refs/heads" / branch).read_bytes()
+
+
+def test_a_branch_that_comes_back_has_its_old_reflog(cli: Cli) -> None:
+    cli("branch", "-f", "other", "main")
+    whole = log_of(cli, "other")
+    assert whole.count(b"\n") == 3
+    told = cli.json("reflog", "other")
+    cli("branch", "-d", "other")
+    cli("undo")
+    assert log_of(cli, "other") == whole
+    assert cli.json("reflog", "other") == told
+    assert cli.json("log", "other@{1}", "-n", "1")[0]["title"] == "third"
+    cli("redo")
+    cli("branch", "other", "v1")  # another of that name
+    cli("undo")
+    cli("undo")
+    assert log_of(cli, "other") == whole
+    cli("branch", "-m", "other", "renamed")
+    cli("undo")
+    assert log_of(cli, "other") == whole
+    clean(cli)

@@ -118,3 +118,30 @@ def test_a_bill_of_materials(distribution: Cli, tmp_path: Path) -> None:
     (tmp_path / "root/var/lib/dpkg/status").write_bytes(b"rubbish\n")
     distribution("import", str(tmp_path / "root"), "-b", "deb", "-m", "damaged")
     assert "paragraphs without" in distribution("sbom", "deb").stderr
+
+
+def test_the_packages_of_each_commit(distribution: Cli) -> None:
+    plain = distribution.lines("log", "deb")
+    lines = distribution.lines("log", "--packages", "deb")
+    at = next(number for number, line in enumerate(lines) if line == "    second")
+    assert lines[at + 2].startswith("    Source: ")
+    assert lines[at + 3 : at + 7] == ["", "    ~ deb base 1 -> 2", "    + deb tool 2:1.0", ""]
+    assert [line for line in lines if not line.startswith(("    ~", "    +"))] != plain, "an empty line before them"
+    short = distribution.lines("log", "--oneline", "--packages", "deb")
+    assert short[1:3] == ["    ~ deb base 1 -> 2", "    + deb tool 2:1.0"]
+    assert short[3].endswith(" first")
+    assert len(short) == 4, "of a first commit, nothing is told"
+    second, first = distribution.json("log", "--packages", "deb")
+    assert second["packages"] == distribution.json("diff", "--packages", "deb~1", "deb")
+    assert first["packages"] is None
+    assert distribution.json("log", "--packages", "-n1", "main")[0]["packages"] == []
+    assert "packages" not in distribution.json("log", "-n1", "deb")[0]
+    distribution("log", "--graph", "--packages", "deb", code=2)
+
+
+def test_a_damaged_database_is_told_once_by_log(distribution: Cli, tmp_path: Path) -> None:
+    for rubbish in (b"rubbish\n", b"other\n"):
+        (tmp_path / "root/var/lib/dpkg/status").write_bytes(_BASE.encode() + b"\n\0\xff " + rubbish)
+        distribution("import", str(tmp_path / "root"), "-b", "deb", "-m", "damaged")
+    result = distribution("log", "--packages", "--oneline", "deb")
+    assert result.stderr.count("warning: /var/lib/dpkg/status: paragraphs without") == 1

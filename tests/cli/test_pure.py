@@ -16,7 +16,8 @@ from runtime.cli.linediff import Lines, count_lines, patch
 from runtime.cli.output import size_text
 from runtime.cli.progress import duration_text, progress_line
 from runtime.cli.quoting import path_fields, quoted, safe
-from runtime.cli.render_commits import date_text, trailers
+from runtime.cli.render_commits import date_text
+from vcs.gitwords import trailer_values, trailers
 
 
 @pytest.mark.parametrize(
@@ -128,3 +129,7 @@ def test_trailers() -> None:
     assert trailers("title\n\nbody\n\nContainer: web\nChanges: A1\n") == [("Container", "web"), ("Changes", "A1")]
     assert trailers("Title: not one") == []
     assert trailers("title\n\nKey: value\nplain line") == []
+    assert trailer_values("title\n\nCommand: a\nUser: x\nCommand: b\n") == {
+        "Command": "a; b",
+        "User": "x",
+    }

@@ -17,6 +17,6 @@ def test_nothing_is_moved_and_nothing_is_left() -> None:
     threads = os.listdir("/proc/self/task")
     files = os.listdir("/proc/self/fd")
     hasten()
-    eventually(lambda: os.listdir("/proc/self/task") == threads)
+    eventually(lambda: set(os.listdir("/proc/self/task")) <= set(threads))  # those of others may end meanwhile
     assert Path("/proc/self/cgroup").read_text() == before
-    assert len(os.listdir("/proc/self/fd")) == len(files)
+    assert len(os.listdir("/proc/self/fd")) <= len(files)

@@ -12,8 +12,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from runtime import removal
+from runtime import forking, merging, removal
 from runtime.containers import Container, Containers
+from runtime.forgetting import forget
+from runtime.pastcontainers import PastContainers
 from runtime.settings import Settings
 from runtime.states import States
 from runtime.undoing import Plan, carry_out, plan_inverse, plan_restore
@@ -21,9 +23,12 @@ from tests.support.collecting import NOW, noise, write
 from tests.support.killing import killed_anywhere
 from vcs.check import check
 from vcs.collect import collect
-from vcs.errors import AlreadyExists, Conflict, NotFound
+from vcs.errors import AlreadyExists, BadInput, Conflict, NotFound
 from vcs.history import BRANCHES, Author
 from vcs.model import CommitId
+from vcs.past import as_of
+from vcs.reflogs import lines_of, log_path
+from vcs.retention import Rules
 from vcs.store import Store
 from vcs.takingback import next_redo, next_undo, restoring, stacks
 
@@ -36,9 +41,10 @@ class World:
 
     def __init__(self, path: Path) -> None:
         self.store = Store.create(path)
+        self.author = AUTHOR
         root = write(self.store, {"noise": noise(0, 500)})
-        self.base = self.store.add_commit(root, {"config": {}}, "base\n", AUTHOR)
-        self.store.history.move(MAIN, self.base, None, "made", AUTHOR)
+        self.base = self.store.add_commit(root, {"config": {}}, "base\n", self.author)
+        self.store.history.move(MAIN, self.base, None, "made", self.author)
         self._open()
 
     @classmethod
@@ -50,15 +56,18 @@ class World:
         return world
 
     def _open(self) -> None:
+        self.author = AUTHOR
         self.containers = Containers(self.store)
         self.states = States(self.containers)
 
     def do(self, *args: str) -> None:
-        self.store.operations.begin(args, lambda: AUTHOR)
+        """Begin a command, a minute after the one before."""
+        author = self.author = Author(self.author.name, self.author.email, self.author.time + 60)
+        self.store.operations.begin(args, lambda: author)
 
     def create(self, name: str) -> Container:
         self.do("create", name)
-        return self.containers.create("main", self.base, Settings(args=("true",)), AUTHOR, name)
+        return self.containers.create("main", self.base, Settings(args=("true",)), self.author, name)
 
     def write(self, name: str, text: str) -> None:
         """What a run of the container would have left."""
@@ -81,11 +90,11 @@ class World:
 
     def commit(self, name: str, branch: str | None = None) -> CommitId:
         self.do("commit", name)
-        return self.states.commit(self.containers.find(name), f"commit of {name}", AUTHOR, branch=branch).commit
+        return self.states.commit(self.containers.find(name), f"commit of {name}", self.author, branch=branch).commit
 
     def rollback(self, name: str, commit: CommitId) -> None:
         self.do("rollback", name)
-        self.states.rollback(self.containers.find(name), commit, AUTHOR)
+        self.states.rollback(self.containers.find(name), commit, self.author)
 
     def rename(self, name: str, new: str) -> None:
         self.do("rename", name, new)
@@ -99,23 +108,80 @@ class World:
 
     def remove(self, name: str, *, discard: bool = False) -> None:
         self.do("rm", name)
-        removal.remove(self.containers, self.containers.find(name), AUTHOR, discard=discard)
+        removal.remove(self.containers, self.containers.find(name), self.author, discard=discard)
+
+    def fork(self, name: str, count: int) -> None:
+        self.do("fork", name)
+        forking.fork(self.containers, self.containers.find(name), forking.Plan(count, name), self.author)
+
+    def promote(self, name: str, branch: str, *, force: bool) -> None:
+        self.do("promote", name)
+        forking.promote(self.containers, self.containers.find(name), branch, "promoted", self.author, force=force)
+
+    def branch(self, name: str, commit: CommitId) -> None:
+        self.do("branch", "-f", name)
+        self.store.history.move(BRANCHES + name, commit, None, "moved", self.author, force=True)
+
+    def rename_branch(self, old: str, new: str) -> None:
+        self.do("branch", "-m", "-f", old, new)
+        commit = self.store.branches().get(old)
+        if commit is None or old == new:
+            raise NotFound("no such branch")
+        self.store.history.move(BRANCHES + new, commit, None, "renamed", self.author, force=True)
+        self.store.history.delete(BRANCHES + old)
+
+    def tag(self, name: str, commit: CommitId, text: str | None) -> None:
+        self.do("tag", "-f", name)
+        self.store.history.tag(name, commit, text, self.author, force=True)
+
+    def bring(self, how: str, branch: str, commit: CommitId) -> None:
+        self.do(how, branch)
+        wish = merging.Wish(branch, favour="ours")
+        if how == "merge":
+            merging.merge(self.store, commit, "other", wish, self.author)
+        else:
+            step = merging.revert if how == "revert" else merging.cherry_pick
+            step(self.store, commit, wish, self.author)
+
+    def forget(self, branch: str) -> None:
+        self.do("forget", branch)
+        forget(self.containers, [branch], Rules(last=1), self.author)
+
+    def restore(self, operation: str) -> None:
+        point = self.store.operations.find(operation)
+        moves = restoring(self.store.operations.read(), point.id)
+        plan = plan_restore(self.store, point, moves)
+        carry_out(self.containers, plan, ["op", "restore"], self.author)
 
     def undo(self) -> Plan:
+        self.do("undo")
         plan = plan_inverse(self.containers, next_undo(self.store.operations), "undo")
-        carry_out(self.containers, plan, ["undo"], AUTHOR)
+        carry_out(self.containers, plan, ["undo"], self.author)
         return plan
 
     def redo(self) -> None:
+        self.do("redo")
         plan = plan_inverse(self.containers, next_redo(self.store.operations), "redo")
-        carry_out(self.containers, plan, ["redo"], AUTHOR)
+        carry_out(self.containers, plan, ["redo"], self.author)
 
     def look(self) -> dict[str, object]:
         """Branches and tags, and of each container all but what is in its files."""
-        found: dict[str, object] = {**self.store.branches(), **self.store.tags()}
-        for one in self.containers.all():
-            found[one.id] = one.name, one.record.settings, self.states.head(one)
-        return found
+        return look(self.store, self.containers)
+
+    def reflogs(self) -> dict[str, list[bytes]]:
+        """Of the branches."""
+        return {
+            ref: lines_of(log_path(self.store.repository, ref)) for ref in map(BRANCHES.__add__, self.store.branches())
+        }
+
+
+def look(store: Store, containers: Containers) -> dict[str, object]:
+    """Branches and tags, and of each container all but what is in its files."""
+    found: dict[str, object] = {**store.branches()}
+    found |= {f"tag {name}": store.history.target(f"refs/tags/{name}") for name in store.tags()}
+    for one in containers.all():
+        found[one.id] = one.name, one.record.settings, States(containers).head(one)
+    return found
 
 
 @pytest.fixture
@@ -152,6 +218,19 @@ def test_a_container_that_was_removed_is_there_again_with_all_its_states(world: 
     assert world.text("web") == "second"
     world.states.undo_rollback(world.containers.find("web"))
     assert world.text("web") == "first"
+
+
+def test_a_removal_is_done_again_later(world: World) -> None:
+    """The commit that keeps its last state is another one then: it is of another time."""
+    world.create("web")
+    world.write("web", "mine")
+    world.remove("web")
+    after = world.look()
+    world.undo()
+    world.redo()
+    assert world.look() == after
+    world.undo()
+    assert world.text("web") == "mine"
 
 
 def test_what_was_discarded_stays_discarded(world: World) -> None:
@@ -261,6 +340,20 @@ def test_restoring_leaves_containers_alone(world: World) -> None:
     assert world.store.branches().keys() == {"main", "work"}
 
 
+def test_earlier_states_go_back_too_when_forgetting_is_taken_back(world: World) -> None:
+    world.create("web")
+    for text in ("first", "second"):
+        world.write("web", text)
+        world.commit("web", "main")
+    before = world.look()
+    world.rollback("web", world.base)
+    world.forget("main")
+    world.undo()
+    world.undo()
+    assert world.look() == before
+    assert world.text("web") == "second"
+
+
 CHANGES: dict[str, Callable[[World], object]] = {
     "create": lambda world: world.create("new"),
     "rename": lambda world: world.rename("web", "other"),
@@ -310,6 +403,8 @@ class Commands(RuleBasedStateMachine):
 
     names = st.sampled_from(["a", "b", "c"])
     texts = st.text("xyz", min_size=1, max_size=2)
+    branches = st.sampled_from(["work", "main"])
+    numbers = st.integers(0, 99)
 
     def __init__(self) -> None:
         super().__init__()
@@ -318,22 +413,35 @@ class Commands(RuleBasedStateMachine):
         self.before: list[dict[str, object]] = []
         self.ahead: list[dict[str, object]] = []
         self.commits: list[CommitId] = []
+        self.seen: dict[str, dict[str, object]] = {}
+        """What there was after each operation."""
 
     @initialize()
     def begin(self) -> None:
-        self.commits = [self.world.base]
+        for name, branch in (("a", "main"), ("b", "work")):
+            self.world.create(name)
+            for text in ("first", "second"):
+                self.world.write(name, text + name)
+                self.world.commit(name, branch)
         self.before = [self.world.look()]
+        self.commits = [self.world.base]
+        self.note()
+
+    def note(self) -> None:
+        self.seen[self.world.store.operations.find("@").id] = self.before[-1]
+        self.commits += [commit for commit in self.world.store.branches().values() if commit not in self.commits]
 
     def attempt(self, work: Callable[[], object]) -> None:
         try:
             work()
-        except (AlreadyExists, Conflict, NotFound):
+        except (AlreadyExists, BadInput, Conflict, NotFound):
             assert self.world.look() == self.before[-1]
             return
         newest = self.world.store.operations.find("@")
         if newest.id == self.world.store.operations.current:
             self.before.append(self.world.look())
             self.ahead = []
+            self.note()
         assert self.world.look() == self.before[-1]
 
     @rule(name=names)
@@ -374,13 +482,63 @@ class Commands(RuleBasedStateMachine):
     def remove(self, name: str, discard: bool) -> None:
         self.attempt(lambda: self.world.remove(name, discard=discard))
 
-    @rule(name=st.sampled_from(["work", "main"]))
+    @rule(name=branches)
     def delete_branch(self, name: str) -> None:
         def work() -> None:
             self.world.do("branch", "-d", name)
             self.world.store.history.delete(BRANCHES + name)
 
+        reflogs = self.world.reflogs()
+        count = len(self.before)
         self.attempt(work)
+        if len(self.before) > count:
+            self.undo()
+            assert self.world.reflogs() == reflogs
+            self.redo()
+
+    def commit_of(self, number: int) -> CommitId:
+        return self.commits[number % len(self.commits)]
+
+    @rule(name=branches, number=numbers)
+    def branch(self, name: str, number: int) -> None:
+        self.attempt(lambda: self.world.branch(name, self.commit_of(number)))
+
+    @rule(old=branches, new=branches)
+    def rename_branch(self, old: str, new: str) -> None:
+        self.attempt(lambda: self.world.rename_branch(old, new))
+
+    @rule(name=st.sampled_from(["v1", "v2"]), number=numbers, text=st.none() | texts)
+    def tag(self, name: str, number: int, text: str | None) -> None:
+        self.attempt(lambda: self.world.tag(name, self.commit_of(number), text))
+
+    @rule(how=st.sampled_from(["merge", "revert", "cherry-pick"]), name=branches, number=numbers)
+    def bring(self, how: str, name: str, number: int) -> None:
+        self.attempt(lambda: self.world.bring(how, name, self.commit_of(number)))
+
+    @rule(name=branches)
+    def forget(self, name: str) -> None:
+        self.attempt(lambda: self.world.forget(name))
+
+    @rule(name=names, count=st.integers(1, 2))
+    def fork(self, name: str, count: int) -> None:
+        self.attempt(lambda: self.world.fork(name, count))
+
+    @rule(name=names, branch=branches, force=st.booleans())
+    def promote(self, name: str, branch: str, force: bool) -> None:
+        self.attempt(lambda: self.world.promote(name, branch, force=force))
+
+    @rule(number=numbers)
+    def restore(self, number: int) -> None:
+        everything = self.world.store.operations.read()
+        self.attempt(lambda: self.world.restore(everything[number % len(everything)].id))
+
+    @rule(number=numbers)
+    def look_back(self, number: int) -> None:
+        """What --at-op shows is what there was."""
+        if self.seen:
+            operation = list(self.seen)[number % len(self.seen)]
+            with as_of(self.world.store.path, operation) as past:
+                assert look(past, PastContainers(past)) == self.seen[operation]
 
     @rule()
     def undo(self) -> None:
@@ -390,6 +548,7 @@ class Commands(RuleBasedStateMachine):
         plan = self.world.undo()
         self.ahead.append(self.before.pop())
         assert self.world.look() == self.before[-1]
+        self.note()
         if not (plan.made or plan.removed or plan.changed):
             assert texts == {one.name: self.world.text(one.name) for one in self.world.containers.all()}
 
@@ -402,6 +561,7 @@ class Commands(RuleBasedStateMachine):
         self.world.redo()
         self.before.append(self.ahead.pop())
         assert self.world.look() == self.before[-1]
+        self.note()
 
     @rule()
     def collect(self) -> None:

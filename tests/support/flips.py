@@ -24,6 +24,8 @@ from runtime.check import check_containers
 from runtime.containers import Containers
 from runtime.settings import Settings
 from tests.support.values import Spec, directory, file, link
+from vcs.bisection.notebook import Words
+from vcs.bisection.session import Bisection
 from vcs.blobs import BlobWriter, put_data
 from vcs.check import Problem, examine
 from vcs.errors import TreeringError
@@ -39,7 +41,7 @@ _DIRECTORIES = ("layers/", "containers/", *(f"{_GIT}{name}/" for name in ("objec
 
 
 def make_store(path: Path) -> None:
-    """Three layers; commits that are packed and some that are not; refs, tags and a container."""
+    """Three layers; commits that are packed and some that are not; refs, tags, a container and a bisection."""
     chance = random.Random(7)
     texts = [chance.randbytes(chance.randrange(1, 3000)) for _ in range(40)]
     with Store.create(path) as store:
@@ -54,6 +56,7 @@ def make_store(path: Path) -> None:
         _commit(store, "refs/heads/other", texts, 30)
         settings = Settings(args=("sh", "-c", "true"), env=("A=b",))
         Containers(store).create("main", second, settings, AUTHOR, "web")
+        Bisection(store).start(second, [first], AUTHOR, Words())
 
 
 def _commit(store: Store, branch: str, texts: list[bytes], changed: int) -> CommitId:

@@ -51,7 +51,15 @@ def test_every_flip_is_told_and_never_read(pristine: Path, flipper: Flipper) -> 
     expected = Expected(pristine)
     flips = some_of_each(flipper)
     kinds = {flipper.kind(flip.file) for flip in flips}
-    assert {"layers", "index.db", "format", "containers", "history.git/HEAD", "history.git/packed-refs"} <= kinds
+    assert {
+        "layers",
+        "index.db",
+        "format",
+        "bisect",
+        "containers",
+        "history.git/HEAD",
+        "history.git/packed-refs",
+    } <= kinds
     failed = 0
     for flip in flips:
         flipper.apply(flip)

@@ -629,3 +629,20 @@ def test_a_fork_server_runs_his_commands(user: OrdinaryUser) -> None:
             if "runtime.cli.serving" in Path(f"/proc/{pid}/cmdline").read_text():
                 os.kill(pid, signal.SIGTERM)
     eventually(user.settled)
+
+
+def test_hooks_of_his_store(user: OrdinaryUser) -> None:
+    """They run in the namespaces of his containers, where what is his is root's."""
+    folder = user.store / "hooks"
+    folder.mkdir(mode=0o755)
+    hook = folder / "pre-commit"
+    hook.write_text('#!/bin/sh\nid -u\ntr "\\0" " "\n[ "$TREERING_BRANCH" = allowed ]\n')
+    hook.chmod(0o755)
+    for path in (folder, hook):
+        os.chown(path, user.uid, user.uid)
+    user.treering("run", "--name", "web", "main", "touch", "/new")
+    refused = user.treering("commit", "web", "-m", "new", "-b", "other", code=125)
+    assert "the hook pre-commit refused it (exit code 1), so nothing was changed: 0\nA /new" in refused.stderr
+    user.treering("commit", "web", "-m", "new", "-b", "allowed")
+    os.chown(hook, user.uid + 1, -1)
+    assert "was not run" in user.treering("commit", "web", "-m", "again", "--allow-empty").stderr

@@ -71,6 +71,23 @@ def test_cp(user: OrdinaryUser, name: str) -> None:
     assert "content" in user.treering("cp", f"{name}:/etc/mine", "-").stdout
 
 
+def test_stash(user: OrdinaryUser) -> None:
+    """What the container's users own is put aside, and is theirs again."""
+    script = "mkdir /box; echo ana > /box/a; ln /box/a /box/b; chown ana /box/a; rm /etc/passwd"
+    user.treering("run", "--name", "stashed", "main", "sh", "-ec", script)
+    try:
+        before = user.treering("diff", "--name-status", "stashed").stdout
+        user.treering("stash", "stashed")
+        assert user.treering("diff", "--name-status", "stashed").stdout == ""
+        user.treering("stash", "pop")
+        assert user.treering("diff", "--name-status", "stashed").stdout == before
+        user.treering("commit", "stashed", "-m", "it", "--branch", "stashed")
+        look = user.treering("run", "--rm", "stashed", "sh", "-c", "stat -c '%u %h' /box/b; ls /etc/passwd || true")
+        assert look.stdout == "1000 2\n"
+    finally:
+        user.treering("rm", "--discard", "stashed")
+
+
 def test_pause_says_why_not(user: OrdinaryUser) -> None:
     done = user.treering("pause", "web", code=125)
     assert "is in no cgroup" in done.stderr
@@ -83,3 +100,42 @@ def test_restart_and_wait(user: OrdinaryUser) -> None:
     user.treering("restart", "-t", "20", "web")
     assert user.treering("inspect", "-f", ".state.pid", "web").stdout != before
     assert user.treering("wait", "old").stdout == "0\n"
+
+
+def test_a_merge_is_settled_in_a_container(user: OrdinaryUser) -> None:
+    for name in ("ours", "theirs"):
+        user.treering("branch", name, "main")
+        script = f"echo {name} > /both; chown 7 /both; echo {name} > /only-{name}"
+        user.treering("run", "--name", f"for-{name}", name, "--", "sh", "-ec", script)
+        user.treering("commit", f"for-{name}", "-m", name, "-b", name)
+    user.treering("merge", "theirs", "--on", "ours", "--into", "m", code=1)
+    user.treering("start", "-d", "m")
+    look = "stat -c '%u %n' /both.*; cat /only-ours /only-theirs; mv /both.theirs /both; rm /both.ours"
+    done = user.treering("exec", "m", "sh", "-ec", look)
+    assert done.stdout.splitlines() == ["7 /both.ours", "7 /both.theirs", "ours", "theirs"]
+    user.treering("merge", "--continue")
+    assert user.treering("cat", "ours:/both").stdout == "theirs\n"
+    user.treering("merge", "theirs~0", "--on", "main", "--run", "echo ran > /ran")
+    assert user.treering("cat", "main:/ran").stdout == "ran\n"
+    user.treering("rm", "-f", "m", "for-ours", "for-theirs")
+    user.treering("branch", "-f", "main", "main~1")
+
+
+def test_bisect_run(user: OrdinaryUser) -> None:
+    """The container that broke it is told by the commit's trailers. Nothing is left of the containers."""
+    user.treering("run", "--name", "work", "main", "sh", "-c", "echo 0 > /count")
+    for number in range(1, 4):
+        user.treering("commit", "work", "-b", "work", "-m", f"number {number}")
+        user.treering("rm", "--discard", "work")
+        broken = "; echo broken > /etc/conf" if number == 1 else ""
+        user.treering("run", "--name", "work", "work", "sh", "-c", f"echo {number} > /count{broken}")
+    user.treering("rm", "--discard", "work")
+    user.treering("bisect", "start", "work", "main")
+    found = user.treering("bisect", "run", "--format", "json", "sh", "-c", "! grep -q broken /etc/conf").json()
+    assert found["first_bad"]["title"] == "number 2"
+    assert found["first_bad"]["trailers"]["Container"] == "work"
+    assert "broken" in found["first_bad"]["trailers"]["Command"]
+    assert len(found["tests"]) <= 2
+    user.treering("bisect", "reset")
+    user.treering("branch", "-d", "work")
+    assert {row["name"] for row in user.treering("ps", "-a", "--format", "json").json()} == {"web", "old"}

@@ -357,3 +357,17 @@ def test_merge_base(history: History) -> None:
     assert history.merge_base([one, two, three]) == base
     assert history.merge_base([one]) == one
     assert history.merge_base([one, add(history, 4)]) is None
+
+
+def test_an_annotated_tag_is_not_made_of_a_commit_that_is_gone(history: History) -> None:
+    """gc may remove a commit between being named and being tagged; a tag of it would lead nowhere."""
+    (made,) = grow(history, 1)
+    gone = CommitId("1" * 40)
+    for message in (None, "annotated"):
+        with pytest.raises(NotFound):
+            history.tag("v1", gone, message, ANA)
+        assert history.target(TAGS + "v1") is None
+    history.tag("v1", made, "annotated", ANA)
+    with pytest.raises(NotFound):
+        history.tag("v1", gone, "annotated", ANA, force=True)
+    assert history.refs(TAGS) == {"v1": made}

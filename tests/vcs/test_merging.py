@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from tests.support.values import Spec, directory, file, link, root
 from vcs.blobs import put_data
 from vcs.links import linked_entries
-from vcs.merging import Favour, Merge, merge_configs, merge_roots
-from vcs.merging.text import merge_lines
+from vcs.merging import Favour, Labels, Merge, lay_beside, merge_configs, merge_roots
+from vcs.merging.text import mark_lines, merge_lines
 from vcs.merging.values import Texts
 from vcs.model import Chunked, Data, Device, Entry, Link
 from vcs.snapshot import Snapshot
@@ -417,3 +417,87 @@ def test_two_command_lines_are_a_conflict() -> None:
     assert (conflict.path, conflict.ours, conflict.theirs) == (
         b"config.Cmd", 'made it ["redis"]', 'made it ["nginx"]',
     )  # fmt: skip
+
+
+# -- both sides beside each other
+
+LABELS = Labels("ours", "base", "theirs")
+
+
+def beside(base: Spec, ours: Spec, theirs: Spec) -> Result:
+    store = MemoryStore()
+    merge = merge_roots(*(Snapshot(store, root(store, spec)) for spec in (base, ours, theirs)))
+    lay_beside(merge, LABELS)
+    return Result(merge, Snapshot(store, merge.write(store)))
+
+
+def test_a_name_that_is_taken_is_not_used() -> None:
+    base = {"a": b"\0", "a.ours": b"1", "a.theirs-2": b"mine"}
+    result = beside(base, {**base, "a": b"\0ours"}, {**base, "a": b"\0theirs"})
+    assert result.paths == [*["/a", "/a.base-3", "/a.ours"], *["/a.ours-3", "/a.theirs-2", "/a.theirs-3"]]
+    assert (result.text("a.ours"), result.text("a.ours-3"), result.text("a.theirs-2")) == (b"1", b"\0ours", b"mine")
+
+
+def test_a_name_that_is_itself_in_conflict_is_not_used() -> None:
+    base = {"a": b"\0", "a.ours": b"1"}
+    result = beside(base, {"a": b"\0ours"}, {"a": b"\0theirs", "a.ours": b"2"})
+    assert result.told == ["content /a", "deleted /a.ours"]
+    assert result.paths == [
+        *["/a", "/a.base-2", "/a.ours-2"],
+        *["/a.ours.base", "/a.ours.theirs", "/a.theirs-2"],
+    ]
+
+
+def test_the_longest_names_have_room() -> None:
+    long = "x" * 255
+    result = beside({long: b"\0"}, {long: b"\0ours"}, {long: b"\0theirs"})
+    assert [len(path) - 1 for path in result.paths] == [255] * 4
+    assert result.text("x" * 248 + ".theirs") == b"\0theirs"
+
+
+def test_the_attributes_of_the_top_directory() -> None:
+    store = MemoryStore()
+    base, ours, theirs = (root(store, {"a": b"1"}, mode=stat.S_IFDIR | mode) for mode in (0o755, 0o750, 0o700))
+    merge = merge_roots(Snapshot(store, base), Snapshot(store, ours), Snapshot(store, theirs))
+    lay_beside(merge, LABELS)
+    result = Result(merge, Snapshot(store, merge.write(store)))
+    assert result.paths == ["/.base", "/.ours", "/.theirs", "/a"]
+    assert [stat.S_IMODE(result[name].mode) for name in ("/", ".ours", ".theirs", ".base")] == [
+        *[0o750, 0o750, 0o700, 0o755]
+    ]
+
+
+def test_records_get_no_markers() -> None:
+    line = b"a:x:%d:100::/:\n"
+    base = {"etc": {"passwd": line % 100}}
+    result = beside(base, {"etc": {"passwd": line % 101}}, {"etc": {"passwd": line % 102}})
+    assert result.text("etc/passwd") == line % 101
+    assert result.text("etc/passwd.theirs") == line % 102
+
+
+def test_markers_are_on_lines_of_their_own() -> None:
+    marked = mark_lines(Texts(b"x\nold", b"x\nA", b"x\nB", None), LABELS)
+    assert marked.data == b"x\n<<<<<<< ours\nA\n||||||| base\nold\n=======\nB\n>>>>>>> theirs\n"
+
+
+def test_markers_are_as_git_has_them(tmp_path: Path) -> None:
+    """Where git finds the same lines to clash: it looks for equal lines in another way than difflib."""
+    random = Random(1)
+    same = 0
+    for number in range(100):
+        base = [b"%d\n" % line for line in range(30)]
+        ours, theirs = list(base), list(base)
+        for side, name in ((ours, b"ours"), (theirs, b"theirs")):
+            for place in sorted(random.sample(range(30), 3), reverse=True):
+                side[place : place + random.randrange(2)] = [
+                    random.choice([b"same\n", b"%s %d\n" % (name, number)]) for _ in range(random.randrange(3))
+                ]
+        for name, lines in (("ours", ours), ("base", base), ("theirs", theirs)):
+            (tmp_path / name).write_bytes(b"".join(lines))
+        command = ["git", "merge-file", "-p", "--zdiff3", "-L", "ours", "-L", "base", "-L", "theirs"]
+        done = subprocess.run(
+            [*command, "ours", "base", "theirs"], cwd=tmp_path, capture_output=True, check=False, timeout=60
+        )
+        assert done.returncode >= 0, done.stderr
+        same += done.stdout == mark_lines(Texts(*map(b"".join, (base, ours, theirs)), None), LABELS).data
+    assert same > 80

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from tests.support.values import directory
 from vcs.blobs import put_data
 from vcs.links import holds_links
-from vcs.merging import Favour, Merge, merge_roots
+from vcs.merging import Beside, Favour, Labels, Merge, lay_beside, merge_roots
 from vcs.model import Data, Device, Entry, Link, Symlink
 from vcs.snapshot import Snapshot
 from vcs.testing import MemoryStore
@@ -377,3 +377,82 @@ def test_a_favoured_side_decides_conflicts_and_nothing_else(case: Case, favour: 
             entry, found = side.find(conflict.path), result.find(conflict.path)
             assert (entry and stat.S_IFMT(entry.mode)) == (found and stat.S_IFMT(found.mode))
     assert holds_links(result.root) == bool(linked(view(result)))
+
+
+class BesideCheck:
+    """That a merge whose conflicts were laid beside each other has both sides of each, and the rest as it was."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        _, plainly = case.merge()
+        self.plainly = view(plainly)
+        self.merge, _ = case.merge()
+        self.beside = lay_beside(self.merge, Labels("ours", "base", "theirs"))
+        self.result = Snapshot(case.store, self.merge.write(case.store))
+        self.view = view(self.result)
+
+    def run(self) -> None:
+        assert [one.conflict for one in self.beside] == self.merge.conflicts
+        check_links(self.result)
+        files = {file for one in self.beside for file in one.files}
+        marked = {one.conflict.path for one in self.beside if one.is_marked}
+        for one in self.beside:
+            self.versions(one)
+        rest = {path: entry for path, entry in self.view.items() if not any(is_below(path, file) for file in files)}
+        assert rest.keys() == self.plainly.keys(), "something else came or went"
+        assert {path for path in rest if bare(rest[path]) != bare(self.plainly[path])} == marked
+        assert linked(rest) == linked(self.plainly)
+        for path in marked:
+            self.marked(path)
+
+    def versions(self, one: Beside) -> None:
+        path = one.conflict.path
+        sides = [snapshot.find(path) for snapshot in (self.case.ours, self.case.theirs, self.case.base)]
+        is_shared = all(entry is not None and entry.is_dir for entry in sides[:2])
+        suffixes = [suffix for suffix, entry in zip((b".ours", b".theirs", b".base"), sides, strict=True) if entry]
+        assert [file.removeprefix(path)[: len(suffix)] for file, suffix in zip(one.files, suffixes, strict=True)] == (
+            suffixes
+        )
+        snapshots = (self.case.ours, self.case.theirs, self.case.base)
+        there = [snapshot for snapshot, entry in zip(snapshots, sides, strict=True) if entry]
+        for file, snapshot in zip(one.files, there, strict=True):
+            wanted = below_of(snapshot, path)
+            if is_shared:
+                wanted = {b"": wanted[b""]}
+            found = below_of(self.result, file)
+            assert {inner: bare(entry) for inner, entry in found.items()} == {
+                inner: bare(entry) for inner, entry in wanted.items()
+            }
+            assert linked(found) == linked(wanted)
+
+    def marked(self, path: bytes) -> None:
+        base, ours, theirs, found = (self.lines(side, path) for side in (*self.sides, self.result))
+        assert {b"<<<<<<< ours", b"||||||| base", b"=======", b">>>>>>> theirs"} <= found
+        for side in (ours, theirs):
+            assert side - base <= found, "a line that was added is missing"
+
+    @property
+    def sides(self) -> tuple[Snapshot, ...]:
+        return self.case.base, self.case.ours, self.case.theirs
+
+    def lines(self, side: Snapshot, path: bytes) -> set[bytes]:
+        entry = side.find(path)
+        return set(side.read(entry.content).splitlines()) if entry and isinstance(entry.content, Data) else set()
+
+
+def is_below(path: bytes, top: bytes) -> bool:
+    return path == top or path.startswith(top + b"/")
+
+
+def below_of(snapshot: Snapshot, top: bytes) -> dict[bytes, Entry]:
+    return {path.removeprefix(top): entry for path, entry in snapshot.walk(top)}
+
+
+def bare(entry: Entry) -> Entry:
+    return replace(entry, name=b"", link=None, content=None if entry.is_dir else entry.content)
+
+
+@settings(max_examples=600, deadline=None)
+@given(cases)
+def test_both_sides_of_each_conflict_stand_beside_each_other(case: Case) -> None:
+    BesideCheck(case).run()

@@ -20,6 +20,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from types import MappingProxyType
 
+from vcs.bisection import notebook
 from vcs.check.caches import check_caches
 from vcs.check.graph import Graph
 from vcs.check.history import Refs, check_history
@@ -30,8 +31,10 @@ from vcs.check.naming import name_faults
 from vcs.check.report import Problem, Progress, Report
 from vcs.errors import NotAStore, StoreError, TreeringError
 from vcs.gitobjects import GitObjects
+from vcs.gitwords import is_of_notes
 from vcs.leases import Lease
 from vcs.model import CommitId, RootId
+from vcs.notes import are_notes, needed
 from vcs.operations import damaged_lines
 from vcs.reach import Reach
 from vcs.snapshot import CommitInfo
@@ -111,6 +114,8 @@ class _Check:
         self._progress = progress or (lambda *_: None)
         self._damaged = dict(damaged)
         self._layer_of: dict[bytes, str] = {}
+        self._notes: set[str] = set()
+        """The objects of git's that hold notes and were looked at."""
 
     def run(self) -> Report:
         with ExitStack() as stack:
@@ -155,21 +160,34 @@ class _Check:
                     for target in {*refs.targets.values(), *refs.others}:
                         lease.commit(CommitId(target))
             self._check_operations(refs)
+            self._check_bisection()
         return refs
 
     def _check_operations(self, refs: Refs) -> None:
-        """The operation log: each line as it was written. What it names is checked if it is there: gc may have removed
-        what an old operation names."""
+        """The operation log, and the reflogs kept for it: each line as it was written. What they name is checked if it
+        is there: gc may have removed what an old operation names."""
         operations = self._store.operations
         try:
-            problems = list(damaged_lines(operations.path))
+            problems = [*damaged_lines(operations.path), *operations.kept.damaged_lines()]
             for problem in problems:
                 self._report.add("operation", problem)
             if not problems:
-                named = set().union(*(one.ids for one in operations.read()))
+                named = operations.young_ids(0)
                 refs.others |= {oid for oid in named if self._is_there(oid)}
         except (TreeringError, OSError) as error:
             self._report.add("operation", str(error))
+
+    def _check_bisection(self) -> None:
+        """The verdicts as they were written, on commits that are there."""
+        try:
+            found = notebook.load(self._store.path)
+        except (TreeringError, OSError) as error:
+            self._report.add("bisect", str(error))
+            return
+        for commit in sorted({mark.commit for mark in found.marks} if found else ()):
+            if not self._is_there(commit):
+                message = f"the bisection has a verdict on {commit}, which is not there"
+                self._report.add("bisect", message, object=commit)
 
     def _is_there(self, oid: str) -> bool:
         """Or is damaged."""
@@ -199,6 +217,9 @@ class _Check:
         history = self._store.history
         found: dict[CommitId, None] = {}
         for name, target in refs.targets.items():
+            if is_of_notes(name):
+                self._check_notes(name, target)
+                continue
             try:
                 found[history.resolve(target)] = None
             except TreeringError:
@@ -207,10 +228,33 @@ class _Check:
                 self._report.unknown.add(target)
         for target in sorted(refs.others - set(refs.targets.values())):
             try:
-                found[history.resolve(target)] = None
+                commit = history.resolve(target)
+                if self._holds_notes(commit):
+                    self._check_notes("a reflog", commit)
+                else:
+                    found[commit] = None
             except TreeringError:
                 self._report.add("ref", f"a reflog (or packed-refs) names {target}, which is not there", object=target)
         return list(found)
+
+    def _holds_notes(self, commit: CommitId) -> bool:
+        with suppress(TreeringError):
+            return are_notes(self._store.history.raw, commit)
+        return False
+
+    def _check_notes(self, name: str, tip: str) -> None:
+        """That all objects of git's that hold notes are there, and can be read."""
+        todo = [tip]
+        while todo:
+            oid = todo.pop()
+            if oid in self._notes:
+                continue
+            self._notes.add(oid)
+            try:
+                todo += needed(oid, *self._git.read(oid))
+            except TreeringError as error:
+                self._report.git_lost.add(oid)
+                self._report.add("history", f"notes that {name} names cannot be read: {error}", object=oid)
 
     def _check_commits(self, tips: list[CommitId], graph: Graph) -> list[tuple[CommitId, RootId]]:
         """Check every commit that can be reached; returns those that could be read with their roots, newest first."""

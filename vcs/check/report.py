@@ -13,11 +13,13 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with what is being checked, how many bytes of it are done, and of how many (0: not known)."""
 
 Kind: TypeAlias = Literal[
-    "format", "index", "layer", "object", "tree", "history", "ref", "operation", "container", "cache", "garbage"
+    "format", "index", "layer", "object", "tree", "history", "ref", "operation", "bisect", "container", "cache",
+    "garbage",
 ]  # fmt: skip
 """What is wrong: the format file; the index (derived, so nothing is lost); a layer's file; an object that is missing or
-damaged; objects that contradict one another; a git object, or git's settings; a ref or a reflog; the operation log; a
-container's record; a cache, which is not used then; an object that is damaged but that nothing needs."""
+damaged; objects that contradict one another; a git object, or git's settings; a ref or a reflog; the operation log; the
+verdicts of a bisection; a container's record; a cache, which is not used then; an object that is damaged but that
+nothing needs."""
 
 
 @dataclass(frozen=True, slots=True)

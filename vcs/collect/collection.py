@@ -18,7 +18,7 @@ from pathlib import Path
 from vcs import reflogs
 from vcs.collect.copying import Compaction, Doomed, LayerSink, Strategy
 from vcs.collect.plan import LayerUse, Plan, plan
-from vcs.errors import Conflict, Damaged, NoSpace
+from vcs.errors import Conflict, Damaged, Missing, NoSpace
 from vcs.gitfiles import drop_overridden
 from vcs.importcache import is_abandoned
 from vcs.layers.reader import LayerReader
@@ -26,6 +26,7 @@ from vcs.layers.writer import remove_abandoned
 from vcs.leases import Leased, read_leases
 from vcs.locks import flocked
 from vcs.model import CommitId, LayerId, RootId
+from vcs.notes import are_notes
 from vcs.packing import Packing, Pruned
 from vcs.reach import Reach
 from vcs.store import Store, translated
@@ -266,7 +267,11 @@ class Collection:
     def _need(self, commits: list[CommitId]) -> None:
         for done, commit in enumerate(commits):
             self._progress("Marking commits", done, len(commits))
-            self.reach.add_root(self._store.commit(commit).root)
+            try:
+                self.reach.add_root(self._store.commit(commit).root)
+            except Missing:
+                if not are_notes(self._store.history.raw, commit):
+                    raise
 
     def _stale_caches(self) -> Iterator[Path]:
         """The caches of imports, and the start profiles, whose root may go (their first line names it), and what killed

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from vcs.merging.values import Merged, Texts
+from vcs.merging.values import Labels, Merged, Texts
 from vcs.texts import common_lines, is_binary, paired_lines, split_lines
 
 
@@ -31,6 +31,46 @@ def merge_lines(texts: Texts) -> Merged:
             clashes.append(f"line {len(out) + 1}")
             out += theirs if texts.favour == "theirs" else ours
     return Merged(b"".join(out), tuple(clashes))
+
+
+def mark_lines(texts: Texts, labels: Labels) -> Merged:
+    """The same with both sides' lines, and the base's, where they clash: between markers, as git's "zdiff3" has it.
+
+    >>> texts = Texts(b"a\\nb\\n", b"A\\nb\\n", b"1\\nb\\n", None)
+    >>> mark_lines(texts, Labels("we", "old", "they")).data
+    b'<<<<<<< we\\nA\\n||||||| old\\na\\n=======\\n1\\n>>>>>>> they\\nb\\n'
+    """
+    ours_mark, base_mark, theirs_mark = markers(labels)
+    out: list[bytes] = []
+    clashes: list[str] = []
+    for base, ours, theirs in _regions(*(split_lines(data or b"") for data in texts[:3])):
+        if ours in (base, theirs):
+            out += theirs
+        elif theirs == base:
+            out += ours
+        else:
+            first = common_lines(ours, theirs)
+            last = common_lines(reversed(ours[first:]), reversed(theirs[first:]))
+            ends = len(ours) - last, len(theirs) - last
+            out += ours[:first]
+            clashes.append(f"line {len(out) + 1}")
+            out += [ours_mark, *_whole(ours[first : ends[0]]), base_mark, *_whole(base), b"=======\n"]
+            out += [*_whole(theirs[first : ends[1]]), theirs_mark]
+            out += ours[ends[0] :]
+    return Merged(b"".join(out), tuple(clashes))
+
+
+def markers(labels: Labels) -> tuple[bytes, bytes, bytes]:
+    """The lines that mark_lines() puts before our lines, before the base's, and after theirs."""
+    return (
+        b"<<<<<<< %b\n" % labels.ours.encode(), b"||||||| %b\n" % labels.base.encode(),
+        b">>>>>>> %b\n" % labels.theirs.encode(),
+    )  # fmt: skip
+
+
+def _whole(lines: list[bytes]) -> list[bytes]:
+    """The lines, the last one ended: what follows is a line of its own."""
+    return [*lines[:-1], _ended(lines[-1])] if lines else []
 
 
 def _regions(base: list[bytes], ours: list[bytes], theirs: list[bytes]) -> Iterator[Sequence[list[bytes]]]:

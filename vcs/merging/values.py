@@ -53,6 +53,14 @@ class Texts(NamedTuple):
     favour: Favour
 
 
+class Labels(NamedTuple):
+    """What the sides are called in a text with conflict markers."""
+
+    ours: str
+    base: str
+    theirs: str
+
+
 class Merged(NamedTuple):
     """A content that came of three. Where there was a clash, it has the favoured side's part, ours if there is none."""
 

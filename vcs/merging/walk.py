@@ -66,15 +66,16 @@ class Merge:
         """Paths that both sides made a name of another file: the path, our group, and theirs."""
         self._linked: set[str] = set()
         """The sides that changed something at or below which there are hard links."""
-        self._contents = _Contents()
-        self._objects = ours.objects
+        self.contents = _Contents()
+        """What the result has that no side does: contents, and trees, held until it is written."""
+        self.objects = ours.objects
 
     def write(self, sink: Sink) -> RootId:
         """Write the merged root."""
         if not self.edits:
             return self.ours.id
-        self._contents.copy_to(sink)
-        return write_root(sink, edited(self._objects, sink, self.ours.root, self.edits))
+        self.contents.copy_to(sink)
+        return write_root(sink, edited(self.objects, sink, self.ours.root, self.edits))
 
     def run(self) -> None:
         """Merge. Iterative: trees may be deeper than Python's stack."""
@@ -89,8 +90,8 @@ class Merge:
 
     def merged_snapshot(self) -> Snapshot:
         """The result as it is now, in memory; merged contents cannot be read from it."""
-        scratch = Scratch(self._objects)
-        return Snapshot(scratch, write_root(scratch, edited(self._objects, scratch, self.ours.root, self.edits)))
+        scratch = Scratch(self.objects)
+        return Snapshot(scratch, write_root(scratch, edited(self.objects, scratch, self.ours.root, self.edits)))
 
     # -- one path
 
@@ -178,7 +179,7 @@ class Merge:
     def _differing(self, old: Entry, new: Entry) -> tuple[dict[bytes, Entry], dict[bytes, Entry]]:
         assert isinstance(old.content, Tree)
         assert isinstance(new.content, Tree)
-        sides = differing_entries(self._objects, old.content.tree, self._objects, new.content.tree)
+        sides = differing_entries(self.objects, old.content.tree, self.objects, new.content.tree)
         before, after = ({entry.name: entry for entry in side} for side in sides)
         return before, after
 
@@ -217,7 +218,7 @@ class Merge:
             self.conflicts.append(MergeConflict(kind, path, deed(base, ours), deed(base, theirs), detail))
         if merged is None:
             return theirs.content if self.favour == "theirs" else ours.content
-        return self._written(merged.data)
+        return self.held(merged.data)
 
     def _merge_texts(self, path: bytes, base: Content | None, ours: Content, theirs: Content) -> Merged | None:
         """What comes of two contents; None if they cannot be merged at all."""
@@ -226,20 +227,21 @@ class Merge:
         contents = [content for content in (base, ours, theirs) if content is not None]
         if not all(isinstance(content, (Data, Chunked)) and content.size <= limit for content in contents):
             return None
-        texts = Texts(None if base is None else self._read(base), self._read(ours), self._read(theirs), self.favour)
+        texts = Texts(None if base is None else self.read(base), self.read(ours), self.read(theirs), self.favour)
         if driver:
             return driver(texts)
         if base is None or any(is_binary(text or b"") for text in texts[:3]):
             return None
         return merge_lines(texts)
 
-    def _read(self, content: Content) -> bytes:
+    def read(self, content: Content) -> bytes:
+        """A file's whole content, of any side's."""
         assert isinstance(content, (Data, Chunked))
-        return b"".join(data or bytes(hole) for hole, data in file_pieces(self._objects, content))
+        return b"".join(data or bytes(hole) for hole, data in file_pieces(self.objects, content))
 
-    def _written(self, data: bytes) -> Content:
+    def held(self, data: bytes) -> Content:
         """Hold a content until the merge is written."""
-        writer = BlobWriter(self._contents)
+        writer = BlobWriter(self.contents)
         writer.feed(data)
         return writer.finish()
 

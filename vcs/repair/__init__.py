@@ -16,6 +16,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vcs.bisection import notebook
 from vcs.check import Progress, Report, check, examine
 from vcs.durable import replace_file, sync_directory
 from vcs.encoding import digest as digest_of
@@ -93,6 +94,9 @@ def _repair_history(path: Path, sources: Sequence[Source], repaired: Repaired) -
     """First what keeps git from reading at all, then its objects, then what names them."""
     if any(problem.kind == "operation" for problem in repaired.report.problems):
         repaired.done += mend_operations(path)
+    if any(problem.kind == "bisect" for problem in repaired.report.problems):
+        notebook.remove(path)
+        repaired.done.append("the bisection was ended, since its verdicts are not as they were written")
     history = HistoryRepair(path, [source for source in sources if isinstance(source, StoreSource)])
     if not any(problem.kind in ("history", "ref") for problem in repaired.report.problems):
         return

@@ -21,7 +21,7 @@ from vcs.gitfiles import drop_overridden, is_summed
 from vcs.gitobjects import GitObjects
 from vcs.history import History
 from vcs.locks import flocked
-from vcs.operations import without_damage
+from vcs.operations import Operations, without_damage
 from vcs.reflogs import is_damaged, restored, without_seal
 from vcs.repair.sources import StoreSource
 
@@ -31,9 +31,11 @@ _KINDS = {b"commit": 1, b"tree": 2, b"blob": 3, b"tag": 4}
 
 
 def mend_operations(path: Path) -> list[str]:
-    """Put the operation log of the store at `path` right: one byte of a line by its seal; other damaged lines go."""
+    """Put the operation log of the store at `path` right, and the reflogs kept for it: one byte of a line by its seal;
+    other damaged lines go."""
+    log = path / "operations.log"
     with flocked(path / "locks" / "refs", fcntl.LOCK_EX):
-        gone = without_damage(path / "operations.log")
+        gone = Operations(log).kept.mend() + (without_damage(log) if log.exists() else 0)
     return [f"the operation log was mended; {gone} lines of it were lost" if gone else "the operation log was mended"]
 
 
