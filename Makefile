@@ -24,7 +24,7 @@ TEST_PACKAGES = $(RUN_PACKAGES) $(NETWORK_PACKAGES) uidmap runc fuse3 mmdebstrap
     e2fsprogs btrfs-progs gcc libc6-dev redis-server memcached rpm openssh-client skopeo umoci podman docker-registry buildah $(LIBFUSE)
 BENCH_PACKAGES := $(RUN_PACKAGES) mmdebstrap rsync
 # Compared with; one that cannot be installed is left out of the tables.
-BENCH_PEERS = restic borgbackup python3-llfuse ostree podman bup casync btrfs-progs fuse3 fuse-overlayfs python3-pyfuse3 $(LIBFUSE)
+BENCH_PEERS = restic borgbackup python3-llfuse ostree podman buildah bup casync btrfs-progs fuse3 fuse-overlayfs python3-pyfuse3 $(LIBFUSE)
 
 .PHONY: help setup demo test lint format bench clean
 

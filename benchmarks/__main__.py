@@ -16,6 +16,7 @@ from benchmarks.corpora.million import ENTRIES
 from benchmarks.measure import warm_memory
 from benchmarks.peers.peer import Peer
 from benchmarks.peers.servers import Server, servers
+from benchmarks.sections.builds import builds
 from benchmarks.sections.changes import changes
 from benchmarks.sections.collection import collection
 from benchmarks.sections.commits import commits
@@ -49,6 +50,7 @@ SECTIONS: dict[str, Callable[[Setting], list[report.Section]]] = {
     "commits": commits,
     "questions": questions,
     "merges": merges,
+    "builds": builds,
     "livecommit": live_commit,
     "overlays": overlays,
     "servers": serving,

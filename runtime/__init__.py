@@ -12,6 +12,7 @@
                  autocommit  commits that nobody asks for           afresh       a forked process begins anew
                  forking     many from one, and one a branch        comparing    what became of them, side by side
                  images/     what Docker, Podman and registries give and take
+                 building/   Dockerfiles, each instruction a commit
                  packages/   which ones a root has, and what is theirs
                  secrets/    warned of, or refused, in what a commit adds
                  signing/    signatures with SSH keys: made, and checked

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from runtime.building.cache import BUILDS, forget_leading_to
 from runtime.containers import REMOVED, Container, Containers
 from runtime.states import must_not_merge
 from vcs import reflogs
@@ -186,6 +187,7 @@ class _Plan:
         moves = _Moves(moved, self._rebases(stands), f"forget: {len(self._forgotten)} of {total} commits", author)
         _write_down(self._containers, moves)
         _finish(self._containers)
+        forget_leading_to(self._containers.store, self._forgotten)
         fates = {
             branch: [replace(fate, now=stands[fate.commit.id] if fate.kept else None) for fate in fates]
             for branch, fates in self._fates.items()
@@ -240,7 +242,7 @@ class _Plan:
         others = {}
         for name, commit in self._history.refs("refs/").items():
             ref = f"refs/{name}"
-            follows = ref.startswith((_CONTAINERS, REMOVED)) or ref.removeprefix(BRANCHES) in self._tips
+            follows = ref.startswith((_CONTAINERS, REMOVED, BUILDS)) or ref.removeprefix(BRANCHES) in self._tips
             if not follows and not is_of_notes(ref) and not (ref.startswith(TAGS) and commit in kept):
                 others[ref] = commit
         leading = leading_to(self._history, set(others.values()), self._forgotten)

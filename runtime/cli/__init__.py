@@ -12,11 +12,11 @@
     shell, collect, usage, forget, fsck, metering,
     updating, network, operations, blame, searching,
     merging, notes, signing, rewriting, stash, bisect,
-    pulling, saving                                      the verbs, one module a group
+    pulling, saving, building                            the verbs, one module a group
     resolving    merge --continue, --abort, --status
     several      a verb on several containers                    filtering     which containers ps lists
     starting     what run, start and restart do alike            images        what import and pull do alike
-    secrets      what commit and import say of them          storehooks    what verbs say of the store's hooks
+    secrets      what commit, import and build say           storehooks    what verbs say of the store's hooks
     times        as people give them                         reconciling   after a supervisor was killed
     run_options, run_settings, specs, variables      the options of `run` and `create`, and what they come to
     client       the thin client of a fork server           forkserver   the process that forks a child for each command

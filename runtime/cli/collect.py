@@ -13,9 +13,11 @@ from runtime.cli.invocation import Invocation
 from runtime.cli.options import dry_run_option, verb
 from runtime.cli.output import count_text, message, size_text
 from runtime.cli.quoting import safe
+from vcs.errors import BadInput
 
 if TYPE_CHECKING:
     from vcs.collect import Collected
+    from vcs.store import Store
 
 DEFAULT_EXPIRE = "30d"
 _SPAN = re.compile(r"(\d+)([hdw])")
@@ -54,7 +56,9 @@ def gc(invocation: Invocation, expire: float, repack: bool, dry_run: bool) -> in
     Kept is what branches, tags and containers reach, what a reflog's entry younger than --expire names (so that a
     branch which was moved by mistake can be found again), what it takes to undo an operation as young, the last states
     of containers that were removed no longer ago, and what is being read through the mount. Older entries are removed
-    from the reflogs and the operation log. Half-empty files are rewritten, and small ones merged.
+    from the reflogs and the operation log. Half-empty files are rewritten, and small ones merged. Steps of builds and
+    the caches of their RUNs are kept for 30 days; `git config treering.buildCache 7d` in the store's history.git says
+    otherwise.
 
     Other commands, containers and mounts go on meanwhile. The exit code is 1 if something damaged was found and left.
 
@@ -94,6 +98,7 @@ def collected(invocation: Invocation, expire: float, *, repack: bool = False, dr
     elif expired:
         forget_states(store, expired)
         message(f"{count_text(len(expired), 'last state')} of removed containers expired")
+    _expire_builds(store, dry_run)
     if logs := keptlogs.expire(store.path, expire, dry_run=dry_run):
         message(f"{count_text(logs, 'log')} of removed containers {'would go too' if dry_run else 'expired'}")
     with Progress("Collecting") as progress:
@@ -109,6 +114,26 @@ def collected(invocation: Invocation, expire: float, *, repack: bool = False, dr
     for problem in done.problems:
         message(f"damaged: {safe(problem)}")
     return done
+
+
+def _expire_builds(store: Store, dry_run: bool) -> None:
+    """Forget what was built longer ago than `git config treering.buildCache` says."""
+    from runtime.building import cache
+
+    value = store.history.setting(cache.SETTING) or cache.DEFAULT_KEPT
+    try:
+        since = expiry(value)
+    except click.BadParameter as error:
+        raise BadInput(f"{cache.SETTING}: {error.message}", setting=cache.SETTING, value=value) from None
+    steps, directories = cache.expired(store, since), cache.expired_directories(store, since)
+    if not steps and not directories:
+        return
+    if not dry_run:
+        cache.forget(store, steps)
+        for path in directories:
+            cache.remove_directory(path)
+    what = f"{count_text(len(steps), 'step')} of builds and {count_text(len(directories), 'cache')} of theirs"
+    message(f"{what} {'would go too' if dry_run else 'expired'}")
 
 
 def default_expiry() -> float:

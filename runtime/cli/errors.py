@@ -104,6 +104,8 @@ def advice(error: known.TreeringError) -> str:
 
 
 def _not_found(facts: Facts) -> str:
+    if "advice" in facts:
+        return str(facts["advice"])
     if "signing" in facts:
         return "install it: apt-get install openssh-client (the package openssh elsewhere)"
     if "note" in facts:

@@ -41,6 +41,7 @@ SECTIONS: dict[str, tuple[Summary, ...]] = {
         Summary("init", "store", "Make an empty store."),
         Summary("import", "importing", "Make commits of a directory, an archive or an image."),
         Summary("pull", "pulling", "Fetch an image from a registry, and make commits of it."),
+        Summary("build", "building", "Build a Dockerfile, with a commit for each instruction."),
         Summary("export", "exporting", "Write a commit's files to a directory or an archive."),
         Summary("save", "saving", "Write a commit as an image for Docker, Podman and others."),
         Summary("push", "saving", "Push a commit as an image to a registry."),

@@ -244,3 +244,25 @@ def test_the_branch_of_an_image(reference: str, branch: str) -> None:
 def test_no_name() -> None:
     with pytest.raises(InvalidName):
         branch_of("@")
+
+
+def test_from_pulls_an_image(store: Cli, server: Registry, tmp_path: Path) -> None:
+    reference = server.push(layout(tmp_path / "image", BASE, UPPER), "team/from:2")
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "page").write_text("1\n")
+    (context / "Dockerfile").write_text(f"FROM {reference}\nCOPY page /srv/page\nENV A=b\n")
+    words = ("build", NO_TLS, "-t", "made", "--format", "json", str(context))
+    done = store.process(*words)
+    assert done.returncode == 0, done.stderr.decode()
+    assert store("cat", "made:/srv/page", "made:/etc/os").stdout == "1\nbase"
+    assert store("cat", "from-2:/etc/new").stdout == "new", "the image has a branch of its own"
+    asked = len(server.fetched())
+    again = store.process(*words)
+    assert json.loads(again.stdout)["commit"] == json.loads(done.stdout)["commit"]
+    assert len(server.fetched()) == asked, "what was pulled is not asked for again"
+    (context / "Dockerfile").write_text(f"FROM {server.address}/team/none\nCOPY page /\n")
+    refused = store.process(*words)
+    assert refused.returncode == 125
+    assert b"treering pull" in refused.stderr
+    store("fsck")

@@ -108,7 +108,7 @@ NONE = {
     "init", "export", "start", "stop", "restart", "kill", "pause", "unpause", "wait", "exec", "cp", "inspect", "top",
     "ps", "logs", "attach", "stats", "metrics", "network", "port", "status", "compare", "log", "show", "diff", "blame",
     "grep", "reflog", "undo", "redo", "ls", "cat", "sbom", "mount", "umount", "unshare", "fsck", "du", "gc", "service",
-    "completion", "bisect", "verify-commit", "verify-tag", "save", "push", "pull",
+    "completion", "bisect", "verify-commit", "verify-tag", "save", "push", "pull", "build",
 }  # fmt: skip
 """Verbs that change neither what refs name nor what is kept of containers, or are not to be taken back."""
 
