@@ -28,6 +28,8 @@ KNOWN = ("crun", "runc")
 """In order of preference: crun starts a container in half of runc's time."""
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ENVIRONMENT = {"PATH": SEARCH_PATH}
+CONFIG = "config.json"
+"""In a bundle (OCI runtime spec, bundle.md)."""
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 _HYBRID = _CGROUP_ROOT / "unified"
 FAILED = 125
@@ -88,6 +90,11 @@ class Engine:
     def knows(self, container: str) -> bool:
         """Whether the engine has state of this container, perhaps left by a crash."""
         return (self.state / container).exists()
+
+    def config(self, container: str, bundle: Path) -> Path:
+        """Where a container's config.json is, once it runs: the bundle's, or, as with crun, the engine's own copy."""
+        own = self.state / container / CONFIG
+        return own if own.exists() else bundle / CONFIG
 
     def forget(self, container: str, log: Path) -> None:
         """Kill and remove whatever an earlier run of this container left behind: processes, state, cgroups."""

@@ -292,7 +292,7 @@ class _Preparation:
             if paused(container.id):
                 raise Conflict(f"container {container.name!r} is paused", container=container.name, wanted="unpaused")
             self._engine: Engine = find_engine(container.paths.engine_state, run.engine)
-            config = json.loads((directory / "bundle" / "config.json").read_bytes())
+            config = json.loads(self._engine.config(container.id, directory / "bundle").read_bytes())
             own = container.record.ids is not None
             last = (SIZE - 1, SIZE - 1) if own else last_ids() if in_user_namespace() else None
             process = process_json(config, wanted, found.root.read, size, last, own)

@@ -18,7 +18,7 @@ from runtime import bundle, command, devices, filters, idmapping, imageconfig, m
 from runtime.bundle.config import network_sysctls
 from runtime.bundle.resources import check_limits
 from runtime.bundle.spec import Source
-from runtime.engine import find_engine
+from runtime.engine import CONFIG, find_engine
 from runtime.identity import resolve_user
 from runtime.namespace import in_user_namespace
 from runtime.namespace.mapping import last_ids
@@ -168,4 +168,4 @@ def _write_config(directory: Path, config: dict[str, Any]) -> None:
         data = json.dumps(config, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise EngineError(f"the OCI runtime only takes UTF-8, not {error.object[error.start :][:20]!r}") from error
-    (directory / "config.json").write_bytes(data)
+    (directory / CONFIG).write_bytes(data)

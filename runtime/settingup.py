@@ -81,6 +81,9 @@ def _set_up(job: Job, streams: Streams, network: Joined, terminal: Callable[[int
         raise engine.failure(job.engine, paths.engine_log, code)
     if new_filter:
         new_filter.keep(job.engine, spec.id)
+    bundled = paths.bundle / engine.CONFIG
+    if job.detach and job.engine.config(spec.id, paths.bundle) != bundled:
+        bundled.unlink()  # there may be a thousand; it has 24 kB, and the engine has a copy
     return Begun(int(paths.pid_file.read_text()), master)
 
 

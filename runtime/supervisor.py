@@ -162,6 +162,7 @@ class _Supervisor:
         self._init_fd = os.pidfd_open(begun.init)
         self._run = replace(self._run, init=Process.of(begun.init), started=time.time(), pipes=stdio.pipes)
         save_run(self._paths.directory, self._run)
+        self._paths.pid_file.unlink(missing_ok=True)  # it was for whoever is killed before this
         self._reception.init = begun.init
         self._reception.tell_caller({"started": begun.init})
         self._reap()

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from runtime.engine import find_engine
 from tests.cli.conftest import PROJECT, Cli, remove_containers, stop_service
 from tests.support.busybox_root import BUSYBOX, make_busybox_root
 from tests.support.oci_config import problems
@@ -137,12 +138,11 @@ def test_everything_at_once(box: Cli, tmp_path: Path, engine: str) -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_bundle_is_valid(box: Cli, tmp_path: Path, engine: str) -> None:
     arguments = ["-v", f"{tmp_path}:/t", "--memory", "64m", "--userns", "auto", "--pids-limit", "9", "-t"]
-    run(box, "--runtime", engine, "--name", "c", *arguments, "main", "true")
-    config = json.loads((record(box, "c")[0] / "bundle/config.json").read_text())
-    assert problems(config) == []
-    run(box, "--runtime", engine, "--name", "p", "--privileged", "main", "true")
-    config = json.loads((record(box, "p")[0] / "bundle/config.json").read_text())
-    assert problems(config) == []
+    for name, options in (("c", arguments), ("p", ["--privileged"])):
+        run(box, "-d", "--runtime", engine, "--name", name, *options, "main", "sleep", "1000")
+        directory = record(box, name)[0]
+        place = find_engine(box.store / "run/engine", engine).config(directory.name, directory / "bundle")
+        assert problems(json.loads(place.read_text())) == []
 
 
 def test_a_read_only_bind_is_so_in_all_its_depth(box: Cli, tmp_path: Path, request: pytest.FixtureRequest) -> None:
