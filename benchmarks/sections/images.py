@@ -103,7 +103,7 @@ def _pulled(setting: Setting) -> Section:
     section.note(
         f"The Debian root as an image of {len(_LAYERS)} layers, gzip, from a registry on loopback; `run --rm true`. "
         f"Each time into a store that is new; no fork server. {setting.rounds} rounds, in turns, medians. "
-        "What treering has pulled is on the disk; podman leaves that to the kernel, so the last column has a sync after it."
+        "What treering has pulled is on the disk; podman leaves that to the kernel, hence the last column."
     )
     return section
 
