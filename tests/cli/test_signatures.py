@@ -34,8 +34,11 @@ class Keys:
 
 @pytest.fixture
 def keys(cli: Cli, tmp_path: Path) -> Keys:
+    return set_up_keys(cli, tmp_path / "keys")
+
+
+def set_up_keys(cli: Cli, directory: Path) -> Keys:
     """Ada signs, and her key is known."""
-    directory = tmp_path / "keys"
     directory.mkdir()
     made = Keys(directory)
     made.make("ada")
