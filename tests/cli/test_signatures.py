@@ -268,6 +268,18 @@ def test_merges_and_their_like_are_signed(cli: Cli, keys: Keys) -> None:
     assert worth(cli, "main~1") == "good"
 
 
+def test_what_is_written_again_is_signed_if_that_is_wished(cli: Cli, keys: Keys) -> None:
+    cli("branch", "side", "main~1")
+    for number in range(2):
+        make(cli, "--branch", "side", "-m", f"side {number}")
+    cli("rebase", "main", "side", "--theirs", "--sign")
+    assert [worth(cli, revision) for revision in ("side", "side~1")] == ["good", "good"]
+    cli("squash", "main", "side")
+    assert worth(cli, "side") == "none"
+    cli("squash", "main", "side", "-m", "signed", "--sign")
+    assert worth(cli, "side") == "good"
+
+
 def test_a_container_s_commit_is_signed(box: Cli, keys: Keys) -> None:
     box("create", "--name", "web", "main")
     box("commit", "web", "-m", "signed", "--allow-empty", "-S", "--branch", "web")
