@@ -278,6 +278,27 @@ def test_which_platform(store: Cli, server: Registry, tmp_path: Path) -> None:
     assert store.error("pull", exact, NO_TLS, "--platform", "linux/arm64")["kind"] == "NotFound"
 
 
+def test_an_index_passes_through_platform_by_platform(store: Cli, server: Registry, tmp_path: Path) -> None:
+    made = LayoutMaker(tmp_path / "image")
+    names = ("amd64", "arm64")
+    platforms = [{"os": "linux", "architecture": name} for name in names]
+    images = [made.image(MadeImage([tar({"name": name})], architecture=name), packed=_packed) for name in names]
+    made.name(made.index(*({**image, "platform": its} for image, its in zip(images, platforms, strict=True))))
+    reference = server.push(made.path, "index:1", "--all")
+    for name in names:
+        store("pull", reference, NO_TLS, "--platform", f"linux/{name}", "-b", name)
+    target = f"{server.address}/index:2"
+    store.process("push", *names, target, NO_TLS).check_returncode()
+    raw = subprocess.run(
+        ["skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{target}"],
+        stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=True,
+    ).stdout  # fmt: skip
+    assert [one["platform"] for one in json.loads(raw)["manifests"]] == platforms
+    for name in names:
+        store("pull", target, NO_TLS, "--platform", f"linux/{name}", "-b", f"{name}-2")
+        assert store("cat", f"{name}-2:/name").stdout == name
+
+
 def test_what_a_registry_spoils(store: Cli, server: Registry, tmp_path: Path) -> None:
     layer = tar({"spoilt": "x"})
     reference = server.push(layout(tmp_path / "image", layer), "spoilt:1")
