@@ -35,6 +35,10 @@ class LayerLines:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Take them away."""
         if self._height:
             sys.stderr.write(self._back() + "\x1b[J")
             sys.stderr.flush()

@@ -66,6 +66,10 @@ def pull(
             read = size
             told()
 
+        def ended() -> None:
+            coming.wait()
+            lines.clear()
+
         with Pull(store, lease, reference, wish, registry, told) as coming:
             if not lines.is_shown and invocation.output.is_table:
                 size = sum(layer.size for layer in coming.wanted)
@@ -73,7 +77,7 @@ def pull(
                 message(f"{count}, {len(coming.wanted):,} to fetch ({size_text(size)})")
             take_image(
                 invocation, coming.image, branch, f"pull: {reference}", flat=flat, force=force,
-                allow_secrets=allow_secrets, progress=imported, before_end=coming.wait,
+                allow_secrets=allow_secrets, progress=imported, before_end=ended,
             )  # fmt: skip
 
 

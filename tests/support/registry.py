@@ -59,7 +59,6 @@ class CountingProxy:
             for one in self._open:
                 with suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
-                one.close()
 
     def _accept(self) -> None:
         while True:
@@ -74,12 +73,14 @@ class CountingProxy:
 
     def _pass(self, client: socket.socket, server: socket.socket) -> None:
         sent = 0
-        with suppress(OSError, ValueError):
-            while True:
+        poll = select.poll()  # not select(2), which knows no descriptor above 1023
+        for one in (client, server):
+            poll.register(one, select.POLLIN)
+        with suppress(OSError):
+            while ready := poll.poll(_DEADLINE * 1000):
                 if self._held_after is not None and sent > self._held_after:
                     self._go.wait(_DEADLINE)
-                ready, _, _ = select.select([client, server], [], [], _DEADLINE)
-                for source in ready:
+                for source in (one for one in (client, server) if one.fileno() in dict(ready)):
                     data = source.recv(1 << 16)
                     if source is client:
                         with self._lock:
@@ -89,11 +90,12 @@ class CountingProxy:
                     (server if source is client else client).sendall(data)
                     if not data:
                         raise OSError
-                if not ready:
-                    raise OSError
-        for one in (client, server):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            for one in (client, server):
+                self._open.remove(one)
+                with suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+                one.close()
 
 
 @contextmanager
