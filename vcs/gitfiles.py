@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TextIO
 
 from vcs.durable import sync_all, sync_directory
 from vcs.errors import Corrupt
@@ -61,14 +62,19 @@ def drop_overridden(repository: Path) -> int:
 def add_refs(repository: Path, refs: Mapping[str, str], logs: Mapping[str, bytes]) -> None:
     """Name commits by refs that are not there yet, durably: all of them or, if the machine stops, none. `logs` are
     their reflogs. The refs are lines of packed-refs: one file for all. The caller holds the lock on refs. OSError, with
-    nothing left behind."""
-    try:
-        _add_logs(repository, logs)
-        _add_packed(repository, refs)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            drop_refs(repository, refs)
-        raise
+    nothing left behind.
+
+    git's lock is there before the reflogs are, durably: where it is, a reflog without a ref is a killed process's.
+    """
+    with _packed_locked(repository) as file:
+        try:
+            sync_directory(repository)
+            _add_logs(repository, logs)
+            _add_packed(repository, refs, file)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                drop_refs(repository, refs)
+            raise
 
 
 def _add_logs(repository: Path, logs: Mapping[str, bytes]) -> None:
@@ -80,23 +86,33 @@ def _add_logs(repository: Path, logs: Mapping[str, bytes]) -> None:
     sync_all([*paths, *directories])
 
 
-def _add_packed(repository: Path, refs: Mapping[str, str]) -> None:
+def _add_packed(repository: Path, refs: Mapping[str, str], file: TextIO) -> None:
     groups = list(_packed_groups(repository)) or [("", [_HEADER])]
     groups += [(ref, [f"{oid} {ref}\n"]) for ref, oid in refs.items()]
     groups.sort(key=lambda group: os.fsencode(group[0]))  # the file says that it is sorted; what is no ref comes first
-    _replace_packed(repository, "".join(line for _, lines in groups for line in lines))
+    _write_packed(repository, "".join(line for _, lines in groups for line in lines), file)
 
 
 def drop_refs(repository: Path, refs: Iterable[str], *, durable: bool = True) -> None:
     """Remove refs and their reflogs, with one flush for each directory that held some, unless they may come back. The
     caller holds the lock on refs. A crash leaves some of them."""
     gone = frozenset(refs)
+    # Reflogs first: one without its ref looks like damage.
+    touched = _drop_files(repository, gone, ("logs",))
     groups = list(_packed_groups(repository))
     if any(ref in gone for ref, _ in groups):  # first: a ref that lost its file only would be what its line says
         _replace_packed(repository, "".join(line for ref, lines in groups if ref not in gone for line in lines))
+    touched |= _drop_files(repository, gone, ("",))
+    for directory in sorted(touched) if durable else ():
+        if directory.is_dir():  # else it went with a later one, and its parent is here too
+            sync_directory(directory)
+
+
+def _drop_files(repository: Path, refs: Iterable[str], tops: Iterable[str]) -> set[Path]:
+    """Remove refs' files below some tops. Returns the directories that have changed."""
     touched = set()
-    for ref in sorted(gone):
-        for top in (repository, repository / "logs"):
+    for ref in sorted(refs):
+        for top in (repository / name for name in tops):
             path = top / ref
             try:
                 path.unlink()
@@ -104,9 +120,33 @@ def drop_refs(repository: Path, refs: Iterable[str], *, durable: bool = True) ->
                 continue
             remove_empty(path, top / "refs")
             touched.add(next(directory for directory in path.parents if directory.is_dir()))
-    for directory in sorted(touched) if durable else ():
-        if directory.is_dir():  # else it went with a later one, and its parent is here too
-            sync_directory(directory)
+    return touched
+
+
+def is_unborn(repository: Path, ref: str, lines: Iterable[str]) -> bool:
+    """Whether a ref that is not there, but has a reflog of these lines, is one that a killed process was about to make:
+    the reflog is written first, under git's lock."""
+    locks = (repository / f"{ref}.lock", repository / "packed-refs.lock")
+    return all(line.startswith("0" * 40) for line in lines) and any(lock.exists() for lock in locks)
+
+
+def remove_stale(repository: Path) -> bool:
+    """Remove git's `.lock` files that killed processes left, and before them the reflogs of refs that they did not come
+    to make. Returns whether there were any. The caller holds the lock on refs."""
+    stale = [*repository.glob("*.lock"), *(repository / "refs").rglob("*.lock")]
+    if not stale:
+        return False
+    packed = frozenset(packed_refs(repository))
+    for log in [path for path in (repository / "logs/refs").rglob("*") if path.is_file()]:
+        ref = log.relative_to(repository / "logs").as_posix()
+        if ref not in packed and not (repository / ref).exists():
+            lines = log.read_text(errors="surrogateescape").splitlines()
+            if is_unborn(repository, ref, lines):
+                _drop_files(repository, [ref], ("logs",))
+    for lock in stale:
+        lock.unlink(missing_ok=True)
+        remove_empty(lock, repository / "refs")
+    return True
 
 
 def _is_overridden(file: Path, oid: str) -> bool:
@@ -139,14 +179,29 @@ def _packed_groups(repository: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def _replace_packed(repository: Path, text: str) -> None:
+    with _packed_locked(repository) as file:
+        _write_packed(repository, text, file)
+
+
+@contextlib.contextmanager
+def _packed_locked(repository: Path) -> Iterator[TextIO]:
     """As git does it: what is written is the lock at the same time."""
     lock = repository / "packed-refs.lock"
-    lock.unlink(missing_ok=True)  # a killed process left it
+    if lock.exists():
+        remove_stale(repository)  # a killed process left it
     with lock.open("x", errors="surrogateescape") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    lock.replace(repository / "packed-refs")
+        try:
+            yield file
+        except BaseException:
+            lock.unlink(missing_ok=True)
+            raise
+
+
+def _write_packed(repository: Path, text: str, file: TextIO) -> None:
+    file.write(text)
+    file.flush()
+    os.fsync(file.fileno())
+    os.replace(file.name, repository / "packed-refs")
     sync_directory(repository)
 
 

@@ -125,7 +125,7 @@ class Place:
         return found
 
     def _shape(self) -> Shape:
-        if not self.store.exists():
+        if not (self.store / "format").exists():
             return {}
         with Store.open(self.store) as store:
             containers = Containers(store).all()

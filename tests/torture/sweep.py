@@ -104,9 +104,9 @@ def sweep(
         if not done.at:
             break  # it has fewer calls now and then
         tally.points += 1
-        tally.findings += [Finding(operation.name, fault, number, done.at, what) for what in wrong]
-        for what in wrong:
-            tell(str(Finding(operation.name, fault, number, done.at, what)))
+        if wrong:
+            tally.findings.append(Finding(operation.name, fault, number, done.at, "\n    ".join(wrong)))
+            tell(str(tally.findings[-1]))
     place.leave()
     return tally
 
@@ -140,7 +140,7 @@ def _wrong(
             yield f"it ends with {done.code}, and says: {done.err.strip()[-600:]}"
     elif done.code != -signal.SIGKILL:
         yield f"it should be dead, and ended with {done.code}"
-    if not operation.steps and not place.store.is_dir():
+    if not operation.steps and not (place.store / "format").exists():
         yield from _next(place, operation, plain, {})
         return
     yield from _unclean(place, "then")
