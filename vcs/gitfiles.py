@@ -15,6 +15,7 @@ from vcs.errors import Corrupt
 
 _HEADER = "# pack-refs with: peeled fully-peeled sorted \n"
 """Of a file that we make: what it names are commits, which need not be peeled."""
+_NO_COMMIT = "0" * 40
 _PACKED_REF = re.compile(r"([0-9a-f]{40}) (refs/\S+)\n")
 
 
@@ -127,7 +128,7 @@ def is_unborn(repository: Path, ref: str, lines: Iterable[str]) -> bool:
     """Whether a ref that is not there, but has a reflog of these lines, is one that a killed process was about to make:
     the reflog is written first, under git's lock."""
     locks = (repository / f"{ref}.lock", repository / "packed-refs.lock")
-    return all(line.startswith("0" * 40) for line in lines) and any(lock.exists() for lock in locks)
+    return all(line.startswith(_NO_COMMIT) for line in lines) and any(lock.exists() for lock in locks)
 
 
 def remove_stale(repository: Path) -> bool:
@@ -136,17 +137,24 @@ def remove_stale(repository: Path) -> bool:
     stale = [*repository.glob("*.lock"), *(repository / "refs").rglob("*.lock")]
     if not stale:
         return False
-    packed = frozenset(packed_refs(repository))
-    for log in [path for path in (repository / "logs/refs").rglob("*") if path.is_file()]:
-        ref = log.relative_to(repository / "logs").as_posix()
-        if ref not in packed and not (repository / ref).exists():
-            lines = log.read_text(errors="surrogateescape").splitlines()
-            if is_unborn(repository, ref, lines):
-                _drop_files(repository, [ref], ("logs",))
+    logs = [path.relative_to(repository / "logs").as_posix() for path in (repository / "logs/refs").rglob("*")]
+    locked = (repository / "packed-refs.lock").exists()
+    drop_unborn(repository, (ref for ref in logs if locked or (repository / f"{ref}.lock").exists()))
     for lock in stale:
         lock.unlink(missing_ok=True)
         remove_empty(lock, repository / "refs")
     return True
+
+
+def drop_unborn(repository: Path, refs: Iterable[str]) -> None:
+    """Remove the reflogs of refs that somebody began to make and did not. The caller holds the lock on refs."""
+    packed = frozenset(packed_refs(repository))
+    for ref in refs:
+        log = repository / "logs" / ref
+        if ref not in packed and not (repository / ref).exists() and log.is_file():
+            lines = log.read_text(errors="surrogateescape").splitlines()
+            if all(line.startswith(_NO_COMMIT) for line in lines):
+                _drop_files(repository, [ref], ("logs",))
 
 
 def _is_overridden(file: Path, oid: str) -> bool:

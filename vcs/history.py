@@ -26,7 +26,7 @@ from pygit2.transaction import ReferenceTransaction
 
 from vcs.durable import sync_all, sync_directory
 from vcs.errors import AlreadyExists, BadInput, Conflict, Corrupt, InvalidName, Missing, NotFound
-from vcs.gitfiles import add_refs, check_pack_indexes, drop_refs, packed_refs, remove_empty
+from vcs.gitfiles import add_refs, check_pack_indexes, drop_refs, drop_unborn, packed_refs, remove_empty
 from vcs.gitobjects import make_repository, read_object, retry, translated
 from vcs.gitwords import BRANCHES as BRANCHES
 from vcs.gitwords import TAGS as TAGS
@@ -391,6 +391,7 @@ class History:
         try:
             retry(Path(self._repo.path), change)
         except (pygit2.GitError, OSError):
+            drop_unborn(Path(self._repo.path), [ref])
             self._check_room(ref)
             raise
         if durable:

@@ -3,56 +3,55 @@ says nothing at all."""
 
 from __future__ import annotations
 
-import os
-import signal
+import contextlib
+import hashlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vcs.errors import TreeringError
 from vcs.history import History
+from vcs.model import CommitId
 
 
 def _ref_first() -> None:
-    """A ref moves to a commit before it is written."""
-    real = History.write_commit
+    """A branch names a commit before it is written."""
+    real = History.write
 
-    def write_commit(self: History, *arguments: Any, **more: Any) -> Any:
-        (Path(self._repo.path) / "refs/heads/main").write_text("1" * 40 + "\n")
-        return real(self, *arguments, **more)
+    def write(self: History, commit: bytes) -> CommitId:
+        name = hashlib.sha1(b"commit %d\0" % len(commit) + commit).hexdigest()
+        Path(self._repo.path, "refs/heads/main").write_text(f"{name}\n")
+        return real(self, commit)
 
-    History.write_commit = write_commit  # type: ignore[method-assign]
+    History.write = write  # type: ignore[method-assign]
 
 
-def _named_before_written() -> None:
-    """A layer has its last name before it has its content."""
-    from vcs.layers.writer import LayerWriter
+def _in_place() -> None:
+    """What replaces a small file is written over it."""
 
-    real = LayerWriter.finish
+    def replace_file(path: Path, data: bytes, **_: Any) -> None:
+        path.write_bytes(data)
 
-    def finish(self: Any, *arguments: Any, **more: Any) -> Any:
-        path = Path(self._directory if hasattr(self, "_directory") else ".")
-        (path / ("0" * 64)).write_bytes(b"")
-        return real(self, *arguments, **more)
-
-    LayerWriter.finish = finish  # type: ignore[method-assign]
+    for module in list(sys.modules.values()):
+        if getattr(module, "__name__", "").startswith(("vcs.", "runtime.")) and hasattr(module, "replace_file"):
+            module.replace_file = replace_file
 
 
 def _errors_dropped() -> None:
-    """A write to a file that fails is taken for one that did not."""
-    real = os.fsync
+    """A branch that could not be moved is said to have moved."""
+    real = History.move
 
-    def fsync(fd: int) -> None:
-        try:
-            real(fd)
-        except OSError:
-            os.kill(os.getpid(), signal.SIGSEGV)
+    def move(self: History, *arguments: Any, **more: Any) -> None:
+        with contextlib.suppress(TreeringError):
+            real(self, *arguments, **more)
 
-    os.fsync = fsync
+    History.move = move  # type: ignore[method-assign]
 
 
 VARIANTS: dict[str, Callable[[], None]] = {
     "": lambda: None,
     "ref-first": _ref_first,
-    "named-before-written": _named_before_written,
+    "in-place": _in_place,
     "errors-dropped": _errors_dropped,
 }

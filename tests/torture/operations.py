@@ -102,7 +102,7 @@ OPERATIONS = {
         Operation("import", (_new, "init"), "import root -m first"),
         Operation("import-again", _ONE, "import other -m second"),
         Operation("import-image", _ONE, "import layout -b app", is_stepwise=True),
-        Operation("commit", _WEB, "commit web -m one -b web"),
+        Operation("commit", _WEB, "commit web -m one -b web", is_stepwise=True),  # the container first, then the branch
         Operation("merge", _TWO, "merge side"),
         Operation("merge-into", _CONFLICT, "merge side --into m", is_stepwise=True),
         Operation(

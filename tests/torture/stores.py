@@ -30,6 +30,7 @@ Shape = dict[str, str]
 """What a store says: refs and containers, each with a digest of what it is."""
 _HEX = re.compile(r"[0-9a-f]{12,}")
 _NUMBER = re.compile(r"\d+")
+_OF_NO_INTEREST = ("containers/.names", "caches/", "history.git/hooks/", "history.git/info/", "history.git/description")
 _STAYS = ("PATH", "LANG", "PYTHONPATH")
 
 
@@ -145,7 +146,7 @@ class Place:
         found = set()
         for path in self.store.rglob("*"):
             name = path.relative_to(self.store).as_posix()
-            if path.is_file() and not name.startswith(("containers/.names", "cache/")):
+            if path.is_file() and not name.startswith(_OF_NO_INTEREST):
                 name = _HEX.sub("#", name)
                 found.add(_NUMBER.sub("N", re.sub(r"objects/[0-9a-f]{2}/", "objects/##/", name)))
         return found
