@@ -96,65 +96,76 @@ def _add_packed(repository: Path, refs: Mapping[str, str], file: TextIO) -> None
 
 def drop_refs(repository: Path, refs: Iterable[str], *, durable: bool = True) -> None:
     """Remove refs and their reflogs, with one flush for each directory that held some, unless they may come back. The
-    caller holds the lock on refs. A crash leaves some of them."""
+    caller holds the lock on refs. A crash leaves some of them.
+
+    A ref that goes becomes git's lock on it, until its reflog is gone: see is_interrupted().
+    """
     gone = frozenset(refs)
-    # Reflogs first: one without its ref looks like damage.
-    touched = _drop_files(repository, gone, ("logs",))
     groups = list(_packed_groups(repository))
-    if any(ref in gone for ref, _ in groups):  # first: a ref that lost its file only would be what its line says
+    if packed := {ref for ref, _ in groups if ref in gone}:
+        for ref in packed:
+            if not (repository / ref).exists():
+                (repository / ref).parent.mkdir(parents=True, exist_ok=True)
+                (repository / f"{ref}.lock").touch()
+        # First: a ref that lost its file only would be what its line says.
         _replace_packed(repository, "".join(line for ref, lines in groups if ref not in gone for line in lines))
-    touched |= _drop_files(repository, gone, ("",))
+    for ref in gone:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            if (repository / ref).is_file():
+                (repository / ref).replace(repository / f"{ref}.lock")
+    touched = _drop_files(repository / "logs", gone)
+    touched |= _drop_files(repository, (f"{ref}.lock" for ref in gone))
     for directory in sorted(touched) if durable else ():
         if directory.is_dir():  # else it went with a later one, and its parent is here too
             sync_directory(directory)
 
 
-def _drop_files(repository: Path, refs: Iterable[str], tops: Iterable[str]) -> set[Path]:
-    """Remove refs' files below some tops. Returns the directories that have changed."""
+def _drop_files(top: Path, names: Iterable[str]) -> set[Path]:
+    """Remove files of refs below a directory. Returns the directories that have changed."""
     touched = set()
-    for ref in sorted(refs):
-        for top in (repository / name for name in tops):
-            path = top / ref
-            try:
-                path.unlink()
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            remove_empty(path, top / "refs")
-            touched.add(next(directory for directory in path.parents if directory.is_dir()))
+    for name in sorted(names):
+        path = top / name
+        try:
+            path.unlink()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            continue
+        remove_empty(path, top / "refs")
+        touched.add(next(directory for directory in path.parents if directory.is_dir()))
     return touched
 
 
-def is_unborn(repository: Path, ref: str, lines: Iterable[str]) -> bool:
-    """Whether a ref that is not there, but has a reflog of these lines, is one that a killed process was about to make:
-    the reflog is written first, under git's lock."""
-    locks = (repository / f"{ref}.lock", repository / "packed-refs.lock")
-    return all(line.startswith(_NO_COMMIT) for line in lines) and any(lock.exists() for lock in locks)
+def is_interrupted(repository: Path, ref: str, lines: Iterable[str]) -> bool:
+    """Whether a ref that is not there, but has a reflog of these lines, is one that a killed process was about to make
+    or to remove: the reflog comes first and goes last, under git's lock. The lock on packed-refs is for new refs."""
+    if (repository / f"{ref}.lock").exists():
+        return True
+    return (repository / "packed-refs.lock").exists() and all(line.startswith(_NO_COMMIT) for line in lines)
 
 
 def remove_stale(repository: Path) -> bool:
     """Remove git's `.lock` files that killed processes left, and before them the reflogs of refs that they did not come
-    to make. Returns whether there were any. The caller holds the lock on refs."""
+    to make, or have removed. Returns whether there were any. The caller holds the lock on refs."""
     stale = [*repository.glob("*.lock"), *(repository / "refs").rglob("*.lock")]
     if not stale:
         return False
-    logs = [path.relative_to(repository / "logs").as_posix() for path in (repository / "logs/refs").rglob("*")]
-    locked = (repository / "packed-refs.lock").exists()
-    drop_unborn(repository, (ref for ref in logs if locked or (repository / f"{ref}.lock").exists()))
+    logs = repository / "logs"
+    found = [log.relative_to(logs).as_posix() for log in (logs / "refs").rglob("*") if log.is_file()]
+    drop_interrupted(repository, found)
     for lock in stale:
         lock.unlink(missing_ok=True)
         remove_empty(lock, repository / "refs")
     return True
 
 
-def drop_unborn(repository: Path, refs: Iterable[str]) -> None:
-    """Remove the reflogs of refs that somebody began to make and did not. The caller holds the lock on refs."""
+def drop_interrupted(repository: Path, refs: Iterable[str], *, is_ours: bool = False) -> None:
+    """Remove the reflogs of refs that are not there and that somebody began to make or to remove; `is_ours`: we have,
+    just now. The caller holds the lock on refs."""
     packed = frozenset(packed_refs(repository))
     for ref in refs:
         log = repository / "logs" / ref
-        if ref not in packed and not (repository / ref).exists() and log.is_file():
-            lines = log.read_text(errors="surrogateescape").splitlines()
-            if all(line.startswith(_NO_COMMIT) for line in lines):
-                _drop_files(repository, [ref], ("logs",))
+        if ref not in packed and not (repository / ref).is_file() and log.is_file():
+            if is_ours or is_interrupted(repository, ref, log.read_text(errors="surrogateescape").splitlines()):
+                _drop_files(repository / "logs", [ref])
 
 
 def _is_overridden(file: Path, oid: str) -> bool:

@@ -104,7 +104,9 @@ class Store:
 
         if (path / "format").exists():  # another process has just made it
             raise AlreadyExists(f"{path} is a store already", path=str(path))
-        if not (path / "history.git").exists():  # never removed: a store that has lost its format file has commits there
+        if not (
+            path / "history.git"
+        ).exists():  # never removed: a store that has lost its format file has commits there
             shutil.rmtree(path / _HISTORY_NEW, ignore_errors=True)
             History.create(path / _HISTORY_NEW, path / "locks" / "refs").close()
             (path / _HISTORY_NEW).rename(path / "history.git")

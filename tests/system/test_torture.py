@@ -1,5 +1,5 @@
-"""Whole commands, killed or failed at some of their calls: a sample of what `make torture` does everywhere. The harness is
-seen to notice variants of the program that have a fault."""
+"""Whole commands, killed or failed at some of their calls: a sample of what `make torture` does everywhere. The
+harness is seen to notice variants of the program that have a fault."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 
 PROJECT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: containers")
@@ -43,17 +42,16 @@ def test_a_command_is_done_or_not_whatever_happens_to_it(
 
 
 @pytest.mark.parametrize(
-    ("broken", "fault", "operation"),
+    ("broken", "fault", "operation", "sample"),
     [
-        ("ref-first", "kill", "import-again"),
-        ("in-place", "kill", "rename"),
-        ("errors-dropped", "full", "tag"),
+        ("ref-first", "kill", "revert", 15),
+        ("in-place", "kill", "rename", 0),
+        ("errors-dropped", "full", "tag", 10),
     ],
 )
-def test_a_fault_of_the_program_is_found(tmp_path: Path, broken: str, fault: str, operation: str) -> None:
-    code, told = torture(tmp_path, "--broken", broken, "--fault", fault, "--only", operation, "--sample", "25")
+def test_a_fault_of_the_program_is_found(tmp_path: Path, broken: str, fault: str, operation: str, sample: int) -> None:
+    strikes = ("--fault", fault, "--only", operation, "--sample", str(sample))
+    code, told = torture(tmp_path, "--broken", broken, *strikes)
     assert code == 1, told
     assert " 0 findings" not in told.splitlines()[-1]
     assert f"{operation} --fault {fault} --at" in told
-
-

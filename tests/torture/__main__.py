@@ -1,6 +1,6 @@
-"""`python -m tests.torture`: which operations, which faults, how many points of each; one line for each, and the findings.
+"""Strike whole commands at each of their calls that change something: one line for each operation and fault.
 
-Each line is written to `--log` as well; what is in it already is not done again, so that a long run can be gone on with.
+Each line is written to --log as well; what is in it already is not done again, so a long run can be gone on with.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The commands that are tortured, each with the store that it is run on.
 
-A plain list of words is a command line of treering. Files of the machine are below the place's directory: `root`, a small
-root filesystem; `other`, the same with changes; `layout`, an image; `context`, what a Dockerfile is built of.
+A plain list of words is a command line of treering. Files of the machine are below the place's directory: `root`, a
+small root filesystem; `other`, `third` and `fourth`, the same with changes; `layout`, an image; `context`, what a
+Dockerfile is built of.
 """
 
 from __future__ import annotations
@@ -84,7 +85,12 @@ _ONE: tuple[Step, ...] = (_new, "init", "import root -m first")
 _TWO: tuple[Step, ...] = (*_ONE, "branch side", "import other -m second", "import third -b side -m third")
 _CONFLICT: tuple[Step, ...] = (*_TWO, "import fourth -b side -m fourth")
 _WEB: tuple[Step, ...] = (*_ONE, "create --name web main", _change())
-_COMMITTED: tuple[Step, ...] = (*_WEB, "commit web -m one -b web", "cp root/etc/motd web:/etc/more", )
+_COMMITTED: tuple[Step, ...] = (
+    *_WEB,
+    "commit web -m one -b web",
+    "cp root/etc/motd web:/etc/more",
+)
+
 
 def _settled(place: Place) -> None:
     """Settle the conflict of a merge that waits in a container."""
@@ -133,7 +139,9 @@ OPERATIONS = {
         Operation("undo-rm", (*_COMMITTED, "rm web"), "undo", is_stepwise=True),
         Operation("undo-merge", (*_TWO, "merge side"), "undo"),
         Operation("redo", (*_TWO, "branch -d side", "undo"), "redo"),
-        Operation("forget", (*_COMMITTED, "import other -m second", "import root -m x"), "forget --keep-last 1 --all-branches"),
+        Operation(
+            "forget", (*_COMMITTED, "import other -m second", "import root -m x"), "forget --keep-last 1 --all-branches"
+        ),
         Operation("gc", (*_TWO, "branch -d side"), "gc --expire now"),
         Operation("gc-repack", (*_TWO, "branch -d side", "import fourth -m more"), "gc --repack --expire now"),
         Operation("forget-gc", (*_TWO, "import root -m x"), "forget --keep-last 1 --gc main", is_stepwise=True),

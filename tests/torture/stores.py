@@ -1,7 +1,7 @@
 """A small store: made by commands, set back to what it was, and told apart from others.
 
-What a store says is told by its contents, since ids have the time in them: two stores are alike if their refs have the same
-names and, commit by commit, the same files, configurations and parents, and their containers the same changes.
+What a store says is told by its contents, since ids have the time in them: two stores are alike if their refs have the
+same names and, commit by commit, the same files, configurations and parents, and their containers the same changes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Shape = dict[str, str]
 _HEX = re.compile(r"[0-9a-f]{12,}")
 _NUMBER = re.compile(r"\d+")
 _OF_NO_INTEREST = ("containers/.names", "caches/", "history.git/hooks/", "history.git/info/", "history.git/description")
-_STAYS = ("PATH", "LANG", "PYTHONPATH")
+_STAYS = ("PATH", "LANG", "PYTHONPATH", "TREERING_DEBUG")
 
 
 class Place:
@@ -136,7 +136,9 @@ class Place:
             for ref, commit in store.history.refs("refs/").items():
                 parts = [names.get(part, "ID" if _HEX.fullmatch(part) else part) for part in ref.split("/")]
                 name = "/".join(parts)
-                shape[name] = " ".join(sorted(filter(None, (*shape.get(name, "").split(), _told(store, commit, digests)))))
+                shape[name] = " ".join(
+                    sorted(filter(None, (*shape.get(name, "").split(), _told(store, commit, digests))))
+                )
             for one in containers:
                 shape[f"container {one.name}"] = f"{_told(store, one.base, digests)} {_upper(one.upper)}"
             return shape

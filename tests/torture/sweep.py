@@ -5,7 +5,7 @@ After each strike, on a store that is then set back:
 1. `fsck --read-data` finds nothing but garbage;
 2. all that the store said before is there, byte for byte: the command is done, or has not begun (stores.Shape);
 3. after an error, the command has said so without a traceback, and a success is the whole of what was to be done;
-4. the same command works, without anybody's help, and what the store says is then what it says after an undisturbed one;
+4. the same command works, without anybody's help, and the store then says what it says after an undisturbed one;
 5. `gc --expire now` removes the rest: nothing unreachable is left, and no kind of file that is not there otherwise.
 """
 
@@ -130,9 +130,7 @@ def struck_at(place: Place, operation: Operation, plain: Undisturbed, strike: St
         return done, [str(error)]
 
 
-def _wrong(
-    place: Place, operation: Operation, plain: Undisturbed, strike: Strike, done: Traced
-) -> Iterator[str]:
+def _wrong(place: Place, operation: Operation, plain: Undisturbed, strike: Strike, done: Traced) -> Iterator[str]:
     if done.is_late:
         yield "it does not end"
     elif strike.errno != KILL:
@@ -147,7 +145,9 @@ def _wrong(
     shape = place.shape()
     succeeded = done.code == plain.code == 0
     allowed = [plain.after] if succeeded else [_public(plain.before), _public(plain.after)]
-    if (shape if succeeded else _public(shape)) not in allowed and not (operation.is_stepwise and not succeeded and _keeps(shape, plain)):
+    if (shape if succeeded else _public(shape)) not in allowed and not (
+        operation.is_stepwise and not succeeded and _keeps(shape, plain)
+    ):
         yield f"{'a success' if succeeded else 'it'} is neither done nor undone: {_difference(shape, plain)}"
     yield from _next(place, operation, plain, shape)
 

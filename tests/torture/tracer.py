@@ -1,7 +1,7 @@
 """A command in a process that the kernel stops at chosen system calls, counted over all its threads and children.
 
-Stops are asked for with a seccomp filter, so that other calls cost nothing. Whatever is left of the command when its first
-process ends, or when time is up, is killed.
+Stops are asked for with a seccomp filter, so that other calls cost nothing. Whatever is left of the command when its
+first process ends, or when time is up, is killed.
 """
 
 from __future__ import annotations
@@ -243,5 +243,3 @@ def _ptrace(request: int, pid: int, *rest: int) -> None:
     if _libc.ptrace(request, pid, ctypes.c_void_p(address), ctypes.c_void_p(data)) == -1:
         error = ctypes.get_errno()
         raise OSError(error, f"ptrace: {os.strerror(error)}")
-
-

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vcs.check.report import Report
-from vcs.gitfiles import is_unborn
+from vcs.gitfiles import is_interrupted
 from vcs.reflogs import is_damaged
 
 _LOOSE_MAX = 256 << 20
@@ -157,7 +157,7 @@ def _read_packed_refs(text: str, refs: Refs, report: Report) -> None:
 
 def _check_log(path: Path, file: Path, name: str, refs: Refs, report: Report) -> None:
     """A reflog: each line whole, as it was sealed if it was, and the ref where the last one says. A process that is
-    killed may have written the line and not moved the ref, or not made it."""
+    killed may have written the line and not moved the ref, or not made it, or removed the ref alone."""
     *lines, end = _text(file).split("\n")
     matches = [_LINE.fullmatch(line) for line in lines]
     if end or not all(matches):
@@ -171,7 +171,7 @@ def _check_log(path: Path, file: Path, name: str, refs: Refs, report: Report) ->
         return
     target = refs.targets.get(name)
     if target is None and name not in report.refs:
-        if is_unborn(path, name, lines):
+        if is_interrupted(path, name, lines):
             return
         report.add("ref", f"{name} is gone, but has a reflog", object=found[-1][2])
         report.refs.add(name)
