@@ -112,6 +112,7 @@ def drop_refs(repository: Path, refs: Iterable[str], *, durable: bool = True) ->
     for ref in gone:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
             if (repository / ref).is_file():
+                (repository / f"{ref}.lock").unlink(missing_ok=True)  # of the same file, replace() would do nothing
                 (repository / ref).replace(repository / f"{ref}.lock")
     touched = _drop_files(repository / "logs", gone)
     touched |= _drop_files(repository, (f"{ref}.lock" for ref in gone))

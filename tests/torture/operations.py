@@ -125,7 +125,7 @@ OPERATIONS = {
         Operation("stash", _COMMITTED, "stash web", is_stepwise=True),
         Operation("stash-pop", (*_COMMITTED, "stash web"), "stash pop", is_stepwise=True),
         Operation("branch", _TWO, "branch new side"),
-        Operation("branch-rename", _TWO, "branch -m side deep/er/side"),
+        Operation("branch-rename", _TWO, "branch -m side deep/er/side", is_stepwise=True),
         Operation("branch-delete", _TWO, "branch -d side"),
         Operation("tag", _TWO, "tag v1 main -m release"),
         Operation("note", _TWO, "note add main -m noted"),

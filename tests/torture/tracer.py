@@ -125,7 +125,7 @@ def _forked(work: Callable[[], int], directory: Path, first: Callable[[], None])
     except BaseException:
         import traceback
 
-        traceback.print_exc()
+        os.write(2, traceback.format_exc().encode())
     finally:
         os._exit(code)
 

@@ -134,3 +134,14 @@ def test_making_a_store_removes_no_history(path: Path) -> None:
             (path / file).unlink()
     with Store.create(path) as store:
         assert store.commit(main(store)).parents == ()
+
+
+def test_a_lock_that_is_its_ref_too_is_no_obstacle_to_its_end(path: Path) -> None:
+    with Store.open(path) as store:
+        store.history.move(NEW, main(store), None, "new", AUTHOR)
+    git = path / "history.git"
+    (git / f"{NEW}.lock").hardlink_to(git / NEW)  # libgit2 links it to its name, and was killed before it was removed
+    with Store.open(path) as store:
+        store.history.delete(NEW)
+        assert store.history.target(NEW) is None
+    assert problems(path) == []
