@@ -164,9 +164,10 @@ def drop_interrupted(repository: Path, refs: Iterable[str], *, is_ours: bool = F
     packed = frozenset(packed_refs(repository))
     for ref in refs:
         log = repository / "logs" / ref
-        if ref not in packed and not (repository / ref).is_file() and log.is_file():
-            if is_ours or is_interrupted(repository, ref, log.read_text(errors="surrogateescape").splitlines()):
-                _drop_files(repository / "logs", [ref])
+        if ref in packed or (repository / ref).is_file() or not log.is_file():
+            continue
+        if is_ours or is_interrupted(repository, ref, log.read_text(errors="surrogateescape").splitlines()):
+            _drop_files(repository / "logs", [ref])
 
 
 def _is_overridden(file: Path, oid: str) -> bool:
