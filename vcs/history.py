@@ -240,6 +240,9 @@ class History:
         except (ValueError, pygit2.GitError) as error:
             reason = "it is ambiguous" if "ambiguous" in str(error) else "it does not name a commit"
             raise NotFound(f"no revision {revision!r}: {reason}", revision=revision) from None
+        except OSError:  # no descriptor is left, or the disk fails
+            with translated():
+                raise
 
     def info(self, commit: str) -> CommitInfo:
         """A commit's facts, by its full id."""
