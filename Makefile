@@ -26,11 +26,12 @@ BENCH_PACKAGES := $(RUN_PACKAGES) mmdebstrap rsync
 # Compared with; one that cannot be installed is left out of the tables.
 BENCH_PEERS = restic borgbackup python3-llfuse ostree podman buildah bup casync btrfs-progs fuse3 fuse-overlayfs python3-pyfuse3 $(LIBFUSE)
 
-.PHONY: help setup demo test lint format bench clean
+.PHONY: help setup demo test torture lint format bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
 	@echo 'make lint    ruff, mypy, import-linter'
+	@echo 'make torture strike whole commands at each call that changes something (ARGS=--help for options)'
 	@echo 'make bench   side by side with other tools (ARGS=--help for options)'
 	@echo 'make setup   only the virtual environment in $(VENV)'
 
@@ -46,6 +47,12 @@ test:
 	@.ci/install-packages $(TEST_PACKAGES)
 	@$(MAKE) --no-print-directory setup
 	@$(BIN)/python -P -m pytest $(ARGS)
+
+# Hours in all: ARGS='--only merge,gc --fault kill' for some of it, '--sample 20' for some points of each.
+torture:
+	@.ci/install-packages $(TEST_PACKAGES)
+	@$(MAKE) --no-print-directory setup
+	@$(BIN)/python -P -m tests.torture $(ARGS)
 
 bench:
 	@.ci/install-packages $(BENCH_PACKAGES)

@@ -36,6 +36,7 @@ __all__ = ["REMOVED", "Container", "Containers", "find_among", "make_generation"
 REMOVED = "refs/removed/"
 """Where the last states of removed containers are kept, as <id>/<generation>."""
 _NEW = ".new-"
+_REFS = "refs/containers/"
 _ID_DIGITS = 64
 
 
@@ -265,6 +266,17 @@ class Containers:
         for container in containers:
             self._names.drop(container.name, container.id)
 
+    def forget_gone(self) -> None:
+        """Delete the refs of containers that are not there any more: a removal that was killed before its end left
+        them, and they would keep their commits for ever."""
+        with self._locked():
+            there = frozenset(os.listdir(self._directory))
+            found = self.store.history.refs(_REFS)
+            gone = [_REFS + name for name in found if name.partition("/")[0] not in there]
+            if gone:
+                with self.store.operations.silent():
+                    self.store.history.delete_all(gone)
+
     def discard(self, container: Container, generation: Generation) -> None:
         """Forget a generation that the container's record no longer has. Its files go with the trash."""
         with contextlib.suppress(FileNotFoundError):
@@ -355,7 +367,7 @@ class Containers:
         names = [entry.name for entry in os.scandir(self._directory) if entry.name.startswith(_NEW)]
         if names:
             with self.store.operations.silent():
-                self.store.history.delete_all(f"refs/containers/{name.removeprefix(_NEW)}/0" for name in names)
+                self.store.history.delete_all(f"{_REFS}{name.removeprefix(_NEW)}/0" for name in names)
         for name in names:
             shutil.rmtree(self._directory / name, ignore_errors=True)
 

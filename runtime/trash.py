@@ -42,7 +42,8 @@ class Trash:
         self.empty()
 
     def _paths(self) -> list[str]:
-        with contextlib.suppress(FileNotFoundError):  # the store has been deleted meanwhile
+        # The store has been deleted meanwhile, or there is no descriptor left: the next command goes on.
+        with contextlib.suppress(OSError):
             return [entry.path for entry in os.scandir(self._directory) if entry.name.startswith(_PREFIX)]
         return []
 

@@ -8,12 +8,14 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TextIO
 
 from vcs.durable import sync_all, sync_directory
 from vcs.errors import Corrupt
 
 _HEADER = "# pack-refs with: peeled fully-peeled sorted \n"
 """Of a file that we make: what it names are commits, which need not be peeled."""
+_NO_COMMIT = "0" * 40
 _PACKED_REF = re.compile(r"([0-9a-f]{40}) (refs/\S+)\n")
 
 
@@ -61,14 +63,19 @@ def drop_overridden(repository: Path) -> int:
 def add_refs(repository: Path, refs: Mapping[str, str], logs: Mapping[str, bytes]) -> None:
     """Name commits by refs that are not there yet, durably: all of them or, if the machine stops, none. `logs` are
     their reflogs. The refs are lines of packed-refs: one file for all. The caller holds the lock on refs. OSError, with
-    nothing left behind."""
-    try:
-        _add_logs(repository, logs)
-        _add_packed(repository, refs)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            drop_refs(repository, refs)
-        raise
+    nothing left behind.
+
+    git's lock is there before the reflogs are, durably: where it is, a reflog without a ref is a killed process's.
+    """
+    with _packed_locked(repository) as file:
+        try:
+            sync_directory(repository)
+            _add_logs(repository, logs)
+            _add_packed(repository, refs, file)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                drop_refs(repository, refs)
+            raise
 
 
 def _add_logs(repository: Path, logs: Mapping[str, bytes]) -> None:
@@ -80,33 +87,87 @@ def _add_logs(repository: Path, logs: Mapping[str, bytes]) -> None:
     sync_all([*paths, *directories])
 
 
-def _add_packed(repository: Path, refs: Mapping[str, str]) -> None:
+def _add_packed(repository: Path, refs: Mapping[str, str], file: TextIO) -> None:
     groups = list(_packed_groups(repository)) or [("", [_HEADER])]
     groups += [(ref, [f"{oid} {ref}\n"]) for ref, oid in refs.items()]
     groups.sort(key=lambda group: os.fsencode(group[0]))  # the file says that it is sorted; what is no ref comes first
-    _replace_packed(repository, "".join(line for _, lines in groups for line in lines))
+    _write_packed(repository, "".join(line for _, lines in groups for line in lines), file)
 
 
 def drop_refs(repository: Path, refs: Iterable[str], *, durable: bool = True) -> None:
     """Remove refs and their reflogs, with one flush for each directory that held some, unless they may come back. The
-    caller holds the lock on refs. A crash leaves some of them."""
+    caller holds the lock on refs. A crash leaves some of them.
+
+    A ref that goes becomes git's lock on it, until its reflog is gone: see is_interrupted().
+    """
     gone = frozenset(refs)
     groups = list(_packed_groups(repository))
-    if any(ref in gone for ref, _ in groups):  # first: a ref that lost its file only would be what its line says
+    if packed := {ref for ref, _ in groups if ref in gone}:
+        for ref in packed:
+            if not (repository / ref).exists():
+                (repository / ref).parent.mkdir(parents=True, exist_ok=True)
+                (repository / f"{ref}.lock").touch()
+        # First: a ref that lost its file only would be what its line says.
         _replace_packed(repository, "".join(line for ref, lines in groups if ref not in gone for line in lines))
-    touched = set()
-    for ref in sorted(gone):
-        for top in (repository, repository / "logs"):
-            path = top / ref
-            try:
-                path.unlink()
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            remove_empty(path, top / "refs")
-            touched.add(next(directory for directory in path.parents if directory.is_dir()))
+    for ref in gone:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            if (repository / ref).is_file():
+                (repository / f"{ref}.lock").unlink(missing_ok=True)  # of the same file, replace() would do nothing
+                (repository / ref).replace(repository / f"{ref}.lock")
+    touched = _drop_files(repository / "logs", gone)
+    touched |= _drop_files(repository, (f"{ref}.lock" for ref in gone))
     for directory in sorted(touched) if durable else ():
         if directory.is_dir():  # else it went with a later one, and its parent is here too
             sync_directory(directory)
+
+
+def _drop_files(top: Path, names: Iterable[str]) -> set[Path]:
+    """Remove files of refs below a directory. Returns the directories that have changed."""
+    touched = set()
+    for name in sorted(names):
+        path = top / name
+        try:
+            path.unlink()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            continue
+        remove_empty(path, top / "refs")
+        touched.add(next(directory for directory in path.parents if directory.is_dir()))
+    return touched
+
+
+def is_interrupted(repository: Path, ref: str, lines: Iterable[str]) -> bool:
+    """Whether a ref that is not there, but has a reflog of these lines, is one that a killed process was about to make
+    or to remove: the reflog comes first and goes last, under git's lock. The lock on packed-refs is for new refs."""
+    if (repository / f"{ref}.lock").exists():
+        return True
+    return (repository / "packed-refs.lock").exists() and all(line.startswith(_NO_COMMIT) for line in lines)
+
+
+def remove_stale(repository: Path) -> bool:
+    """Remove git's `.lock` files that killed processes left, and before them the reflogs of refs that they did not come
+    to make, or have removed. Returns whether there were any. The caller holds the lock on refs."""
+    stale = [*repository.glob("*.lock"), *(repository / "refs").rglob("*.lock")]
+    if not stale:
+        return False
+    logs = repository / "logs"
+    found = [log.relative_to(logs).as_posix() for log in (logs / "refs").rglob("*") if log.is_file()]
+    drop_interrupted(repository, found)
+    for lock in stale:
+        lock.unlink(missing_ok=True)
+        remove_empty(lock, repository / "refs")
+    return True
+
+
+def drop_interrupted(repository: Path, refs: Iterable[str], *, is_ours: bool = False) -> None:
+    """Remove the reflogs of refs that are not there and that somebody began to make or to remove; `is_ours`: we have,
+    just now. The caller holds the lock on refs."""
+    packed = frozenset(packed_refs(repository))
+    for ref in refs:
+        log = repository / "logs" / ref
+        if ref in packed or (repository / ref).is_file() or not log.is_file():
+            continue
+        if is_ours or is_interrupted(repository, ref, log.read_text(errors="surrogateescape").splitlines()):
+            _drop_files(repository / "logs", [ref])
 
 
 def _is_overridden(file: Path, oid: str) -> bool:
@@ -139,14 +200,29 @@ def _packed_groups(repository: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def _replace_packed(repository: Path, text: str) -> None:
+    with _packed_locked(repository) as file:
+        _write_packed(repository, text, file)
+
+
+@contextlib.contextmanager
+def _packed_locked(repository: Path) -> Iterator[TextIO]:
     """As git does it: what is written is the lock at the same time."""
     lock = repository / "packed-refs.lock"
-    lock.unlink(missing_ok=True)  # a killed process left it
+    if lock.exists():
+        remove_stale(repository)  # a killed process left it
     with lock.open("x", errors="surrogateescape") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    lock.replace(repository / "packed-refs")
+        try:
+            yield file
+        except BaseException:
+            lock.unlink(missing_ok=True)
+            raise
+
+
+def _write_packed(repository: Path, text: str, file: TextIO) -> None:
+    file.write(text)
+    file.flush()
+    os.fsync(file.fileno())
+    os.replace(file.name, repository / "packed-refs")
     sync_directory(repository)
 
 

@@ -12,7 +12,7 @@ import pygit2
 from pygit2.enums import ObjectType
 
 from vcs.errors import Corrupt, Denied, NoSpace, NotFound, TreeringError
-from vcs.gitfiles import check_pack_indexes
+from vcs.gitfiles import check_pack_indexes, remove_stale
 
 
 @contextlib.contextmanager
@@ -49,11 +49,8 @@ def retry(path: Path, change: Callable[[], None]) -> None:
     try:
         change()
     except (pygit2.GitError, pygit2.AlreadyExistsError, OSError):
-        stale = [*path.glob("*.lock"), *(path / "refs").rglob("*.lock")]
-        if not stale:
+        if not remove_stale(path):
             raise
-        for file in stale:
-            file.unlink(missing_ok=True)
         change()
 
 

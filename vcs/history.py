@@ -24,9 +24,9 @@ import pygit2
 from pygit2.enums import FileMode, ObjectType, SortMode
 from pygit2.transaction import ReferenceTransaction
 
-from vcs.durable import sync_all, sync_directory
+from vcs.durable import sync_all
 from vcs.errors import AlreadyExists, BadInput, Conflict, Corrupt, InvalidName, Missing, NotFound
-from vcs.gitfiles import add_refs, check_pack_indexes, drop_refs, packed_refs, remove_empty
+from vcs.gitfiles import add_refs, check_pack_indexes, drop_interrupted, drop_refs, packed_refs
 from vcs.gitobjects import make_repository, read_object, retry, translated
 from vcs.gitwords import BRANCHES as BRANCHES
 from vcs.gitwords import TAGS as TAGS
@@ -162,10 +162,7 @@ class History:
             if current is None:
                 raise NotFound(f"no {kind(ref)} {short(ref)!r}", name=short(ref))
             with self._operations.noting({ref: (current, None)}, reason=f"{short(ref)} deleted"):
-                retry(Path(self._repo.path), lambda: self._repo.references.delete(ref))
-                for top in (Path(self._repo.path), Path(self._repo.path, "logs")):
-                    remove_empty(top / ref, top / "refs")
-                sync_directory(next(path for path in self._above(ref) if path.is_dir()))
+                drop_refs(Path(self._repo.path), [ref])
             return current
 
     def tag(
@@ -243,6 +240,9 @@ class History:
         except (ValueError, pygit2.GitError) as error:
             reason = "it is ambiguous" if "ambiguous" in str(error) else "it does not name a commit"
             raise NotFound(f"no revision {revision!r}: {reason}", revision=revision) from None
+        except OSError:  # no descriptor is left, or the disk fails
+            with translated():
+                raise
 
     def info(self, commit: str) -> CommitInfo:
         """A commit's facts, by its full id."""
@@ -299,7 +299,8 @@ class History:
 
     def is_ancestor(self, ancestor: CommitId, commit: CommitId) -> bool:
         """Whether `ancestor` is `commit` or one of its ancestors."""
-        return ancestor == commit or self._repo.descendant_of(commit, ancestor)
+        with translated():
+            return ancestor == commit or self._repo.descendant_of(commit, ancestor)
 
     def merge_base(self, commits: Sequence[CommitId]) -> CommitId | None:
         """The best common ancestor of all of them (git-merge-base(1), --octopus); None if they have none."""
@@ -391,6 +392,7 @@ class History:
         try:
             retry(Path(self._repo.path), change)
         except (pygit2.GitError, OSError):
+            drop_interrupted(Path(self._repo.path), [ref], is_ours=True)
             self._check_room(ref)
             raise
         if durable:

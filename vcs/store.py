@@ -24,7 +24,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -42,6 +44,7 @@ from vcs.layers.compression import FAST, Compression
 from vcs.layers.format import KIND_CHUNKS, KIND_TREES, SUFFIX, Place
 from vcs.layers.writer import LayerWriter, remove_abandoned
 from vcs.leases import Lease
+from vcs.locks import flocked
 from vcs.model import CommitId, LayerId, RootId
 from vcs.names import BRANCHES, TAGS, RefFiles, RefNames, branch_at
 from vcs.objects import Objects
@@ -56,6 +59,11 @@ FORMAT = 1
 FORMAT_LINE = b"treering store %d\n" % FORMAT
 _CACHE_BYTES = 24 << 20
 _DIRECTORIES = ("layers", "locks", "leases", "caches", "containers", "run")
+
+_HISTORY_NEW = ".history.git.new"
+_INDEX_FILES = ("index.db", "index.db-journal", "index.db-wal", "index.db-shm")
+_MADE_FIRST = {*_DIRECTORIES, _HISTORY_NEW, "history.git", *_INDEX_FILES, ".format.new"}
+"""What there is of a store that was not made to its end."""
 
 
 class Store:
@@ -79,20 +87,33 @@ class Store:
         with translated(f"the store {path} cannot be made"):
             if (path / "format").exists():
                 raise AlreadyExists(f"{path} is a store already", path=str(path))
-            if path.exists() and set(os.listdir(path)) - {*_DIRECTORIES, "history.git"}:
+            if path.exists() and set(os.listdir(path)) - _MADE_FIRST:
                 raise AlreadyExists(f"{path} is there, and it is not empty", path=str(path))
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.chmod(0o700)
             for name in _DIRECTORIES:
                 (path / name).mkdir(mode=0o700, exist_ok=True)
-            from vcs.history import History
-
-            History.create(path / "history.git", path / "locks" / "refs").close()
-            # The format file makes it a store, so it comes last, and after everything else is on the disk.
-            os.sync()
-            replace_file(path / "format", FORMAT_LINE)
+            with flocked(path / "locks" / "making", fcntl.LOCK_EX):
+                cls._fill(path)
             sync_directory(path.parent)
         return cls.open(path)
+
+    @staticmethod
+    def _fill(path: Path) -> None:
+        from vcs.history import History
+
+        if (path / "format").exists():  # another process has just made it
+            raise AlreadyExists(f"{path} is a store already", path=str(path))
+        if not (
+            path / "history.git"
+        ).exists():  # never removed: a store that has lost its format file has commits there
+            shutil.rmtree(path / _HISTORY_NEW, ignore_errors=True)
+            History.create(path / _HISTORY_NEW, path / "locks" / "refs").close()
+            (path / _HISTORY_NEW).rename(path / "history.git")
+        Index(path / "index.db", path / "layers").close()
+        # The format file makes it a store, so it comes last, and after everything else is on the disk.
+        os.sync()
+        replace_file(path / "format", FORMAT_LINE)
 
     @classmethod
     def open(cls, path: Path, cache_bytes: int = _CACHE_BYTES, read_ahead: bool = False) -> Store:

@@ -92,6 +92,8 @@ def collected(invocation: Invocation, expire: float, *, repack: bool = False, dr
         strategy = Repack()
     containers = invocation.containers  # opening them finishes what a killed `forget` has begun
     store = containers.store
+    if not dry_run:
+        containers.forget_gone()
     expired = expired_states(store, expire)
     if expired and dry_run:
         message(f"{count_text(len(expired), 'last state')} of removed containers would go too, with what is theirs")

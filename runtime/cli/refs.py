@@ -92,12 +92,14 @@ def _rename(invocation: Invocation, old: str, new: str, force: bool, dry_run: bo
     if commit is None:
         raise NotFound(f"no branch {old!r}", name=old)
     taken = history.target(_BRANCHES + new)
-    if taken is not None and not force:
+    reason = f"branch: renamed {old} to {new}"
+    is_begun = taken == commit and history.reflog(_BRANCHES + new)[0].message == reason  # and was killed then
+    if taken is not None and not force and not is_begun:
         raise AlreadyExists(f"branch {new!r} exists already, at {taken[:SHORT]}", name=new, found=taken)
     if dry_run:
         message(f"Branch {old} would be called {new}")
         return
-    history.move(_BRANCHES + new, commit, taken, f"branch: renamed {old} to {new}", invocation.author())
+    history.move(_BRANCHES + new, commit, taken, reason, invocation.author())
     history.delete(_BRANCHES + old)
     if taken and taken != commit:
         message(f"Branch {new} was at {taken[:SHORT]}; back: treering branch -f {new} {taken[:SHORT]}")

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Cli
+from vcs.history import Author
+from vcs.store import Store
 
 
 def test_log(cli: Cli) -> None:
@@ -221,3 +223,14 @@ def test_cat_follows_links_inside_the_commit(cli: Cli) -> None:
 
 def _commit(cli: Cli, revision: str) -> Any:
     return cli.json("show", revision)["commit"]
+
+
+def test_a_rename_that_was_killed_half_way_is_gone_on_with(cli: Cli) -> None:
+    with Store.open(cli.store) as store:
+        commit = store.history.target("refs/heads/other")
+        assert commit is not None
+        author = Author("Ada Tester", "ada@example.org", 1_700_000_000)
+        store.history.move("refs/heads/new", commit, None, "branch: renamed other to new", author)
+    assert "exists already" in cli("branch", "-m", "main", "new", code=125).stderr
+    cli("branch", "-m", "other", "new")
+    assert [line.split()[0] for line in cli.lines("branch")][-2:] == ["main", "new"]

@@ -115,6 +115,7 @@ def test_nothing_is_kept_of_what_was_not_deleted(store: Store, monkeypatch: pyte
     with pytest.raises(Exception, match="cannot be used"):
         delete(store, WORK)
     assert kept(store) == []
+    monkeypatch.undo()
     with store.operations.silent():
         store.history.delete(WORK)
     assert kept(store) == []

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vcs.check.report import Report
+from vcs.gitfiles import is_interrupted
 from vcs.reflogs import is_damaged
 
 _LOOSE_MAX = 256 << 20
@@ -53,7 +54,7 @@ def check_history(path: Path, report: Report) -> Refs:
     _read_refs(path, refs, report)
     for file in sorted((path / "logs").rglob("*")):
         if file.is_file():
-            _check_log(file, file.relative_to(path / "logs").as_posix(), refs, report)
+            _check_log(path, file, file.relative_to(path / "logs").as_posix(), refs, report)
     for name in refs.targets:
         if not (path / "logs" / name).is_file():
             report.add("ref", f"{name} has no reflog, and every ref that was made here has one")
@@ -154,9 +155,9 @@ def _read_packed_refs(text: str, refs: Refs, report: Report) -> None:
         report.add("ref", "packed-refs is damaged: it is not sorted, and says that it is")
 
 
-def _check_log(file: Path, name: str, refs: Refs, report: Report) -> None:
+def _check_log(path: Path, file: Path, name: str, refs: Refs, report: Report) -> None:
     """A reflog: each line whole, as it was sealed if it was, and the ref where the last one says. A process that is
-    killed may have written the line and not moved the ref."""
+    killed may have written the line and not moved the ref, or not made it, or removed the ref alone."""
     *lines, end = _text(file).split("\n")
     matches = [_LINE.fullmatch(line) for line in lines]
     if end or not all(matches):
@@ -170,6 +171,8 @@ def _check_log(file: Path, name: str, refs: Refs, report: Report) -> None:
         return
     target = refs.targets.get(name)
     if target is None and name not in report.refs:
+        if is_interrupted(path, name, lines):
+            return
         report.add("ref", f"{name} is gone, but has a reflog", object=found[-1][2])
         report.refs.add(name)
     elif target not in (None, *found[-1].group(1, 2)):

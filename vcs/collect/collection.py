@@ -20,7 +20,7 @@ from vcs.collect.copying import Compaction, Doomed, LayerSink, Strategy
 from vcs.collect.plan import LayerUse, Plan, plan
 from vcs.collect.pulls import remove_left, size_left
 from vcs.errors import Conflict, Damaged, Missing, NoSpace
-from vcs.gitfiles import drop_overridden
+from vcs.gitfiles import drop_overridden, remove_stale
 from vcs.importcache import is_abandoned
 from vcs.layers.reader import LayerReader
 from vcs.layers.writer import remove_abandoned
@@ -175,6 +175,8 @@ class Collection:
         self._store.index.doom([])
         self.done.freed += self._empty_trash() + sum(_size(path) for path in remove_abandoned(self._layers))
         self._packing.remove_remains()
+        with self._store.history.locked():
+            remove_stale(self._git)
 
     def mark(self) -> Leased:
         """Need all that refs, reflogs, leases and readers need now. Returns the leases."""

@@ -1,0 +1,57 @@
+"""Whole commands, killed or failed at some of their calls: a sample of what `make torture` does everywhere. The
+harness is seen to notice variants of the program that have a fault."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: containers")
+
+
+def torture(directory: Path, *arguments: str) -> tuple[int, str]:
+    """A process of its own: the one that traces waits for whatever child there is."""
+    with (directory / "told").open("w+") as told:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "tests.torture", "--directory", str(directory), *arguments],
+            cwd=PROJECT, env={**os.environ, "PYTHONPATH": str(PROJECT)}, stdin=subprocess.DEVNULL, stdout=told,
+            stderr=told, timeout=240, check=False,
+        )  # fmt: skip
+        told.seek(0)
+        return done.returncode, told.read()
+
+
+@pytest.mark.parametrize(
+    ("fault", "operations", "sample"),
+    [
+        ("kill", "init,import,commit,merge,rm,gc", 2),
+        ("full,eio", "import,merge", 2),
+    ],
+)
+def test_a_command_is_done_or_not_whatever_happens_to_it(
+    tmp_path: Path, fault: str, operations: str, sample: int
+) -> None:
+    code, told = torture(tmp_path, "--fault", fault, "--only", operations, "--sample", str(sample))
+    assert code == 0, told
+    assert told.splitlines()[-1].endswith(" 0 findings")
+
+
+@pytest.mark.parametrize(
+    ("broken", "fault", "operation", "sample"),
+    [
+        ("ref-first", "kill", "revert", 10),
+        ("in-place", "kill", "rename", 0),
+        ("errors-dropped", "full", "tag", 5),
+    ],
+)
+def test_a_fault_of_the_program_is_found(tmp_path: Path, broken: str, fault: str, operation: str, sample: int) -> None:
+    strikes = ("--fault", fault, "--only", operation, "--sample", str(sample))
+    code, told = torture(tmp_path, "--broken", broken, *strikes)
+    assert code == 1, told
+    assert " 0 findings" not in told.splitlines()[-1]
+    assert f"{operation} --fault {fault} --at" in told

@@ -1,0 +1,31 @@
+"""System calls that change something, by their numbers on x86-64, and the sets of them that faults are thrown at."""
+
+from __future__ import annotations
+
+NUMBERS = {
+    "write": 1, "open": 2, "pwrite64": 18, "writev": 20, "dup": 32, "sendfile": 40, "socket": 41, "flock": 73,
+    "fsync": 74, "fdatasync": 75, "truncate": 76, "ftruncate": 77, "rename": 82, "mkdir": 83, "rmdir": 84, "creat": 85,
+    "link": 86, "unlink": 87, "symlink": 88, "chmod": 90, "fchmod": 91, "chown": 92, "fchown": 93, "lchown": 94,
+    "mknod": 133, "mount": 165, "umount2": 166, "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190, "openat": 257,
+    "mkdirat": 258, "mknodat": 259, "fchownat": 260, "unlinkat": 263, "renameat": 264, "linkat": 265, "symlinkat": 266,
+    "fchmodat": 268, "utimensat": 280, "fallocate": 285, "pipe2": 293, "pwritev": 296, "syncfs": 306, "renameat2": 316,
+    "copy_file_range": 326, "openat2": 437,
+}  # fmt: skip
+NAMES = {number: name for name, number in NUMBERS.items()}
+
+OPENING = frozenset({"open", "openat", "openat2", "creat"})
+"""They change something only with O_CREAT or O_TRUNC; openat2 has its flags in memory and is taken to."""
+ROOM = frozenset({
+    "write", "pwrite64", "writev", "pwritev", "sendfile", "ftruncate", "fallocate", "copy_file_range", "mkdir",
+    "mkdirat", "rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat", "mknod", "mknodat",
+    "setxattr", "lsetxattr", "fsetxattr", "creat", "open", "openat", "openat2", "fsync", "fdatasync",
+})  # fmt: skip
+"""They need room on the disk, or say late that there was none."""
+DISK = ROOM | {"unlink", "unlinkat", "rmdir", "truncate", "syncfs", "fchmod", "chmod", "fchown", "utimensat"}
+"""They fail where a disk does."""
+DESCRIPTORS = OPENING | {"dup", "socket", "pipe2"}
+"""They make a descriptor."""
+SLOW = frozenset({"open", "openat", "write", "pwrite64", "flock", "fsync", "fdatasync", "ftruncate"})
+"""They can be interrupted by a signal."""
+CHANGING = frozenset(NUMBERS) - {"dup", "socket", "pipe2", "flock"}
+"""What a command is killed at."""

@@ -1,0 +1,189 @@
+"""A small store: made by commands, set back to what it was, and told apart from others.
+
+What a store says is told by its contents, since ids have the time in them: two stores are alike if their refs have the
+same names and, commit by commit, the same files, configurations and parents, and their containers the same changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from fusefs import mounting
+from runtime.cli.program import run as run_command
+from runtime.containers import Containers
+from tests.support.deadline import abort
+from tests.torture.tracer import NEVER, Strike, Traced, traced, untraced
+from vcs.errors import TreeringError
+from vcs.model import Chunked, CommitId, Data
+from vcs.store import Store
+
+Shape = dict[str, str]
+"""What a store says: refs and containers, each with a digest of what it is."""
+_HEX = re.compile(r"[0-9a-f]{12,}")
+_NUMBER = re.compile(r"\d+")
+_OF_NO_INTEREST = ("containers/.names", "caches/", "history.git/hooks/", "history.git/info/", "history.git/description")
+_STAYS = ("PATH", "LANG", "PYTHONPATH", "TREERING_DEBUG")
+
+
+class Place:
+    """A directory with a store in it that commands are run on, and a copy that it is set back to."""
+
+    def __init__(self, directory: Path, broken: Callable[[], None] = lambda: None) -> None:
+        self.directory = directory
+        self.store = directory / "store"
+        self._copy = directory / "copy"
+        self._broken = broken
+        directory.mkdir(parents=True, exist_ok=True)
+
+    # -- commands
+
+    def run(self, *arguments: str) -> Traced:
+        """Run a command in a process of its own."""
+        return untraced(lambda: self._command(arguments), self.directory)
+
+    def must(self, *arguments: str) -> str:
+        """Run one that has to succeed."""
+        done = self.run(*arguments)
+        if done.code:
+            raise AssertionError(f"{arguments}: {done.code}\n{done.err}")
+        return done.out
+
+    def struck(self, arguments: tuple[str, ...], strike: Strike = NEVER, *, see: bool = False) -> Traced:
+        """Run one that something happens to. This alone runs the broken variant, if there is one."""
+
+        def work() -> int:
+            self._broken()
+            return self._command(arguments)
+
+        return traced(work, self.directory, strike, see=see)
+
+    def _command(self, arguments: tuple[str, ...]) -> int:
+        os.chdir(self.directory)
+        kept = {name: os.environ[name] for name in _STAYS if name in os.environ}
+        os.environ.clear()
+        os.environ.update(kept, HOME=str(self.directory), LC_ALL="C.UTF-8", TZ="UTC", TREERING_STORE=str(self.store))
+        os.environ.update(TREERING_FORK_SERVER="0", XDG_RUNTIME_DIR=str(self.directory), SUDO_UID="")
+        os.environ.update(TREERING_AUTHOR_NAME="Ada Tester", TREERING_AUTHOR_EMAIL="ada@example.org")
+        sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")
+        sys.argv = ["treering", *arguments]
+        return run_command(arguments)
+
+    # -- setting back
+
+    def keep(self) -> None:
+        """Remember the store as it is."""
+        self.leave()
+        shutil.rmtree(self._copy, ignore_errors=True)
+        self._copy.mkdir()
+        if self.store.exists():
+            subprocess.run(["cp", "-a", str(self.store), str(self._copy)], check=True)
+
+    def set_back(self) -> None:
+        """Make the store what it was."""
+        self.leave()
+        shutil.rmtree(self.store, ignore_errors=True)
+        assert not self.store.exists(), "something is mounted there, or busy"
+        if (self._copy / "store").exists():
+            subprocess.run(["cp", "-a", str(self._copy / "store"), str(self.directory)], check=True)
+
+    def leave(self) -> None:
+        """End what serves the store, if anything does, and take its mounts away."""
+        below = os.fsencode(self.store)
+        if any(mount.point.startswith(below) for mount in mounting.mounts()):
+            self.run("service", "stop")
+        for mount in mounting.mounts():
+            if mount.point.startswith(below):
+                abort(mount.device)
+                subprocess.run(["umount", "-l", os.fsdecode(mount.point)], check=False)
+
+    # -- looking
+
+    def shape(self) -> Shape:
+        """What the store says."""
+        return self._asked(self._shape)
+
+    def _asked(self, question: Callable[[], Shape]) -> Shape:
+        answer = self.directory / "answer"
+
+        def work() -> int:
+            answer.write_text(json.dumps(question()))
+            return 0
+
+        answer.unlink(missing_ok=True)
+        done = untraced(work, self.directory)
+        if done.code:
+            raise AssertionError(f"the store cannot be read: {done.err}")
+        found: Shape = json.loads(answer.read_text())
+        return found
+
+    def _shape(self) -> Shape:
+        if not (self.store / "format").exists():
+            return {}
+        with Store.open(self.store) as store:
+            containers = Containers(store).all()
+            names = {one.id: one.name for one in containers}
+            digests: dict[str, str] = {}
+            shape = {}
+            for ref, commit in store.history.refs("refs/").items():
+                parts = [names.get(part, "ID" if _HEX.fullmatch(part) else part) for part in ref.split("/")]
+                name = "/".join(parts)
+                shape[name] = " ".join(
+                    sorted(filter(None, (*shape.get(name, "").split(), _told(store, commit, digests))))
+                )
+            for one in containers:
+                shape[f"container {one.name}"] = f"{_told(store, one.base, digests)} {_upper(one.upper)}"
+            return shape
+
+    def kinds(self) -> set[str]:
+        """The names of the store's files, without digests, ids and numbers."""
+        found = set()
+        for path in self.store.rglob("*"):
+            name = path.relative_to(self.store).as_posix()
+            if path.is_file() and not name.startswith(_OF_NO_INTEREST):
+                name = _HEX.sub("#", name)
+                found.add(_NUMBER.sub("N", re.sub(r"objects/[0-9a-f]{2}/", "objects/##/", name)))
+        return found
+
+
+def _told(store: Store, commit: CommitId, digests: dict[str, str]) -> str:
+    if commit not in digests:
+        info = store.commit(commit) if _has_root(store, commit) else None
+        summary = hashlib.sha256()
+        if info is not None:
+            snapshot = store.snapshot(info.root)
+            for path, entry in snapshot.walk():
+                summary.update(repr((path, entry)).encode())
+                if isinstance(entry.content, (Data, Chunked)):
+                    summary.update(snapshot.read(entry.content))
+            summary.update(json.dumps(store.history.config(commit), sort_keys=True, default=str).encode())
+            for parent in info.parents:
+                summary.update(_told(store, parent, digests).encode())
+        digests[commit] = summary.hexdigest()[:16]
+    return digests[commit]
+
+
+def _has_root(store: Store, commit: CommitId) -> bool:
+    try:
+        return bool(store.commit(commit).root)
+    except TreeringError as error:
+        if "has no root" in str(error):
+            return False
+        raise
+
+
+def _upper(upper: Path) -> str:
+    summary = hashlib.sha256()
+    for path in sorted(upper.rglob("*")):
+        found = path.lstat()
+        content = path.read_bytes() if stat.S_ISREG(found.st_mode) else b""
+        summary.update(repr((path.relative_to(upper), stat.S_IFMT(found.st_mode), content)).encode())
+    return summary.hexdigest()[:16]

@@ -1,0 +1,216 @@
+"""Strike at each call of a command in turn, and look at what is left.
+
+After each strike, on a store that is then set back:
+
+1. `fsck --read-data` finds nothing but garbage;
+2. all that the store said before is there, byte for byte: the command is done, or has not begun (stores.Shape);
+3. after an error, the command has said so without a traceback, and a success is the whole of what was to be done;
+4. the same command works, without anybody's help, and the store then says what it says after an undisturbed one;
+5. `gc --expire now` removes the rest: nothing unreachable is left, and no kind of file that is not there otherwise.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import random
+import re
+import signal
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+
+from tests.torture import calls
+from tests.torture.operations import Operation, prepare
+from tests.torture.stores import Place, Shape
+from tests.torture.tracer import KILL, Strike, Traced
+
+FAULTS = {
+    "kill": (KILL, calls.CHANGING, False),
+    "enospc": (errno.ENOSPC, calls.ROOM, False),
+    "full": (errno.ENOSPC, calls.ROOM, True),
+    "eio": (errno.EIO, calls.DISK, False),
+    "emfile": (errno.EMFILE, calls.DESCRIPTORS, False),
+    "eintr": (errno.EINTR, calls.SLOW, False),
+}
+"""What happens: the error, at which calls, and whether at all later ones too."""
+_BUG = re.compile(r"Traceback|[Uu]nexpected|is a bug|Exception ignored")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that must not be, and how to see it again."""
+
+    operation: str
+    fault: str
+    number: int
+    at: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.operation} --fault {self.fault} --at {self.number}  {self.at}\n    {self.what}"
+
+
+@dataclass(slots=True)
+class Tally:
+    """Of one operation and one kind of fault: strikes that were made, and what was found."""
+
+    operation: str
+    fault: str
+    points: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Undisturbed:
+    """What the store says before, after the command, and after it was run twice."""
+
+    before: Shape
+    after: Shape
+    twice: Shape
+    code: int
+    code_again: int
+    kinds: set[str]
+    unreachable: int
+
+
+def undisturbed(place: Place, operation: Operation) -> Undisturbed:
+    """Prepare the store, and see what the command does when nothing happens to it."""
+    prepare(place, operation)
+    before = place.shape()
+    command = tuple(operation.command.split())
+    first = place.run(*command)
+    after = place.shape()
+    again = place.run(*(operation.again or operation.command).split())
+    twice = place.shape()
+    if first.code not in (0, 1):
+        raise AssertionError(f"{operation.name} cannot be done: {first.code} {first.err}")
+    place.must("gc", "--expire", "now")
+    unreachable = json.loads(place.run("fsck", "--format", "json").out)["unreachable"]
+    return Undisturbed(before, after, twice, first.code, again.code, place.kinds(), unreachable)
+
+
+def sweep(
+    place: Place, operation: Operation, fault: str, tell: Callable[[str], None], sample: int = 0, seed: int = 0
+) -> Tally:
+    """Strike everywhere, or at `sample` points by chance, and at the first and the last."""
+    error, which, on = FAULTS[fault]
+    plain = undisturbed(place, operation)
+    tally = Tally(operation.name, fault)
+    place.set_back()
+    command = tuple(operation.command.split())
+    count = place.struck(command, Strike(1 << 30, error, which, on)).calls
+    for number in _numbers(count, sample, random.Random(f"{seed} {operation.name} {fault}")):
+        done, wrong = struck_at(place, operation, plain, Strike(number, error, which, on))
+        if not done.at:
+            break  # it has fewer calls now and then
+        tally.points += 1
+        if wrong:
+            tally.findings.append(Finding(operation.name, fault, number, done.at, "\n    ".join(wrong)))
+            tell(str(tally.findings[-1]))
+    place.leave()
+    return tally
+
+
+def _numbers(count: int, sample: int, chance: random.Random) -> Iterator[int]:
+    if not sample or sample >= count:
+        yield from range(count + 50)
+    else:
+        yield from sorted({0, count - 1, *chance.sample(range(count), sample)})
+
+
+def struck_at(place: Place, operation: Operation, plain: Undisturbed, strike: Strike) -> tuple[Traced, list[str]]:
+    """Set the store back, run the command with a strike, and tell what is wrong then."""
+    place.set_back()
+    done = place.struck(tuple(operation.command.split()), strike)
+    if not done.at:
+        return done, []
+    try:
+        return done, list(_wrong(place, operation, plain, strike, done))
+    except AssertionError as error:
+        return done, [str(error)]
+
+
+def _wrong(place: Place, operation: Operation, plain: Undisturbed, strike: Strike, done: Traced) -> Iterator[str]:
+    if done.is_late:
+        yield "it does not end"
+    elif strike.errno != KILL:
+        if done.code < 0 or _BUG.search(done.err) or (done.code not in (0, plain.code) and not done.err.strip()):
+            yield f"it ends with {done.code}, and says: {done.err.strip()[-600:]}"
+    elif done.code != -signal.SIGKILL:
+        yield f"it should be dead, and ended with {done.code}"
+    if not operation.steps and not (place.store / "format").exists():
+        yield from _next(place, operation, plain, {})
+        return
+    yield from _unclean(place, "then")
+    shape = place.shape()
+    succeeded = done.code == plain.code == 0
+    allowed = [plain.after] if succeeded else [_public(plain.before), _public(plain.after)]
+    if (shape if succeeded else _public(shape)) not in allowed and not (
+        operation.is_stepwise and not succeeded and _keeps(shape, plain)
+    ):
+        yield f"{'a success' if succeeded else 'it'} is neither done nor undone: {_difference(shape, plain)}"
+    yield from _next(place, operation, plain, shape)
+
+
+def _next(place: Place, operation: Operation, plain: Undisturbed, shape: Shape) -> Iterator[str]:
+    again = place.run(*(operation.again or operation.command).split())
+    if _BUG.search(again.err) or again.code not in (plain.code, plain.code_again):
+        yield f"again, it ends with {again.code}: {again.err.strip()[-600:]}"
+    final = place.shape()
+    ends = (_public(plain.after), _public(plain.twice))
+    is_whole = all(final.get(name) in [one.get(name) for one in ends] for name in {*ends[0], *ends[1]})
+    if _public(final) not in ends and not (operation.is_stepwise and is_whole):
+        yield f"again, it does something else: {_difference(final, plain)}"
+    yield from _unclean(place, "after it was run again")
+    collected = place.run("gc", "--expire", "now")
+    if collected.code:
+        yield f"gc ends with {collected.code}: {collected.err.strip()[-600:]}"
+    unreachable = yield from _unclean(place, "after gc")
+    if unreachable > plain.unreachable:
+        yield f"gc leaves {unreachable} unreachable, and {plain.unreachable} otherwise"
+    after = place.shape()
+    if more := {kind for kind in place.kinds() - plain.kinds if not _named(kind, after)}:
+        yield f"gc leaves {sorted(more)}"
+    if _public(after) != _public(final):
+        yield f"gc changes what the store says: {_difference(after, plain)}"
+
+
+def _named(kind: str, shape: Shape) -> bool:
+    """Whether a file is there for something that the store says."""
+    name = kind.removeprefix("history.git/").removeprefix("logs/").removeprefix("refs/")
+    containers = any(one.startswith("container ") for one in shape)
+    return name in shape or name == "packed-refs" or (containers and "containers/" in kind)
+
+
+def _unclean(place: Place, when: str) -> Generator[str, None, int]:
+    checked = place.run("fsck", "--read-data", "--format", "json")
+    try:
+        report = json.loads(checked.out)
+    except ValueError:
+        yield f"fsck fails {when}: {checked.err.strip()[-400:]}"
+        return 0
+    for problem in report["problems"]:
+        yield f"fsck {when}: {problem['kind']}: {problem['message']}"
+    return int(report["unreachable"])
+
+
+def _public(shape: Shape) -> Shape:
+    """What people see of it: not the refs that keep containers' generations and the cache of builds."""
+    return {name: told for name, told in shape.items() if not name.startswith(("containers/", "removed/", "treering/"))}
+
+
+def _keeps(shape: Shape, plain: Undisturbed) -> bool:
+    """Whether each thing is as it was before or is afterwards."""
+    for name in {*_public(plain.before), *_public(plain.after)}:
+        if shape.get(name) not in (plain.before.get(name), plain.after.get(name)):
+            return False
+    return True
+
+
+def _difference(shape: Shape, plain: Undisturbed) -> str:
+    lines = []
+    for name in sorted({*shape, *plain.before, *plain.after}):
+        told = [one.get(name, "-") for one in (plain.before, shape, plain.after)]
+        if len(set(told)) > 1:
+            lines.append(f"{name}: before {told[0]}, now {told[1]}, undisturbed {told[2]}")
+    return "; ".join(lines)
