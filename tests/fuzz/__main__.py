@@ -88,7 +88,9 @@ def main() -> int:
     with ThreadPoolExecutor(given.jobs) as pool:
         for done in pool.map(lambda name: fuzz(name, given), given.targets or TARGETS):
             outcomes.append(done)
-            print(f"{done.name:20} {done.runs:12,} runs {done.seconds:7.0f} s  {len(done.findings)} findings", flush=True)
+            print(
+                f"{done.name:20} {done.runs:12,} runs {done.seconds:7.0f} s  {len(done.findings)} findings", flush=True
+            )
             for finding in done.findings:
                 print(f"    {finding}", flush=True)
     findings = sum(len(done.findings) for done in outcomes)

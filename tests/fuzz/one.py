@@ -28,7 +28,8 @@ SECONDS_FOR_ONE = 10
 """What an input may take, on a machine that does other things too: none of them is longer than a few KiB."""
 MEMORY = 2048
 """MiB that the process may have."""
-_LENGTH = 4096
+_LENGTH = 8192
+"""Bytes of an input: more than the 4,300 digits that Python makes a number of."""
 
 
 class TooSlow(BaseException):
@@ -95,7 +96,7 @@ def _guided(atheris: Any, target: Target, attempt: Callable[[bytes], None], give
     arguments = [
         sys.argv[0], f"-max_total_time={given.seconds}", f"-seed={given.seed}", f"-timeout={SECONDS_FOR_ONE}",
         f"-rss_limit_mb={MEMORY}", f"-max_len={length}", f"-artifact_prefix={findings}/", "-print_final_stats=1",
-        f"-dict={words}", "-verbosity=1", "-len_control=20",
+        "-verbosity=1", "-len_control=20", *([f"-dict={words}"] if target.words else []),
     ]  # fmt: skip
     if given.runs:
         arguments.append(f"-runs={given.runs}")

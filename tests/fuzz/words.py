@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
@@ -50,7 +49,11 @@ def ignore(data: bytes) -> None:
 
 def variables(data: bytes) -> None:
     text = data.decode("utf-8", "surrogateescape")
-    for read in (split_words, lambda text: substituted(text, {"a": "b"}), lambda text: substituted_raw(text, {"a": ""})):
+    for read in (
+        split_words,
+        lambda text: substituted(text, {"a": "b"}),
+        lambda text: substituted_raw(text, {"a": ""}),
+    ):
         try:
             read(text)
         except ValueError:
