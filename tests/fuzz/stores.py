@@ -87,7 +87,7 @@ def _layers() -> list[bytes]:
             for number, data in enumerate(objects):
                 writer.add((KIND_CHUNKS, KIND_TREES)[number % 2], digest(data), data)
             if objects:
-                name, _ = writer.finish()
+                writer.finish()
                 found.append(next(Path(place).glob("*.layer")).read_bytes())
             else:
                 writer.close()
