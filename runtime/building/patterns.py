@@ -39,7 +39,10 @@ def compiled(pattern: str, *, deep: bool = False) -> re.Pattern[str]:
             at += 1
             if pattern[at : at + 1] == "/":
                 at += 1
-            done.append(".*" if at == len(pattern) else "(?:.*/)?")
+            deeper = ".*" if at == len(pattern) else "(?:.*/)?"
+            if done[-1:] == ["(?:.*/)?"]:  # of two in a row, one says it all
+                done.pop()
+            done.append(deeper)
         elif character == "*":
             done.append("[^/]*")
         elif character == "?":
