@@ -23,6 +23,7 @@ from runtime.settings import Settings
 from tests.fuzz.archives import summed
 from tests.fuzz.target import Target
 from tests.support.images import CONFIG, INDEX, LAYER, MANIFEST, MadeImage, digest
+from tests.support.raw_tar import END, padded
 from vcs.errors import TreeringError
 
 _HISTORY: list[dict[str, Any]] = [
@@ -78,7 +79,8 @@ def document(data: bytes) -> None:
 def layout(data: bytes) -> None:
     """An oci-layout file and an index, apart by a NUL; every blob is the index again."""
     head, _, rest = data.partition(b"\0")
-    image_in_layout(Layout(Path("layout"), _OneFile({"oci-layout": head, "index.json": rest}, _manifest())), Wish())
+    files = {"oci-layout": head, "index.json": rest, f"blobs/sha256/{digest(_config_bytes())[7:]}": _config_bytes()}
+    image_in_layout(Layout(Path("layout"), _OneFile(files, _manifest())), Wish())
 
 
 def config(data: bytes) -> None:
@@ -151,7 +153,7 @@ def _tarred(files: dict[str, bytes]) -> bytes:
             info = tarfile.TarInfo(name)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
-    return out.getvalue().rstrip(b"\0") + bytes(1024)
+    return padded(out.getvalue().rstrip(b"\0")) + END
 
 
 def archive(data: bytes) -> None:

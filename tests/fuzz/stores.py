@@ -307,7 +307,9 @@ def kept_log(data: bytes) -> None:
         keptlogs._about(path)
 
 
-_KEPT = b'{"version":1,"id":"a","name":"b","image":"main","commit":"' + _OID.encode() + b'","ended":1.5}\n'
+_KEPT = (
+    b'{"version":1,"id":"a","name":"b","image":"main","commit":"' + _OID.encode() + b'","ended":1.5,"exit_code":null}\n'
+)
 _JSON = (
     b"[[[[",
     b'{"a":',
