@@ -31,7 +31,8 @@ def fixed_part(pattern: str) -> str:
 
 def compiled(pattern: str, *, deep: bool = False) -> re.Pattern[str]:
     """A pattern of a whole path. `deep`: ** means something. ValueError if it is none."""
-    done, at = [], 0
+    done: list[str] = []
+    at = 0
     while at < len(pattern):
         character = pattern[at]
         at += 1
