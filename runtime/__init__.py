@@ -1,6 +1,7 @@
 """Containers on commits, and the command line.
 
     containers   records     what is kept of a container          settings     how it is run
+                 container   one of them, and which a user means
                  containers  made, named, found, listed, removed    naming      who has which name
                  states      compared, committed, rolled back       check        whether their records are whole
                  generations one base and upper after another       commits      what a commit says

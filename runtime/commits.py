@@ -13,17 +13,18 @@ Trailers (git-interpret-trailers(1)) tell what made a commit:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from runtime.containers import Container
 from runtime.secrets import Finding, Policy
 from runtime.storehooks import HookRun
-from vcs.diff import Change
+from vcs.diff import Change, diff
 from vcs.gitwords import trailers as trailers_of
 from vcs.ignore import Patterns
-from vcs.model import CommitId
+from vcs.model import CommitId, RootId
+from vcs.store import Store
 
 _LONGEST = 500
 """Characters of a trailer."""
@@ -112,6 +113,14 @@ def counted(changes: Sequence[Change]) -> str:
     """What the trailer `Changes` says."""
     counts = Counter[str](change.letter for change in changes)
     return " ".join(f"{letter}{counts[letter]}" for letter in "AMDRT" if counts[letter])
+
+
+def brought(store: Store, old: RootId | None, new: RootId) -> Iterator[Change]:
+    """What a new state brings to a branch, for hooks; all that it has, to a branch that is new."""
+    if old is not None:
+        yield from diff(store.snapshot(old), store.snapshot(new))
+    else:
+        yield from (Change("A", path, None, entry) for path, entry in store.snapshot(new).walk() if path != b"/")
 
 
 def first_line(message: str) -> str:

@@ -8,7 +8,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count as count_from
 from itertools import islice
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from runtime.container import SHORT, Container, find_among
 from runtime.naming import Names, checked_name, is_name, stem_of
 from runtime.records import ContainerPaths, Generation, Merging, Record, fields_of, load, save
 from runtime.settings import Settings
@@ -31,44 +31,12 @@ from vcs.store import Store, translated
 if TYPE_CHECKING:
     from vcs.history import Author
 
+__all__ = ["REMOVED", "Container", "Containers", "find_among", "make_generation"]
+
 REMOVED = "refs/removed/"
 """Where the last states of removed containers are kept, as <id>/<generation>."""
 _NEW = ".new-"
-_SHORT, _ID_DIGITS = 12, 64
-_SHOWN = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Container:
-    """A container's record, and where its parts are."""
-
-    record: Record
-    paths: ContainerPaths
-
-    @property
-    def id(self) -> str:
-        return self.record.id
-
-    @property
-    def name(self) -> str:
-        return self.record.name
-
-    @property
-    def base(self) -> CommitId:
-        """The commit below the current upper."""
-        return self.record.generation.base
-
-    @property
-    def upper(self) -> Path:
-        return self.paths.upper(self.record.current)
-
-    @property
-    def work(self) -> Path:
-        return self.paths.work(self.record.current)
-
-    @property
-    def ref(self) -> str:
-        return self.record.ref(self.record.current)
+_ID_DIGITS = 64
 
 
 class Containers:
@@ -202,7 +170,7 @@ class Containers:
         try:
             return self._load(identity)
         except FileNotFoundError:
-            name = name or identity[:_SHORT]
+            name = name or identity[:SHORT]
             raise NotFound(f"container {name!r} was removed", container=name) from None
 
     def lookup(self, names: Iterable[str]) -> list[Container | NotFound]:
@@ -390,26 +358,6 @@ class Containers:
                 self.store.history.delete_all(f"refs/containers/{name.removeprefix(_NEW)}/0" for name in names)
         for name in names:
             shutil.rmtree(self._directory / name, ignore_errors=True)
-
-
-def find_among(everything: Sequence[Container], name: str) -> Container:
-    """Containers.find() among these."""
-    if not name:
-        raise NotFound("an empty name is no container's", container=name)
-    for container in everything:
-        if container.name == name:
-            return container
-    matches = [container for container in everything if container.id.startswith(name)]
-    if not matches:
-        raise NotFound(f"no container {name!r}", container=name)
-    if len(matches) > 1:
-        shown = ", ".join(f"{container.name} ({container.id[:_SHORT]})" for container in matches[:_SHOWN])
-        more = f" and {len(matches) - _SHOWN} more" if len(matches) > _SHOWN else ""
-        candidates = [container.name for container in matches]
-        raise NotFound(
-            f"{name!r} begins the ids of several containers: {shown}{more}", container=name, candidates=candidates
-        )
-    return matches[0]
 
 
 def _to_stay(records: Sequence[Record]) -> bool:

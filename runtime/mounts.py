@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import signal
 import struct
 from collections.abc import Callable
 from contextlib import suppress
@@ -48,7 +49,7 @@ _FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
 _MOVE_MOUNT_F_EMPTY_PATH = 4
 _OPEN_TREE_CLONE, _AT_RECURSIVE, _AT_EMPTY_PATH = 1, 0x8000, 0x1000
 _MOUNT_ATTR_IDMAP = 0x00100000
-_PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36
+_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
 
 _RACES = 1000
 
@@ -106,6 +107,13 @@ def private_mount_namespace() -> None:
 def become_subreaper(on: bool = True) -> None:
     """Orphaned descendants become this process's children (PR_SET_CHILD_SUBREAPER, prctl(2)), or no longer do."""
     _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0))
+
+
+def end_with_parent(parent: int) -> None:
+    """This process is killed when its parent, of that pid, ends (PR_SET_PDEATHSIG, prctl(2)); at once if it has."""
+    _check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def set_process_name(name: bytes) -> None:

@@ -1,6 +1,7 @@
 """Executables in STORE/hooks, which the store's owner places there to be run around what is done to it.
 
-    pre-commit         before a commit of a container, or an import, becomes visible; refuses it if it fails
+    pre-commit         before a commit of a container, an import, or a build's result becomes visible; refuses it if it
+                       fails
     post-commit        after it
     pre-merge-commit   before the commit of a merge, a revert or a cherry-pick becomes visible; refuses it likewise
     post-merge         after these, and after a fast-forward

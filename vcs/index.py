@@ -64,6 +64,10 @@ class Location:
     length: int
 
 
+_NEAR = 32
+"""Layers to either side of one whose names are asked for with its own."""
+
+
 class Index:
     """The index of one store's layers. Any number of processes may have it open."""
 
@@ -125,10 +129,12 @@ class Index:
     def layer_name(self, number: int) -> LayerId:
         """The layer that a Location means. FileNotFoundError if gc has removed it since."""
         if number not in self._names:
-            row = self._one("SELECT name FROM layers WHERE id = ?", number)
-            if row is None:
+            # Its neighbours too: a history is mostly read from layer to layer.
+            near = number - _NEAR, number + _NEAR
+            for found, name in self._asked("SELECT id, name FROM layers WHERE id BETWEEN ? AND ?", *near).fetchall():
+                self._names[found] = LayerId(name)
+            if number not in self._names:
                 raise FileNotFoundError(errno.ENOENT, "a layer that was removed just now")
-            self._names[number] = LayerId(row[0])
         return self._names[number]
 
     def is_doomed(self, number: int) -> bool:
@@ -238,7 +244,8 @@ class Index:
                     self._add_file(name)
         except sqlite3.OperationalError:
             # On a full disk what is there can still be read.
-            for name in sorted(present - set(self.layers()) - set(self._names.values())):
+            held = {name for number, name in self._names.items() if number < 0}
+            for name in sorted(present - set(self.layers()) - held):
                 self._remember(name)
         return True
 
@@ -289,14 +296,18 @@ class Index:
         self.refresh()
 
     def _one(self, query: str, value: bytes | int) -> tuple[Any, ...] | None:
-        """One row. Corrupt if the database is damaged; that costs nothing here, where thousands a second are asked."""
+        """One row."""
+        row: tuple[Any, ...] | None = self._asked(query, value).fetchone()
+        return row
+
+    def _asked(self, query: str, *values: bytes | int) -> sqlite3.Cursor:
+        """Corrupt if the database is damaged; that costs nothing here, where thousands a second are asked."""
         try:
-            row: tuple[Any, ...] | None = self._db.execute(query, (value,)).fetchone()
+            return self._db.execute(query, values)
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError as error:
             raise Corrupt(f"the index is damaged: {error}", index=str(self._path)) from error
-        return row
 
     def _present(self) -> set[LayerId]:
         names = (entry.name for entry in os.scandir(self._layers) if entry.name.endswith(SUFFIX))

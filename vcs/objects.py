@@ -214,15 +214,21 @@ class Objects:
             self._readers.move_to_end(layer)
             return reader
         path = self._path_of(self._index.layer_name(layer))
+        reader = self._readers[layer] = LayerReader(path)
+        if reader.is_open:
+            self._give_back(path)
+        if len(self._readers) > _READERS_KEPT:
+            self._close_reader(next(iter(self._readers)))
+        return reader
+
+    def _give_back(self, path: Path) -> None:
+        """Close layers that were removed, if the directory that this one is in has changed: else their bytes stay on
+        the disk."""
         changed = os.stat(os.path.dirname(path)).st_mtime_ns
         if changed != self._looked:
             self._looked = changed
             for number in [number for number, other in self._readers.items() if other.is_removed]:
-                self._close_reader(number)  # else its bytes stay on the disk
-        reader = self._readers[layer] = LayerReader(path)
-        if len(self._readers) > _READERS_KEPT:
-            self._close_reader(next(iter(self._readers)))
-        return reader
+                self._close_reader(number)
 
     def _close_reader(self, layer: int) -> None:
         if self._ahead is not None:

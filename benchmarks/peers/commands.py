@@ -107,27 +107,28 @@ class PodmanCommands(_ByCommands):
         self._options = ["podman", "--root", str(place), "--runroot", str(running), "--storage-driver", "overlay"]
         # What it asks for by default is more than a process without CAP_SYS_RESOURCE may have.
         limits = [f"--ulimit={name}=1024:1024" for name in ("nofile", "nproc")]
-        self._new = ["--network", "none", *limits]
+        self.new = ["--network", "none", *limits]
+        """What `run` and `create` are told."""
 
     def run(self, *words: str | Path) -> float:
         return run([*self._options, *words]).seconds
 
     def prepare(self, root: Path) -> None:
         run(["sh", "-ec", _IMPORT, "sh", root, *self._options, "import", "--quiet"])
-        self.run("run", "--name", _STOPPED, *self._new, _IMAGE, "sh", "-c", _CHANGE)
+        self.run("run", "--name", _STOPPED, *self.new, _IMAGE, "sh", "-c", _CHANGE)
         self.run("commit", "--quiet", _STOPPED, _OTHER)
-        self.run("run", "-d", "--name", _CONTAINER, *self._new, _IMAGE, "sleep", "inf")
+        self.run("run", "-d", "--name", _CONTAINER, *self.new, _IMAGE, "sleep", "inf")
 
     def _commands(self, verb: str, number: int) -> list[list[str]]:
         return {
-            RUN: [["run", "--rm", *self._new, _IMAGE, "true"]],
+            RUN: [["run", "--rm", *self.new, _IMAGE, "true"]],
             "ps": [["ps"]],
             "status": [["diff", _CONTAINER]],
             "diff": [["diff", _IMAGE, _OTHER]],
             COMMIT: [["commit", "--quiet", _CONTAINER, f"localhost/again-{number}"]],
             "branch": [["tag", _IMAGE, "localhost/tagged"]],
             "log": [["history", _OTHER]],
-            "rollback": [["rm", _STOPPED], ["create", "--name", _STOPPED, *self._new, _IMAGE, "true"]],
+            "rollback": [["rm", _STOPPED], ["create", "--name", _STOPPED, *self.new, _IMAGE, "true"]],
         }[verb]
 
     def finish(self) -> None:

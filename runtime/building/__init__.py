@@ -11,7 +11,8 @@
     executing     one RUN in a container, and its end         cachemounts   directories that RUNs share
     private       secrets and scripts, in memory
     cache         what was made before, found by its key
-    build         the steps carried out, and the branch moved
+    builders      whose a RUN's container is
+    build         the steps carried out                       finishing     their end signed, judged by hooks, and named
 
 One rule: whatever is not supported is refused by name and line before anything runs, and nothing is passed over.
 """

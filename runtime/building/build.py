@@ -22,6 +22,7 @@ from runtime.building.cachemounts import cache_directory
 from runtime.building.contents import Context, is_archive, unpacked
 from runtime.building.copying import Chosen, Draft, Owner, Placing, chosen, content_digest
 from runtime.building.executing import Command, execute, sweep
+from runtime.building.finishing import Finished, finish, signed
 from runtime.building.private import private_directory, script_mount, secret_mount, sweep_private
 from runtime.building.stages import Plan
 from runtime.building.steps import CONTEXT, Copy, Directory, File, Origin, Run, RunMount, Stage, Step
@@ -34,8 +35,9 @@ from runtime.source import OPENER
 from vcs.blobs import put_data
 from vcs.diff import diff
 from vcs.errors import BadInput, EngineError
-from vcs.history import BRANCHES, Author
+from vcs.history import Author
 from vcs.model import Chunked, CommitId, Data, Entry, RootId
+from vcs.signed import Sign
 from vcs.snapshot import Snapshot
 from vcs.store import Batch
 from vcs.trees import write_root, write_tree
@@ -73,6 +75,10 @@ class Options:
     policy: Policy = "off"
     """What to do about secrets in what is committed."""
     name: str = "Dockerfile"
+    sign: Sign | None = None
+    """What signs the build's end."""
+    verify: bool = True
+    """The store's hooks may refuse it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +90,9 @@ class Built:
     cached: int
     made: int
     """How many steps were found, and how many were carried out."""
-    moved: bool
-    """Whether the branch moved."""
     secrets: tuple[Finding, ...]
+    finished: Finished
+    """What came of the branch."""
 
 
 class Build:
@@ -104,6 +110,7 @@ class Build:
         self._options = options
         self._ends: dict[int, CommitId | None] = {}
         self._secrets: list[Finding] = []
+        self._steps: set[CommitId] = set()
         self._counts = {True: 0, False: 0}
         self._is_swept = False
 
@@ -116,19 +123,20 @@ class Build:
         commit = self._ends[self._plan.target]
         if commit is None:
             raise BadInput("nothing was made: the stage is scratch, and nothing else")
-        moved = self._move(commit)
+        if self._options.sign is not None and commit in self._steps:
+            commit = signed(self._store, commit, self._options.branch, self._options.sign)
+        finished = self._finished(commit)
         secrets = (*self._context.secrets, *self._secrets) if "snapshot" in self._context.__dict__ else self._secrets
         root = self._store.commit(commit).root
-        return Built(commit, root, self._counts[True], self._counts[False], moved, tuple(secrets))
+        made, cached = self._counts[False], self._counts[True]
+        return Built(commit, root, cached, made, tuple(secrets), finished)
 
-    def _move(self, commit: CommitId) -> bool:
-        if self._options.branch is None:
-            return False
-        ref = BRANCHES + self._options.branch
-        tip = self._store.history.target(ref)
-        if tip != commit:
-            self._store.history.move(ref, commit, tip, f"build: {self._options.name}", self._author)
-        return tip != commit
+    def _finished(self, commit: CommitId) -> Finished:
+        options = self._options
+        if options.branch is None:
+            return Finished()
+        reason = f"build: {options.name}"
+        return finish(self._store, commit, options.branch, reason, self._author, verify=options.verify)
 
     # -- steps
 
@@ -143,6 +151,7 @@ class Build:
             self._reporter.begin(stage, step, number, total)
             commit, cached = self._step(stage, step, commit)
             self._counts[cached] += 1
+            self._steps.add(commit)
             self._reporter.end(commit, cached, time.monotonic() - began)
         return commit
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from runtime.afresh import become
+from runtime.building.builders import builder_of, own_label
 from runtime.capture import Capture
 from runtime.containers import Container, Containers
 from runtime.descriptors import close_all_but
@@ -31,14 +32,12 @@ from runtime.rebuilding import error_fields, rebuild
 from runtime.running import clean_up, start, stop
 from runtime.secrets import Finding, Policy, SecretWatch
 from runtime.settings import Health, Log, Mount, Settings
-from runtime.state import Exited, Process, state_of
+from runtime.state import Exited, state_of
 from vcs.errors import Conflict, EngineError, NotFound, TreeringError
 from vcs.history import Author
 from vcs.model import CommitId, RootId
 from vcs.store import Store
 
-LABEL = "treering.build"
-"""The pid and the start of the builder."""
 HOSTNAME = "build"
 _END_SECONDS = 60.0
 _PIECE = 1 << 16
@@ -71,11 +70,9 @@ def execute(
     EngineError, with the fact `exit_code`, if it cannot be run. `output` gets what it prints, as it comes.
     """
     store = containers.store
-    me = Process.of(os.getpid())
-    assert me is not None
     settings = Settings(
         args=command.args, env=command.env, network=command.network, mounts=command.mounts, hostname=HOSTNAME,
-        entrypoint=(), labels={LABEL: f"{me.pid} {me.start}"}, health=Health(("NONE",)), log=Log(keep=False),
+        entrypoint=(), labels=own_label(), health=Health(("NONE",)), log=Log(keep=False),
         profile=False, volatile=True,
     )  # fmt: skip
     with store.operations.silent():
@@ -105,11 +102,8 @@ def _captured(containers: Containers, container: Container, policy: Policy) -> t
 def sweep(containers: Containers) -> None:
     """Remove the containers of builders that were killed."""
     for container in containers.all():
-        label = container.record.settings.labels.get(LABEL)
-        if label is None:
-            continue
-        pid, _, began = label.partition(" ")
-        if not (pid.isdigit() and began.isdigit()) or Process(int(pid), int(began)).alive():
+        builder = builder_of(container)
+        if builder is None or builder.alive():
             continue
         with suppress(TreeringError), containers.store.operations.silent():
             _end(container)

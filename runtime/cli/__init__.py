@@ -15,6 +15,7 @@
     pulling, saving, building                            the verbs, one module a group
     resolving    merge --continue, --abort, --status
     several      a verb on several containers                    filtering     which containers ps lists
+    layerlines   a line for each layer of a pull
     starting     what run, start and restart do alike            images        what import and pull do alike
     secrets      what commit, import and build say           storehooks    what verbs say of the store's hooks
     times        as people give them                         reconciling   after a supervisor was killed

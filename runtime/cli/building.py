@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,15 @@ from runtime.cli.options import author_option, branch_completion, verb
 from runtime.cli.output import message
 from runtime.cli.quoting import safe
 from runtime.cli.secrets import allow_secrets_option, secret_fields, secrets_policy, tell_secrets
+from runtime.cli.signing import commit_signer, sign_options
+from runtime.cli.storehooks import hook_fields, no_verify_option, tell_hooks
 from vcs.errors import InvalidName, NotFound
 
 if TYPE_CHECKING:
     from runtime.building.build import Built
     from runtime.building.parser import Instruction
     from runtime.building.steps import Config, Stage, Step
+    from runtime.storehooks import HookRun
     from vcs.model import CommitId
 
 _SHORT = 12
@@ -51,6 +55,8 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686"
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but the commit's id.")
 @click.option("--progress", type=click.Choice(("plain", "quiet")), default="plain", show_default=True,
               help="What is told meanwhile: each step and what it prints, or nothing.")  # fmt: skip
+@sign_options
+@no_verify_option
 @author_option
 @allow_secrets_option
 def build(
@@ -66,6 +72,9 @@ def build(
     tls_verify: bool,
     quiet: bool,
     progress: str,
+    sign: bool | None,
+    key: str | None,
+    no_verify: bool,
     author: str | None,
     allow_secrets: bool,
 ) -> None:
@@ -78,6 +87,9 @@ def build(
     If a RUN fails, its exit code is this command's, and the error names the commit that it ran on. What is not
     supported is refused, with its line, before anything is run.
 
+    If the branch moves, the store's hook pre-commit is asked first, but for --no-verify; post-commit is run after it.
+    With --sign, or where git's commit.gpgSign says so, the last commit is signed; the steps below it are not.
+
     \b
     Example:
       treering build -t app .
@@ -89,6 +101,7 @@ def build(
     from runtime.building.dockerignore import read_rules
     from runtime.building.parser import SIZE_MAX, parse
     from runtime.building.stages import Plan
+    from runtime.storehooks import run_after
 
     path = dockerfile if dockerfile is not None else directory / "Dockerfile"
     if str(path) == "-":
@@ -97,7 +110,7 @@ def build(
         with path.open("rb") as file:
             data = file.read(SIZE_MAX + 1)
     store, who = invocation.store, invocation.author(author)
-    given = _secrets(secrets)
+    given, signer = _secrets(secrets), commit_signer(invocation, sign, key)
     if branch is not None:
         _check_branch(branch)
 
@@ -118,27 +131,36 @@ def build(
         policy = secrets_policy(invocation, allow_secrets)
         rules = read_rules(directory, path)
         context = Context(store, directory, rules, context_sources(plan.stages), policy)
-        options = Options(branch, not no_cache, network, given, policy, path.name if str(path) != "-" else "Dockerfile")
+        called = path.name if str(path) != "-" else "Dockerfile"
+        options = Options(branch, not no_cache, network, given, policy, called, signer, not no_verify)
         told = _Told(hidden=quiet or progress == "quiet")
         began = time.monotonic()
         built = Build(invocation.containers, plan, context, who, told, options).run()
     tell_secrets(built.secrets)
-    _tell(invocation, built, branch, time.monotonic() - began, quiet)
+    seconds = time.monotonic() - began
+    hooks = built.finished.hooks
+    if built.finished.event is not None:
+        hooks += run_after(store.path, "post-commit", built.finished.event)
+    tell_hooks(hooks)
+    _tell(invocation, built, hooks, branch, seconds, quiet)
 
 
-def _tell(invocation: Invocation, built: Built, branch: str | None, seconds: float, quiet: bool) -> None:
+def _tell(
+    invocation: Invocation, built: Built, hooks: Sequence[HookRun], branch: str | None, seconds: float, quiet: bool
+) -> None:
     output = invocation.output
     if not output.is_table:
         output.value(
             {
                 "commit": built.commit,
                 "branch": branch,
-                "moved": built.moved,
+                "moved": built.finished.moved,
                 "root": built.root.hex(),
                 "cached": built.cached,
                 "made": built.made,
                 "seconds": round(seconds, 3),
                 "secrets": secret_fields(built.secrets),
+                "hooks": hook_fields(hooks),
             }
         )
     elif quiet or branch is None:

@@ -60,6 +60,8 @@ def ps(
     starting, none), label=KEY or label=KEY=VALUE, image=REV, id=START, exited=CODE. Those of different kinds, and those
     of labels, must all hold.
 
+    The containers of a build that goes on are left out, but for --filter label=treering.build.
+
     With --at-op, all containers that the operation log knows of are listed, as they were then; which of them ran, it
     does not know.
 
@@ -75,6 +77,8 @@ def ps(
     from runtime.cli.reconciling import reconcile_all
 
     output = invocation.output
+    from runtime.building.builders import LABEL, is_building
+
     if invocation.at_op is not None:
         if filters or usage:
             raise click.UsageError("--filter and --usage tell of what there is now: they do not go with --at-op")
@@ -83,7 +87,8 @@ def ps(
     wanted = parse_filters(filters)
     look = Look()
     every_row = (look(container, state) for container, state in reconcile_all(invocation))
-    rows = [row for row in every_row if passes(wanted, row)]
+    with_builds = any(value.startswith(LABEL) for value in wanted.get("label", ()))
+    rows = [row for row in every_row if passes(wanted, row) and (with_builds or not is_building(row.container))]
     count = 1 if latest else last
     if count is not None:
         rows = rows[max(0, len(rows) - count) :]
@@ -227,7 +232,7 @@ def rm(invocation: Invocation, names: tuple[str, ...], every: bool, force: bool,
     from runtime.cli.several import raise_all
     from runtime.removal import remove_many
 
-    found = invocation.containers.all() if every else invocation.containers.lookup(names)
+    found = _all(invocation) if every else invocation.containers.lookup(names)
     errors: list[TreeringError] = [one for one in found if isinstance(one, TreeringError)]
     containers = list({one.id: one for one in found if not isinstance(one, TreeringError)}.values())
     if every and not force:
@@ -247,6 +252,12 @@ def rm(invocation: Invocation, names: tuple[str, ...], every: bool, force: bool,
     if not invocation.output.is_table:
         invocation.output.rows(removed, lambda row: row, lambda _: None)
     return raise_all(invocation, errors)
+
+
+def _all(invocation: Invocation) -> list[Container]:
+    from runtime.building.builders import is_building
+
+    return [container for container in invocation.containers.all() if not is_building(container)]
 
 
 def _tell_removed(name: str, kept: Iterable[CommitId]) -> None:

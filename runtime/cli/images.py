@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from runtime.images.choosing import Wish
     from runtime.images.image import Image
     from runtime.images.importing import Imported
+    from runtime.images.importing import Progress as Told
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -53,20 +54,21 @@ def take_image(
     flat: bool,
     force: bool,
     allow_secrets: bool,
+    progress: Told | None = None,
     before_end: Callable[[], None] = lambda: None,
 ) -> None:
     """Import an image, have a branch name it, and tell of it. For use inside the store's `writing()`.
 
-    `before_end` is called when all is imported, before the branch moves.
+    `progress` is told instead of who looks at the terminal. `before_end` is called when all is imported, before the
+    branch moves.
     """
     from runtime.images.importing import import_image, move_branch
 
     store, start = invocation.store, time.monotonic()
     policy = secrets_policy(invocation, allow_secrets)
-    with Progress("Importing") as progress:
-        done = import_image(
-            store, image, flat=flat, policy=policy, progress=lambda size, total: progress.update(size, total=total)
-        )
+    with Progress("Importing") as line:
+        told = progress or (lambda size, total: line.update(size, total=total))
+        done = import_image(store, image, flat=flat, policy=policy, progress=told)
     before_end()
     made = move_branch(store, branch, done.commit, reason, invocation.author(), force=force)
     _tell(invocation, image, done, branch, time.monotonic() - start, made=made)

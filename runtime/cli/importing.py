@@ -30,12 +30,10 @@ if TYPE_CHECKING:
     from runtime.images.image import Image
     from runtime.secrets import Finding
     from runtime.storehooks import HookRun
-    from vcs.diff import Change
     from vcs.ignore import Patterns
     from vcs.importcache import ImportCache
     from vcs.importresult import ImportResult
     from vcs.leases import Lease
-    from vcs.model import RootId
     from vcs.store import Store
     from vcs.trees import Sink
 
@@ -127,7 +125,7 @@ def import_verb(
       docker save web:2 | treering import - -b web
       treering import ./layout --image app:1 --platform linux/arm64 -b app
     """
-    from runtime.commits import with_trailers
+    from runtime.commits import brought, with_trailers
     from runtime.images.image import Image
     from runtime.secrets import SecretWatch
     from runtime.storehooks import Event, run_after, run_before
@@ -175,7 +173,7 @@ def import_verb(
                 title = text if text is not None else f"Import of {'standard input' if str(source) == '-' else source}"
                 words = with_trailers(title, {"Source": _source_text(source), **user_trailer()})
                 commit = store.add_commit(result.root, config, words, who, (tip,) if tip else ())
-                event = Event(commit, tip, branch=branch, changes=lambda: _changes(store, before, result.root))
+                event = Event(commit, tip, branch=branch, changes=lambda: brought(store, before, result.root))
                 if not no_verify:
                     hooks = run_before(store.path, "pre-commit", event)
                 history.move(BRANCHES + branch, commit, tip, f"import: {title.splitlines()[0] if title else ''}", who)
@@ -185,16 +183,6 @@ def import_verb(
     if made:
         hooks += run_after(store.path, "post-commit", event)
     _tell(invocation, result, secrets, hooks, commit, branch, batch.added, progress.seconds, made=made)
-
-
-def _changes(store: Store, old: RootId | None, new: RootId) -> Iterator[Change]:
-    """What the import brings to the branch, for hooks."""
-    from vcs.diff import Change, diff
-
-    if old is not None:
-        yield from diff(store.snapshot(old), store.snapshot(new))
-    else:
-        yield from (Change("A", path, None, entry) for path, entry in store.snapshot(new).walk() if path != b"/")
 
 
 def _source_text(source: Path) -> str:

@@ -10,7 +10,6 @@ from runtime.cli.images import image_options, take_image, wish_of
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import branch_completion, verb
 from runtime.cli.output import count_text, message, size_text
-from runtime.cli.progress import Progress
 from runtime.cli.secrets import allow_secrets_option
 
 
@@ -48,24 +47,37 @@ def pull(
       treering pull quay.io/team/app:1.2 --branch app --platform linux/arm64
       treering pull localhost:5000/web --tls-verify=false
     """
+    from runtime.cli.layerlines import LayerLines
     from runtime.images.pulling import Pull, branch_of
     from runtime.images.skopeo import Registry
 
     branch = branch or branch_of(reference)
     wish, registry = wish_of(None, platform), Registry(tls_verify, authfile)
     store = invocation.store
-    with store.writing() as lease, Progress("Pulling") as progress:
+    with store.writing() as lease, LayerLines() as lines:
+        read = 0
 
-        def told(size: int, total: int, layers: int, all_layers: int) -> None:
-            progress.update(size, total=total, title=f"Pulling  {layers} of {all_layers} layers")
+        def told() -> None:
+            if lines.is_due():
+                lines.draw(coming.layers, coming.wanted, coming.arrived(), coming.begun, read)
 
-        with Pull(store, lease, reference, wish, registry, told) as image:
-            if not progress.is_shown and invocation.output.is_table:
-                layers, size = image.wanted
-                message(f"{count_text(len(image.image.layers), 'layer')}, {layers:,} to fetch ({size_text(size)})")
+        def imported(size: int, _: int) -> None:
+            nonlocal read
+            read = size
+            told()
+
+        def ended() -> None:
+            coming.wait()
+            lines.clear()
+
+        with Pull(store, lease, reference, wish, registry, told) as coming:
+            if not lines.is_shown and invocation.output.is_table:
+                size = sum(layer.size for layer in coming.wanted)
+                count = count_text(len(coming.layers), "layer")
+                message(f"{count}, {len(coming.wanted):,} to fetch ({size_text(size)})")
             take_image(
-                invocation, image.image, branch, f"pull: {reference}", flat=flat, force=force,
-                allow_secrets=allow_secrets, before_end=image.wait,
+                invocation, coming.image, branch, f"pull: {reference}", flat=flat, force=force,
+                allow_secrets=allow_secrets, progress=imported, before_end=ended,
             )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from runtime.cli.quoting import path_fields, safe
 from runtime.cli.render_changes import summary
 from runtime.cli.render_commits import SHORT, title
 from runtime.cli.render_conflicts import conflict_fields, stale_fields, warn_of_stale, write_conflicts
+from runtime.cli.signing import sign_commits, sign_options
 
 if TYPE_CHECKING:
     from runtime.rewriting import rebase as rebasing
@@ -33,6 +34,7 @@ _branch_argument = click.argument("branch", metavar="[BRANCH]", default="main", 
 @click.option("--ours", is_flag=True, help="In conflicts, and nowhere else, take what is there already.")
 @click.option("--theirs", is_flag=True, help="In conflicts, and nowhere else, take what the commit did.")
 @author_option
+@sign_options
 @dry_run_option
 def rebase(
     invocation: Invocation,
@@ -42,6 +44,8 @@ def rebase(
     ours: bool,
     theirs: bool,
     author: str | None,
+    sign: bool | None,
+    key: str | None,
     dry_run: bool,
 ) -> int:
     """Do the commits of a branch again on top of another commit.
@@ -62,6 +66,7 @@ def rebase(
     from runtime.rewriting.rebase import Wish
     from runtime.rewriting.rebase import rebase as work
 
+    sign_commits(invocation, sign, key)
     start = invocation.commit(upstream)
     target = start if onto is None else invocation.commit(onto)
     wish = Wish(branch, start, target, favour_of(ours, theirs), dry_run)
@@ -79,9 +84,17 @@ def rebase(
 @_branch_argument
 @click.option("-m", "--message", "text", metavar="MESSAGE", help="Instead of a list of their titles.")
 @author_option
+@sign_options
 @dry_run_option
 def squash(
-    invocation: Invocation, revision: str, branch: str, text: str | None, author: str | None, dry_run: bool
+    invocation: Invocation,
+    revision: str,
+    branch: str,
+    text: str | None,
+    author: str | None,
+    sign: bool | None,
+    key: str | None,
+    dry_run: bool,
 ) -> None:
     """Make one commit of those that a branch has after REV.
 
@@ -97,6 +110,7 @@ def squash(
     """
     from runtime.rewriting.squash import squash as work
 
+    sign_commits(invocation, sign, key)
     after = invocation.commit(revision)
     who = invocation.author(author)
     outcome = work(invocation.containers, after, branch, checked_message(text), who, dry_run=dry_run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -154,7 +155,7 @@ def push(
 
     commits = [invocation.commit(revision) for revision in revisions]
     with _composed(invocation, commits, layers, compression or "gzip") as (made, composed, seconds):
-        shown = sys.stderr.fileno() if sys.stderr.isatty() else None
+        shown = sys.stderr.fileno() if sys.stderr.isatty() else subprocess.DEVNULL
         digest = push(made, composed, reference, Registry(tls_verify, authfile), shown)
     if invocation.output.is_table:
         message(f"Pushed {reference}: {_summary(composed)} in {seconds_text(seconds())}")

@@ -39,7 +39,12 @@ def sign_options(command: F) -> F:
 def sign_commits(invocation: Invocation, sign: bool | None, key: str | None) -> None:
     """Have the commits signed that this command makes, if the options or commit.gpgSign ask for it. What keeps it from
     being done is told before anything is written, as far as it can be seen."""
-    invocation.store.sign = _signer(invocation, sign, key, "commit.gpgSign")
+    invocation.store.sign = commit_signer(invocation, sign, key)
+
+
+def commit_signer(invocation: Invocation, sign: bool | None, key: str | None) -> Sign | None:
+    """What signs commits, if the options or commit.gpgSign ask for it."""
+    return _signer(invocation, sign, key, "commit.gpgSign")
 
 
 def tag_signer(invocation: Invocation, sign: bool | None, key: str | None) -> Sign | None:

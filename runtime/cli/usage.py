@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runtime.building.cache import BUILDS
 from runtime.cli.invocation import Invocation, split_place
 from runtime.cli.options import revision_argument, verb
 from runtime.cli.output import count_text, size_text
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
 _CONTAINER = re.compile(r"(refs/(?:containers|removed)/[^/]+)/\d+")
 _KINDS = {
     "refs/heads/": "branch", "refs/tags/": "tag", "refs/containers/": "container", "refs/removed/": "removed",
-    "refs/stashes/": "stash",
+    "refs/stashes/": "stash", BUILDS: "cache",
 }  # fmt: skip
 _SORTS = ("name", "logical", "entries", "stored", "unique", "shared")
 _SHORT_ID = 12
+_BUILDS = "builds"
 _OBJECTS = {"CHUNK": "chunk", "TREE": "tree", "LIST": "chunk list", "ROOT": "root"}
 
 
@@ -49,7 +51,8 @@ class Row:
 def du(invocation: Invocation, names: tuple[str, ...], sort: str | None) -> None:
     """Show what branches, tags, containers, commits and directories take.
 
-    Without an argument, every branch, tag and container has a line. What the columns say:
+    Without an argument, every branch, tag and container has a line, and so have, as one, the steps that builds find
+    again. What the columns say:
 
     \b
     LOGICAL  bytes in the files of its newest commit, holes and each name of
@@ -86,7 +89,9 @@ def du(invocation: Invocation, names: tuple[str, ...], sort: str | None) -> None
 
 
 def _group(ref: str) -> str:
-    """The refs of a container's generations are one name."""
+    """The refs of a container's generations are one name, and those of all cached steps of builds."""
+    if ref.startswith(BUILDS):
+        return BUILDS + _BUILDS
     match = _CONTAINER.fullmatch(ref)
     return match[1] if match else ref
 
@@ -109,7 +114,10 @@ def _all(invocation: Invocation, usage: Usage) -> list[Row]:
 
 def _tips(invocation: Invocation, prefix: str) -> dict[str, CommitId]:
     """The newest commit of each name below a prefix."""
-    refs = invocation.store.history.refs(prefix)
+    history = invocation.store.history
+    refs = history.refs(prefix)
+    if prefix == BUILDS and refs:
+        return {_BUILDS: max(refs.values(), key=lambda commit: (history.info(commit).time, commit))}
     return {_group(prefix + ref).removeprefix(prefix): commit for ref, commit in refs.items()}
 
 

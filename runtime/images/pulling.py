@@ -14,7 +14,6 @@ which nobody reads. What is wrong with a blob is found when it is imported, wher
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import re
@@ -23,7 +22,8 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -33,7 +33,7 @@ from runtime.images.choosing import Wish, for_platform, without_default
 from runtime.images.image import Image, image_of
 from runtime.images.layout import Blobs, DirectoryFiles
 from runtime.images.model import Descriptor, Index, Manifest
-from runtime.images.skopeo import Registry, not_installed, refusal
+from runtime.images.skopeo import Registry, begin_skopeo, end_skopeo, refusal, run_skopeo
 from vcs.durable import replace_file
 from vcs.errors import BadInput, InvalidName
 from vcs.leases import Lease
@@ -43,16 +43,21 @@ from vcs.tar.stream import Readable
 PREFIX = "pull-"
 _SCHEME = "docker://"
 _TAG = "image"
+_PARTS = "oci-put-blob*"
 _WAIT = 0.02
 """Seconds between looks at what has arrived: files of another process's."""
 _ANSWER = "60s"
 """What a registry may take to answer with a document."""
-_ENDING = 10.0
-"""Seconds that skopeo has to end when nobody wants its blobs any more."""
 _NAME = re.compile(r"(?P<name>[^@]+?)(?::(?P<tag>[^/:@]+))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?")
 
-Told = Callable[[int, int, int, int], None]
-"""Called now and then with the bytes that have arrived, how many there are, and the same of layers."""
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """What a registry has sent of the layers that are fetched, which are known by their digests."""
+
+    there: frozenset[str]
+    parts: tuple[int, ...]
+    """Bytes of each that is not complete. skopeo begins with the lowest, and does not say which part is whose."""
 
 
 def branch_of(reference: str) -> str:
@@ -71,26 +76,36 @@ class Pull:
     """An image of a registry's that is being pulled. A context manager."""
 
     def __init__(
-        self, store: Store, lease: Lease, reference: str, wish: Wish, registry: Registry, told: Told | None = None
+        self,
+        store: Store,
+        lease: Lease,
+        reference: str,
+        wish: Wish,
+        registry: Registry,
+        told: Callable[[], None] = lambda: None,
     ) -> None:
-        """EngineError (see skopeo) if the registry does not say what the reference names; NotFound, BadInput."""
+        """`told` is called now and then while a layer is waited for. EngineError (see skopeo) if the registry does not
+        say what the reference names; NotFound, BadInput."""
         self._store = store
         self._reference = reference.removeprefix(_SCHEME)
         self._registry = registry
         self._told = told
         self._process: subprocess.Popen[bytes] | None = None
-        self._stack = contextlib.ExitStack()
+        self._stack = ExitStack()
+        self.begun: list[str] = []
+        """The digests of layers that have been asked for, in that order: the last one is being imported."""
         documents = self._documents(wish)
         digest, manifest, config = documents
         self._path = self._stack.enter_context(_own_directory(store.caches / (PREFIX + digest.partition(":")[2])))
         self._files = DirectoryFiles(self._path)
-        self._wanted = manifest.layers
+        self.layers = self.wanted = manifest.layers
+        """The layers that are not known, the lowest first."""
         try:
             self._prepare(manifest, config)
             self.image: Image = image_of(Blobs(self), manifest, self._reference, f"manifest {digest}")
             if wish.platform is not None and not wish.platform.fits(self.image.config.platform):
                 raise without_default(wish, [self.image.config.platform])
-            self._wanted = self._unknown(lease)
+            self.wanted = self._unknown(lease)
             self._fetch(digest)
         except BaseException:
             self._stack.close()
@@ -106,29 +121,25 @@ class Pull:
             shutil.rmtree(self._path, ignore_errors=True)
         self._stack.close()
 
-    @property
-    def wanted(self) -> tuple[int, int]:
-        """How many layers are not known, and their size in bytes."""
-        return len(self._wanted), sum(layer.size for layer in self._wanted)
-
     def open(self, name: str, /) -> AbstractContextManager[Readable]:
         """A blob, as soon as it is there. Satisfies layout.Files."""
+        self.begun.append(":".join(Path(name).parts[-2:]))
         while not (self._path / name).exists() and self._process is not None:
-            self._look()
-            if self._process.poll() is not None:
-                self._check_end()
-            else:
-                time.sleep(_WAIT)
+            self._wait(self._process)
         return self._files.open(name)
 
     def wait(self) -> None:
         """Wait until all has arrived. EngineError."""
         while self._process is not None:
-            self._look()
-            if self._process.poll() is not None:
-                self._check_end()
-            else:
-                time.sleep(_WAIT)
+            self._wait(self._process)
+
+    def arrived(self) -> Arrived:
+        """What is there now."""
+        parts = []
+        for part in self._path.glob(_PARTS):
+            with suppress(FileNotFoundError):
+                parts.append(part.stat().st_size)
+        return Arrived(frozenset(layer.digest for layer in self.wanted if self._place(layer).exists()), tuple(parts))
 
     # -- documents
 
@@ -161,20 +172,12 @@ class Pull:
         options = [] if self._registry.tls_verify else ["--tls-verify=false"]
         if self._registry.authfile is not None:
             options.append(f"--authfile={self._registry.authfile.absolute()}")
-        arguments = ["skopeo", f"--command-timeout={_ANSWER}", "inspect", "--raw", *more, *options, _SCHEME + reference]
-        try:
-            with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as errors:
-                # Into a file: a registry decides how long it is.
-                code = subprocess.run(
-                    arguments, stdin=subprocess.DEVNULL, stdout=said, stderr=errors, check=False
-                ).returncode
-                said.seek(0)
-                errors.seek(0)
-                if code:
-                    raise refusal(errors.read(1 << 16))
-                return said.read(model.DOCUMENT_MAX + 1)
-        except FileNotFoundError:
-            raise not_installed() from None
+        arguments = [f"--command-timeout={_ANSWER}", "inspect", "--raw", *more, *options, _SCHEME + reference]
+        with tempfile.TemporaryFile() as said:
+            # Into a file: a registry decides how long it is.
+            run_skopeo(arguments, output=said)
+            said.seek(0)
+            return said.read(model.DOCUMENT_MAX + 1)
 
     def _exact(self, digest: str) -> str:
         return f"{_parsed(self._reference)['name']}@{digest}"
@@ -183,7 +186,7 @@ class Pull:
 
     def _prepare(self, manifest: Manifest, config: bytes) -> None:
         (self._path / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
-        for left in self._path.glob("oci-put-blob*"):
+        for left in self._path.glob(_PARTS):
             left.unlink()
         for blob in (self._path / "blobs" / "sha256").iterdir():
             if not blob.stat().st_blocks:
@@ -194,7 +197,7 @@ class Pull:
 
     def _unknown(self, lease: Lease) -> tuple[Descriptor, ...]:
         """The layers that have to be fetched; those on which nothing unknown lies have a file in their place."""
-        wanted = list(self._wanted)
+        wanted = list(self.wanted)
         for chain in chain_ids(self.image.config.rootfs.diff_ids):
             if known_root(self._store, lease, chain) is None:
                 break
@@ -206,60 +209,39 @@ class Pull:
 
     def _fetch(self, digest: str) -> None:
         """Begin to fetch what is not there."""
-        if all(self._place(layer).exists() for layer in self._wanted):
+        if all(self._place(layer).exists() for layer in self.wanted):
             return
         options = [] if self._registry.tls_verify else ["--src-tls-verify=false"]
         if self._registry.authfile is not None:
             options.append(f"--src-authfile={self._registry.authfile.absolute()}")
         arguments = ["copy", "--quiet", "--dest-oci-accept-uncompressed-layers", "--retry-times=3", *options]
-        try:
-            self._errors: BinaryIO = self._stack.enter_context(tempfile.TemporaryFile())
-            # The layout's path might have a colon in it. Ctrl-C reaches it as well.
-            self._process = subprocess.Popen(
-                ["skopeo", *arguments, _SCHEME + self._exact(digest), f"oci:.:{_TAG}"],
-                cwd=self._path,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._errors,
-            )
-        except FileNotFoundError:
-            raise not_installed() from None
+        self._errors: BinaryIO = self._stack.enter_context(tempfile.TemporaryFile())
+        # The layout's path might have a colon in it.
+        self._process = begin_skopeo(
+            [*arguments, _SCHEME + self._exact(digest), f"oci:.:{_TAG}"], self._path, errors=self._errors
+        )
 
-    def _look(self) -> None:
-        """Tell how much has arrived."""
-        if self._told is None:
+    def _wait(self, process: subprocess.Popen[bytes]) -> None:
+        """A moment, or until skopeo has ended. EngineError if it has failed."""
+        self._told()
+        if process.poll() is None:
+            time.sleep(_WAIT)
             return
-        there = [layer for layer in self._wanted if self._place(layer).exists()]
-        size = sum(layer.size for layer in there)
-        for part in self._path.glob("oci-put-blob*"):
-            with contextlib.suppress(FileNotFoundError):
-                size += part.stat().st_size
-        self._told(size, sum(layer.size for layer in self._wanted), len(there), len(self._wanted))
-
-    def _check_end(self) -> None:
-        """skopeo has ended."""
-        assert self._process is not None
-        code, self._process = self._process.returncode, None
-        if code:
-            self._errors.seek(0)
-            raise refusal(self._errors.read(1 << 16))
+        self._process = None
+        if process.returncode:
+            raise refusal(self._errors)
 
     def _end(self) -> None:
-        """Have skopeo end, if it has not: what it fetches is not wanted any more."""
+        """Have skopeo end: what it fetches is not wanted any more."""
         if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(_ENDING)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            end_skopeo(self._process)
             self._process = None
 
     def _place(self, blob: Descriptor) -> Path:
         return self._path / "blobs" / blob.algorithm / blob.hex
 
 
-@contextlib.contextmanager
+@contextmanager
 def _own_directory(path: Path) -> Iterator[Path]:
     """A directory that no other process uses, made if it is not there; waits for one that does."""
     while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ _TAG = "image"
 _SCHEME = "docker://"
 
 
-def push(made: Made, composed: Composed, reference: str, registry: Registry, output: int | None = None) -> str:
+def push(made: Made, composed: Composed, reference: str, registry: Registry, output: int = subprocess.DEVNULL) -> str:
     """Push an image to `reference` ([docker://]HOST/NAME:TAG); returns its digest there. EngineError, see run_skopeo;
     InvalidName."""
     reference = reference.removeprefix(_SCHEME)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import IO
 
+from runtime.mounts import end_with_parent
 from vcs.errors import EngineError
+
+_ENDING = 10.0
+"""Seconds that it has to end when nobody wants what it does any more."""
+_SAID_MAX = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,25 +29,57 @@ class Registry:
     """Otherwise where Podman and Docker keep credentials."""
 
 
-def run_skopeo(arguments: Sequence[str], directory: Path, output: int | None = None) -> None:
-    """Run it in a directory, to its end. What it says of its progress goes to the descriptor `output`, None: nowhere.
+def begin_skopeo(
+    arguments: Sequence[str],
+    directory: Path | None = None,
+    output: int | IO[bytes] = subprocess.DEVNULL,
+    errors: int | IO[bytes] = subprocess.DEVNULL,
+) -> subprocess.Popen[bytes]:
+    """Start it in a directory. It ends with this process, however that ends: even a kill leaves nobody who fetches.
+    EngineError if it is not installed.
 
-    EngineError if it is not installed, or with its own words if it fails. Ctrl-C reaches it as well, and it gives up by
-    itself on a registry that does not answer.
+    To be called by the process's first thread, whose end is what it ends with.
     """
     try:
-        done = subprocess.run(
+        return subprocess.Popen(
             ["skopeo", *arguments],
             cwd=directory,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL if output is None else output,
-            stderr=subprocess.PIPE,
-            check=False,
+            stdout=output,
+            stderr=errors,
+            preexec_fn=partial(end_with_parent, os.getpid()),
         )
     except FileNotFoundError:
         raise not_installed() from None
-    if done.returncode:
-        raise refusal(done.stderr)
+
+
+def end_skopeo(process: subprocess.Popen[bytes]) -> None:
+    """Have it end, if it has not."""
+    process.terminate()
+    try:
+        process.wait(_ENDING)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def run_skopeo(
+    arguments: Sequence[str],
+    directory: Path | None = None,
+    output: int | IO[bytes] = subprocess.DEVNULL,
+) -> None:
+    """Run it in a directory, to its end. What it says goes to `output`.
+
+    EngineError if it is not installed, or with its own words if it fails. It ends when this is interrupted, and gives
+    up by itself on a registry that does not answer.
+    """
+    with tempfile.TemporaryFile() as errors:
+        process = begin_skopeo(arguments, directory, output, errors)
+        with ExitStack() as stack:
+            stack.callback(end_skopeo, process)
+            code = process.wait()
+        if code:
+            raise refusal(errors)
 
 
 def not_installed() -> EngineError:
@@ -47,9 +89,10 @@ def not_installed() -> EngineError:
     )
 
 
-def refusal(said: bytes) -> EngineError:
-    """That it failed, in the words that it `said`."""
-    text = said.decode(errors="replace").strip()
+def refusal(errors: IO[bytes]) -> EngineError:
+    """That it failed, in the words that it wrote into a file."""
+    errors.seek(0)
+    text = errors.read(_SAID_MAX).decode(errors="replace").strip()
     return EngineError(_reason(text), advice=_advice(text))
 
 

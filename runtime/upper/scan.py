@@ -14,8 +14,9 @@ from runtime.upper.conventions import TRUSTED
 from runtime.upper.frames import nested_stubs
 from runtime.upper.look import Changes, Known, look_everywhere
 from runtime.upper.owners import Owners
+from runtime.upper.result import NotPlain, UpperResult
 from runtime.upper.seen import Contents, Seen
-from runtime.upper.walk import NotPlain, UpperResult, Walk
+from runtime.upper.walk import Walk
 from vcs.ignore import Ignore
 from vcs.snapshot import Snapshot
 from vcs.trees import Objects, Sink

@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 
 from msgspec.structs import replace
@@ -26,6 +25,7 @@ from runtime.upper.conventions import Marks, is_absolute, separate
 from runtime.upper.frames import NO_STUBS, Frame, Stubs
 from runtime.upper.look import Known
 from runtime.upper.owners import Owners
+from runtime.upper.result import NotPlain, UpperResult
 from runtime.upper.seen import Seen, SeenDirectory, Sighting, joined, reachable
 from vcs.attributes import (
     entry_of,
@@ -38,7 +38,7 @@ from vcs.attributes import (
 from vcs.errors import BadInput, Conflict
 from vcs.ignore import Ignore
 from vcs.links import NO_TREE, LinkGroups, PendingTree, Recount, holds_links, linked_entries, settle
-from vcs.model import EMPTY_FILE, Chunked, Content, Data, Entry, RootId, Tree, Xattrs
+from vcs.model import EMPTY_FILE, Chunked, Content, Data, Entry, Tree, Xattrs
 from vcs.snapshot import Snapshot
 from vcs.trees import Directory, Sink, write_root
 
@@ -46,33 +46,6 @@ _OPEN_DIRECTORIES = 64
 """Deeper than this, the topmost directories' descriptors are given up, and had again by `..` on the way back."""
 _ATTEMPTS = 3
 """How often a name is looked at again whose type changes."""
-
-
-@dataclass(frozen=True, slots=True)
-class UpperResult:
-    """A scanned upper."""
-
-    root: RootId
-    entry: Entry
-    """The root's entry; its digest is `root`."""
-    names: int
-    """Names looked at in the upper."""
-    deleted: int
-    """Whiteouts among them."""
-    files: int
-    """Regular files whose content was read; not those that are empty, metacopies, or in the cache."""
-    size: int
-    """Bytes in these, holes included."""
-    unsteady: tuple[bytes, ...]
-    """Paths of files that were written to each time they were read: their content may never have been so at once."""
-    seen: Seen
-    """For the next scan."""
-    left_out: tuple[bytes, ...] = ()
-    """Paths that were not looked at, since they were to be left out; nothing is told of what is below them."""
-
-
-class NotPlain(Exception):
-    """There are hard links among the changes, or in what they hide: what was seen is not enough to count them."""
 
 
 class _Waiting(LinkGroups):

@@ -308,7 +308,7 @@ def test_the_network_is_what_was_asked_for(context: Context) -> None:
 # -- interruptions
 
 
-def _begun(context: Context, *options: str) -> subprocess.Popen[bytes]:
+def begun(context: Context, *options: str) -> subprocess.Popen[bytes]:
     """A build in the middle of a RUN that does not end by itself."""
     context.write("Dockerfile", "FROM main\nRUN echo 1 > /1\nRUN echo begun && sleep 1000\nRUN true\n")
     process = context.cli.start(
@@ -350,7 +350,7 @@ def _builds_again(context: Context) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_build_leaves_nothing(context: Context, number: int) -> None:
-    process = _begun(context)
+    process = begun(context)
     try:
         process.send_signal(number)
         code = process.wait(_SECONDS)
@@ -366,7 +366,7 @@ def test_an_interrupted_build_leaves_nothing(context: Context, number: int) -> N
 
 
 def test_what_a_killed_guard_left_is_removed_by_the_next_run(context: Context) -> None:
-    process = _begun(context)
+    process = begun(context)
     try:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         for pid in children:

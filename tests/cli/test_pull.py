@@ -7,9 +7,14 @@ import fcntl
 import gzip
 import json
 import os
+import random
 import re
+import select
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +23,15 @@ import pytest
 from runtime.images.pulling import branch_of
 from tests.cli.conftest import Cli
 from tests.support import raw_tar
+from tests.support.containers import eventually
 from tests.support.images import LayoutMaker, MadeImage, digest, tar
-from tests.support.registry import PASSWORD, USER, registry
+from tests.support.registry import PASSWORD, USER, CountingProxy, registry
 from vcs.errors import InvalidName
 
 BASE, UPPER, OTHER = tar({"etc": None, "etc/os": "base"}), tar({"etc/new": "new"}), tar({"etc/other": "other"})
+LARGE_FILE = random.Random(7).randbytes(4 << 20).hex()
+LARGE = tar({"large": LARGE_FILE})
+SECONDS = 60
 SECTION = {"Cmd": ["sh"], "Healthcheck": {"Test": ["CMD", "true"]}}
 NO_TLS = "--tls-verify=false"
 
@@ -33,6 +42,7 @@ class Registry:
 
     address: str
     directory: Path
+    proxy: CountingProxy
 
     def push(self, layout: Path, name: str, *more: str) -> str:
         """Have it hold an image; returns what it is called."""
@@ -62,7 +72,7 @@ class Registry:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     directory = tmp_path_factory.mktemp("registry") / "data"
     with registry(directory) as proxy:
-        yield Registry(proxy.address, directory)
+        yield Registry(proxy.address, directory, proxy)
 
 
 @pytest.fixture
@@ -143,6 +153,108 @@ def test_an_interrupted_pull_goes_on_with_what_it_has(store: Cli, server: Regist
     assert not left.exists()
 
 
+@dataclass
+class Slow:
+    """A pull that stands still: its first layer has arrived, and some of the second one."""
+
+    process: subprocess.Popen[bytes]
+    terminal: int
+    """Its end that reads what the pull shows."""
+    directory: Path
+    """What has arrived."""
+
+    def skopeo(self) -> int:
+        """A descriptor of the process that fetches, readable once that has ended."""
+        pids = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        (pid,) = [pid for pid in pids if Path(f"/proc/{pid}/comm").read_text() == "skopeo\n"]
+        return os.pidfd_open(int(pid))
+
+    def shown(self, until: bytes) -> bytes:
+        """What it has shown, once it has shown something."""
+        said, deadline = b"", time.monotonic() + SECONDS
+        while until not in said:
+            assert _is_readable(self.terminal, deadline - time.monotonic()), said
+            said += os.read(self.terminal, 1 << 16)
+        return said
+
+    def rest(self) -> bytes:
+        """All that it shows until it ends."""
+        said = b""
+        with suppress(OSError):  # what a terminal gives that nobody has open any more
+            while _is_readable(self.terminal, SECONDS) and (data := os.read(self.terminal, 1 << 16)):
+                said += data
+        return said
+
+
+def _is_readable(fd: int, seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(max(0.0, seconds) * 1000))
+
+
+@pytest.fixture
+def slow(store: Cli, server: Registry, tmp_path: Path) -> Iterator[Slow]:
+    image = layout(tmp_path / "slow", BASE, LARGE)
+    reference = server.push(image, "slow")
+    manifest = json.loads((image / "index.json").read_bytes())["manifests"][0]["digest"]
+    directory = store.store / "caches" / f"pull-{manifest[7:]}"
+    terminal, theirs = os.openpty()
+    server.proxy.hold(1 << 20)
+    process = store.start(
+        "pull", reference, NO_TLS, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=theirs,
+        start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    try:
+        eventually(lambda: (directory / "blobs/sha256" / blob(BASE)[7:]).exists())
+        eventually(lambda: any(part.stat().st_size for part in directory.glob("oci-put-blob*")))
+        yield Slow(process, terminal, directory)
+    finally:
+        server.proxy.release()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(SECONDS)
+        os.close(terminal)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("to_all", [False, True], ids=["itself", "all"])
+def test_a_pull_that_is_ended_leaves_nobody_and_the_next_one_goes_on(
+    store: Cli, server: Registry, slow: Slow, number: signal.Signals, to_all: bool
+) -> None:
+    skopeo = slow.skopeo()
+    try:
+        if to_all:  # as Ctrl-C does
+            os.killpg(slow.process.pid, number)
+        else:
+            slow.process.send_signal(number)
+        code = slow.process.wait(SECONDS)
+        assert _is_readable(skopeo, SECONDS), "skopeo goes on"
+    finally:
+        os.close(skopeo)
+    assert code in {signal.SIGINT: (130, -2), signal.SIGTERM: (143, -15), signal.SIGKILL: (-9,)}[number]
+    assert slow.directory.exists()
+    assert store.json("branch") == []
+    server.proxy.release()
+    before = server.fetched()
+    told = store.json("pull", f"{server.address}/slow", NO_TLS)
+    assert told["layers"] == 2
+    fetched = server.fetched()[len(before) :]
+    assert blob(BASE) not in fetched
+    assert not slow.directory.exists()
+    assert store("cat", "slow:/large").stdout == LARGE_FILE
+    store("fsck")
+
+
+def test_a_terminal_has_a_line_for_each_layer(store: Cli, server: Registry, slow: Slow) -> None:
+    said = slow.shown(until=b"fetching  [")
+    assert re.search(rb"%s +\d+ B  done" % blob(BASE)[7:19].encode(), said)
+    server.proxy.release()
+    said += slow.rest()
+    assert said.rindex(b"\x1b[J") < said.index(b"2 commits of 2 layers"), "the lines are gone before the last word"
+    assert slow.process.wait(SECONDS) == 0
+
+
 def test_gc_removes_what_a_killed_pull_left(store: Cli) -> None:
     used, left = (store.store / "caches" / f"pull-{name}" for name in ("used", "left"))
     for path in (used, left):
@@ -180,6 +292,27 @@ def test_which_platform(store: Cli, server: Registry, tmp_path: Path) -> None:
     assert store.error("pull", exact, NO_TLS, "--platform", "linux/arm64")["kind"] == "NotFound"
 
 
+def test_an_index_passes_through_platform_by_platform(store: Cli, server: Registry, tmp_path: Path) -> None:
+    made = LayoutMaker(tmp_path / "image")
+    names = ("amd64", "arm64")
+    platforms = [{"os": "linux", "architecture": name} for name in names]
+    images = [made.image(MadeImage([tar({"name": name})], architecture=name), packed=_packed) for name in names]
+    made.name(made.index(*({**image, "platform": its} for image, its in zip(images, platforms, strict=True))))
+    reference = server.push(made.path, "index:1", "--all")
+    for name in names:
+        store("pull", reference, NO_TLS, "--platform", f"linux/{name}", "-b", name)
+    target = f"{server.address}/index:2"
+    store.process("push", *names, target, NO_TLS).check_returncode()
+    raw = subprocess.run(
+        ["skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{target}"],
+        stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=True,
+    ).stdout  # fmt: skip
+    assert [one["platform"] for one in json.loads(raw)["manifests"]] == platforms
+    for name in names:
+        store("pull", target, NO_TLS, "--platform", f"linux/{name}", "-b", f"{name}-2")
+        assert store("cat", f"{name}-2:/name").stdout == name
+
+
 def test_what_a_registry_spoils(store: Cli, server: Registry, tmp_path: Path) -> None:
     layer = tar({"spoilt": "x"})
     reference = server.push(layout(tmp_path / "image", layer), "spoilt:1")
@@ -203,7 +336,7 @@ def test_a_hostile_image_leaves_nothing(store: Cli, server: Registry, tmp_path: 
 
 def test_credentials_are_those_of_the_standard_files(store: Cli, tmp_path: Path) -> None:
     with registry(tmp_path / "closed", has_users=True) as proxy:
-        closed = Registry(proxy.address, tmp_path / "closed")
+        closed = Registry(proxy.address, tmp_path / "closed", proxy)
         key = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         login = json.dumps({"auths": {proxy.address: {"auth": key}}})
         named = tmp_path / "auth.json"

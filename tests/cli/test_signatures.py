@@ -34,8 +34,11 @@ class Keys:
 
 @pytest.fixture
 def keys(cli: Cli, tmp_path: Path) -> Keys:
+    return set_up_keys(cli, tmp_path / "keys")
+
+
+def set_up_keys(cli: Cli, directory: Path) -> Keys:
     """Ada signs, and her key is known."""
-    directory = tmp_path / "keys"
     directory.mkdir()
     made = Keys(directory)
     made.make("ada")
@@ -263,6 +266,18 @@ def test_merges_and_their_like_are_signed(cli: Cli, keys: Keys) -> None:
     cli("revert", "main", "--mainline", "1", "-S")
     assert worth(cli) == "good"
     assert worth(cli, "main~1") == "good"
+
+
+def test_what_is_written_again_is_signed_if_that_is_wished(cli: Cli, keys: Keys) -> None:
+    cli("branch", "side", "main~1")
+    for number in range(2):
+        make(cli, "--branch", "side", "-m", f"side {number}")
+    cli("rebase", "main", "side", "--theirs", "--sign")
+    assert [worth(cli, revision) for revision in ("side", "side~1")] == ["good", "good"]
+    cli("squash", "main", "side")
+    assert worth(cli, "side") == "none"
+    cli("squash", "main", "side", "-m", "signed", "--sign")
+    assert worth(cli, "side") == "good"
 
 
 def test_a_container_s_commit_is_signed(box: Cli, keys: Keys) -> None:

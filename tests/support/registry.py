@@ -34,11 +34,24 @@ class CountingProxy:
         self._open: list[socket.socket] = []
         self._lock = threading.Lock()
         self.received = 0
+        self._held_after: int | None = None
+        self._go = threading.Event()
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
+    def hold(self, after: int) -> None:
+        """From now on a connection stands still once so many bytes went to its client, until `release`."""
+        self._go.clear()
+        self._held_after = after
+
+    def release(self) -> None:
+        """Have all connections go on."""
+        self._held_after = None
+        self._go.set()
+
     def close(self) -> None:
         """End all connections: the threads end with them."""
+        self.release()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -46,7 +59,6 @@ class CountingProxy:
             for one in self._open:
                 with suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
-                one.close()
 
     def _accept(self) -> None:
         while True:
@@ -60,22 +72,30 @@ class CountingProxy:
             threading.Thread(target=self._pass, args=(client, server), daemon=True).start()
 
     def _pass(self, client: socket.socket, server: socket.socket) -> None:
-        with suppress(OSError, ValueError):
-            while True:
-                ready, _, _ = select.select([client, server], [], [], _DEADLINE)
-                for source in ready:
+        sent = 0
+        poll = select.poll()  # not select(2), which knows no descriptor above 1023
+        for one in (client, server):
+            poll.register(one, select.POLLIN)
+        with suppress(OSError):
+            while ready := poll.poll(_DEADLINE * 1000):
+                if self._held_after is not None and sent > self._held_after:
+                    self._go.wait(_DEADLINE)
+                for source in (one for one in (client, server) if one.fileno() in dict(ready)):
                     data = source.recv(1 << 16)
                     if source is client:
                         with self._lock:
                             self.received += len(data)
+                    else:
+                        sent += len(data)
                     (server if source is client else client).sendall(data)
                     if not data:
                         raise OSError
-                if not ready:
-                    raise OSError
-        for one in (client, server):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            for one in (client, server):
+                self._open.remove(one)
+                with suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+                one.close()
 
 
 @contextmanager

@@ -44,6 +44,8 @@ KIND_TREES = 1
 """Trees, roots and chunk lists: apart from the chunks, so that walking a history never decompresses file contents."""
 KINDS = (KIND_CHUNKS, KIND_TREES)
 
+_TYPES = frozenset(codec | kind << 8 for codec in CODECS for kind in KINDS)
+
 BLOCK_MAX = 64 << 20
 """No reader accepts a longer one (uncompressed)."""
 
@@ -96,9 +98,9 @@ class BlockTable(Sequence[Block]):
         return self._offsets[-1]
 
     @property
-    def types(self) -> set[tuple[int, int]]:
-        """Every codec and kind that a block has."""
-        return {_codec_and_kind(word) for word in set(self._types)}
+    def is_known(self) -> bool:
+        """Whether every block has a codec and a kind that there is."""
+        return _TYPES.issuperset(word & 0xFFFF for word in set(self._types))
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +202,7 @@ def _check_agreement(blocks: BlockTable, lengths: Sequence[int], end: int) -> No
         raise Corrupt("a layer's blocks do not end where its footer begins")
     if blocks.first[-1] != len(lengths):
         raise Corrupt("a layer's blocks do not hold the objects that its footer lists")
-    if any(codec not in CODECS or kind not in KINDS for codec, kind in blocks.types) or (
-        max(blocks.lengths, default=0) > BLOCK_MAX
-    ):
+    if not blocks.is_known or max(blocks.lengths, default=0) > BLOCK_MAX:
         raise Corrupt("a layer has a block of an unknown codec, kind or size")
     before = list(accumulate(lengths, initial=0))
     if [before[first] for first in blocks.first] != list(accumulate(blocks.lengths, initial=0)):

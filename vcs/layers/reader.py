@@ -101,6 +101,11 @@ class LayerReader:
         return list(zip(names, starts, lengths, strict=False))
 
     @property
+    def is_open(self) -> bool:
+        """Whether it holds the file open: a small one is in memory."""
+        return self._fd >= 0
+
+    @property
     def is_removed(self) -> bool:
         """Whether the file has no name any more, and takes its room on the disk since we have it open."""
         return self._fd >= 0 and not os.fstat(self._fd).st_nlink
