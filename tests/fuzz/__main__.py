@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -48,10 +49,10 @@ def fuzz(name: str, given: argparse.Namespace) -> Outcome:
     before = set(findings.glob("*"))
     began = time.monotonic()
     log = given.directory / f"{name}.log"
-    with log.open("wb") as out:
+    with log.open("wb") as out, tempfile.TemporaryDirectory(prefix="treering-fuzz-") as place:
         try:
             code = subprocess.run(
-                command, cwd=_TOP, env={**os.environ, "PYTHONPATH": str(_TOP)}, stdin=subprocess.DEVNULL, stdout=out,
+                command, cwd=_TOP, env={**os.environ, "PYTHONPATH": str(_TOP), "TMPDIR": place}, stdin=subprocess.DEVNULL, stdout=out,
                 stderr=out, timeout=given.seconds + _GRACE if given.seconds else None, check=False,
             ).returncode  # fmt: skip
         except subprocess.TimeoutExpired:

@@ -46,8 +46,8 @@ _OID = "1" * 40
 
 @lru_cache(1)
 def _directory() -> Path:
-    """In memory where that can be, and gone with the process."""
-    made = tempfile.TemporaryDirectory(prefix="treering-fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+    """Gone with the process; libFuzzer ends one without a word, so the long run gives it a place that it clears."""
+    made = tempfile.TemporaryDirectory(prefix="treering-fuzz-")
     _kept.append(made)
     return Path(made.name)
 
