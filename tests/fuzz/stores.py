@@ -3,7 +3,6 @@ bisection. Lines with a seal are tried as they are and with the right seal: else
 
 from __future__ import annotations
 
-import os
 import stat
 import struct
 import tempfile
