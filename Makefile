@@ -26,13 +26,14 @@ BENCH_PACKAGES := $(RUN_PACKAGES) mmdebstrap rsync
 # Compared with; one that cannot be installed is left out of the tables.
 BENCH_PEERS = restic borgbackup python3-llfuse ostree podman buildah bup casync btrfs-progs fuse3 fuse-overlayfs python3-pyfuse3 $(LIBFUSE)
 
-.PHONY: help setup demo test torture lint format bench clean
+.PHONY: help setup demo test torture fuzz lint format bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
 	@echo 'make lint    ruff, mypy, import-linter'
 	@echo 'make torture strike whole commands at each call that changes something (ARGS=--help for options)'
 	@echo 'make bench   side by side with other tools (ARGS=--help for options)'
+	@echo 'make fuzz    the parsers of foreign bytes, for long (ARGS=--help for options)'
 	@echo 'make setup   only the virtual environment in $(VENV)'
 
 setup: $(READY)
@@ -59,6 +60,11 @@ bench:
 	@for peer in $(BENCH_PEERS); do .ci/install-packages $$peer || true; done
 	@$(MAKE) --no-print-directory setup
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+# Guided by the branches that inputs reach where atheris can be installed, and blind otherwise.
+fuzz: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --root-user-action ignore 'atheris>=3' || true
+	@$(BIN)/python -m tests.fuzz $(or $(ARGS),--seconds 60)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -268,12 +268,11 @@ class Control:
         connection.close()
 
     def _answer(self, connection: socket.socket, line: bytes) -> None:
-        try:
-            request = json.loads(line)
-            what = request["do"]
-        except (ValueError, TypeError, KeyError):
+        request = request_of(line)
+        if request is None:
             self._send(connection, _refusal("BadInput", "not a request"))
             return
+        what = request["do"]
         if what == "lease":
             self._send(connection, self._lease(connection))
         elif what == "status":
@@ -344,6 +343,15 @@ class Control:
             stopped(True)
         else:
             self._unmount(stopped, detach=force)
+
+
+def request_of(line: bytes) -> dict[str, Any] | None:
+    """What a client's line asks for, under `do`; None if it asks for nothing."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and "do" in found else None
 
 
 def _refusal(kind: str, message: str) -> dict[str, Any]:

@@ -53,11 +53,8 @@ class Peer:
             return None
         for fd in fds:
             os.set_inheritable(fd, False)
-        try:
-            fields = json.loads(data)
-        except ValueError:
-            fields = None
-        if not isinstance(fields, dict):
+        fields = fields_of(data)
+        if fields is None:
             for fd in fds:
                 os.close(fd)
             return None
@@ -171,6 +168,15 @@ class _Short:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
+
+
+def fields_of(data: bytes) -> dict[str, Any] | None:
+    """What a message says; None if it is none."""
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return fields if isinstance(fields, dict) else None
 
 
 def _text(value: object) -> str:

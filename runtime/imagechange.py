@@ -37,7 +37,8 @@ def image_change(lines: Sequence[str]) -> Callable[[dict[str, Any]], dict[str, A
     parsed = [_parsed(line) for line in lines]
 
     def change(config: dict[str, Any]) -> dict[str, Any]:
-        section: Section = dict(config.get("config") or {})
+        inner = config.get("config")
+        section: Section = dict(inner) if isinstance(inner, dict) else {}
         if any(word == "ENTRYPOINT" for word, _, _ in parsed):
             section.pop("Cmd", None)
         for word, rest, line in parsed:

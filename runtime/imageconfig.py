@@ -115,7 +115,7 @@ def signal_number(text: str) -> int:
     >>> signal_number("TERM"), signal_number("sigkill"), signal_number("SIGRTMIN+3") == signal.SIGRTMIN + 3
     (15, 9, True)
     """
-    found = re.fullmatch(r"(?:SIG)?([A-Z][A-Z0-9]*|\d+)(?:([+-])(\d+))?|", text.upper(), re.ASCII)
+    found = re.fullmatch(r"(?:SIG)?([A-Z][A-Z0-9]*|\d{1,9})(?:([+-])(\d{1,9}))?|", text.upper(), re.ASCII)
     base, sign, offset = found.groups("") if found else ("", "", "")
     number = int(base) if base.isdecimal() else int(getattr(signal, f"SIG{base}", 0) or 0)
     if sign and base in ("RTMIN", "RTMAX"):

@@ -107,5 +107,5 @@ def _about(path: Path) -> KeptLog:
         if fields.pop("version") != _VERSION:
             raise UnknownFormat(f"{path} is of another version", path=os.fspath(path))
         return KeptLog(**fields, path=path)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Corrupt(f"{path} cannot be read: {error}", path=os.fspath(path)) from error

@@ -116,9 +116,12 @@ def load(paths: ContainerPaths) -> Record:
             raise UnknownFormat(message, path=str(paths.record), found=version)
         if fields.pop("digest", None) not in (None, _digest(fields)):  # the first records had none
             raise Corrupt(f"{paths.record} is damaged: it does not have its digest", path=str(paths.record))
-        return msgspec.structs.replace(_decoder.decode(data), version=VERSION)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        record = msgspec.structs.replace(_decoder.decode(data), version=VERSION)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Corrupt(f"{paths.record} cannot be read: {error}", path=str(paths.record)) from error
+    if record.current not in [generation.number for generation in record.generations]:
+        raise Corrupt(f"{paths.record} names a generation that it does not have", path=str(paths.record))
+    return record
 
 
 def save(paths: ContainerPaths, record: Record, *, durable: bool = True) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 from vcs.encoding import decode_list, encode_list, split
 from vcs.encoding import digest as digest_of
-from vcs.errors import Damaged
+from vcs.errors import Corrupt, Damaged
 from vcs.extents import data_extents
 from vcs.heap import keep_freed_memory
 from vcs.model import EMPTY_FILE, Chunked, Data, ListItem
@@ -41,6 +41,8 @@ LARGE = 8 << 20
 """From here on, threads that read ahead and digest are worth their start."""
 _LOOK_AHEAD = 2 << 20
 """Bytes whose chunks are expected after those that a sequential reader asks for."""
+_LEVELS_MAX = 32
+"""Of lists in one file."""
 _AHEAD = 2
 """Windows that may wait for their digests."""
 
@@ -299,6 +301,9 @@ class BlobReader:
         self.size = content.size
         self._items = list(list_items(objects, content.list))
         self._ends = list(accumulate(item.length for item in self._items))
+        if (self._ends or [0])[-1] != self.size:
+            name = content.list.hex()
+            raise Corrupt(f"chunk list {name} is not as long as its file, {self.size} bytes", digest=name)
         self._end = 0
         """Where the last range ended."""
 
@@ -362,14 +367,16 @@ class BlobReader:
         return self.size
 
 
-def list_items(objects: Objects, digest: bytes) -> Iterator[ListItem]:
-    """The chunks and holes of a chunk list, in order."""
+def list_items(objects: Objects, digest: bytes, level: int = 0) -> Iterator[ListItem]:
+    """The chunks and holes of a chunk list, in order. `level`: how many lists this one is part of."""
+    if level > _LEVELS_MAX:
+        raise Corrupt(f"chunk list {digest.hex()} is the end of too long a chain", digest=digest.hex())
     items, leaf = decode_list(objects.get(digest))
     for item in items:
         if leaf:
             yield item
         else:
-            yield from list_items(objects, item.digest)
+            yield from list_items(objects, item.digest, level + 1)
 
 
 def file_pieces(objects: Objects, content: Data | Chunked) -> Iterator[tuple[int, bytes]]:

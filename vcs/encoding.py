@@ -75,6 +75,9 @@ _tree_decoder = msgspec.msgpack.Decoder(_TreeNode | _TreeIndex)
 _list_decoder = msgspec.msgpack.Decoder(_ListNode | _ListIndex)
 _root_decoder = msgspec.msgpack.Decoder(_Root)
 
+_UNDECODED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""The second of a text where none belongs, the third of what is nested deeply in it."""
+
 
 def digest(data: bytes | memoryview) -> bytes:
     """BLAKE3 of `data`, 32 bytes."""
@@ -102,7 +105,7 @@ def decode_tree(data: bytes) -> list[Entry] | list[TreeItem]:
     """The entries of a tree node, or the items of an index node. Corrupt if it is neither."""
     try:
         node = _tree_decoder.decode(data)
-    except msgspec.MsgspecError as error:
+    except _UNDECODED as error:
         raise Corrupt(f"a tree cannot be decoded: {error}") from error
     return node.entries if isinstance(node, _TreeNode) else node.items
 
@@ -111,7 +114,7 @@ def decode_list(data: bytes) -> tuple[list[ListItem], bool]:
     """The items of a chunk list node, and whether they are chunks (True) or further lists."""
     try:
         node = _list_decoder.decode(data)
-    except msgspec.MsgspecError as error:
+    except _UNDECODED as error:
         raise Corrupt(f"a chunk list cannot be decoded: {error}") from error
     return node.items, type(node) is _ListNode
 
@@ -120,7 +123,7 @@ def decode_root(data: bytes) -> Entry:
     """The root entry. Corrupt if the bytes are no root."""
     try:
         entry = _root_decoder.decode(data).entry
-    except msgspec.MsgspecError as error:
+    except _UNDECODED as error:
         raise Corrupt(f"a root cannot be decoded: {error}") from error
     if entry.name or not isinstance(entry.content, Tree):
         raise Corrupt("a root must be a directory without a name")
@@ -181,7 +184,7 @@ _MODE_OF |= {Device: (stat.S_IFCHR, stat.S_IFBLK), Special: (stat.S_IFIFO, stat.
 
 
 def _entry_problem(entry: Entry) -> str | None:
-    if stat.S_IFMT(entry.mode) not in _MODE_OF[type(entry.content)] or entry.mode >> 16:
+    if entry.mode >> 16 or stat.S_IFMT(entry.mode) not in _MODE_OF[type(entry.content)]:
         return f"mode {entry.mode:o} does not fit its content"
     if not (0 <= entry.uid <= _ID_MAX and 0 <= entry.gid <= _ID_MAX and -_NS <= entry.mtime < _NS):
         return "owner or time out of range"

@@ -268,7 +268,7 @@ class History:
         """A commit's OCI image config."""
         try:
             value = json.loads(self._blob(self._commit(commit), _CONFIG_FILE))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Corrupt(f"commit {commit}: config.json cannot be read: {error}", commit=commit) from None
         if not isinstance(value, dict):
             raise Corrupt(f"commit {commit}: config.json is not an object", commit=commit)

@@ -13,21 +13,23 @@ stand for themselves.
 from __future__ import annotations
 
 import os
+import re
 import stat
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from vcs.errors import BadInput
 from vcs.livedir import GONE, open_in
 from vcs.snapshot import split_path
 
-if TYPE_CHECKING:
-    from pathspec.pattern import Pattern
-
 FILE_NAME = b".treeringignore"
 _FILE_MAX = 4 << 20
 _BOM = b"\xef\xbb\xbf"
+_STAR = "[^/]*"
+"""What becomes of a star."""
+_ONE_NAME = re.compile(r"(?:[^/()\[\]\\|*+?{}^$.]|\\[^/bBdDsSwWAZ0-9]|\[(?:[^\]\\]|\\.)*\])*", re.DOTALL)
+"""What is between two stars and within a name: characters and sets of them, each of which is one character."""
 
 
 class Patterns:
@@ -42,11 +44,11 @@ class Patterns:
 
     def decide(self, path: str, is_dir: bool) -> bool | None:
         """Whether to leave a path out: True, False, or None if no pattern matches. Relative to where they apply."""
-        for pattern, only_dirs in reversed(self._patterns):
+        for pattern, only_dirs, leaves_out in reversed(self._patterns):
             if only_dirs and not is_dir:
                 continue
-            if pattern.match_file(path + "/" if only_dirs else path) is not None:
-                return pattern.include
+            if pattern.search(path + "/" if only_dirs else path):
+                return leaves_out
         return None
 
 
@@ -126,17 +128,37 @@ def as_text(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
-def _parsed(text: str, where: str) -> tuple[Pattern, bool]:
-    """A pattern, and whether it is for directories only."""
-    from pathspec import GitIgnoreSpec  # 60 ms, and most imports have no patterns
+def committed(regex: str) -> str:
+    """A regular expression of a path in which each star but the last between two slashes takes what it can first, and
+    is not tried again. The same paths match, and none takes for ever: a*a*a*a*a*b would on a name of many a's.
+
+    >>> committed("[^/]*a[^/]*b/[^/]*c")
+    '(?>[^/]*?a)[^/]*b/[^/]*c'
+    """
+    first, *parts = regex.split(_STAR)
+    done = [first]
+    for number, part in enumerate(parts):
+        if number == len(parts) - 1 or not _ONE_NAME.fullmatch(part):
+            done.append(_STAR + part)
+        elif part:  # of two stars in a row, one says it all
+            done.append(f"(?>{_STAR}?{part})")
+    return "".join(done)
+
+
+def _parsed(text: str, where: str) -> tuple[re.Pattern[str], bool, bool]:
+    """A pattern, whether it is for directories only, and whether it leaves out or takes in again."""
+    from pathspec import GitIgnoreSpec, RegexPattern  # 60 ms, and most imports have no patterns
 
     try:
-        (pattern,) = GitIgnoreSpec.from_lines([text]).patterns
-    except ValueError:
-        pattern = None
-    if pattern is None or pattern.include is None:
-        raise BadInput(f"{where}: {text!r} is not a pattern", where=where, pattern=text)
-    return pattern, text.rstrip().endswith("/")
+        with warnings.catch_warnings():  # of a bracket in brackets, which Python may read otherwise one day
+            warnings.simplefilter("ignore", FutureWarning)
+            (pattern,) = GitIgnoreSpec.from_lines([text]).patterns
+            if isinstance(pattern, RegexPattern) and pattern.include is not None and (regex := pattern.regex):
+                found = re.compile(committed(regex.pattern), regex.flags)
+                return found, text.rstrip().endswith("/"), pattern.include
+    except (ValueError, re.error):
+        pass
+    raise BadInput(f"{where}: {text!r} is not a pattern", where=where, pattern=text)
 
 
 def _read_file(directory: int) -> bytes | None:

@@ -17,7 +17,7 @@ may only be added together with a new format version.
 from __future__ import annotations
 
 import stat
-from typing import NewType, TypeAlias
+from typing import Annotated, NewType, TypeAlias
 
 import msgspec
 
@@ -32,6 +32,11 @@ ObjectId: TypeAlias = bytes
 
 DIGEST_SIZE = 32
 
+SIZE_MAX = (1 << 63) - 1
+"""The largest file that the kernel can have (loff_t)."""
+Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=SIZE_MAX)]
+"""Bytes of a file, or how many of something. Whatever is none of that does not decode."""
+
 Xattrs: TypeAlias = tuple[tuple[bytes, bytes], ...]
 """Extended attributes, sorted by name. Overlayfs's own never occur here; POSIX ACLs and capabilities do."""
 
@@ -39,16 +44,16 @@ Xattrs: TypeAlias = tuple[tuple[bytes, bytes], ...]
 class Data(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=0):
     """A regular file of one chunk. An empty file has size 0 and an empty digest."""
 
-    size: int
+    size: Size
     chunk: bytes
 
 
 class Chunked(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1):
     """A regular file that is a chunk list. `allocated` is its size less its holes, in bytes."""
 
-    size: int
+    size: Size
     list: bytes
-    allocated: int
+    allocated: Size
 
 
 class Symlink(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=2):
@@ -72,11 +77,11 @@ class Tree(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=5):
     """A directory. The sums count everything below it, itself not included."""
 
     tree: bytes
-    entries: int
+    entries: Size
     """Names below, at any depth."""
-    size: int
+    size: Size
     """Bytes in regular files below, holes included; a hard-linked file counts once a name."""
-    linked: int
+    linked: Size
     """Entries below that have a hard link."""
 
 
@@ -98,7 +103,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One name in a directory. A root is an entry with an empty name."""
 
     name: bytes
-    mode: int
+    mode: Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
     """st_mode, the type bits included."""
     uid: int
     gid: int
@@ -128,7 +133,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class ListItem(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A run of a large file: a chunk, a hole (empty digest) or, above level 0, a further list."""
 
-    length: int
+    length: Size
     digest: bytes
 
 
@@ -137,7 +142,7 @@ class TreeItem(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     first: bytes
     digest: bytes
-    count: int
+    count: Size
 
 
 TYPE_NAMES = {

@@ -34,7 +34,7 @@ from vcs.reflogs import restored, seal
 
 VERSION = 1
 HEADER = b"treering operations %d\n" % VERSION
-_HEADER = re.compile(rb"treering operations (\d+)")
+_HEADER = re.compile(rb"treering operations (\d{1,9})")
 _ID = re.compile(r"[0-9a-f]{40}")
 _SEAL_SIZE = 10
 _BACK = re.compile(r"(.*)~(\d{1,9})", re.DOTALL)
@@ -83,6 +83,19 @@ class Operation:
         """The ids of all commits and tag objects that it names."""
         found = {oid for change in self.refs.values() for oid in change if oid}
         return found.union(*(_ids_in(record) for change in self.containers.values() for record in change))
+
+
+class _Step(msgspec.Struct):
+    """What a line may say, and of which types; more is no error."""
+
+    op: str
+    time: int = 0
+    who: str = ""
+    args: tuple[str, ...] = ()
+    kind: str = ""
+    of: str = ""
+    refs: dict[str, tuple[str | None, str | None]] = {}
+    containers: dict[str, tuple[Facts | None, Facts | None]] = {}
 
 
 class Operations:
@@ -372,10 +385,10 @@ def _check_version(header: bytes, path: Path) -> None:
 def _fields(line: bytes, path: Path) -> Facts:
     try:
         if line[-_SEAL_SIZE:] == seal(line[:-_SEAL_SIZE]):
-            fields = _parsed(line[:-_SEAL_SIZE])
-            if isinstance(fields, dict) and isinstance(fields.get("op"), str):
-                return fields
-    except ValueError:
+            fields: Facts = _parsed(line[:-_SEAL_SIZE])
+            msgspec.convert(fields, _Step)
+            return fields
+    except (ValueError, RecursionError, msgspec.ValidationError):
         pass
     raise Corrupt(f"{path} is damaged: a line of it is not as it was written", path=str(path))
 

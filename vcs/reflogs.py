@@ -23,7 +23,7 @@ from blake3 import blake3
 from vcs.durable import replace_file
 from vcs.model import CommitId
 
-_LINE = re.compile(rb"([0-9a-f]{40}) ([0-9a-f]{40}) .*> (\d+) [-+]\d{4}(?:\t|$)")
+_LINE = re.compile(rb"([0-9a-f]{40}) ([0-9a-f]{40}) .*> (\d{1,20}) [-+]\d{4}(?:\t|$)")
 _ZERO = b"0" * 40
 _SEAL = re.compile(rb" #[0-9a-f]{8}")
 _SEAL_SIZE = 10

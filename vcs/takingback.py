@@ -233,7 +233,9 @@ def _decoded(data: bytes, path: Path) -> dict[str, Any]:
         if text[-_SEAL_SIZE:] != seal(text[:-_SEAL_SIZE]):
             raise ValueError
         fields: dict[str, Any] = json.loads(text[:-_SEAL_SIZE])
-    except ValueError:
+        if not isinstance(fields, dict):
+            raise ValueError
+    except (ValueError, RecursionError):
         raise Corrupt(f"{path} is damaged: it is not as it was written", path=str(path)) from None
     if fields.get("version") != _VERSION:
         message = f"{path} has version {fields.get('version')}, this program knows {_VERSION}"

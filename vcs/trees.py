@@ -22,7 +22,10 @@ from vcs.encoding import (
     split,
 )
 from vcs.errors import Corrupt
-from vcs.model import Chunked, Data, Entry, ObjectId, RootId, Tree, TreeItem
+from vcs.model import SIZE_MAX, Chunked, Data, Entry, ObjectId, RootId, Tree, TreeItem
+
+_LEVELS_MAX = 32
+"""Of nodes in one directory; a million names have three."""
 
 
 class Objects(Protocol):
@@ -48,8 +51,12 @@ class Sink(Protocol):
 class Directory:
     """The entries of one tree, sorted by name. Nodes are fetched when they are needed; the last one is kept."""
 
-    def __init__(self, objects: Objects, tree: ObjectId) -> None:
+    def __init__(self, objects: Objects, tree: ObjectId, level: int = 0) -> None:
+        """`level`: how many nodes of the same directory are above this one."""
+        if level > _LEVELS_MAX:
+            raise Corrupt(f"tree node {tree.hex()} is the end of too long a chain", digest=tree.hex())
         self.objects = objects
+        self._level = level
         self.items: Sequence[Entry] | Sequence[TreeItem] = decode_tree(objects.get(tree))
         """The top node: the entries, or the nodes below it."""
         self.is_large = bool(self.items) and isinstance(self.items[0], TreeItem)
@@ -59,6 +66,8 @@ class Directory:
         """Of a large one: the positions after the last of each node's."""
         if self.is_large:
             self._ends += accumulate(item.count for item in self.items)  # type: ignore[union-attr]
+            if self._ends[-1] > SIZE_MAX:
+                raise Corrupt(f"tree node {tree.hex()} has more entries than can be counted", digest=tree.hex())
 
     def __len__(self) -> int:
         return self._ends[-1] if self.is_large else len(self.items)
@@ -115,7 +124,7 @@ class Directory:
         if self._child is None or self._child[0] != position:
             item = self.items[position]
             assert isinstance(item, TreeItem)
-            child = Directory(self.objects, item.digest)
+            child = Directory(self.objects, item.digest, self._level + 1)
             if len(child) != item.count:
                 digest = item.digest.hex()
                 raise Corrupt(f"tree node {digest} has {len(child)} entries, not {item.count}", digest=digest)

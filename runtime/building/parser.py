@@ -28,7 +28,7 @@ WORDS = frozenset({
 })  # fmt: skip
 _HAVE_FLAGS = frozenset({"ADD", "COPY", "FROM", "HEALTHCHECK", "RUN"})
 _HAVE_HEREDOCS = frozenset({"ADD", "COPY", "RUN"})
-_DIRECTIVE = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+?)\s*")
+_DIRECTIVE = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(\S.*)")
 _HEREDOC = re.compile(r"(\d*)<<(-?)((?:[^<'\"\s]|'[^']*'|\"[^\"]*\")+)")
 _SYNTAX = re.compile(r"(docker\.io/)?docker/dockerfile(-upstream)?(:1[\w.-]*|:latest|:labs)?")
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from vcs.ignore import committed
+
 _MAGIC = re.compile(r"[*?\[\\]")
 
 
@@ -29,7 +31,8 @@ def fixed_part(pattern: str) -> str:
 
 def compiled(pattern: str, *, deep: bool = False) -> re.Pattern[str]:
     """A pattern of a whole path. `deep`: ** means something. ValueError if it is none."""
-    done, at = [], 0
+    done: list[str] = []
+    at = 0
     while at < len(pattern):
         character = pattern[at]
         at += 1
@@ -37,7 +40,10 @@ def compiled(pattern: str, *, deep: bool = False) -> re.Pattern[str]:
             at += 1
             if pattern[at : at + 1] == "/":
                 at += 1
-            done.append(".*" if at == len(pattern) else "(?:.*/)?")
+            deeper = ".*" if at == len(pattern) else "(?:.*/)?"
+            if done[-1:] == ["(?:.*/)?"]:  # of two in a row, one says it all
+                done.pop()
+            done.append(deeper)
         elif character == "*":
             done.append("[^/]*")
         elif character == "?":
@@ -53,7 +59,7 @@ def compiled(pattern: str, *, deep: bool = False) -> re.Pattern[str]:
         else:
             done.append(re.escape(character))
     try:
-        return re.compile("".join(done), re.DOTALL)
+        return re.compile(committed("".join(done)), re.DOTALL)
     except re.error as error:
         raise ValueError(f"{pattern!r} is no pattern: {error}") from None
 
@@ -66,12 +72,19 @@ def _one_of(pattern: str, at: int) -> tuple[str, int]:
     first = True
     while at < len(pattern) and (pattern[at] != "]" or first):
         first = False
-        if pattern[at] == "\\" and at + 1 < len(pattern):
-            at += 1
-            done.append(re.escape(pattern[at]))
+        low, at = _character(pattern, at)
+        if pattern[at : at + 1] == "-" and pattern[at + 1 : at + 2] not in ("]", ""):
+            high, at = _character(pattern, at + 1)
+            done.append(f"{re.escape(low)}-{re.escape(high)}")
         else:
-            done.append(pattern[at] if pattern[at] == "-" else re.escape(pattern[at]))
-        at += 1
+            done.append(re.escape(low))
     if at >= len(pattern):
         raise ValueError(f"{pattern!r} has a [ without its ]")
     return "".join([*done, "]"]), at + 1
+
+
+def _character(pattern: str, at: int) -> tuple[str, int]:
+    """The character of a set at a place, and where the next one is."""
+    if pattern[at] == "\\" and at + 1 < len(pattern):
+        at += 1
+    return pattern[at], at + 1

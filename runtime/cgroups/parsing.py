@@ -14,6 +14,8 @@ Source = Literal["cgroup", "processes", "nothing"]
 
 _UNLIMITED = 1 << 62
 """No limit of cgroup v1 reads as 2^63 less one page, of whatever size pages are."""
+_DIGITS_MOST = 20
+"""Of 2^64."""
 TICKS = 100
 """USER_HZ: of every architecture that Linux runs on today."""
 
@@ -71,10 +73,15 @@ class Stat(NamedTuple):
 def number(text: bytes | None) -> int | None:
     """A file that holds one number. `max`, the limits of v1 that are none, and whatever else: None."""
     word = (text or b"").strip()
-    if not word.isdigit() or len(word) > 20:
+    if not _is_number(word):
         return None
     found = int(word)
     return found if found < _UNLIMITED else None
+
+
+def _is_number(word: bytes) -> bool:
+    """Whether a word is a number of a size that the kernel writes."""
+    return word.isdigit() and len(word) <= _DIGITS_MOST
 
 
 def keyed(text: bytes | None) -> dict[bytes, int]:
@@ -82,7 +89,7 @@ def keyed(text: bytes | None) -> dict[bytes, int]:
     found = {}
     for line in (text or b"").splitlines():
         words = line.split()
-        if len(words) == 2 and words[1].isdigit():
+        if len(words) == 2 and _is_number(words[1]):
             found[words[0]] = int(words[1])
     return found
 
@@ -94,7 +101,7 @@ def blkio(text: bytes | None) -> tuple[int, int] | None:
     sums = {b"Read": 0, b"Write": 0}
     for line in text.splitlines():
         words = line.split()
-        if len(words) == 3 and words[1] in sums and words[2].isdigit():
+        if len(words) == 3 and words[1] in sums and _is_number(words[2]):
             sums[words[1]] += int(words[2])
     return sums[b"Read"], sums[b"Write"]
 
@@ -106,7 +113,7 @@ def io_stat(text: bytes | None) -> Transfers | None:
     sums = {b"rbytes": 0, b"wbytes": 0, b"rios": 0, b"wios": 0}
     for word in text.split():
         name, _, value = word.partition(b"=")
-        if name in sums and value.isdigit():
+        if name in sums and _is_number(value):
             sums[name] += int(value)
     return Transfers(*sums.values())
 
@@ -114,8 +121,8 @@ def io_stat(text: bytes | None) -> Transfers | None:
 def cpu_max(text: bytes | None) -> tuple[int | None, int]:
     """v2's cpu.max: microseconds of processor time, None for any number, in each period of so many microseconds."""
     words = (text or b"").split()
-    quota = int(words[0]) if words and words[0].isdigit() else None
-    period = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+    quota = int(words[0]) if words and _is_number(words[0]) else None
+    period = int(words[1]) if len(words) > 1 and _is_number(words[1]) else 0
     return quota, period or 100_000
 
 
@@ -147,7 +154,7 @@ def stat(text: bytes | None) -> Stat | None:
     return Stat(parent, user, system, children_user, children_system, threads, start, resident)
 
 
-_FIELD = re.compile(rb"^(\w+):\s+(\d+)(?: kB)?$", re.MULTILINE)
+_FIELD = re.compile(rb"^(\w+):\s+(\d{1,20})(?: kB)?$", re.MULTILINE)
 
 
 def fields(text: bytes | None) -> dict[bytes, int]:

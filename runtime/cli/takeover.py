@@ -103,6 +103,11 @@ def _receive(connection: socket.socket) -> Request:
         if not more:
             raise ValueError("half a request")
         body += more
+    return parse_request(body, descriptors)
+
+
+def parse_request(body: bytes, descriptors: list[int]) -> Request:
+    """The bytes of a request, taken apart. ValueError if they are none."""
     first, arguments, environment, *words = body.split(b"\0")
     ends = int(first), int(first) + int(arguments), int(first) + int(arguments) + int(environment)
     key, *numbers = words[: ends[0]]

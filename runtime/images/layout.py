@@ -74,11 +74,8 @@ class Layout(Blobs):
         """`files` reads what is in it, if that is no directory. BadInput if it is no layout."""
         super().__init__(files or DirectoryFiles(path))
         self.path = path
-        try:
-            fields = msgspec.json.decode(self._small("oci-layout"))
-        except msgspec.DecodeError as error:
-            raise BadInput(f"{path}/oci-layout is not JSON: {error}", path=str(path)) from error
-        if not isinstance(fields, dict) or fields.get("imageLayoutVersion") != "1.0.0":
+        fields = model.fields_of(self._small("oci-layout"), f"{path}/oci-layout")
+        if fields.get("imageLayoutVersion") != "1.0.0":
             raise BadInput(f"{path} is an image layout of another version than 1.0.0", path=str(path))
         found = model.manifest_or_index(self._small("index.json"), f"{path}/index.json")
         if not isinstance(found, Index):

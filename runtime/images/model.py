@@ -128,7 +128,7 @@ def manifest_or_index(data: bytes, name: str) -> Manifest | Index:
     BadInput for what is neither, and for what is both: two programs could take it for two different images
     (CVE-2021-41190).
     """
-    fields = _fields(data, name)
+    fields = fields_of(data, name)
     kind = fields.get("mediaType")
     is_index = "manifests" in fields
     if is_index and ("layers" in fields or "config" in fields):
@@ -145,7 +145,7 @@ def manifest_or_index(data: bytes, name: str) -> Manifest | Index:
 
 def config_of(data: bytes, name: str) -> tuple[Config, dict[str, Any]]:
     """An image config, and all of its document. BadInput."""
-    fields = _fields(data, name)
+    fields = fields_of(data, name)
     config = _converted(fields, Config, name)
     if config.rootfs.type != "layers" or not all(map(_DIGEST.fullmatch, config.rootfs.diff_ids)):
         raise BadInput(f"{name} has no list of layers", document=name)
@@ -172,12 +172,13 @@ def descriptor_of(data: bytes, media_type: str) -> Descriptor:
     return Descriptor(media_type, digest_of(data), len(data))
 
 
-def _fields(data: bytes, name: str) -> dict[str, Any]:
+def fields_of(data: bytes, name: str) -> dict[str, Any]:
+    """The JSON object that a document is. BadInput if it is none, or too large."""
     if len(data) > DOCUMENT_MAX:
         raise BadInput(f"{name} has {len(data):,} bytes, and not {DOCUMENT_MAX:,} at most", document=name)
     try:
         fields = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:  # ValueError: it is no UTF-8
         raise BadInput(f"{name} is not JSON: {error}", document=name) from error
     if not isinstance(fields, dict):
         raise BadInput(f"{name} is not a JSON object", document=name)

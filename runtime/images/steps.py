@@ -33,7 +33,7 @@ _NOBODY = "image"
 _SHELL = r"(?:/bin/(?:ba|da)?sh|/bin/ash|/busybox/sh) -[a-z]*c "
 _NOP = re.compile(rf"(?:{_SHELL})?#\(nop\)\s*", re.DOTALL)
 _RUN = re.compile(rf"(?:RUN\s+)?(?:\|(?P<count>\d+) (?P<args>.*?)\s?)?{_SHELL}(?P<rest>.*)", re.DOTALL)
-_BUILDKIT = re.compile(r"\s*# buildkit\s*$")
+_BUILDKIT = "# buildkit"
 _CONTROLS = dict.fromkeys((*range(9), *range(11, 32), 127))
 _PERSON = re.compile(r"\s*(.*?)\s*<([^<>]*)>\s*", re.DOTALL)
 _SECOND_PARTS = re.compile(r"\.\d+")
@@ -107,7 +107,7 @@ def instruction(line: History) -> str:
         text = text[found.end() :]
     elif found := _RUN.fullmatch(text):
         text = f"RUN {found['rest']}"
-    text = _BUILDKIT.sub("", text).strip()
+    text = text.rstrip().removesuffix(_BUILDKIT).strip()
     return text if len(text) <= _BODY_MAX else text[:_BODY_MAX] + " ..."
 
 

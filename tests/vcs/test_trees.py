@@ -189,3 +189,21 @@ def test_a_node_that_is_not_as_long_as_was_said_is_damaged() -> None:
         Directory(store, tree).lookup(entries[0].name)
     with pytest.raises(Corrupt):
         list(Directory(store, tree))
+
+
+def test_a_directory_of_endless_levels_is_corrupt() -> None:
+    """Each node holds the next alone: a lookup would go down until Python's stack ends."""
+    store = MemoryStore()
+    node = store.put_tree(encode_tree_index([TreeItem(b"a", bytes(32), 1)]))
+    for _ in range(2000):
+        node = store.put_tree(encode_tree_index([TreeItem(b"a", node, 1)]))
+    with pytest.raises(Corrupt, match="too long a chain"):
+        Directory(store, node).lookup(b"a")
+
+
+def test_more_entries_than_can_be_counted_are_corrupt() -> None:
+    store = MemoryStore()
+    most = (1 << 63) - 1
+    node = store.put_tree(encode_tree_index([TreeItem(b"a", bytes(32), most), TreeItem(b"b", bytes(32), most)]))
+    with pytest.raises(Corrupt, match="counted"):
+        Directory(store, node)

@@ -20,7 +20,7 @@ from vcs.reflogs import seal
 
 VERSION = 1
 FILE = "bisect"
-_HEADER = re.compile(rb"treering bisect (\d+)")
+_HEADER = re.compile(rb"treering bisect (\d{1,9})")
 _SEAL_SIZE = 10
 
 Verdict = Literal["good", "bad", "skip"]
@@ -87,7 +87,7 @@ def load(store: Path) -> Notebook | None:
     try:
         if line[-_SEAL_SIZE:] == seal(line[:-_SEAL_SIZE]):
             return msgspec.json.decode(line[:-_SEAL_SIZE], type=Notebook)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     raise Corrupt(f"{path} is damaged: it is not as it was written", bisect=str(path))
 

@@ -176,6 +176,8 @@ def decompress(stored: bytes, block: Block) -> bytes:
     if len(stored) != block.stored:
         raise Corrupt("the file ends inside it")
     if block.codec == CODEC_RAW:
+        if block.stored != block.length:
+            raise Corrupt("it does not have its length")
         return stored
     decompressor = getattr(_local, "decompressor", None)
     if decompressor is None:
