@@ -21,6 +21,7 @@
                  upper/      what was written -> a new root       views        commits shown as directories
                                                                    ownmount     the process of a mount of its own
                  forgetting  old commits of branches, with all that stands on them
+                 moves       of refs and bases, all together, also after a kill
                  undoing     what a command did, taken back    pastcontainers   as they were after an operation
                  merging     branches brought together: merge, revert, cherry-pick
                  rewriting/  commits of a branch written again: rebase, squash

@@ -358,7 +358,7 @@ class Containers:
 
     def _finish_moves(self) -> None:
         if self.moves.exists():
-            from runtime.forgetting import finish_moves
+            from runtime.moves import finish_moves
 
             finish_moves(self)
 

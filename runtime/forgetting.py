@@ -8,8 +8,8 @@ A commit that a container stands on is never forgotten: its files are kept anywa
 
 All of that moves together or not at all. First the commits are written, which nothing refers to yet; then every move is
 written down in one file, `containers/.moves.json`; then they are made; then the file goes. Whoever finds the file later
-makes the moves that are missing (Containers does when it is opened). Meanwhile nobody changes a container or a ref: see
-Containers.frozen and History.locked.
+makes the moves that are missing (runtime.moves; Containers does so when it is opened). Meanwhile nobody changes a
+container or a ref: see Containers.frozen and History.locked.
 """
 
 from __future__ import annotations
@@ -19,14 +19,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 
-import msgspec
-
 from runtime.building.cache import BUILDS, forget_leading_to
-from runtime.containers import REMOVED, Container, Containers
+from runtime.containers import REMOVED, Containers
+from runtime.moves import Move, Moves, Rebase, make, write_down
 from runtime.states import must_not_merge
 from vcs import reflogs
-from vcs.durable import replace_file, sync_directory
-from vcs.errors import BadInput, Corrupt, NotFound, UnknownFormat
+from vcs.errors import BadInput, NotFound
 from vcs.gitobjects import GitObjects
 from vcs.gitwords import is_of_notes
 from vcs.history import BRANCHES, TAGS, Author, History
@@ -40,32 +38,6 @@ from vcs.store import Store, translated
 
 _CONTAINERS = "refs/containers/"
 _SHORT = 12
-_VERSION = 1
-
-
-class Move(msgspec.Struct, frozen=True):
-    """A ref that goes from one object to another: a commit, or an annotated tag's own."""
-
-    ref: str
-    old: CommitId
-    new: CommitId
-
-
-class Rebase(msgspec.Struct, frozen=True):
-    """A container's generation whose base is another commit of the same root now."""
-
-    container: str
-    generation: int
-    old: CommitId
-    new: CommitId
-
-
-class _Moves(msgspec.Struct, frozen=True):
-    refs: list[Move]
-    bases: list[Rebase]
-    reason: str
-    author: Author
-    version: int = _VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +83,7 @@ def forget(
     if dry_run:
         return _Plan(containers, branches, rules).forecast()
     with translated("the history cannot be rewritten"), containers.frozen(), containers.store.history.locked():
-        _finish(containers)
+        make(containers)
         return _Plan(containers, branches, rules).carry_out(author)
 
 
@@ -139,12 +111,6 @@ def _leads_out(history: History, oid: str, kept: set[CommitId]) -> bool:
     with suppress(NotFound):  # gc has removed it
         return history.resolve(oid) not in kept
     return True
-
-
-def finish_moves(containers: Containers) -> None:
-    """Make the moves that a killed process has written down and not made."""
-    with translated("the history cannot be rewritten"), containers.frozen(), containers.store.history.locked():
-        _finish(containers)
 
 
 class _Plan:
@@ -184,9 +150,9 @@ class _Plan:
             if noted := carried(self._history, objects, stands, author):
                 moved.append(Move(NOTES, CommitId(str(self._history.target(NOTES))), noted))
         total = sum(len(fates) for fates in self._fates.values())
-        moves = _Moves(moved, self._rebases(stands), f"forget: {len(self._forgotten)} of {total} commits", author)
-        _write_down(self._containers, moves)
-        _finish(self._containers)
+        moves = Moves(moved, self._rebases(stands), f"forget: {len(self._forgotten)} of {total} commits", author)
+        write_down(self._containers, moves)
+        make(self._containers)
         forget_leading_to(self._containers.store, self._forgotten)
         fates = {
             branch: [replace(fate, now=stands[fate.commit.id] if fate.kept else None) for fate in fates]
@@ -278,53 +244,3 @@ class _Plan:
             for generation in container.record.generations
             if (new := stands.get(generation.base)) and new != generation.base
         ]
-
-
-# -- making the moves
-
-
-def _write_down(containers: Containers, moves: _Moves) -> None:
-    replace_file(containers.moves, msgspec.json.format(msgspec.json.encode(moves), indent=2) + b"\n")
-
-
-def _finish(containers: Containers) -> None:
-    """Make the moves that are written down and not made, if any. The caller holds the locks."""
-    path = containers.moves
-    try:
-        moves = msgspec.json.decode(path.read_bytes(), type=_Moves)
-    except FileNotFoundError:
-        return
-    except msgspec.MsgspecError as error:
-        raise Corrupt(f"{path} cannot be read: {error}", path=str(path)) from error
-    if moves.version != _VERSION:
-        message = f"{path} has version {moves.version}, this program knows {_VERSION}"
-        raise UnknownFormat(message, path=str(path), found=moves.version)
-    for move in moves.refs:
-        _make(containers.store.history, move, moves)
-    known = {container.id: container for container in containers.all()}
-    for rebase in moves.bases:
-        if rebase.container in known:
-            known[rebase.container] = _rebased(containers, known[rebase.container], rebase)
-    path.unlink()
-    sync_directory(path.parent)
-
-
-def _make(history: History, move: Move, moves: _Moves) -> None:
-    """Not if the ref was moved by hand since, or if gc has removed what nothing referred to: the old is whole too."""
-    if history.target(move.ref) == move.old:
-        with suppress(NotFound):
-            history.move(move.ref, move.new, move.old, moves.reason, moves.author)
-
-
-def _rebased(containers: Containers, container: Container, rebase: Rebase) -> Container:
-    try:
-        containers.store.commit(rebase.new)
-    except NotFound:
-        return container
-    generations = tuple(
-        msgspec.structs.replace(generation, base=rebase.new)
-        if (generation.number, generation.base) == (rebase.generation, rebase.old)
-        else generation
-        for generation in container.record.generations
-    )
-    return containers.replace(container, msgspec.structs.replace(container.record, generations=generations))

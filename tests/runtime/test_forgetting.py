@@ -344,7 +344,7 @@ def _die_before(at: int) -> None:
     import pathlib
 
     import runtime.containers
-    import runtime.forgetting
+    import runtime.moves
     from vcs.history import History
 
     left = at
@@ -360,7 +360,7 @@ def _die_before(at: int) -> None:
         return call
 
     for owner, name in (
-        (GitObjects, "write"), (History, "move"), (runtime.forgetting, "replace_file"),
+        (GitObjects, "write"), (History, "move"), (runtime.moves, "replace_file"),
         (runtime.containers, "save"), (pathlib.Path, "unlink"),
     ):  # fmt: skip
         setattr(owner, name, dying(getattr(owner, name)))
