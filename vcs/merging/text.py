@@ -8,7 +8,7 @@ Pairing equal lines, which is the hard part, is difflib's.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from vcs.merging.values import Labels, Merged, Texts
 from vcs.texts import common_lines, is_binary, paired_lines, split_lines
@@ -20,17 +20,7 @@ def merge_lines(texts: Texts) -> Merged:
     >>> merge_lines(Texts(b"a\\nb\\nc\\n", b"A\\nb\\nc\\n", b"a\\nb\\nC\\n", None))
     Merged(data=b'A\\nb\\nC\\n', clashes=())
     """
-    out: list[bytes] = []
-    clashes: list[str] = []
-    for base, ours, theirs in _regions(*(split_lines(data or b"") for data in texts[:3])):
-        if ours in (base, theirs):
-            out += theirs
-        elif theirs == base:
-            out += ours
-        else:
-            clashes.append(f"line {len(out) + 1}")
-            out += theirs if texts.favour == "theirs" else ours
-    return Merged(b"".join(out), tuple(clashes))
+    return _joined(texts, lambda _, ours, theirs: (theirs if texts.favour == "theirs" else ours, 0))
 
 
 def mark_lines(texts: Texts, labels: Labels) -> Merged:
@@ -41,6 +31,23 @@ def mark_lines(texts: Texts, labels: Labels) -> Merged:
     b'<<<<<<< we\\nA\\n||||||| old\\na\\n=======\\n1\\n>>>>>>> they\\nb\\n'
     """
     ours_mark, base_mark, theirs_mark = markers(labels)
+
+    def marked(base: list[bytes], ours: list[bytes], theirs: list[bytes]) -> tuple[list[bytes], int]:
+        first = common_lines(ours, theirs)
+        last = common_lines(reversed(ours[first:]), reversed(theirs[first:]))
+        ends = len(ours) - last, len(theirs) - last
+        return [
+            *ours[:first],
+            ours_mark, *_whole(ours[first : ends[0]]), base_mark, *_whole(base), b"=======\n",
+            *_whole(theirs[first : ends[1]]), theirs_mark,
+            *ours[ends[0] :],
+        ], first  # fmt: skip
+
+    return _joined(texts, marked)
+
+
+def _joined(texts: Texts, decide: Callable[[list[bytes], list[bytes], list[bytes]], tuple[list[bytes], int]]) -> Merged:
+    """Both sides' changes. `decide` says what stands where they clash, and at which of these lines that begins."""
     out: list[bytes] = []
     clashes: list[str] = []
     for base, ours, theirs in _regions(*(split_lines(data or b"") for data in texts[:3])):
@@ -49,14 +56,9 @@ def mark_lines(texts: Texts, labels: Labels) -> Merged:
         elif theirs == base:
             out += ours
         else:
-            first = common_lines(ours, theirs)
-            last = common_lines(reversed(ours[first:]), reversed(theirs[first:]))
-            ends = len(ours) - last, len(theirs) - last
-            out += ours[:first]
-            clashes.append(f"line {len(out) + 1}")
-            out += [ours_mark, *_whole(ours[first : ends[0]]), base_mark, *_whole(base), b"=======\n"]
-            out += [*_whole(theirs[first : ends[1]]), theirs_mark]
-            out += ours[ends[0] :]
+            lines, at = decide(base, ours, theirs)
+            clashes.append(f"line {len(out) + at + 1}")
+            out += lines
     return Merged(b"".join(out), tuple(clashes))
 
 
