@@ -131,7 +131,7 @@ class Index:
         if number not in self._names:
             # Its neighbours too: a history is mostly read from layer to layer.
             near = number - _NEAR, number + _NEAR
-            for found, name in self._asked("SELECT id, name FROM layers WHERE id BETWEEN ? AND ?", *near).fetchall():
+            for found, name in self._rows("SELECT id, name FROM layers WHERE id BETWEEN ? AND ?", *near):
                 self._names[found] = LayerId(name)
             if number not in self._names:
                 raise FileNotFoundError(errno.ENOENT, "a layer that was removed just now")
@@ -296,14 +296,14 @@ class Index:
         self.refresh()
 
     def _one(self, query: str, value: bytes | int) -> tuple[Any, ...] | None:
-        """One row."""
-        row: tuple[Any, ...] | None = self._asked(query, value).fetchone()
-        return row
+        """The first row."""
+        rows = self._rows(query, value)
+        return rows[0] if rows else None
 
-    def _asked(self, query: str, *values: bytes | int) -> sqlite3.Cursor:
+    def _rows(self, query: str, *values: bytes | int) -> list[tuple[Any, ...]]:
         """Corrupt if the database is damaged; that costs nothing here, where thousands a second are asked."""
         try:
-            return self._db.execute(query, values)
+            return self._db.execute(query, values).fetchall()
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError as error:

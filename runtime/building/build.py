@@ -20,7 +20,7 @@ from runtime.building import cache
 from runtime.building.bases import resolve_base
 from runtime.building.cachemounts import cache_directory
 from runtime.building.contents import Context, is_archive, unpacked
-from runtime.building.copying import Chosen, Draft, Owner, Placing, chosen, content_digest
+from runtime.building.copying import Chosen, Owner, Placing, chosen, content_digest
 from runtime.building.executing import Command, execute, sweep
 from runtime.building.finishing import Finished, finish, signed
 from runtime.building.private import private_directory, script_mount, secret_mount, sweep_private
@@ -37,6 +37,7 @@ from vcs.diff import diff
 from vcs.errors import BadInput, EngineError
 from vcs.history import Author
 from vcs.model import Chunked, CommitId, Data, Entry, RootId
+from vcs.scratch import Scratch
 from vcs.signed import Sign
 from vcs.snapshot import Snapshot
 from vcs.store import Batch
@@ -201,7 +202,7 @@ class Build:
             return self._run(step, step.work, parent)
         if step.work is None:
             return before.id
-        draft = Draft(self._store)
+        draft = Scratch(self._store)
         placing = Placing(draft, before.root, time.time_ns())
         try:
             if isinstance(step.work, Directory):
@@ -212,8 +213,7 @@ class Build:
             raise step.instruction.error(str(error)) from error
         root = placing.finish()
         with self._store.batch() as batch:
-            for data in draft.trees.values():
-                batch.put_tree(data)
+            draft.copy_to(batch)
         return root
 
     def _root(self, commit: CommitId | None) -> Snapshot:

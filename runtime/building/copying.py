@@ -19,11 +19,11 @@ from msgspec.msgpack import encode
 from msgspec.structs import replace
 
 from runtime.building.patterns import compiled, has_magic
-from vcs.encoding import digest as digest_of
 from vcs.errors import BadInput
 from vcs.links import LinkGroups, holds_links, linked_entries, rewrite_links
 from vcs.merging.edits import below, edited, name_of, parent
 from vcs.model import Chunked, Data, Entry, Link, RootId, Symlink, Tree
+from vcs.scratch import Scratch
 from vcs.snapshot import Snapshot
 from vcs.trees import Directory, Objects, write_root, write_tree
 
@@ -42,28 +42,6 @@ class Chosen:
     mode: int | None = None
     is_archive: bool = False
     """The entry is the root of an archive that is unpacked."""
-
-
-class Draft:
-    """Trees that are not in the store yet. Satisfies `trees.Sink` and `trees.Objects`."""
-
-    def __init__(self, objects: Objects) -> None:
-        self._objects = objects
-        self.trees: dict[bytes, bytes] = {}
-
-    def put_tree(self, data: bytes) -> bytes:
-        """Hold a tree."""
-        digest = digest_of(data)
-        self.trees[digest] = data
-        return digest
-
-    def put_chunk(self, data: bytes | memoryview, digest: bytes | None = None) -> bytes:
-        """No content comes here: it is in the store already."""
-        raise AssertionError("no content comes here")
-
-    def get(self, digest: bytes) -> bytes:
-        """A tree that is held, or what the store has."""
-        return self.trees.get(digest) or self._objects.get(digest)
 
 
 def chosen(snapshot: Snapshot, source: str) -> list[tuple[bytes, Entry]]:
@@ -116,7 +94,8 @@ def content_digest(objects: Objects, entry: Entry, *, owners: bool) -> bytes:
 class Placing:
     """A root into which entries are put, one after another."""
 
-    draft: Draft
+    draft: Scratch
+    """Where its trees are held."""
     root: Entry
     time: int
     """Nanoseconds since 1970: of directories that are made."""

@@ -263,6 +263,30 @@ def test_rebuilding_keeps_what_only_the_index_knows(path: Path, layers: Path) ->
     index.close()
 
 
+def test_damage_that_is_met_in_the_midst_of_rows_says_so_too(path: Path, layers: Path) -> None:
+    """It came while the index was open, and what SQLite remembered of the page is out of date."""
+    for number in range(300):
+        write_layer(layers, b"%d" % number)
+    index = Index(path, layers)
+    with closing(sqlite3.connect(path)) as db:
+        names = [name for (name,) in db.execute("SELECT name FROM layers ORDER BY id")]
+        with db:
+            db.execute("UPDATE layers SET size = size + 1 WHERE id = 1")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    data = path.read_bytes()
+    leaves = [at for at in range(4096, len(data), 4096) if data[at] == 0x0D]  # of tables, in SQLite's format
+    places = [next(at for at in leaves if name in data[at : at + 4096]) for name in names]
+    border = next(number for number, at in enumerate(places, 1) if at != places[0])
+    with path.open("r+b") as file:
+        file.seek(places[border])
+        file.write(b"\xff" * 100)
+    with pytest.raises(Corrupt, match="the index is damaged"):
+        index.layer_name(border - 5)
+    index.rebuild()
+    assert index.layer_name(border)
+    index.close()
+
+
 def _add_many(path: Path, layers: Path, start: int) -> None:
     index = Index(path, layers)
     for number in range(start, start + 20):

@@ -49,7 +49,7 @@ class LayerReader:
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._end = self._asked = 0
         """Where the last block ended, and up to where the kernel was asked to read."""
-        self._whole = b""
+        self._whole: bytes | None = None
         """All of a small layer."""
         try:
             self._open()
@@ -71,7 +71,7 @@ class LayerReader:
 
     def _at(self, offset: int, length: int) -> bytes:
         """Bytes of the file."""
-        if self._fd < 0:
+        if self._whole is not None:
             return self._whole[offset : offset + length]
         return os.pread(self._fd, length, offset)
 
@@ -122,12 +122,12 @@ class LayerReader:
         self._want(start, end)
 
     def _want(self, start: int, end: int) -> None:
-        if start < end and self._fd >= 0:
+        if start < end and self._whole is None:
             os.posix_fadvise(self._fd, start, end - start, os.POSIX_FADV_WILLNEED)
 
     def warm(self) -> None:
         """Have the kernel read the tables of the layer, unless they are large, or all of it is read."""
-        if self._fd < 0:
+        if self._whole is not None:
             return
         start, _ = tables_at(self.size, self._blocks.first[-1])
         if self.size - start <= _WARMED_MOST:
@@ -146,7 +146,7 @@ class LayerReader:
 
     def _read(self, block: Block) -> bytes:
         """What a block's place in the file holds. Threads that do this at once may ask for too much, nothing else."""
-        if self._fd < 0:
+        if self._whole is not None:
             return self._at(block.offset, block.stored)
         end = block.offset + block.stored
         if not 0 <= block.offset - self._end <= _NEAR:

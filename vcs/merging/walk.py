@@ -17,13 +17,13 @@ changed it, that is a conflict at the old path.
 from __future__ import annotations
 
 import stat
+import sys
 from collections.abc import Iterator
 from typing import TypeAlias
 
 from msgspec.structs import replace
 
 from vcs.blobs import BlobWriter, file_pieces
-from vcs.encoding import digest as digest_of
 from vcs.links import holds_links
 from vcs.merging import hardlinks
 from vcs.merging.attributes import merge_attributes
@@ -66,7 +66,7 @@ class Merge:
         """Paths that both sides made a name of another file: the path, our group, and theirs."""
         self._linked: set[str] = set()
         """The sides that changed something at or below which there are hard links."""
-        self.contents = _Contents()
+        self.contents = Scratch(ours.objects, keep=sys.maxsize)
         """What the result has that no side does: contents, and trees, held until it is written."""
         self.objects = ours.objects
 
@@ -244,29 +244,6 @@ class Merge:
         writer = BlobWriter(self.contents)
         writer.feed(data)
         return writer.finish()
-
-
-class _Contents:
-    """Merged contents, until they are written. Satisfies `trees.Sink`."""
-
-    def __init__(self) -> None:
-        self._chunks: dict[bytes, bytes] = {}
-        self._lists: list[bytes] = []
-
-    def put_chunk(self, data: bytes | memoryview, digest: bytes | None = None) -> bytes:
-        name = digest or digest_of(data)
-        self._chunks[name] = bytes(data)
-        return name
-
-    def put_tree(self, data: bytes) -> bytes:
-        self._lists.append(data)
-        return digest_of(data)
-
-    def copy_to(self, sink: Sink) -> None:
-        for digest, chunk in self._chunks.items():
-            sink.put_chunk(chunk, digest)
-        for data in self._lists:
-            sink.put_tree(data)
 
 
 def _same(one: Entry | None, other: Entry | None) -> bool:
