@@ -88,7 +88,7 @@ class _Test:
     """Whether a commit is wanted: the cheapest questions first."""
 
     def __init__(self, store: Store, commits: Commits, wanted: Wanted) -> None:
-        self._store = store
+        self._commits = commits
         self._wanted = wanted
         self._changes: _Changes | None = None
         if wanted.content is not None:
@@ -105,7 +105,7 @@ class _Test:
             return None
         if self._changes is not None and not self._changes(commit):
             return None
-        info = self._store.history.info(commit.id)
+        info = self._commits.info(commit)
         if wanted.message is not None and not wanted.message.search(info.message):
             return None
         if wanted.author is not None and not wanted.author.search(f"{info.author} <{info.email}>"):

@@ -14,6 +14,8 @@ from pygit2.enums import ObjectType
 from vcs.errors import Corrupt, Denied, NoSpace, NotFound, TreeringError
 from vcs.gitfiles import check_pack_indexes, remove_stale
 
+_ID_LENGTH = 40
+
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
@@ -61,6 +63,8 @@ def read_object(repository: pygit2.Repository, oid: str) -> tuple[int, bytes]:
     except KeyError:
         raise NotFound(f"no git object {oid}", revision=oid) from None
     except Exception:
+        if len(oid) < _ID_LENGTH:
+            raise NotFound(f"{oid!r} is no full id", revision=oid) from None
         with translated():  # only now: a history is read by 10,000 such calls
             raise
     return int(kind), data

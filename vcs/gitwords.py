@@ -43,6 +43,18 @@ def stamp(name: bytes, email: bytes, time: int, offset: int) -> bytes:
     return b"%s <%s> %d %s" % (name, email, time, zone.encode())
 
 
+def minutes_east(zone: bytes) -> int:
+    """What stamp() says of a zone, read back. What cannot be is UTC, as for git's library.
+
+    >>> minutes_east(b"-0130"), minutes_east(b"+9999")
+    (-90, 0)
+    """
+    hours, minutes = int(zone[1:3] or 0), int(zone[3:] or 0)
+    if hours > 14 or minutes > 59:
+        return 0
+    return (hours * 60 + minutes) * (-1 if zone.startswith(b"-") else 1)
+
+
 def trailers(message: str) -> list[tuple[str, str]]:
     r"""The `Key: value` lines of a message's last paragraph, if it has nothing else (git-interpret-trailers(1)).
 

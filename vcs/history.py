@@ -24,6 +24,7 @@ import pygit2
 from pygit2.enums import FileMode, ObjectType, SortMode
 from pygit2.transaction import ReferenceTransaction
 
+from vcs.commits import Commits
 from vcs.durable import sync_all
 from vcs.errors import AlreadyExists, BadInput, Conflict, Corrupt, InvalidName, Missing, NotFound
 from vcs.gitfiles import add_refs, check_pack_indexes, drop_interrupted, drop_refs, packed_refs
@@ -31,9 +32,10 @@ from vcs.gitobjects import make_repository, read_object, retry, translated
 from vcs.gitwords import BRANCHES as BRANCHES
 from vcs.gitwords import TAGS as TAGS
 from vcs.gitwords import Author as Author
-from vcs.gitwords import clean, decoded, is_in_the_way, is_of_notes, kind, moved, one_line, short, stamp
+from vcs.gitwords import clean, is_in_the_way, is_of_notes, kind, moved, one_line, short, stamp
 from vcs.locks import flocked
-from vcs.model import DIGEST_SIZE, CommitId, RootId
+from vcs.loose import LooseObjects
+from vcs.model import CommitId, RootId
 from vcs.names import RefFiles
 from vcs.operations import Operations
 from vcs.reflogs import RefChange as RefChange
@@ -63,6 +65,7 @@ class History:
         with translated():
             check_pack_indexes(path / "objects" / "pack")
             self._repo = pygit2.Repository(str(path))
+        self._loose = LooseObjects(path / "objects")
         self._files = RefFiles(path)
 
     @classmethod
@@ -245,24 +248,18 @@ class History:
                 raise
 
     def info(self, commit: str) -> CommitInfo:
-        """A commit's facts, by its full id."""
-        found = self._commit(commit)
+        """A commit's facts, by its full id. NotFound, Missing or Corrupt."""
+        commits = Commits(self.raw)
         try:
-            root = bytes.fromhex(self._blob(found, _ROOT_FILE).decode("ascii").strip())
-        except ValueError:
-            raise Corrupt(f"commit {commit} has no valid root", commit=commit) from None
-        if len(root) != DIGEST_SIZE:
-            raise Corrupt(f"commit {commit} has no valid root", commit=commit)
-        parents = tuple(CommitId(str(parent)) for parent in found.parent_ids)
-        author, encoding = found.author, found.message_encoding
-        return CommitInfo(
-            CommitId(str(found.id)), RootId(root), parents, decoded(found.raw_message, encoding),
-            decoded(author.raw_name, encoding), decoded(author.raw_email, encoding), author.time, author.offset,
-        )  # fmt: skip
+            found = commits.read(commit)
+        except Missing:
+            raise NotFound(f"no commit {commit}", revision=commit) from None
+        return commits.info(found)
 
     def raw(self, name: str) -> bytes:
         """The bytes of a commit or a tag object, by its full id: header lines, an empty line, the message. NotFound."""
-        return read_object(self._repo, name)[1]
+        data = self._loose.read(name)
+        return read_object(self._repo, name)[1] if data is None else data
 
     def config(self, commit: str) -> dict[str, Any]:
         """A commit's OCI image config."""

@@ -55,7 +55,7 @@ class Objects:
     """
 
     def __init__(
-        self, index: Index, path_of: Callable[[LayerId], Path], cache_bytes: int, read_ahead: bool = False
+        self, index: Index, path_of: Callable[[LayerId], str | Path], cache_bytes: int, read_ahead: bool = False
     ) -> None:
         self._index = index
         self._path_of = path_of
@@ -66,8 +66,8 @@ class Objects:
         """When the directory of layers had changed, in ns, as open layers were last looked at for removed ones. With
         hundreds of them open, that takes three times as long as opening one does."""
         self._blocks: OrderedDict[Key, _Block] = OrderedDict()
-        self._near: dict[bytes, tuple[Key, memoryview, bool]] = {}
-        """Where the objects of these blocks are, and whether they were verified."""
+        self._near: dict[bytes, tuple[Key, int, int, bool]] = {}
+        """Where the objects of these blocks begin and end, and whether they were verified."""
         self._expected: dict[bytes, Location] = {}
         self._ahead = _ahead() if read_ahead else None
         self._last: Key = (0, 0)
@@ -95,7 +95,8 @@ class Objects:
         if found is None:
             key, data = self._locate(digest)
         else:
-            key, data, is_verified = found
+            key, start, end, is_verified = found
+            data = memoryview(self._blocks[key].data)[start:end]
             self._blocks.move_to_end(key)
             if is_verified:
                 return data
@@ -104,7 +105,7 @@ class Objects:
             layer = self._index.layer_name(key[0]).hex()
             raise Corrupt(f"object {digest.hex()} in layer {layer} is damaged", digest=digest.hex(), layer=layer)
         if digest in self._near:
-            self._near[digest] = key, data, True
+            self._near[digest] = key, *self._near[digest][1:3], True
         return data
 
     def expect(self, digests: Iterable[bytes]) -> None:
@@ -177,9 +178,8 @@ class Objects:
         is_alone = reader.blocks[key[1]].objects == 1  # a large chunk: then its name is known
         objects = [(digest, 0, len(data))] if is_alone else reader.objects(key[1])
         block = self._blocks[key] = _Block(data, [name for name, _, _ in objects])
-        view = memoryview(data)
         for name, start, length in objects:
-            self._near[name] = key, view[start : start + length], False
+            self._near[name] = key, start, start + length, False
         self._cached += len(data)
         while self._cached > self._cache_bytes and len(self._blocks) > 1:
             self._drop(next(iter(self._blocks)))
@@ -221,7 +221,7 @@ class Objects:
             self._close_reader(next(iter(self._readers)))
         return reader
 
-    def _give_back(self, path: Path) -> None:
+    def _give_back(self, path: str | Path) -> None:
         """Close layers that were removed, if the directory that this one is in has changed: else their bytes stay on
         the disk."""
         changed = os.stat(os.path.dirname(path)).st_mtime_ns

@@ -75,8 +75,9 @@ class Store:
     def __init__(self, path: Path, cache_bytes: int = _CACHE_BYTES, read_ahead: bool = False) -> None:
         self.path = path
         self._layers = path / "layers"
+        self._layers_name = os.fspath(self._layers)
         self._index = Index(path / "index.db", self._layers)
-        self._objects = Objects(self._index, self.layer_path, cache_bytes, read_ahead)
+        self._objects = Objects(self._index, self._layer_file, cache_bytes, read_ahead)
         self._lease: Lease | None = None
         self.sign: Sign | None = None
         """Signs each commit that is added from now on."""
@@ -244,7 +245,11 @@ class Store:
 
     def layer_path(self, layer: LayerId) -> Path:
         """The file of a layer."""
-        return self._layers / (layer.hex() + SUFFIX)
+        return Path(self._layer_file(layer))
+
+    def _layer_file(self, layer: LayerId) -> str:
+        """As text: a Path takes as long to make as a layer to open."""
+        return f"{self._layers_name}/{layer.hex()}{SUFFIX}"
 
     # -- writing
 

@@ -146,7 +146,7 @@ def _copy_block(doomed: Doomed, sink: LayerSink, reader: LayerReader, number: in
         block, stored = reader.stored(number)
         pieces = _verified(block, stored, wanted)
     except (Damaged, OSError) as error:
-        doomed.problems.append(f"layer {reader.path.stem}, block {number} is damaged: {error}")
+        doomed.problems.append(f"layer {reader.stem}, block {number} is damaged: {error}")
         return
     if len(pieces) == len(objects) and block.length >= FAST.targets[block.kind] // 2:
         sink.put_block(block, stored, [name for name, _ in pieces], [length for _, _, length in objects])

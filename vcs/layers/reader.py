@@ -14,6 +14,7 @@ from vcs.errors import Corrupt, Damaged
 from vcs.layers.format import (
     CODEC_RAW,
     HEADER,
+    SUFFIX,
     TRAILER,
     Block,
     Footer,
@@ -44,8 +45,8 @@ class LayerReader:
     for. Who reads block after block has the next ones on their way nevertheless.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: str | Path) -> None:
+        self._name = os.path.basename(path)
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._end = self._asked = 0
         """Where the last block ended, and up to where the kernel was asked to read."""
@@ -58,7 +59,7 @@ class LayerReader:
         except Exception as error:
             self.close()
             if isinstance(error, Damaged):
-                raise Corrupt(f"{path.name}: {error}", layer=path.stem) from error
+                raise Corrupt(f"{self._name}: {error}", layer=self.stem) from error
             raise
 
     def _open(self) -> None:
@@ -74,6 +75,11 @@ class LayerReader:
         if self._whole is not None:
             return self._whole[offset : offset + length]
         return os.pread(self._fd, length, offset)
+
+    @property
+    def stem(self) -> str:
+        """The layer's name, in hexadecimal digits."""
+        return self._name.removesuffix(SUFFIX)
 
     def footer(self) -> Footer:
         """The tables of the layer. Read anew each time: of a big layer only the block table is worth its memory."""
@@ -163,12 +169,12 @@ class LayerReader:
         try:
             block = self._blocks[number]
         except IndexError:
-            raise Corrupt(f"{self.path.name} has no block {number}", layer=self.path.stem) from None
+            raise Corrupt(f"{self._name} has no block {number}", layer=self.stem) from None
         stored = self._read(block)
         try:
             return decompress(stored, block)
         except Corrupt as error:
-            raise Corrupt(f"{self.path.name}, block {number}: {error}", layer=self.path.stem, block=number) from error
+            raise Corrupt(f"{self._name}, block {number}: {error}", layer=self.stem, block=number) from error
 
 
 def decompress(stored: bytes, block: Block) -> bytes:
