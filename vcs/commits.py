@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
+
+from msgspec import Struct
 
 from vcs.errors import Corrupt, Missing, NotFound
 from vcs.gitwords import decoded, minutes_east
@@ -20,12 +21,16 @@ from vcs.snapshot import CommitInfo
 _SKEW = 60
 """Seconds by which a parent may be younger than its child: clocks are set back. Git has such a tolerance too."""
 _ROOT = b" root\0"
-_SIGNATURE = re.compile(rb"(.*)<(.*)>(?: (\d{1,18})(?: ([+-]\d{4}))?)?.*", re.DOTALL)
-"""Who and when (git-commit-tree(1)): a name, an address, seconds since 1970, hours and minutes from UTC."""
+_HEAD = re.compile(
+    rb"tree ([0-9a-f]{40})\n((?:parent [0-9a-f]{40}\n)*)(?:author.*\n)?committer .* (-?\d{1,18}) [^ \n]*(?:\n|\Z)"
+)
+_AUTHOR = re.compile(rb"^author (.*)<(.*)>(?: (\d{1,18})(?: ([+-]\d{4}))?)?", re.MULTILINE)
+_ENCODING = re.compile(rb"^encoding (.+)", re.MULTILINE)
+"""A commit's headers, in git's order. Who and when (git-commit-tree(1)): a name, an address, seconds since 1970, hours
+and minutes from UTC. A header of several lines goes on with lines that begin with a blank."""
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(Struct, frozen=True, gc=False):
     """What a walk needs of a commit."""
 
     id: CommitId
@@ -34,7 +39,7 @@ class Commit:
     parents: tuple[CommitId, ...]
     time: int
     """When it was committed, in seconds since 1970."""
-    data: bytes = field(repr=False)
+    data: bytes
     """The object's bytes: header lines, an empty line, the message."""
 
 
@@ -62,14 +67,18 @@ class Commits:
 
     def info(self, commit: Commit) -> CommitInfo:
         """A commit's facts. Missing or Corrupt if it names no root, or nobody who made it."""
-        head, message = _parts(commit.data)
-        encoding = _header(head, b"encoding ").decode("ascii", "replace") or None
-        found = _SIGNATURE.fullmatch(_header(head, b"author "))
+        head, _, message = commit.data.partition(b"\n\n")
+        found = _AUTHOR.search(head)
         if found is None:
             raise Corrupt(f"commit {commit.id} does not say who made it", commit=commit.id)
-        name, email, words = (decoded(text, encoding) for text in (found[1].strip(), found[2].strip(), message))
-        when, offset = int(found[3] or 0), minutes_east(found[4] or b"")
-        return CommitInfo(commit.id, self.root(commit), commit.parents, words.lstrip("\n"), name, email, when, offset)
+        name, email, when, zone = found.groups()
+        named = _ENCODING.search(head)
+        encoding = named[1].decode("ascii", "replace") if named else None
+        return CommitInfo(
+            commit.id, self.root(commit), commit.parents, decoded(message, encoding).lstrip("\n"),
+            decoded(name.strip(), encoding), decoded(email.strip(), encoding),
+            int(when or 0), minutes_east(zone) if zone else 0,
+        )  # fmt: skip
 
     def newest_first(
         self, start: Iterable[CommitId], hidden: Collection[CommitId] = (), *, by_branch: bool = False
@@ -212,23 +221,9 @@ def _independent(
 
 def parsed(name: str, data: bytes) -> Commit:
     """A commit from its object's bytes. Corrupt."""
-    head, _ = _parts(data)
-    parents = tuple(CommitId(line[7:].decode()) for line in head if line.startswith(b"parent "))
-    committer = _header(head, b"committer ")
-    try:
-        if not head[0].startswith(b"tree "):
-            raise ValueError
-        return Commit(CommitId(name), head[0][5:].decode("ascii"), parents, int(committer.split(b" ")[-2]), data)
-    except (ValueError, IndexError):
-        raise Corrupt(f"commit {name} cannot be read", commit=name) from None
-
-
-def _parts(data: bytes) -> tuple[list[bytes], bytes]:
-    """A commit's header lines, and its message."""
-    head, _, message = data.partition(b"\n\n")
-    return head.split(b"\n"), message
-
-
-def _header(head: list[bytes], key: bytes) -> bytes:
-    """What a header says, empty if it is not there. Those of several lines go on with lines that begin with a blank."""
-    return next((line[len(key) :] for line in head if line.startswith(key)), b"")
+    found = _HEAD.match(data)
+    if found is None:
+        raise Corrupt(f"commit {name} cannot be read", commit=name)
+    tree, parents, time = found.groups()
+    names = tuple(map(CommitId, parents.decode()[7:-1].split("\nparent "))) if parents else ()
+    return Commit(CommitId(name), tree.decode(), names, int(time), data)

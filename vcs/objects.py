@@ -175,8 +175,7 @@ class Objects:
     def _load(self, key: Key, digest: bytes) -> _Block:
         reader = self._reader(key[0])
         data = (self._ahead.take(key) if self._ahead else None) or reader.block(key[1])
-        is_alone = reader.blocks[key[1]].objects == 1  # a large chunk: then its name is known
-        objects = [(digest, 0, len(data))] if is_alone else reader.objects(key[1])
+        objects = [(digest, 0, len(data))] if reader.is_alone(key[1]) else reader.objects(key[1])
         block = self._blocks[key] = _Block(data, [name for name, _, _ in objects])
         for name, start, length in objects:
             self._near[name] = key, start, start + length, False

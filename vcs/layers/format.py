@@ -100,7 +100,7 @@ class BlockTable(Sequence[Block]):
     @property
     def is_known(self) -> bool:
         """Whether every block has a codec and a kind that there is."""
-        return _TYPES.issuperset(word & 0xFFFF for word in set(self._types))
+        return {word & 0xFFFF for word in set(self._types)} <= _TYPES
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,9 @@ class LayerReader:
         try:
             self._open()
             check_header(self._at(0, HEADER.size))
-            self._blocks = self.footer().blocks
+            footer = self.footer()
+            self._blocks = footer.blocks
+            self._footer = footer if self._whole is not None else None
         except Exception as error:
             self.close()
             if isinstance(error, Damaged):
@@ -96,12 +98,22 @@ class LayerReader:
     def block_count(self) -> int:
         return len(self._blocks)
 
+    def is_alone(self, number: int) -> bool:
+        """Whether a block holds one object, as those of large chunks do."""
+        return self._blocks.objects[number] == 1
+
     def objects(self, number: int) -> list[tuple[bytes, int, int]]:
         """What is in a block: digest, start and length (bytes) of each object, as the footer has them."""
         first, end = self._blocks.first[number], self._blocks.first[number + 1]
-        digests_at, lengths_at = tables_at(self.size, self._blocks.first[-1])
-        digests = self._at(digests_at + first * DIGEST_SIZE, (end - first) * DIGEST_SIZE)
-        lengths = uint32s(self._at(lengths_at + first * 4, (end - first) * 4))
+        if self._footer is not None:
+            digests, lengths = (
+                self._footer.digests[first * DIGEST_SIZE : end * DIGEST_SIZE],
+                self._footer.lengths[first:end],
+            )
+        else:
+            digests_at, lengths_at = tables_at(self.size, self._blocks.first[-1])
+            digests = self._at(digests_at + first * DIGEST_SIZE, (end - first) * DIGEST_SIZE)
+            lengths = uint32s(self._at(lengths_at + first * 4, (end - first) * 4))
         starts = accumulate(lengths, initial=0)
         names = (digests[at : at + DIGEST_SIZE] for at in range(0, len(digests), DIGEST_SIZE))
         return list(zip(names, starts, lengths, strict=False))
