@@ -251,23 +251,26 @@ def test_before_the_reflog_the_times_of_commits_count(store: Store, commit: Call
 
 
 def test_ancestry_says_what_is_wrong() -> None:
+    a, b, c, d, t, u = (letter * 40 for letter in "abcdef")
+    tree = b"tree %s\n" % (b"1" * 40)
+
     def raw(name: str) -> bytes:
         return {
-            "a": b"tree 1\nparent b\ncommitter A <a> 5 +0000\n\nm",
-            "b": b"tree 1\ncommitter nobody\n\n",
-            "c": b"tree 1\nparent d\ncommitter A <a> 5 +0000\n\nm",
-            "d": b"a blob",
-            "t": b"object a\ntype commit\n\n",
-            "u": b"object d\ntype blob\n\n",
+            a: tree + f"parent {b}\ncommitter A <a> 5 +0000\n\nm".encode(),
+            b: tree + b"committer nobody\n\n",
+            c: tree + f"parent {d}\ncommitter A <a> 5 +0000\n\nm".encode(),
+            d: b"a blob",
+            t: f"object {a}\ntype commit\n\n".encode(),
+            u: f"object {d}\ntype blob\n\n".encode(),
         }[name]
 
     ancestry = Ancestry(raw)
-    assert (ancestry.peeled("t"), ancestry.peeled("u"), ancestry.peeled("d")) == ("a", None, None)
+    assert (ancestry.peeled(t), ancestry.peeled(u), ancestry.peeled(d)) == (a, None, None)
     with pytest.raises(Corrupt):
-        ancestry.reachable(["t"])
+        ancestry.reachable([t])
     with pytest.raises(Corrupt):
-        ancestry.at("c", 1)
-    assert ancestry.at("c", 5) == "c"
+        ancestry.at(c, 1)
+    assert ancestry.at(c, 5) == c
 
 
 @pytest.mark.parametrize("encoding", [b"", b"encoding latin-1\n", b"encoding klingon\n", b"encoding utf-8\n"])
