@@ -12,6 +12,7 @@
                  packing    which of git's objects are needed     reflogs    their files: both for gc
                  gitobjects any git object by its id              gitfiles   its checksums, and packed-refs
                  gitwords   how it writes names and people       signed     signatures in commits and tags
+                 loose      its loose objects, without a library
                  notes      texts on commits, added later
                  operations what commands did to all of it        takingback what of it is taken back, and how
                  keptreflogs   of the refs that they deleted      past       the store as it was after one of them

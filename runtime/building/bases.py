@@ -6,7 +6,8 @@ from contextlib import suppress
 
 from runtime.images.choosing import Wish
 from runtime.images.importing import import_image, move_branch
-from runtime.images.pulling import Pull, branch_of
+from runtime.images.pulling import Pull
+from runtime.images.remote import branch_of
 from runtime.images.skopeo import Registry
 from vcs.errors import BadInput, EngineError, InvalidName, NotFound
 from vcs.gitwords import Author

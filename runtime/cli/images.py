@@ -15,7 +15,7 @@ from runtime.cli.render_commits import SHORT
 from runtime.cli.secrets import secret_fields, secrets_policy, tell_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from runtime.images.choosing import Wish
     from runtime.images.image import Image
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 
 _SHOWN = 10
+_ALL = "all"
 
 
 def image_options(command: F) -> F:
@@ -32,7 +33,11 @@ def image_options(command: F) -> F:
     for option in (
         click.option("--force", is_flag=True, help="Move the branch even if it has commits that the image has not."),
         click.option("--flat", is_flag=True, help="Make one commit of an image, and not one of each of its steps."),
-        click.option("--platform", metavar="OS/ARCH", help="Of an image for several platforms, which one."),
+        click.option(
+            "--platform",
+            metavar="OS/ARCH",
+            help="Of an image for several platforms, which one; `all` takes each to a branch of its own.",
+        ),
     ):
         command = option(command)
     return command
@@ -42,7 +47,17 @@ def wish_of(name: str | None, platform: str | None) -> Wish:
     """What --image and --platform say."""
     from runtime.images.choosing import Wish, platform_of
 
+    if platform == _ALL:
+        return Wish(name, all_platforms=True)
     return Wish(name, platform_of(platform) if platform else None)
+
+
+def tell_images(invocation: Invocation, wish: Wish, told: Sequence[dict[str, Any]]) -> None:
+    """What take_image returned, as values: one, or an array where all platforms are wished for."""
+    if wish.all_platforms:
+        invocation.output.rows(told, lambda facts: facts, lambda _: None)
+    elif not invocation.output.is_table:
+        invocation.output.value(told[0])
 
 
 def take_image(
@@ -56,8 +71,9 @@ def take_image(
     allow_secrets: bool,
     progress: Told | None = None,
     before_end: Callable[[], None] = lambda: None,
-) -> None:
-    """Import an image, have a branch name it, and tell of it. For use inside the store's `writing()`.
+) -> dict[str, Any]:
+    """Import an image, have a branch name it, and tell of it, or return what is to be told as values. For use inside
+    the store's `writing()`.
 
     `progress` is told instead of who looks at the terminal. `before_end` is called when all is imported, before the
     branch moves.
@@ -71,10 +87,12 @@ def take_image(
         done = import_image(store, image, flat=flat, policy=policy, progress=told)
     before_end()
     made = move_branch(store, branch, done.commit, reason, invocation.author(), force=force)
-    _tell(invocation, image, done, branch, time.monotonic() - start, made=made)
+    return _told(invocation, image, done, branch, time.monotonic() - start, made=made)
 
 
-def _tell(invocation: Invocation, image: Image, done: Imported, branch: str, seconds: float, *, made: bool) -> None:
+def _told(
+    invocation: Invocation, image: Image, done: Imported, branch: str, seconds: float, *, made: bool
+) -> dict[str, Any]:
     from runtime.images.importing import tree_of
 
     for path in done.whiteouts[:_SHOWN]:
@@ -95,23 +113,20 @@ def _tell(invocation: Invocation, image: Image, done: Imported, branch: str, sec
             )
         else:
             message(f"Nothing has changed: {branch} has {done.commit[:SHORT]} already ({layers}, {what})")
-        return
-    invocation.output.value(
-        {
-            "commit": done.commit,
-            "made": made,
-            "branch": branch,
-            "root": done.root.hex(),
-            "image": image.id,
-            "name": image.name,
-            "commits": done.commits,
-            "layers": done.layers,
-            "known": done.known,
-            "entries": tree.entries,
-            "size": tree.size,
-            "added": done.added,
-            "seconds": round(seconds, 3),
-            "whiteouts": [path_fields(path) for path in done.whiteouts],
-            "secrets": secret_fields(done.secrets),
-        }
-    )
+    return {
+        "commit": done.commit,
+        "made": made,
+        "branch": branch,
+        "root": done.root.hex(),
+        "image": image.id,
+        "name": image.name,
+        "commits": done.commits,
+        "layers": done.layers,
+        "known": done.known,
+        "entries": tree.entries,
+        "size": tree.size,
+        "added": done.added,
+        "seconds": round(seconds, 3),
+        "whiteouts": [path_fields(path) for path in done.whiteouts],
+        "secrets": secret_fields(done.secrets),
+    }

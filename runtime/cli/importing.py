@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runtime.cli.author import user_trailer
-from runtime.cli.images import image_options, take_image, wish_of
+from runtime.cli.images import image_options, take_image, tell_images, wish_of
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import author_option, branch_completion, verb
 from runtime.cli.output import count_text, message, size_text
@@ -124,9 +124,10 @@ def import_verb(
       curl -s https://example.org/rootfs.tar.xz | treering import - -b other
       docker save web:2 | treering import - -b web
       treering import ./layout --image app:1 --platform linux/arm64 -b app
+      treering import ./layout --platform all -b app      # app-amd64, app-arm64 and so on
     """
     from runtime.commits import brought, with_trailers
-    from runtime.images.image import Image
+    from runtime.images.choosing import branch_for
     from runtime.secrets import SecretWatch
     from runtime.storehooks import Event, run_after, run_before
     from vcs.history import BRANCHES
@@ -139,16 +140,23 @@ def import_verb(
     policy = secrets_policy(invocation, allow_secrets)
     with store.writing() as lease, ExitStack() as stack:
         tip = history.target(BRANCHES + branch)
-        opened = stack.enter_context(_opened(invocation, source, wish_of(name, platform)))
-        if isinstance(opened, Image):
+        wish = wish_of(name, platform)
+        opened = stack.enter_context(_opened(invocation, source, wish))
+        if isinstance(opened, tuple):
             if text is not None or context.meta["patterns"]:
                 raise click.UsageError(
                     "SOURCE is an image, whose commits have messages of their own, and all its files"
                 )
             if sign or key is not None:
                 raise click.UsageError("SOURCE is an image: its commits are the same for everybody, and not signed")
-            reason = f"import: {opened.name or source}"
-            take_image(invocation, opened, branch, reason, flat=flat, force=force, allow_secrets=allow_secrets)
+            told = [
+                take_image(
+                    invocation, image, branch_for(branch, image.platform) if wish.all_platforms else branch,
+                    f"import: {image.name or source}", flat=flat, force=force, allow_secrets=allow_secrets,
+                )
+                for image in opened
+            ]  # fmt: skip
+            tell_images(invocation, wish, told)
             return
         if name is not None or platform is not None or flat or force:
             raise click.UsageError("--image, --platform, --flat and --force are for images, and SOURCE is none")
@@ -275,20 +283,21 @@ def _import_archive(
 
 
 @contextmanager
-def _opened(invocation: Invocation, source: Path, wish: Wish) -> Iterator[Image | Opened | None]:
-    """The image in SOURCE, or the content of an archive that has none; None for a directory that is no image."""
-    from runtime.images.opening import image_in_directory, image_or_archive, is_layout
+def _opened(invocation: Invocation, source: Path, wish: Wish) -> Iterator[tuple[Image, ...] | Opened | None]:
+    """The image in SOURCE, or one for each platform, or the content of an archive that has none; None for a directory
+    that is no image."""
+    from runtime.images.opening import images_in_directory, images_or_archive, is_layout
 
     if _is_directory(source):
-        yield image_in_directory(source, wish) if is_layout(source) else None
+        yield images_in_directory(source, wish) if is_layout(source) else None
         return
     if str(source) == "-":
         if sys.stdin.isatty():
             raise click.UsageError("standard input is a terminal; an archive is expected there")
-        with image_or_archive(sys.stdin.buffer, "standard input", invocation.store.caches, wish) as found:
+        with images_or_archive(sys.stdin.buffer, "standard input", invocation.store.caches, wish) as found:
             yield found
         return
-    with source.open("rb") as file, image_or_archive(file, str(source), invocation.store.caches, wish) as found:
+    with source.open("rb") as file, images_or_archive(file, str(source), invocation.store.caches, wish) as found:
         yield found
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from runtime.cli.images import image_options, take_image, wish_of
+from runtime.cli.images import image_options, take_image, tell_images, wish_of
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import branch_completion, verb
 from runtime.cli.output import count_text, message, size_text
 from runtime.cli.secrets import allow_secrets_option
+
+if TYPE_CHECKING:
+    from runtime.images.choosing import Wish
+    from runtime.images.skopeo import Registry
 
 
 @verb("pull", data=True)
@@ -37,7 +42,8 @@ def pull(
 
     Each step of the image's history becomes a commit; the branch, named after the image if you do not say another,
     names the last of them. Only layers that the store does not know are fetched; a pull that was interrupted goes on
-    where it was. Of an image for several platforms, it is the machine's. It needs skopeo.
+    where it was. Of an image for several platforms, it is the machine's; `--platform all` takes each to a branch of its
+    own, NAME-TAG-ARCH, and `push` makes one image of these again. It needs skopeo.
 
     A branch moves from one image to the next, but if it has commits of your own, that takes --force.
 
@@ -46,13 +52,33 @@ def pull(
       treering pull debian:12
       treering pull quay.io/team/app:1.2 --branch app --platform linux/arm64
       treering pull localhost:5000/web --tls-verify=false
+      treering pull --platform all debian:12
     """
-    from runtime.cli.layerlines import LayerLines
-    from runtime.images.pulling import Pull, branch_of
+    from runtime.images.choosing import Wanted, Wish, branch_for, usable
+    from runtime.images.remote import Remote, branch_of
     from runtime.images.skopeo import Registry
 
     branch = branch or branch_of(reference)
     wish, registry = wish_of(None, platform), Registry(tls_verify, authfile)
+    each = [(branch, wish)]
+    if wish.all_platforms:
+        there = usable(Remote(reference, registry).platforms())
+        each = [(branch_for(branch, one), Wish(platform=Wanted(one))) for one in there]
+    told = [
+        _pulled(invocation, reference, each_branch, one, registry, flat=flat, force=force, allow_secrets=allow_secrets)
+        for each_branch, one in each
+    ]
+    tell_images(invocation, wish, told)
+
+
+def _pulled(
+    invocation: Invocation, reference: str, branch: str, wish: Wish, registry: Registry,
+    *, flat: bool, force: bool, allow_secrets: bool,
+) -> dict[str, Any]:  # fmt: skip
+    """Pull one image to a branch; returns what is to be told of it."""
+    from runtime.cli.layerlines import LayerLines
+    from runtime.images.pulling import Pull
+
     store = invocation.store
     with store.writing() as lease, LayerLines() as lines:
         read = 0
@@ -75,7 +101,7 @@ def pull(
                 size = sum(layer.size for layer in coming.wanted)
                 count = count_text(len(coming.layers), "layer")
                 message(f"{count}, {len(coming.wanted):,} to fetch ({size_text(size)})")
-            take_image(
+            return take_image(
                 invocation, coming.image, branch, f"pull: {reference}", flat=flat, force=force,
                 allow_secrets=allow_secrets, progress=imported, before_end=ended,
             )  # fmt: skip

@@ -9,6 +9,7 @@
     opening    a directory, a file or a stream -> the image in it
     steps      its history -> what its commits say
     importing  its layers -> roots and commits
+    remote     what a registry says that a reference names
     pulling    an image in a registry, read while it arrives
     skopeo     what talks to registries
     chains     which roots are known of which layers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from runtime.imageconfig import machine_architecture
@@ -40,6 +40,8 @@ class Wish:
     name: str | None = None
     """NAME:TAG."""
     platform: Wanted | None = None
+    all_platforms: bool = False
+    """One image for each platform."""
 
     def is_called(self, name: str) -> bool:
         """Whether an image of this name is meant: also by its last part, and `latest` need not be said."""
@@ -60,13 +62,33 @@ def platform_of(text: str) -> Wanted:
     return Wanted(Platform(parts[1], parts[0], parts[2] if len(parts) == 3 else ""))
 
 
+def branch_for(branch: str, platform: Platform) -> str:
+    """The branch of one of several platforms' images.
+
+    >>> branch_for("app", Platform("arm", "linux", "v7"))
+    'app-arm-v7'
+    """
+    return "-".join(filter(None, (branch, platform.architecture, platform.variant)))
+
+
+def usable(platforms: Iterable[Platform]) -> list[Platform]:
+    """Those that containers here can be made of, each once. NotFound if there is none."""
+    found = list(dict.fromkeys(platforms))
+    fit = [one for one in found if one.os in ("", "linux")]
+    if not fit:
+        known = ", ".join(sorted(map(str, found))) or "none at all"
+        raise NotFound(f"there is no image for linux, but for {known}")
+    return fit
+
+
 def machine() -> Wanted:
     """The platform of this machine."""
     return Wanted(Platform(machine_architecture(), "linux"))
 
 
-def chosen(layout: Layout, wish: Wish) -> tuple[Descriptor, str]:
-    """The manifest of a layout that is wished for, and what it is called. NotFound or BadInput if it is not one."""
+def chosen(layout: Layout, wish: Wish) -> tuple[list[Descriptor], str]:
+    """The manifest of a layout that is wished for, or those of all platforms, and what it is called. NotFound or
+    BadInput if it is not one."""
     found = layout.index.manifests
     names = sorted({name for one in found if (name := _name(one))})
     if wish.name is not None:
@@ -77,7 +99,11 @@ def chosen(layout: Layout, wish: Wish) -> tuple[Descriptor, str]:
         raise BadInput(f"the layout has {len(names)} images: choose one with --image: {', '.join(names)}", images=names)
     if not found:
         raise BadInput("the layout has no image")
-    return for_platform(list(_manifests(layout, found)), wish, layout), _name(found[0])
+    there = list(_manifests(layout, found))
+    if not wish.all_platforms:
+        return [for_platform(there, wish, layout)], _name(found[0])
+    known = {one.platform or _told(layout, one): one for one in reversed(there)}
+    return [known[platform] for platform in usable(reversed(known))], _name(found[0])
 
 
 def for_platform(found: Sequence[Descriptor], wish: Wish, layout: Layout | None = None) -> Descriptor:

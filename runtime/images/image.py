@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ from runtime.images.archive import ArchiveFiles
 from runtime.images.blobs import Checked
 from runtime.images.choosing import Wish, chosen, without_default
 from runtime.images.layout import Blobs, Layout
-from runtime.images.model import Config, Manifest
+from runtime.images.model import Config, Manifest, Platform
 from vcs.errors import BadInput, NotFound
 from vcs.tar.stream import Readable
 
@@ -37,6 +37,8 @@ class Image:
     """What it is called where it was found; empty if it has no name there."""
     id: str
     """The digest of its config: what `docker images` shows."""
+    platform: Platform
+    """What it is for: as an index says, or else its config."""
     config: Config
     document: dict[str, Any]
     """All of the config."""
@@ -52,14 +54,20 @@ class _Saved(msgspec.Struct, frozen=True, rename="pascal"):
     repo_tags: tuple[str, ...] | None = None
 
 
-def image_in_layout(layout: Layout, wish: Wish) -> Image:
-    """The image of a layout that is wished for. BadInput for what is wrong, NotFound for what is not there."""
-    descriptor, name = chosen(layout, wish)
+def images_in_layout(layout: Layout, wish: Wish) -> tuple[Image, ...]:
+    """The image of a layout that is wished for, or one for each platform. BadInput for what is wrong, NotFound for what
+    is not there."""
+    descriptors, name = chosen(layout, wish)
+    return tuple(_image_in_layout(layout, descriptor, name) for descriptor in descriptors)
+
+
+def _image_in_layout(layout: Layout, descriptor: model.Descriptor, name: str) -> Image:
     document = f"manifest {descriptor.digest}"
     manifest = model.manifest_or_index(layout.document(descriptor), document)
     if not isinstance(manifest, Manifest):
         raise BadInput(f"{document} is an index", document=document)
-    return image_of(layout, manifest, name, document)
+    image = image_of(layout, manifest, name, document)
+    return replace(image, platform=descriptor.platform or image.platform)
 
 
 def image_of(blobs: Blobs, manifest: Manifest, name: str, document: str) -> Image:
@@ -83,7 +91,7 @@ def image_of(blobs: Blobs, manifest: Manifest, name: str, document: str) -> Imag
         ImageLayer(diff_id, layer.size, opener(layer))
         for diff_id, layer in zip(config.rootfs.diff_ids, manifest.layers, strict=True)
     )
-    return Image(name, manifest.config.digest, config, fields, layers)
+    return Image(name, manifest.config.digest, config.platform, config, fields, layers)
 
 
 def image_in_archive(files: ArchiveFiles, wish: Wish) -> Image:
@@ -111,7 +119,7 @@ def image_in_archive(files: ArchiveFiles, wish: Wish) -> Image:
         ImageLayer(diff_id, files.size(path), opener(path))
         for diff_id, path in zip(config.rootfs.diff_ids, saved.layers, strict=True)
     )
-    return Image(called, identity, config, fields, layers)
+    return Image(called, identity, config.platform, config, fields, layers)
 
 
 class _CheckedFile:

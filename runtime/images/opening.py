@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from runtime.images.archive import ArchiveFiles, Opened, Piece, is_image, looks_like_image
 from runtime.images.choosing import Wish
-from runtime.images.image import Image, image_in_archive, image_in_layout
+from runtime.images.image import Image, image_in_archive, images_in_layout
 from runtime.images.layout import Layout
 
 
@@ -25,14 +25,15 @@ def is_layout(path: Path) -> bool:
     return (path / "oci-layout").is_file() and (path / "index.json").is_file()
 
 
-def image_in_directory(path: Path, wish: Wish) -> Image:
-    """The image of a layout. BadInput, NotFound."""
-    return image_in_layout(Layout(path), wish)
+def images_in_directory(path: Path, wish: Wish) -> tuple[Image, ...]:
+    """The image of a layout, or one for each platform if that is wished. BadInput, NotFound."""
+    return images_in_layout(Layout(path), wish)
 
 
 @contextlib.contextmanager
-def image_or_archive(source: BinaryIO, name: str, spool: Path, wish: Wish) -> Iterator[Image | Opened]:
-    """The image in an open file, or, if it has none, all of its content, decompressed. BadInput, NotFound.
+def images_or_archive(source: BinaryIO, name: str, spool: Path, wish: Wish) -> Iterator[tuple[Image, ...] | Opened]:
+    """The image in an open file, or one for each platform; or, if it has none, all of its content, decompressed.
+    BadInput, NotFound.
 
     `spool` is a directory for what has to be read twice.
     """
@@ -51,9 +52,9 @@ def image_or_archive(source: BinaryIO, name: str, spool: Path, wish: Wish) -> It
             at = source.fileno() if file < 0 else file
             yield Opened(Piece(at, 0, os.fstat(at).st_size))
         elif "manifest.json" in files:
-            yield image_in_archive(files, wish)
+            yield (image_in_archive(files, wish),)
         else:
-            yield image_in_layout(Layout(Path(name), files), wish)
+            yield images_in_layout(Layout(Path(name), files), wish)
     finally:
         if file >= 0:
             os.close(file)

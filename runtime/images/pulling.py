@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import shutil
 import subprocess
 import tempfile
@@ -27,28 +26,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from runtime.images import model
 from runtime.images.chains import chain_ids, known_root
-from runtime.images.choosing import Wish, for_platform, without_default
+from runtime.images.choosing import Wish, without_default
 from runtime.images.image import Image, image_of
 from runtime.images.layout import Blobs, DirectoryFiles
-from runtime.images.model import Descriptor, Index, Manifest
-from runtime.images.skopeo import Registry, begin_skopeo, end_skopeo, refusal, run_skopeo
+from runtime.images.model import Descriptor, Manifest
+from runtime.images.remote import SCHEME, Remote
+from runtime.images.skopeo import Registry, begin_skopeo, end_skopeo, refusal
 from vcs.durable import replace_file
-from vcs.errors import BadInput, InvalidName
+from vcs.errors import BadInput
 from vcs.leases import Lease
 from vcs.store import Store
 from vcs.tar.stream import Readable
 
 PREFIX = "pull-"
-_SCHEME = "docker://"
 _TAG = "image"
 _PARTS = "oci-put-blob*"
 _WAIT = 0.02
 """Seconds between looks at what has arrived: files of another process's."""
-_ANSWER = "60s"
-"""What a registry may take to answer with a document."""
-_NAME = re.compile(r"(?P<name>[^@]+?)(?::(?P<tag>[^/:@]+))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +53,6 @@ class Arrived:
     there: frozenset[str]
     parts: tuple[int, ...]
     """Bytes of each that is not complete. skopeo begins with the lowest, and does not say which part is whose."""
-
-
-def branch_of(reference: str) -> str:
-    """The branch that an image goes to, unless another is said: the last part of its name, and its tag.
-
-    >>> branch_of("docker.io/library/debian:12"), branch_of("debian"), branch_of("localhost:5000/team/app:v1.2")
-    ('debian-12', 'debian', 'app-v1.2')
-    """
-    found = _parsed(reference)
-    name = found["name"].rpartition("/")[2]
-    more = found["digest"].partition(":")[2][:12] if found["digest"] else found["tag"]
-    return name if more in (None, "latest") else f"{name}-{more}"
 
 
 class Pull:
@@ -87,15 +70,15 @@ class Pull:
         """`told` is called now and then while a layer is waited for. EngineError (see skopeo) if the registry does not
         say what the reference names; NotFound, BadInput."""
         self._store = store
-        self._reference = reference.removeprefix(_SCHEME)
+        self._reference = reference.removeprefix(SCHEME)
         self._registry = registry
         self._told = told
         self._process: subprocess.Popen[bytes] | None = None
         self._stack = ExitStack()
         self.begun: list[str] = []
         """The digests of layers that have been asked for, in that order: the last one is being imported."""
-        documents = self._documents(wish)
-        digest, manifest, config = documents
+        self._remote = Remote(self._reference, registry)
+        digest, manifest, config = self._remote.image(wish)
         self._path = self._stack.enter_context(_own_directory(store.caches / (PREFIX + digest.partition(":")[2])))
         self._files = DirectoryFiles(self._path)
         self.layers = self.wanted = manifest.layers
@@ -141,47 +124,6 @@ class Pull:
                 parts.append(part.stat().st_size)
         return Arrived(frozenset(layer.digest for layer in self.wanted if self._place(layer).exists()), tuple(parts))
 
-    # -- documents
-
-    def _documents(self, wish: Wish) -> tuple[str, Manifest, bytes]:
-        """The digest of the manifest that is meant, the manifest, and its config's bytes."""
-        data = self._inspect(self._reference)
-        found = model.manifest_or_index(data, f"what {self._reference} names")
-        digest = model.digest_of(data)
-        depth = 0
-        while isinstance(found, Index):
-            depth += 1
-            if depth > 4:
-                raise BadInput(f"{self._reference} names an index in an index in an index", reference=self._reference)
-            there = [one for one in found.manifests if not (one.platform and one.platform.os == "unknown")]
-            if not there:
-                raise BadInput(f"{self._reference} names an empty index", reference=self._reference)
-            chosen = for_platform(there, wish)
-            data = self._inspect(self._exact(chosen.digest))
-            digest = chosen.digest
-            _check(data, chosen)
-            found = model.manifest_or_index(data, f"manifest {digest}")
-        if found.config.media_type not in model.CONFIGS:
-            raise BadInput(f"{self._reference} is of a {found.config.media_type!r}, which is no image")
-        config = self._inspect(self._exact(digest), "--config")
-        _check(config, found.config)
-        return digest, found, config
-
-    def _inspect(self, reference: str, *more: str) -> bytes:
-        """A document, as the registry has it."""
-        options = [] if self._registry.tls_verify else ["--tls-verify=false"]
-        if self._registry.authfile is not None:
-            options.append(f"--authfile={self._registry.authfile.absolute()}")
-        arguments = [f"--command-timeout={_ANSWER}", "inspect", "--raw", *more, *options, _SCHEME + reference]
-        with tempfile.TemporaryFile() as said:
-            # Into a file: a registry decides how long it is.
-            run_skopeo(arguments, output=said)
-            said.seek(0)
-            return said.read(model.DOCUMENT_MAX + 1)
-
-    def _exact(self, digest: str) -> str:
-        return f"{_parsed(self._reference)['name']}@{digest}"
-
     # -- layers
 
     def _prepare(self, manifest: Manifest, config: bytes) -> None:
@@ -218,7 +160,7 @@ class Pull:
         self._errors: BinaryIO = self._stack.enter_context(tempfile.TemporaryFile())
         # The layout's path might have a colon in it.
         self._process = begin_skopeo(
-            [*arguments, _SCHEME + self._exact(digest), f"oci:.:{_TAG}"], self._path, errors=self._errors
+            [*arguments, SCHEME + self._remote.exact(digest), f"oci:.:{_TAG}"], self._path, errors=self._errors
         )
 
     def _wait(self, process: subprocess.Popen[bytes]) -> None:
@@ -257,18 +199,3 @@ def _own_directory(path: Path) -> Iterator[Path]:
                 return
         finally:
             os.close(file)
-
-
-def _parsed(reference: str) -> re.Match[str]:
-    found = _NAME.fullmatch(reference.removeprefix(_SCHEME))
-    if found is None or found["name"].startswith(("-", "/")):
-        raise InvalidName(
-            f"{reference!r} names no image in a registry: write NAME:TAG, such as debian:12 or quay.io/team/app:1",
-            name=reference,
-        )
-    return found
-
-
-def _check(data: bytes, descriptor: Descriptor) -> None:
-    if model.digest_of(data) != descriptor.digest:
-        raise BadInput(f"the registry's {descriptor.digest} has other bytes than its digest says")

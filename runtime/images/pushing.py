@@ -15,17 +15,17 @@ from runtime.images.composing import Composed
 from runtime.images.layout import TAG
 from runtime.images.made import Made
 from runtime.images.model import Index
+from runtime.images.remote import SCHEME
 from runtime.images.skopeo import Registry, run_skopeo
 from vcs.errors import InvalidName
 
 _TAG = "image"
-_SCHEME = "docker://"
 
 
 def push(made: Made, composed: Composed, reference: str, registry: Registry, output: int = subprocess.DEVNULL) -> str:
     """Push an image to `reference` ([docker://]HOST/NAME:TAG); returns its digest there. EngineError, see run_skopeo;
     InvalidName."""
-    reference = reference.removeprefix(_SCHEME)
+    reference = reference.removeprefix(SCHEME)
     if not reference or reference.startswith(("-", "/")):
         raise InvalidName(f"{reference!r} names no registry: write HOST/NAME:TAG", name=reference)
     with _layout(made, composed) as directory:
@@ -35,7 +35,7 @@ def push(made: Made, composed: Composed, reference: str, registry: Registry, out
             options.append(f"--dest-authfile={registry.authfile.absolute()}")
         # The policy is about images from elsewhere, and this one is ours. The layout's path might have a colon in it.
         copy = ["--insecure-policy", "copy", "--all", "--preserve-digests", *options]
-        run_skopeo([*copy, f"oci:.:{_TAG}", _SCHEME + reference], directory, output)
+        run_skopeo([*copy, f"oci:.:{_TAG}", SCHEME + reference], directory, output)
         return digest.read_text().strip()
 
 

@@ -172,7 +172,20 @@ def test_which_platform(store: Cli, tmp_path: Path) -> None:
     error = store.error("import", path, "--platform", "linux/s390x")
     assert "no image for linux/s390x, but for linux/amd64, linux/arm64/v8" in error["message"]
     assert "is no platform" in store.error("import", path, "--platform", "arm64")["message"]
+    every = store.json("import", path, "--platform", "all", "-b", "app")
+    assert [(one["branch"], one["layers"]) for one in every] == [("app-arm64-v8", 1), ("app-amd64", 2)]
+    lines = store("import", path, "--platform", "all", "-b", "app").stderr.splitlines()
+    assert [line[: line.index(" has")] for line in lines] == [
+        "Nothing has changed: app-arm64-v8", "Nothing has changed: app-amd64"
+    ]  # fmt: skip
+    archive = tmp_path / "image.tar"
+    subprocess.run(["tar", "-C", path, "-cf", archive, "."], check=True)
+    assert [one["commit"] for one in store.json("import", str(archive), "--platform", "all", "-b", "tar")] == [
+        one["commit"] for one in every
+    ]
     saved = docker_archive(tmp_path / "docker.tar", {"app:1": IMAGE})
+    (one,) = store.json("import", str(saved), "--platform", "all", "-b", "docker")
+    assert one["branch"] == "docker-amd64"
     assert "no image for linux/arm64" in store.error("import", str(saved), "--platform", "linux/arm64")["message"]
 
 

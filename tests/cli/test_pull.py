@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.images.pulling import branch_of
+from runtime.images.remote import branch_of
 from tests.cli.conftest import Cli
 from tests.support import raw_tar
 from tests.support.containers import eventually
@@ -292,15 +292,26 @@ def test_which_platform(store: Cli, server: Registry, tmp_path: Path) -> None:
     assert store.error("pull", exact, NO_TLS, "--platform", "linux/arm64")["kind"] == "NotFound"
 
 
-def test_an_index_passes_through_platform_by_platform(store: Cli, server: Registry, tmp_path: Path) -> None:
+def test_an_index_passes_through(store: Cli, server: Registry, tmp_path: Path) -> None:
+    """Out of a registry, into it again, and out of it: the same images for the same platforms."""
     made = LayoutMaker(tmp_path / "image")
-    names = ("amd64", "arm64")
-    platforms = [{"os": "linux", "architecture": name} for name in names]
-    images = [made.image(MadeImage([tar({"name": name})], architecture=name), packed=_packed) for name in names]
-    made.name(made.index(*({**image, "platform": its} for image, its in zip(images, platforms, strict=True))))
+    platforms = [
+        {"architecture": "amd64", "os": "linux"},
+        {"architecture": "arm64", "os": "linux"},
+        {"architecture": "arm", "os": "linux", "variant": "v7"},
+    ]
+    names = ["index-1-amd64", "index-1-arm64", "index-1-arm-v7"]
+    images = [
+        made.image(MadeImage([BASE, tar({"name": name})], architecture=its["architecture"], more=its), packed=_packed)
+        for name, its in zip(names, platforms, strict=True)
+    ]
+    note = made.image(MadeImage([], architecture="unknown"), packed=_packed)
+    index = [{**image, "platform": its} for image, its in zip(images, platforms, strict=True)]
+    made.name(made.index(*index, {**note, "platform": {"os": "unknown", "architecture": "unknown"}}))
     reference = server.push(made.path, "index:1", "--all")
-    for name in names:
-        store("pull", reference, NO_TLS, "--platform", f"linux/{name}", "-b", name)
+    pulled = store.json("pull", reference, NO_TLS, "--platform", "all")
+    assert [one["branch"] for one in pulled] == names
+    assert [one["known"] for one in pulled] == [0, 1, 1]
     target = f"{server.address}/index:2"
     store.process("push", *names, target, NO_TLS).check_returncode()
     raw = subprocess.run(
@@ -308,9 +319,16 @@ def test_an_index_passes_through_platform_by_platform(store: Cli, server: Regist
         stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=True,
     ).stdout  # fmt: skip
     assert [one["platform"] for one in json.loads(raw)["manifests"]] == platforms
-    for name in names:
-        store("pull", target, NO_TLS, "--platform", f"linux/{name}", "-b", f"{name}-2")
-        assert store("cat", f"{name}-2:/name").stdout == name
+    again = store.json("pull", target, NO_TLS, "--platform", "all", "-b", "again")
+    assert [one["branch"] for one in again] == [name.replace("index-1", "again") for name in names]
+    assert [one["root"] for one in again] == [one["root"] for one in pulled]
+    assert not any(one["made"] for one in store.json("pull", reference, NO_TLS, "--platform", "all"))
+
+
+def test_an_image_for_one_platform_is_all_of_them(store: Cli, server: Registry, tmp_path: Path) -> None:
+    reference = server.push(layout(tmp_path / "image", BASE), "single:1")
+    (one,) = store.json("pull", reference, NO_TLS, "--platform", "all")
+    assert one["branch"] == "single-1-amd64"
 
 
 def test_what_a_registry_spoils(store: Cli, server: Registry, tmp_path: Path) -> None:

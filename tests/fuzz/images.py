@@ -16,7 +16,7 @@ from runtime.imagechange import image_change
 from runtime.images import model
 from runtime.images.archive import ArchiveFiles, is_image, looks_like_image
 from runtime.images.choosing import Wish
-from runtime.images.image import Image, image_in_archive, image_in_layout
+from runtime.images.image import Image, image_in_archive, images_in_layout
 from runtime.images.layout import Layout
 from runtime.images.steps import flat_step, steps_of
 from runtime.settings import Settings
@@ -80,13 +80,13 @@ def layout(data: bytes) -> None:
     """An oci-layout file and an index, apart by a NUL; every blob is the index again."""
     head, _, rest = data.partition(b"\0")
     files = {"oci-layout": head, "index.json": rest, f"blobs/sha256/{digest(_config_bytes())[7:]}": _config_bytes()}
-    image_in_layout(Layout(Path("layout"), _OneFile(files, _manifest())), Wish())
+    images_in_layout(Layout(Path("layout"), _OneFile(files, _manifest())), Wish())
 
 
 def config(data: bytes) -> None:
     found, fields = model.config_of(data, "config")
     layers = ()
-    image = Image("name", digest(data), found, fields, layers)
+    image = Image("name", digest(data), found.platform, found, fields, layers)
     steps_of(image)
     flat_step(image)
 
@@ -168,7 +168,7 @@ def archive(data: bytes) -> None:
         if "manifest.json" in files:
             image = image_in_archive(files, Wish())
         else:
-            image = image_in_layout(Layout(Path("archive"), files), Wish())
+            (image,) = images_in_layout(Layout(Path("archive"), files), Wish())
         steps_of(image)
         for one in image.layers:
             with one.open() as stream:
