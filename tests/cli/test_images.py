@@ -175,7 +175,7 @@ def test_which_platform(store: Cli, tmp_path: Path) -> None:
     every = store.json("import", path, "--platform", "all", "-b", "app")
     assert [(one["branch"], one["layers"]) for one in every] == [("app-arm64-v8", 1), ("app-amd64", 2)]
     lines = store("import", path, "--platform", "all", "-b", "app").stderr.splitlines()
-    assert [line[: line.index(" has")] for line in lines] == [
+    assert [line.rpartition(" has ")[0] for line in lines] == [
         "Nothing has changed: app-arm64-v8", "Nothing has changed: app-amd64"
     ]  # fmt: skip
     archive = tmp_path / "image.tar"
