@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -236,7 +237,7 @@ def podman(tmp_path: Path) -> Iterator[Podman]:
         shutil.rmtree(running)
 
 
-@pytest.mark.parametrize("kind", [whiteouts, hard_links, attributes])
+@pytest.mark.parametrize("kind", KINDS)
 def test_podman_finds_the_same_tree(
     store: Cli, tmp_path: Path, podman: Podman, kind: Callable[[Path, Commit], None]
 ) -> None:
@@ -245,8 +246,8 @@ def test_podman_finds_the_same_tree(
     podman("load", "-i", tmp_path / "main.tar")
     podman.copied("localhost/main:latest", tmp_path / "copied")
     found = differences(expected, tmp_path / "copied", ignore=SPARSE)
-    # podman gives the top directory attributes of its own.
-    assert [line for line in found if not line.startswith(".: ")] == []
+    # podman gives the top directory attributes of its own, and has no times before 1970.
+    assert [line for line in found if not line.startswith(".: ") and not re.search(r": mtime: -\d+ != 0$", line)] == []
     assert has_same_bytes(expected, tmp_path / "copied")
 
 
