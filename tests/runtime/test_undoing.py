@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from runtime import forking, merging, removal
+from runtime.check import check_containers
 from runtime.containers import Container, Containers
 from runtime.forgetting import forget
 from runtime.pastcontainers import PastContainers
@@ -396,6 +397,44 @@ def test_a_killed_command_can_be_taken_back(tmp_path: Path, change: str) -> None
             assert again.text("web") == "mine"
             assert check(store).problems == []
     assert number > 3
+
+
+def test_containers_come_back_with_their_refs_or_not_at_all(tmp_path: Path) -> None:
+    """Wherever the undo of a removal is killed, and whatever is asked first afterwards."""
+    path = tmp_path / "store"
+    world = World(path)
+    world.create("web")
+    world.write("web", "committed")
+    world.commit("web", branch="work")
+    world.write("web", "mine")
+    before = world.look()
+    world.remove("web")
+    removed = world.look()
+    world.store.close()
+
+    def work(arm: Callable[[], None]) -> None:
+        with Store.open(path) as store:
+            world = World.of(store)
+            arm()
+            world.undo()
+
+    seen = []
+    for _ in killed_anywhere(work, tmp_path / "errors"):
+        with Store.open(path) as store:
+            assert check_containers(store) == []
+            again = World.of(store)
+            seen.append(again.look() == before)
+            assert seen[-1] or again.look() == removed
+            if not seen[-1]:
+                again.undo()
+            assert (again.look(), again.text("web")) == (before, "mine")
+            assert check(store).problems == []
+            assert check_containers(store) == []
+            assert not list(path.glob("containers/.back-*"))
+            again.redo()
+            assert again.look() == removed
+    assert seen.count(False) > 10
+    assert seen.count(True) > 10
 
 
 class Commands(RuleBasedStateMachine):

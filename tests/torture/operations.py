@@ -136,7 +136,7 @@ OPERATIONS = {
         Operation("rm", _COMMITTED, "rm web", is_stepwise=True),
         Operation("rm-all", (*_COMMITTED, "create --name two main", _change("two")), "rm --all", is_stepwise=True),
         Operation("undo", (*_TWO, "branch -d side"), "undo"),
-        Operation("undo-rm", (*_COMMITTED, "rm web"), "undo", is_stepwise=True),
+        Operation("undo-rm", (*_COMMITTED, "rm web"), "undo"),
         Operation("undo-merge", (*_TWO, "merge side"), "undo"),
         Operation("redo", (*_TWO, "branch -d side", "undo"), "redo"),
         Operation(
