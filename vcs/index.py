@@ -331,7 +331,7 @@ class Index:
         db = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         db.text_factory = lenient_text
         try:
-            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA journal_mode = WAL").fetchall()  # to its end: only there it is said what failed
             db.execute("PRAGMA synchronous = NORMAL")
             if self._version(db) == 0:
                 self._create(db)
@@ -361,10 +361,11 @@ class Index:
             if self._seal_now():
                 self._db.execute("PRAGMA application_id = 0")
             yield
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # after some errors SQLite has rolled back by itself
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
 
     def _add_file(self, name: LayerId) -> None:
         try:
