@@ -33,11 +33,12 @@ if TYPE_CHECKING:
     from vcs.history import Author
     from vcs.takingback import Arrivals
 
-__all__ = ["REMOVED", "Container", "Containers", "find_among", "make_generation"]
+__all__ = ["CONTAINERS", "REMOVED", "Container", "Containers", "find_among", "make_generation"]
 
 REMOVED = "refs/removed/"
 """Where the last states of removed containers are kept, as <id>/<generation>."""
-_REFS = "refs/containers/"
+CONTAINERS = "refs/containers/"
+"""Where each generation's newest commit is, as <id>/<generation>."""
 _ID_DIGITS = 64
 
 
@@ -272,18 +273,18 @@ class Containers:
         them, and they would keep their commits for ever."""
         with self._locked():
             there = frozenset(os.listdir(self._directory))
-            found = self.store.history.refs(_REFS)
-            gone = [_REFS + name for name in found if name.partition("/")[0] not in there]
+            found = self.store.history.refs(CONTAINERS)
+            gone = [CONTAINERS + name for name in found if name.partition("/")[0] not in there]
             if gone:
                 with self.store.operations.silent():
                     self.store.history.delete_all(gone)
 
-    def discard(self, container: Container, generation: Generation) -> None:
+    def discard(self, container: Container, number: int) -> None:
         """Forget a generation that the container's record no longer has. Its files go with the trash."""
         with contextlib.suppress(FileNotFoundError):
-            self.trash.take(container.paths.generation(generation.number), f"{container.id}-{generation.number}")
+            self.trash.take(container.paths.generation(number), f"{container.id}-{number}")
         with contextlib.suppress(NotFound):
-            self.store.history.delete(container.record.ref(generation.number))
+            self.store.history.delete(container.record.ref(number))
 
     def bases(self) -> set[CommitId]:
         """The commits that containers stand on, and that their merges need. No ref need lead there: after an undo, a
@@ -375,7 +376,7 @@ class Containers:
                 return  # the disk is full: another time
         if new := [name.removeprefix(NEW) for name in names if name.startswith(NEW)]:
             with self.store.operations.silent():
-                self.store.history.delete_all(f"{_REFS}{identity}/0" for identity in new)
+                self.store.history.delete_all(f"{CONTAINERS}{identity}/0" for identity in new)
         for name in names:
             shutil.rmtree(self._directory / name, ignore_errors=True)
 

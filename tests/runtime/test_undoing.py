@@ -14,8 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from runtime import forking, merging, removal
 from runtime.check import check_containers
-from runtime.containers import Container, Containers
+from runtime.containers import CONTAINERS, Container, Containers
 from runtime.forgetting import forget
+from runtime.generations import forget_left
 from runtime.pastcontainers import PastContainers
 from runtime.settings import Settings
 from runtime.states import States
@@ -435,6 +436,37 @@ def test_containers_come_back_with_their_refs_or_not_at_all(tmp_path: Path) -> N
             assert again.look() == removed
     assert seen.count(False) > 10
     assert seen.count(True) > 10
+
+
+@pytest.mark.parametrize("change", ["commit", "rollback"])
+def test_a_generation_that_no_record_has_goes_with_garbage(tmp_path: Path, change: str) -> None:
+    """Wherever what begins another one is killed."""
+    path = tmp_path / "store"
+    world = World(path)
+    world.create("web")
+    world.write("web", "mine")
+    world.store.close()
+
+    def work(arm: Callable[[], None]) -> None:
+        with Store.open(path) as store:
+            world = World.of(store)
+            arm()
+            CHANGES[change](world)
+
+    found = []
+    for _ in killed_anywhere(work, tmp_path / "errors"):
+        with Store.open(path) as store:
+            world = World.of(store)
+            (web,) = world.containers.all()
+            there = (len(store.history.refs(CONTAINERS)), len(list(path.glob("containers/*/gen/*"))))
+            forget_left(world.containers)
+            count = len(web.record.generations)
+            found.append(there != (count, count))
+            assert len(store.history.refs(CONTAINERS)) == len(list(path.glob("containers/*/gen/*"))) == count
+            assert check_containers(store) == []
+            assert web.paths.generation(web.record.current).exists()
+            world.write("web", f"mine {len(found)}")
+    assert any(found)
 
 
 class Commands(RuleBasedStateMachine):
