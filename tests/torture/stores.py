@@ -140,7 +140,8 @@ class Place:
                     sorted(filter(None, (*shape.get(name, "").split(), _told(store, commit, digests))))
                 )
             for one in containers:
-                shape[f"container {one.name}"] = f"{_told(store, one.base, digests)} {_upper(one.upper)}"
+                settings = hashlib.sha256(repr(one.record.settings).encode()).hexdigest()[:16]
+                shape[f"container {one.name}"] = f"{_told(store, one.base, digests)} {_upper(one.upper)} {settings}"
             return shape
 
     def kinds(self) -> set[str]:

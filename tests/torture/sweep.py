@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from tests.torture import calls
 from tests.torture.operations import Operation, prepare
 from tests.torture.stores import Place, Shape
-from tests.torture.tracer import KILL, Strike, Traced
+from tests.torture.tracer import KILL, SHORT, Strike, Traced
 
 FAULTS = {
     "kill": (KILL, calls.CHANGING, False),
@@ -31,6 +31,8 @@ FAULTS = {
     "eio": (errno.EIO, calls.DISK, False),
     "emfile": (errno.EMFILE, calls.DESCRIPTORS, False),
     "eintr": (errno.EINTR, calls.SLOW, False),
+    "enomem": (errno.ENOMEM, calls.MEMORY, False),
+    "short": (SHORT, frozenset(calls.SIZES), False),
 }
 """What happens: the error, at which calls, and whether at all later ones too."""
 _BUG = re.compile(r"Traceback|[Uu]nexpected|is a bug|Exception ignored")
@@ -134,6 +136,8 @@ def _wrong(place: Place, operation: Operation, plain: Undisturbed, strike: Strik
     if done.is_late:
         yield "it does not end"
     elif strike.errno != KILL:
+        if strike.errno == SHORT and done.code != plain.code:
+            yield f"a write that writes less is no error, and it ends with {done.code}: {done.err.strip()[-600:]}"
         if done.code < 0 or _BUG.search(done.err) or (done.code not in (0, plain.code) and not done.err.strip()):
             yield f"it ends with {done.code}, and says: {done.err.strip()[-600:]}"
     elif done.code != -signal.SIGKILL:
