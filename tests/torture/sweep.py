@@ -92,11 +92,17 @@ def undisturbed(place: Place, operation: Operation) -> Undisturbed:
 
 
 def sweep(
-    place: Place, operation: Operation, fault: str, tell: Callable[[str], None], sample: int = 0, seed: int = 0
+    place: Place,
+    operation: Operation,
+    fault: str,
+    plain: Undisturbed,
+    tell: Callable[[str], None],
+    sample: int = 0,
+    seed: int = 0,
 ) -> Tally:
-    """Strike everywhere, or at `sample` points by chance, and at the first and the last."""
+    """Strike everywhere, or at `sample` points by chance, and at the first and the last. The store is the one that
+    undisturbed() has prepared."""
     error, which, on = FAULTS[fault]
-    plain = undisturbed(place, operation)
     tally = Tally(operation.name, fault)
     place.set_back()
     command = tuple(operation.command.split())
