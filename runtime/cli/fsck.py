@@ -77,18 +77,22 @@ def fsck(
             from vcs.check import examine
 
             report = examine(path, progress, read_data=read_data)
-        _check_containers(path, report)
+        if not report.git_cut:
+            _check_containers(path, report)
     _tell(invocation, report, repaired, dry_run)
     return 1 if report.problems else 0
 
 
 def _rebuild_index(path: Path) -> None:
+    from vcs.errors import Denied
     from vcs.index import Index
     from vcs.store import check_format, translated
 
     check_format(path)
     with translated("the index cannot be made anew"):
         index = Index(path / "index.db", path / "layers")
+        if index.is_copy:
+            raise Denied("the index cannot be made anew: it cannot be written", path=str(path))
         index.rebuild()
         index.close()
 
