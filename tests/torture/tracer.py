@@ -206,8 +206,9 @@ def _strikes(pid: int, strike: Strike, result: Traced, see: bool) -> bool:
 def _counts(pid: int, name: str, arguments: list[int], strike: Strike) -> bool:
     if strike.errno == SHORT and not (arguments[SIZES[name]] > 1 and _is_file(pid, arguments[0])):
         return False  # what goes to a device or through a pipe goes as a whole
-    if name in ("write", "writev") and arguments[0] in (1, 2):
-        return strike.errno == KILL  # what is said to people is no part of the store
+    if name in ("write", "writev") and strike.errno != KILL:
+        # What is said to people is no part of the store, and an answer that the kernel does not get is waited for.
+        return arguments[0] not in (1, 2) and _target(pid, arguments[0]) != "/dev/fuse"
     if name in ("open", "openat") and "socket" not in strike.calls:
         flags = arguments[1 if name == "open" else 2]
         return bool(flags & (os.O_CREAT | os.O_TRUNC)) or "flock" in strike.calls
@@ -215,10 +216,14 @@ def _counts(pid: int, name: str, arguments: list[int], strike: Strike) -> bool:
 
 
 def _is_file(pid: int, fd: int) -> bool:
+    name = _target(pid, fd)
+    return name.startswith("/") and not name.startswith(("/dev/", "/proc/", "/sys/"))
+
+
+def _target(pid: int, fd: int) -> str:
     with suppress(OSError):
-        name = os.readlink(f"/proc/{pid}/fd/{fd}")
-        return name.startswith("/") and not name.startswith(("/dev/", "/proc/", "/sys/"))
-    return False
+        return os.readlink(f"/proc/{pid}/fd/{fd}")
+    return ""
 
 
 def _line(pid: int, name: str, arguments: list[int]) -> str:
@@ -229,9 +234,7 @@ def _line(pid: int, name: str, arguments: list[int]) -> str:
         what = repr(_text(pid, arguments[1]))
         what += f", {_text(pid, arguments[3])!r}" if name.startswith(("rename", "link")) else ""
     else:
-        what = str(arguments[0])
-        with suppress(OSError):
-            what += f"<{os.readlink(f'/proc/{pid}/fd/{arguments[0]}')}>"
+        what = f"{arguments[0]}<{_target(pid, arguments[0])}>"
     return f"{name}({what})"
 
 
