@@ -73,6 +73,8 @@ def fsck(
 
             repaired = run_repair(path, sources, dry_run=dry_run, progress=progress)
             report = repaired.report
+            if not dry_run and not report.git_cut:
+                repaired.done += _kept_again(path, invocation)
         else:
             from vcs.check import examine
 
@@ -95,6 +97,14 @@ def _rebuild_index(path: Path) -> None:
             raise Denied("the index cannot be made anew: it cannot be written", path=str(path))
         index.rebuild()
         index.close()
+
+
+def _kept_again(path: Path, invocation: Invocation) -> list[str]:
+    from runtime.check import check_containers, keep_again
+    from vcs.store import Store
+
+    with Store(path) as store:
+        return keep_again(store, invocation.author()) if check_containers(store) else []
 
 
 def _check_containers(path: Path, report: Report) -> None:
