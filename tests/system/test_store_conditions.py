@@ -206,3 +206,75 @@ def test_a_broken_branch_is_told_and_comes_back(cli: Cli, tmp_path: Path, harm: 
     for branch, text in (("main", "two\n"), ("side", "one\n")):
         assert told(cli, f"cat {branch}:/etc/motd")[:2] == (0, text)
     assert told(cli, "branch new side")[0] == 0
+
+
+# -- the clock, and copies
+
+
+def test_a_clock_that_goes_back_loses_nothing(cli: Cli, tmp_path: Path) -> None:
+    """What was done in the future is older than what is done now: by their order, not by their dates."""
+    motd = tmp_path / "root/etc/motd"
+    for text, line in (("three\n", f"import {tmp_path / 'root'} -m third"), ("", "branch ahead main"), ("", "tag v2")):
+        if text:
+            motd.write_text(text)
+        ahead = ["faketime", "-f", "+400d", *cli.command, *line.split()]
+        subprocess.run(ahead, env=environment(cli.store), check=True, capture_output=True, timeout=120)
+    motd.write_text("four\n")
+    for line in (f"import {tmp_path / 'root'} -m fourth", "branch now", "branch -d ahead"):
+        assert told(cli, line)[0] == 0
+    assert told(cli, "cat main:/etc/motd")[1] == "four\n"
+    assert told(cli, "cat main@{1}:/etc/motd")[1] == "three\n"
+    for _ in range(3):
+        assert told(cli, "undo")[0] == 0
+    assert told(cli, "cat main:/etc/motd")[1] == told(cli, "cat ahead:/etc/motd")[1] == "three\n"
+    assert {line.split()[0] for line in cli.lines("branch")} >= {"ahead", "main", "side"}
+    for line in ("redo", "redo", "redo", "gc", "merge side", "gc --expire now", "fsck --read-data"):
+        assert told(cli, line)[0] == 0, line
+    assert told(cli, "cat main:/etc/motd")[1] == "four\n"
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from tests.cli.conftest import Cli
+cli, number = Cli(Path(sys.argv[1])), 0
+while True:
+    number += 1
+    for text in ("one", "two"):
+        Path(sys.argv[2], "etc/motd").write_text(text)
+        cli("import", sys.argv[2], "-m", text)
+    cli("create", "--name", f"c{number}", "main")
+    cli("branch", f"b{number}")
+    if number % 3 == 0:
+        cli("rm", f"c{number}")
+        cli("branch", "-d", f"b{number}")
+        cli("gc", "--expire", "now")
+        print(number, flush=True)
+"""
+
+
+def test_a_copy_of_a_store_in_use_is_told_to_be_one_and_is_repaired(cli: Cli, tmp_path: Path) -> None:
+    """It has parts of different moments: nothing of it is read wrongly, and the store it is of has the rest."""
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(cli.store), str(tmp_path / "root")],
+        env=environment(cli.store), stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert writer.stdout
+        for number in range(4):
+            assert writer.stdout.readline()
+            copy = Cli(tmp_path / f"copy{number}")
+            how = ["cp", "-a", cli.store] if number % 2 else ["rsync", "-a", f"{cli.store}/"]
+            subprocess.run([*how, copy.store], check=False, capture_output=True)  # files that vanish are told
+            code, out, err = told(copy, "cat main:/etc/motd")
+            assert out in (("one", "two", "two\n") if code == 0 else ("",)), err
+            was_whole = told(copy, "fsck --read-data")[0] == 0
+            assert not was_whole or code == 0
+            told(copy, f"fsck --repair --from {cli.store}")
+            assert told(copy, "cat main:/etc/motd")[1] in ("one", "two")
+            assert told(copy, "ps -a")[0] == told(copy, "branch new main")[0] == told(copy, "gc")[0] == 0
+        assert writer.poll() is None
+    finally:
+        writer.kill()
+        writer.communicate()
+    assert told(cli, "fsck --read-data")[0] == 0
