@@ -3,6 +3,7 @@
     containers   records     what is kept of a container          settings     how it is run
                  container   one of them, and which a user means
                  containers  made, named, found, listed, removed    naming      who has which name
+                 making      the directories of those that are not there yet
                  states      compared, committed, rolled back       check        whether their records are whole
                  generations one base and upper after another       commits      what a commit says
                  capture     a state, read at one moment            standstill   a container frozen, and let go on

@@ -6,12 +6,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from runtime.capture import SEEN
+from runtime.containers import Containers
 from runtime.naming import Names
 from runtime.records import ContainerPaths, Record, load, render
 from runtime.resolving import conflicts_of
 from runtime.upper.seen import is_damaged
 from vcs.check import Problem
 from vcs.errors import TreeringError
+from vcs.gitwords import Author
 from vcs.store import Store
 
 
@@ -26,6 +28,22 @@ def check_containers(store: Store) -> list[Problem]:
             for cache in filter(is_damaged, directory.glob(f"gen/*/{SEEN}")):
                 found.append(Problem("cache", f"{cache} is damaged: it is not used, and nothing is lost"))
     return found
+
+
+def keep_again(store: Store, author: Author) -> list[str]:
+    """Make the refs that keep containers' generations, where they are missing and the commits are there; tells which. A
+    copy of a store that was in use lacks some, and so does one in which an undo was killed by an older version."""
+    done = []
+    containers = Containers(store)
+    for container in containers.all():
+        for generation in container.record.generations:
+            ref = container.record.ref(generation.number)
+            with suppress(TreeringError), containers.changing(container), store.operations.silent():
+                if store.history.target(ref) is None:
+                    reason = f"container {container.name}: kept again"
+                    store.history.move(ref, generation.base, None, reason, author, force=True)
+                    done.append(f"generation {generation.number} of container {container.name!r} is kept again")
+    return done
 
 
 def _unknown(names: Names, directory: Path) -> list[str]:

@@ -16,27 +16,29 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from runtime.container import SHORT, Container, find_among
+from runtime.making import BACK, NEW, build, make_generation, to_stay
 from runtime.naming import Names, checked_name, is_name, stem_of
 from runtime.records import ContainerPaths, Generation, Merging, Record, fields_of, load, save
 from runtime.settings import Settings
-from runtime.spreading import spread
 from runtime.storehooks import is_held
 from runtime.trash import Trash
-from vcs.durable import sync_all, sync_directory
+from vcs.durable import sync_directory
 from vcs.errors import AlreadyExists, Corrupt, NotFound, UnknownFormat
 from vcs.locks import flocked
 from vcs.model import CommitId
+from vcs.operations import ContainerChange
 from vcs.store import Store, translated
 
 if TYPE_CHECKING:
     from vcs.history import Author
+    from vcs.takingback import Arrivals
 
-__all__ = ["REMOVED", "Container", "Containers", "find_among", "make_generation"]
+__all__ = ["CONTAINERS", "REMOVED", "Container", "Containers", "find_among", "make_generation"]
 
 REMOVED = "refs/removed/"
 """Where the last states of removed containers are kept, as <id>/<generation>."""
-_NEW = ".new-"
-_REFS = "refs/containers/"
+CONTAINERS = "refs/containers/"
+"""Where each generation's newest commit is, as <id>/<generation>."""
 _ID_DIGITS = 64
 
 
@@ -73,19 +75,33 @@ class Containers:
             record = msgspec.structs.replace(record, merging=merging)
             with self._unnoted([record]), self._making([record]) as made:
                 reason = f"container {record.name}: created"
-                durable = _to_stay([record])
+                durable = to_stay([record])
                 self.store.history.move(record.ref(0), commit, None, reason, author, force=True, durable=durable)
         self.store.operations.flush()  # its command may run for long
         return made[0]
 
-    def bring_back(self, record: Record) -> Container:
-        """Make a container that was removed again, of the same id, with empty uppers, durably. Its refs are for the
-        caller to make. AlreadyExists if its name is taken."""
+    @contextlib.contextmanager
+    def coming_back(self, records: Sequence[Record]) -> Iterator[Arrivals]:
+        """Make the directories of containers that were removed again, of the same ids, with empty uppers, durably.
+        They are for the block to put into their places, with their refs (vcs.takingback). AlreadyExists if a name is
+        taken."""
+        from vcs.takingback import Arrivals
+
+        if not records:
+            yield Arrivals()
+            return
         with translated("the container cannot be made"), self._locked():
-            self._free_name(record.name, "")
-            with self._making([record]) as made:
-                pass
-        return made[0]
+            for record in records:
+                self._free_name(record.name, "")
+            build(self._directory, BACK, records)
+            sync_directory(self._directory)
+            for record in records:
+                self._names.add(record.name, record.id)
+            where = self._directory.name
+            yield Arrivals(
+                {record.id: ContainerChange(None, fields_of(record)) for record in records},
+                {f"{where}/{BACK}{record.id}": f"{where}/{record.id}" for record in records},
+            )
 
     def create_many(
         self,
@@ -119,22 +135,8 @@ class Containers:
     def _making(self, records: Sequence[Record]) -> Iterator[list[Container]]:
         """Make the directories of new containers, durably, and let them be found when the block has made their refs:
         whatever fails before leaves nothing that counts. The caller holds the lock.
-
-        What is to be flushed is all written before the first flush, and then flushed together. Of those that are
-        removed at their end (--rm), only the records: a power cut is their end too, and may leave less of them.
         """
-        spread(self._directory)
-        building = [ContainerPaths(self._directory / f"{_NEW}{record.id}") for record in records]
-        for paths, record in zip(building, records, strict=True):
-            paths.directory.mkdir(mode=0o700)
-            for generation in record.generations:
-                make_generation(paths, generation.number, durable=False)
-            save(paths, record, durable=False)
-        durable = _to_stay(records)
-        sync_all([
-            path for paths in building
-            for path in (paths.record, *((paths.generation(0).parent,) if durable else ()), paths.directory)
-        ])  # fmt: skip
+        building = build(self._directory, NEW, records)
         made = [Container(record, ContainerPaths(self._directory / record.id)) for record in records]
         yield made
         for record in records:
@@ -142,7 +144,7 @@ class Containers:
         with self._noting({record.id: (None, record) for record in records}, "containers made"):
             for paths, container in zip(building, made, strict=True):
                 paths.directory.rename(container.paths.directory)
-        if durable:
+        if to_stay(records):
             sync_directory(self._directory)
 
     def all(self) -> list[Container]:
@@ -253,7 +255,7 @@ class Containers:
         Those that were made to be removed at their end (--rm) may be there again after a power cut: nobody waits for
         the disk.
         """
-        durable = _to_stay([container.record for container in containers])
+        durable = to_stay([container.record for container in containers])
         if durable:
             sync_directory(self._directory)
         refs = [
@@ -271,18 +273,18 @@ class Containers:
         them, and they would keep their commits for ever."""
         with self._locked():
             there = frozenset(os.listdir(self._directory))
-            found = self.store.history.refs(_REFS)
-            gone = [_REFS + name for name in found if name.partition("/")[0] not in there]
+            found = self.store.history.refs(CONTAINERS)
+            gone = [CONTAINERS + name for name in found if name.partition("/")[0] not in there]
             if gone:
                 with self.store.operations.silent():
                     self.store.history.delete_all(gone)
 
-    def discard(self, container: Container, generation: Generation) -> None:
+    def discard(self, container: Container, number: int) -> None:
         """Forget a generation that the container's record no longer has. Its files go with the trash."""
         with contextlib.suppress(FileNotFoundError):
-            self.trash.take(container.paths.generation(generation.number), f"{container.id}-{generation.number}")
+            self.trash.take(container.paths.generation(number), f"{container.id}-{number}")
         with contextlib.suppress(NotFound):
-            self.store.history.delete(container.record.ref(generation.number))
+            self.store.history.delete(container.record.ref(number))
 
     def bases(self) -> set[CommitId]:
         """The commits that containers stand on, and that their merges need. No ref need lead there: after an undo, a
@@ -304,7 +306,7 @@ class Containers:
         """Containers that are removed at their end (--rm) come and go without a word in the operation log: to take
         back their end would make again what was to be gone."""
         with contextlib.ExitStack() as stack:
-            if not _to_stay(records):
+            if not to_stay(records):
                 stack.enter_context(self.store.operations.silent())
             yield
 
@@ -363,31 +365,23 @@ class Containers:
             finish_moves(self)
 
     def _forget_unfinished(self) -> None:
-        """Remove what a killed create() left, also of refs. Whoever creates holds the lock, and it is ours."""
-        names = [entry.name for entry in os.scandir(self._directory) if entry.name.startswith(_NEW)]
-        if names:
+        """Remove what a killed create() left, also of refs. Whoever creates holds the lock, and it is ours. What is
+        written down as coming back comes, and has its refs; what is not, is of a killed process too."""
+        names = [entry.name for entry in os.scandir(self._directory) if entry.name.startswith((NEW, BACK))]
+        if any(name.startswith(BACK) for name in names):
+            from vcs.takingback import finish_moves
+
+            finish_moves(self.store.history, self.store.operations)
+            if self.store.operations.moves.exists():
+                return  # the disk is full: another time
+        if new := [name.removeprefix(NEW) for name in names if name.startswith(NEW)]:
             with self.store.operations.silent():
-                self.store.history.delete_all(f"{_REFS}{name.removeprefix(_NEW)}/0" for name in names)
+                self.store.history.delete_all(f"{CONTAINERS}{identity}/0" for identity in new)
         for name in names:
             shutil.rmtree(self._directory / name, ignore_errors=True)
-
-
-def _to_stay(records: Sequence[Record]) -> bool:
-    """Whether one of these containers, or none, is to outlive its end."""
-    return not records or not all(record.settings.remove for record in records)
 
 
 def _record(name: str, image: str, commit: CommitId, settings: Settings, ids: int | None) -> Record:
     """The record of a new container."""
     now = time.time()
     return Record(os.urandom(32).hex(), name, now, image, settings, (Generation(0, commit, now),), 0, ids)
-
-
-def make_generation(paths: ContainerPaths, number: int, *, durable: bool = True) -> None:
-    """Make the directory of a generation, durably unless the caller sees to that. Its upper is made at the first start
-    (overlay.prepare_upper): it begins with the attributes of the root below it."""
-    path = paths.generation(number)
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if durable:
-        sync_directory(path.parent)
-        sync_directory(path.parent.parent)

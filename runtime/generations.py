@@ -8,11 +8,14 @@ commit as a ref. The ref's reflog goes on over generations: it tells where the c
 
 from __future__ import annotations
 
+import os
 import time
+from collections import defaultdict
+from contextlib import suppress
 
 import msgspec
 
-from runtime.containers import Container, Containers, make_generation
+from runtime.containers import CONTAINERS, Container, Containers, make_generation
 from runtime.records import Generation
 from vcs.errors import NotFound
 from vcs.history import Author
@@ -46,7 +49,7 @@ def begin(
         container, msgspec.structs.replace(record, generations=(*others, fresh), current=number)
     )
     if not keep:
-        containers.discard(container, old)
+        containers.discard(container, old.number)
     return changed
 
 
@@ -61,6 +64,29 @@ def go_back(containers: Containers, container: Container) -> Container:
         for generation in record.generations
     )
     return containers.replace(container, msgspec.structs.replace(record, generations=kept, current=previous))
+
+
+def forget_left(containers: Containers) -> None:
+    """Forget the generations that no record has, with refs and files: who was killed while he began one has left the
+    new one or the old one, and it would be kept for as long as the container is."""
+    refs: defaultdict[str, set[int]] = defaultdict(set)
+    for name in containers.store.history.refs(CONTAINERS):
+        identity, _, last = name.partition("/")
+        if last.isdecimal():
+            refs[identity].add(int(last))
+    for container in containers.all():
+        if _left(container, refs[container.id]):
+            with suppress(NotFound), containers.changing(container) as now, containers.store.operations.silent():
+                for number in _left(now, refs[now.id]):
+                    containers.discard(now, number)
+            containers.trash.empty()
+
+
+def _left(container: Container, refs: set[int]) -> set[int]:
+    files: set[int] = set()
+    with suppress(FileNotFoundError):  # just removed
+        files.update(int(name) for name in os.listdir(container.paths.generation(0).parent) if name.isdecimal())
+    return (refs | files) - {generation.number for generation in container.record.generations}
 
 
 def _without(generations: tuple[Generation, ...], old: int, new: int) -> tuple[Generation, ...]:

@@ -11,7 +11,7 @@ A running container's record, name and files are never touched: Conflict. Its he
 notice.
 
 Everything is looked at before anything is changed. Then containers change, one after another, and at last all refs at
-once: what can be refused comes first.
+once, with the containers that are made again: what can be refused comes first.
 """
 
 from __future__ import annotations
@@ -94,12 +94,12 @@ def carry_out(containers: Containers, plan: Plan, args: Sequence[str], author: A
         _change(containers, container, record)
     for container in plan.made:
         remove(containers, container, author, discard=False)
-    for record in plan.removed:
-        containers.bring_back(record)
     reason = f"{plan.kind}: operation {plan.operation.id}"
-    move_all(
-        store.history, store.operations, plan.moves, reason, author, deleted=plan.deleted, force=plan.anywhere
-    )  # fmt: skip
+    with containers.coming_back(plan.removed) as arrivals:
+        move_all(
+            store.history, store.operations, plan.moves, reason, author, deleted=plan.deleted, arrivals=arrivals,
+            force=plan.anywhere,
+        )  # fmt: skip
     with store.history.locked():
         store.operations.note_nothing(author)
 

@@ -28,6 +28,13 @@ def replace_file(path: Path, data: bytes, *, durable: bool = True, aside: Path |
         sync_directory(path.parent)
 
 
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of it: a call may take less than it is given, and says so only by its number (write(2)). OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
 def sync_all(paths: Sequence[Path]) -> None:
     """Make the content of files, and the names in directories, durable. OSError.
 

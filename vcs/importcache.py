@@ -212,14 +212,18 @@ class Recorder:
             return
         header = _HEADER.pack(_MAGIC, top, place.at)
         with contextlib.suppress(OSError):
-            self._file.flush()
-            fd = self._file.fileno()
-            os.pwrite(fd, header, _LINE + DIGEST_SIZE)
-            with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as data:
+            self._put(_LINE + DIGEST_SIZE, header)
+            with mmap.mmap(self._file.fileno(), 0, prot=mmap.PROT_READ) as data:
                 name = digest(memoryview(data)[_LINE + DIGEST_SIZE :])
-            os.pwrite(fd, root.hex().encode() + b"\n" + name, 0)
+            self._put(0, root.hex().encode() + b"\n" + name)
             self._aside.rename(self._path)
         self.close()
+
+    def _put(self, at: int, data: bytes) -> None:
+        assert self._file is not None
+        self._file.seek(at)
+        self._file.write(data)
+        self._file.flush()
 
     def restart(self) -> None:
         """Forget all rows, and the previous cache."""

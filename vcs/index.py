@@ -2,7 +2,8 @@
 
 Derived data: every row comes from a layer's footer. Each opening compares the layers it knows with the files that are
 there, so a lost, old or deleted index costs time and nothing else; therefore its transactions are not synced to the
-disk (synchronous=NORMAL), and a commit waits for one fsync less.
+disk (synchronous=NORMAL), and a commit waits for one fsync less. One that cannot be written is read from a copy in
+memory: vcs.indexcopy.
 Whoever closes it seals it, and whoever writes breaks the seal in the same transaction: see vcs.seal.
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from vcs.errors import Corrupt, Damaged, TreeringError
+from vcs.indexcopy import can_be_written, empty, in_memory
 from vcs.layers.format import SUFFIX, Place
 from vcs.layers.reader import LayerReader
 from vcs.model import LayerId
@@ -76,6 +78,8 @@ class Index:
         self._layers = layers
         self._names: dict[int, LayerId] = {}
         self._unwritten: dict[bytes, Location] = {}
+        self.is_copy = False
+        """Whether it cannot be written, and what is read is a copy."""
         self._db = self._connect()
         try:
             self.refresh()
@@ -83,12 +87,13 @@ class Index:
             if isinstance(error, sqlite3.OperationalError):
                 raise
             self._remake()
-        self._inode = path.stat().st_ino
+        self._inode = 0 if self.is_copy else path.stat().st_ino
 
     def close(self) -> None:
         """Close the database; the last one to close folds the write-ahead log into it."""
-        with contextlib.suppress(sqlite3.Error):  # another process writes, or the disk is full
-            self._seal()
+        if not self.is_copy:
+            with contextlib.suppress(sqlite3.Error):  # another process writes, or the disk is full
+                self._seal()
         self._db.close()
 
     def _seal(self) -> None:
@@ -289,9 +294,12 @@ class Index:
     def _remake(self) -> None:
         """A new file. Processes that have the old one open keep it, which is deleted, until they end."""
         self._db.close()
-        self._discard()
-        self._db = self._open()
-        self._inode = self._path.stat().st_ino
+        if not self.is_copy:
+            self._discard()
+            self._db = self._open()
+            self._inode = self._path.stat().st_ino
+        else:
+            self._db = self._made(empty())
         self._names.clear()
         self.refresh()
 
@@ -316,9 +324,15 @@ class Index:
     def _connect(self) -> sqlite3.Connection:
         try:
             return self._open()
-        except sqlite3.OperationalError:
-            raise  # locked, not permitted or no space: nothing that would be better with a new one
-        except (sqlite3.DatabaseError, UnicodeDecodeError):  # the latter, for a message that quotes what it found
+        except (
+            sqlite3.DatabaseError,
+            UnicodeDecodeError,
+        ) as error:  # the latter, for a message that quotes what it found
+            if not can_be_written(self._path):
+                self.is_copy = True
+                return self._made(in_memory(self._path))
+            if isinstance(error, sqlite3.OperationalError):
+                raise  # locked, or no space: nothing that would be better with a new one
             # Not a database, or of another version: it is derived, so it is made anew.
             self._discard()
             return self._open()
@@ -329,10 +343,18 @@ class Index:
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        try:
+            db.execute("PRAGMA journal_mode = WAL").fetchall()  # to its end: only there it is said what failed
+            db.execute("PRAGMA synchronous = NORMAL")
+        except BaseException:
+            db.close()
+            raise
+        return self._made(db)
+
+    def _made(self, db: sqlite3.Connection) -> sqlite3.Connection:
+        """With its tables."""
         db.text_factory = lenient_text
         try:
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = NORMAL")
             if self._version(db) == 0:
                 self._create(db)
             if self._version(db) != VERSION or not set(TABLES) <= {sql for (sql,) in db.execute(_READ_TABLES)}:
@@ -361,10 +383,11 @@ class Index:
             if self._seal_now():
                 self._db.execute("PRAGMA application_id = 0")
             yield
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # after some errors SQLite has rolled back by itself
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
 
     def _add_file(self, name: LayerId) -> None:
         try:

@@ -22,6 +22,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vcs.durable import write_all
 from vcs.model import CommitId, LayerId, RootId
 
 
@@ -58,7 +59,7 @@ class Lease:
             self._fd = -1
 
     def _note(self, kind: str, name: str) -> None:
-        os.write(self._fd, f"{kind} {name}\n".encode())
+        write_all(self._fd, f"{kind} {name}\n".encode())
 
 
 @dataclass(frozen=True, slots=True)

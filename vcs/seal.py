@@ -11,11 +11,17 @@ from blake3 import blake3
 
 SEALED_MAX = 32 << 20
 """Bytes: a larger index is not sealed, since digesting it would take longer than a commit."""
-_CHANGED = (24, 68, 92)
+_SEAL = 68
+_CHANGED = (24, _SEAL, 92)
 """Where the header counts changes, where the seal is, and where changes are counted again: 4 bytes each."""
 
 
-def seal_of(image: bytes, version: tuple[int, int, int] | None = None) -> int:
+def seal_in(image: bytes | bytearray) -> int:
+    """The seal that a database file has; 0 if it has none."""
+    return int.from_bytes(image[_SEAL : _SEAL + 4], "big", signed=True)
+
+
+def seal_of(image: bytes | bytearray, version: tuple[int, int, int] | None = None) -> int:
     """The seal of a database file: never 0, nor one flipped byte away from it.
 
     `version` is that of the SQLite that is about to write the seal, and leaves its number in the file.

@@ -6,7 +6,8 @@ is enough to know how one operation is inverted.
 
 Refs move together or not at all. Under the lock it is first seen that each is where the operation left it; then all
 moves are written down in `STORE/operations.moves`, with the operation's own line; then the line is added and the moves
-are made; then the file goes. Whoever opens the history and finds the file makes what is missing.
+are made; then the file goes. Whoever opens the history and finds the file makes what is missing. Directories that were
+made beside their places come there with the refs, after them (Arrivals).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from vcs.durable import replace_file, sync_directory
 from vcs.errors import Conflict, Corrupt, Denied, NoSpace, NotFound, UnknownFormat
 from vcs.gitwords import BRANCHES, TAGS, Author, is_in_the_way, kind, short
-from vcs.operations import Change, Operation, Operations, operation_of
+from vcs.operations import Change, ContainerChange, Operation, Operations, operation_of
 from vcs.reflogs import seal
 
 if TYPE_CHECKING:
@@ -32,6 +34,19 @@ _SEAL_SIZE = 10
 _NONE: Mapping[str, str | None] = MappingProxyType({})
 _NOWHERE: Mapping[str, str] = MappingProxyType({})
 Moves = Mapping[str, Change]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Containers that come back together with refs."""
+
+    containers: Mapping[str, ContainerChange] = field(default_factory=dict)
+    """What the log says of them, by their ids."""
+    places: Mapping[str, str] = field(default_factory=dict)
+    """Their directories, durable with all that is in them, and where each belongs: paths in the store."""
+
+
+_NOBODY = Arrivals()
 
 
 def stacks(operations: Iterable[Operation]) -> tuple[list[Operation], list[Operation]]:
@@ -145,6 +160,7 @@ def move_all(
     unsure: Mapping[str, str | None] = _NONE,
     *,
     deleted: Mapping[str, str] = _NOWHERE,
+    arrivals: Arrivals = _NOBODY,
     force: bool = False,
 ) -> dict[str, Change]:
     """Make moves, all or none, as a step of the operation that was begun; returns those that were needed.
@@ -154,14 +170,14 @@ def move_all(
     """
     with history.locked():
         needed = check_moves(history, moves, unsure, force=force)
-        if not needed:
+        if not needed and not arrivals.places:
             return {}
-        line = operations.line(needed, None, author, reason)
+        line = operations.line(needed, arrivals.containers, author, reason)
         who = [author.name, author.email, author.time, author.offset]
         coming = {ref: deleted[ref] for ref, change in needed.items() if change.old is None and ref in deleted}
         fields = {
             "version": _VERSION, "line": line.decode(), "refs": needed, "deleted": coming, "reason": reason,
-            "author": who,
+            "author": who, "places": dict(arrivals.places),
         }  # fmt: skip
         data = json.dumps(fields).encode()
         replace_file(operations.moves, data + seal(data) + b"\n")
@@ -193,6 +209,8 @@ def _finish(history: History, operations: Operations) -> None:
             _make(history, ref, change, fields["reason"], author)
             if ref in fields.get("deleted", ()) and history.target(ref) == change.new:
                 operations.kept.bring_back(fields["deleted"][ref], ref)
+    for made, place in fields.get("places", {}).items():
+        _put(path.parent / made, path.parent / place)
     path.unlink()
     sync_directory(path.parent)
 
@@ -209,6 +227,14 @@ def _make(history: History, ref: str, change: Change, reason: str, author: Autho
     else:
         with suppress(NotFound):
             history.move(ref, CommitId(change.new), now, reason, author)
+
+
+def _put(made: Path, place: Path) -> None:
+    """Not if that was done already: a process was killed just after it."""
+    if not place.exists():
+        with suppress(FileNotFoundError):
+            made.rename(place)
+    sync_directory(place.parent)
 
 
 def _check_room(history: History, moves: Moves) -> None:

@@ -82,6 +82,7 @@ def collected(invocation: Invocation, expire: float, *, repack: bool = False, dr
     from fusefs.client import Service
     from runtime import keptlogs
     from runtime.cli.progress import Progress
+    from runtime.generations import forget_left
     from runtime.removal import expired_states, forget_states
     from vcs.collect import collect
 
@@ -94,6 +95,7 @@ def collected(invocation: Invocation, expire: float, *, repack: bool = False, dr
     store = containers.store
     if not dry_run:
         containers.forget_gone()
+        forget_left(containers)
     expired = expired_states(store, expire)
     if expired and dry_run:
         message(f"{count_text(len(expired), 'last state')} of removed containers would go too, with what is theirs")

@@ -32,6 +32,8 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 Facts = Mapping[str, Any]
+_UNMAPPED = "failed to map segment"
+"""What the loader says of a library for which there is no memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ def failure_of(error: BaseException) -> Failure:
         return Failure(error.kind, _readable(error), advice(error), error.facts, code, _trace(error))
     if isinstance(error, OSError) and error.errno is not None:
         return _os_failure(error)
+    if isinstance(error, MemoryError) or (isinstance(error, ImportError) and _UNMAPPED in str(error)):
+        return Failure("NoMemory", "there is not enough memory", "nothing is lost: run the command again later")
     if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] not in ("vcs", "fusefs", "runtime"):
         text = f"the Python package {error.name!r} is missing"
         return Failure("Incomplete", text, "install treering again, with its dependencies", {"package": error.name})

@@ -73,24 +73,38 @@ def fsck(
 
             repaired = run_repair(path, sources, dry_run=dry_run, progress=progress)
             report = repaired.report
+            if not dry_run and not report.git_cut:
+                repaired.done += _kept_again(path, invocation)
         else:
             from vcs.check import examine
 
             report = examine(path, progress, read_data=read_data)
-        _check_containers(path, report)
+        if not report.git_cut:
+            _check_containers(path, report)
     _tell(invocation, report, repaired, dry_run)
     return 1 if report.problems else 0
 
 
 def _rebuild_index(path: Path) -> None:
+    from vcs.errors import Denied
     from vcs.index import Index
     from vcs.store import check_format, translated
 
     check_format(path)
     with translated("the index cannot be made anew"):
         index = Index(path / "index.db", path / "layers")
+        if index.is_copy:
+            raise Denied("the index cannot be made anew: it cannot be written", path=str(path))
         index.rebuild()
         index.close()
+
+
+def _kept_again(path: Path, invocation: Invocation) -> list[str]:
+    from runtime.check import check_containers, keep_again
+    from vcs.store import Store
+
+    with Store(path) as store:
+        return keep_again(store, invocation.author()) if check_containers(store) else []
 
 
 def _check_containers(path: Path, report: Report) -> None:

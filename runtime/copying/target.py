@@ -1,9 +1,10 @@
 """Items -> names below a directory, which is held by a descriptor.
 
 A name is made anew beside its place, gets its attributes through a descriptor, and is renamed into its place: links are
-replaced, never followed, and nobody sees half a file. Attributes come in the order in which the kernel leaves them
-alone: data, owner (which takes set-user-ID and capabilities away), extended attributes, mode, times; a new directory's
-own after everything in it. A directory that is there already keeps its own.
+replaced, never followed, and nobody sees half a file. A file has no name until it is whole, so that a kill leaves
+nothing of it; where it replaces nothing, it gets its own at once. Attributes come in the order in which the kernel
+leaves them alone: data, owner (which takes set-user-ID and capabilities away), extended attributes, mode, times; a new
+directory's own after everything in it. A directory that is there already keeps its own.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from runtime.idranges import SIZE
 from runtime.upper.owners import NOBODY
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NAMELESS = os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC
+_NO_NAMELESS = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
+"""What a file system says that has no files without a name, or a kernel that knows of none there (open(2))."""
 _HOLD = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
 _BELOW = mounts.RESOLVE_BENEATH | mounts.RESOLVE_NO_SYMLINKS
@@ -124,7 +128,11 @@ class Target:
             aside = b".treering-%s" % secrets.token_hex(8).encode()
             try:
                 if item.link is None or not self._link(item.link, parent, aside):
-                    self._make(parent, aside, item)
+                    if stat.S_ISREG(item.mode):
+                        if self._make_file(parent, name, aside, item):
+                            return
+                    else:
+                        self._make(parent, aside, item)
                 self._put(parent, aside, name)
             except BaseException:
                 with suppress(OSError):
@@ -162,16 +170,37 @@ class Target:
             raise
         return True
 
+    def _make_file(self, parent: int, name: bytes, aside: bytes, item: Item) -> bool:
+        """Make a regular file: True if it is in its place, since nothing was there, False if it is beside it."""
+        is_nameless = True
+        try:
+            fd = os.open(b".", _NAMELESS, 0o600, dir_fd=parent)
+        except OSError as error:
+            if error.errno not in _NO_NAMELESS:
+                raise
+            is_nameless = False
+            fd = os.open(aside, _NEW_FILE, 0o600, dir_fd=parent)
+        try:
+            self._write(fd, item)
+            self._set_attributes(fd, item)
+            return is_nameless and self._name_it(fd, parent, name, aside)
+        finally:
+            os.close(fd)
+
+    @staticmethod
+    def _name_it(fd: int, parent: int, name: bytes, aside: bytes) -> bool:
+        """Give a file its name, or the other one if that is taken; whether it got its own."""
+        file = b"/proc/self/fd/%d" % fd
+        try:
+            os.link(file, name, dst_dir_fd=parent, follow_symlinks=True)
+        except FileExistsError:
+            os.link(file, aside, dst_dir_fd=parent, follow_symlinks=True)
+            return False
+        return True
+
     def _make(self, parent: int, name: bytes, item: Item) -> None:
+        """Make what is neither a directory nor a regular file."""
         kind = stat.S_IFMT(item.mode)
-        if kind == stat.S_IFREG:
-            fd = os.open(name, _NEW_FILE, 0o600, dir_fd=parent)
-            try:
-                self._write(fd, item)
-                self._set_attributes(fd, item)
-            finally:
-                os.close(fd)
-            return
         if kind == stat.S_IFLNK:
             os.symlink(item.target, name, dir_fd=parent)
         else:

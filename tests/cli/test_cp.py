@@ -213,7 +213,7 @@ def test_a_stopped_container_is_not_started_meanwhile(box: Cli, tmp_path: Path) 
     process.stdin.write(data[: 1 << 19])
     process.stdin.flush()
     upper = next(box.store.glob("containers/*/gen/0"))
-    eventually(lambda: list(upper.glob("upper/root/.treering-*")))
+    eventually(lambda: list(upper.glob("upper/root")))
     starting = box.start("start", "web", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         with pytest.raises(subprocess.TimeoutExpired):

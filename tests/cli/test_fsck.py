@@ -83,6 +83,19 @@ def test_the_record_of_a_container_is_checked(cli: Cli) -> None:
     assert problem["kind"] == "container"
 
 
+def test_repair_keeps_a_container_again_whose_ref_is_lost(cli: Cli) -> None:
+    cli("create", "--name", "web", "main")
+    for kind in ("refs", "logs/refs"):
+        (file,) = (cli.store / "history.git" / kind / "containers").glob("*/0")
+        file.unlink()
+    assert "no ref that keeps generation 0 of 'web'" in cli("fsck", code=1).stdout
+    assert "Repaired: generation 0 of container 'web' is kept again" in cli("fsck", "--repair").stderr
+    assert "no damage" in cli("fsck", "--read-data").stderr
+    cli("branch", "-f", "main", "main~1")
+    cli("gc", "--expire", "now")
+    assert "no damage" in cli("fsck", "--read-data").stderr
+
+
 @pytest.mark.parametrize("arguments", [["--from", "."], ["--dry-run"], ["--repair", "--from", "missing"]])
 def test_options_that_make_no_sense(cli: Cli, arguments: list[str]) -> None:
     cli("fsck", *arguments, code=2)

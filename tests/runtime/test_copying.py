@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from runtime.copying.target import Owners
 from runtime.copying.trees import Tree
 from runtime.rootaccess import Root
 from tests.support.compare import differences
+from tests.support.killing import killed_anywhere
 from tests.support.rich_tree import make
 from vcs.errors import BadInput, TreeringError
 
@@ -282,6 +283,22 @@ def test_where_it_goes(places: tuple[Path, Path], source: str, target: str, made
     assert os.readlink(found) == "file" if source == "link" else found.read_text() == "new"
     assert not found.is_symlink() or source == "link"
     assert not list(root.rglob(".treering-*"))
+
+
+def test_a_copy_that_is_killed_leaves_nothing_beside_it(places: tuple[Path, Path], tmp_path: Path) -> None:
+    here, root = places
+
+    def work(arm: Callable[[], None]) -> None:
+        arm()
+        copy_in(f"{here}/file", root, "/dir/killed")
+
+    made = []
+    for _ in killed_anywhere(work, tmp_path / "errors"):
+        assert not list(root.rglob(".treering-*"))
+        made.append((root / "dir/killed").exists())
+        (root / "dir/killed").unlink(missing_ok=True)
+    assert made.count(False) > 3
+    assert made[-1]
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_all_or_none(containers: Containers, monkeypatch: pytest.MonkeyPatch) ->
         raise OSError(28, os.strerror(28))
 
     with monkeypatch.context() as patch:
-        patch.setattr("runtime.containers.sync_all", full)
+        patch.setattr("runtime.making.sync_all", full)
         with pytest.raises(Exception, match="No space left"):
             fork(containers, web, Plan(5, "f"), ANA)
     assert [one.name for one in containers.all()] == ["web"]

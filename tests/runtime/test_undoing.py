@@ -13,8 +13,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from runtime import forking, merging, removal
-from runtime.containers import Container, Containers
+from runtime.check import check_containers
+from runtime.containers import CONTAINERS, Container, Containers
 from runtime.forgetting import forget
+from runtime.generations import forget_left
 from runtime.pastcontainers import PastContainers
 from runtime.settings import Settings
 from runtime.states import States
@@ -396,6 +398,75 @@ def test_a_killed_command_can_be_taken_back(tmp_path: Path, change: str) -> None
             assert again.text("web") == "mine"
             assert check(store).problems == []
     assert number > 3
+
+
+def test_containers_come_back_with_their_refs_or_not_at_all(tmp_path: Path) -> None:
+    """Wherever the undo of a removal is killed, and whatever is asked first afterwards."""
+    path = tmp_path / "store"
+    world = World(path)
+    world.create("web")
+    world.write("web", "committed")
+    world.commit("web", branch="work")
+    world.write("web", "mine")
+    before = world.look()
+    world.remove("web")
+    removed = world.look()
+    world.store.close()
+
+    def work(arm: Callable[[], None]) -> None:
+        with Store.open(path) as store:
+            world = World.of(store)
+            arm()
+            world.undo()
+
+    seen = []
+    for _ in killed_anywhere(work, tmp_path / "errors"):
+        with Store.open(path) as store:
+            assert check_containers(store) == []
+            again = World.of(store)
+            seen.append(again.look() == before)
+            assert seen[-1] or again.look() == removed
+            if not seen[-1]:
+                again.undo()
+            assert (again.look(), again.text("web")) == (before, "mine")
+            assert check(store).problems == []
+            assert check_containers(store) == []
+            assert not list(path.glob("containers/.back-*"))
+            again.redo()
+            assert again.look() == removed
+    assert seen.count(False) > 10
+    assert seen.count(True) > 10
+
+
+@pytest.mark.parametrize("change", ["commit", "rollback"])
+def test_a_generation_that_no_record_has_goes_with_garbage(tmp_path: Path, change: str) -> None:
+    """Wherever what begins another one is killed."""
+    path = tmp_path / "store"
+    world = World(path)
+    world.create("web")
+    world.write("web", "mine")
+    world.store.close()
+
+    def work(arm: Callable[[], None]) -> None:
+        with Store.open(path) as store:
+            world = World.of(store)
+            arm()
+            CHANGES[change](world)
+
+    found = []
+    for _ in killed_anywhere(work, tmp_path / "errors"):
+        with Store.open(path) as store:
+            world = World.of(store)
+            (web,) = world.containers.all()
+            there = (len(store.history.refs(CONTAINERS)), len(list(path.glob("containers/*/gen/*"))))
+            forget_left(world.containers)
+            count = len(web.record.generations)
+            found.append(there != (count, count))
+            assert len(store.history.refs(CONTAINERS)) == len(list(path.glob("containers/*/gen/*"))) == count
+            assert check_containers(store) == []
+            assert web.paths.generation(web.record.current).exists()
+            world.write("web", f"mine {len(found)}")
+    assert any(found)
 
 
 class Commands(RuleBasedStateMachine):

@@ -29,8 +29,9 @@ def torture(directory: Path, *arguments: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("fault", "operations", "sample"),
     [
-        ("kill", "init,import,commit,merge,rm,gc", 2),
+        ("kill", "init,import,commit,merge,rm,undo-rm,gc", 2),
         ("full,eio", "import,merge", 2),
+        ("short,enomem", "tag", 2),
     ],
 )
 def test_a_command_is_done_or_not_whatever_happens_to_it(
@@ -47,6 +48,7 @@ def test_a_command_is_done_or_not_whatever_happens_to_it(
         ("ref-first", "kill", "revert", 10),
         ("in-place", "kill", "rename", 0),
         ("errors-dropped", "full", "tag", 5),
+        ("written-once", "short", "rename", 0),
     ],
 )
 def test_a_fault_of_the_program_is_found(tmp_path: Path, broken: str, fault: str, operation: str, sample: int) -> None:

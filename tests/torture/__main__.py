@@ -67,11 +67,12 @@ def _all(place: Place, arguments: argparse.Namespace) -> int:
     found = sum(one["findings"] for one in before)
     print(f"{'OPERATION':16} {'FAULT':8} {'POINTS':>6} {'FINDINGS':>8} {'SECONDS':>8}", flush=True)
     for name in names:
-        for fault in arguments.fault.split(","):
-            if (name, fault) in done:
-                continue
+        todo = [fault for fault in arguments.fault.split(",") if (name, fault) not in done]
+        plain = undisturbed(place, OPERATIONS[name]) if todo else None
+        for fault in todo:
+            assert plain is not None
             began = time.monotonic()
-            tally = sweep(place, OPERATIONS[name], fault, _tell, arguments.sample, arguments.seed)
+            tally = sweep(place, OPERATIONS[name], fault, plain, _tell, arguments.sample, arguments.seed)
             _line(tally, time.monotonic() - began, arguments.log)
             points, found = points + tally.points, found + len(tally.findings)
     print(f"all: {points} points, {found} findings", flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,23 @@ def _in_place() -> None:
     def replace_file(path: Path, data: bytes, **_: Any) -> None:
         path.write_bytes(data)
 
+    _replace(replace_file)
+
+
+def _written_once() -> None:
+    """Nobody looks how much of a small file was written."""
+
+    def replace_file(path: Path, data: bytes, **_: Any) -> None:
+        aside = path.with_name(f".{path.name}.new")
+        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.write(fd, data)
+        os.close(fd)
+        aside.replace(path)
+
+    _replace(replace_file)
+
+
+def _replace(replace_file: Callable[..., None]) -> None:
     for module in list(sys.modules.values()):
         if getattr(module, "__name__", "").startswith(("vcs.", "runtime.")) and hasattr(module, "replace_file"):
             module.replace_file = replace_file
@@ -53,5 +71,6 @@ VARIANTS: dict[str, Callable[[], None]] = {
     "": lambda: None,
     "ref-first": _ref_first,
     "in-place": _in_place,
+    "written-once": _written_once,
     "errors-dropped": _errors_dropped,
 }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 NUMBERS = {
-    "write": 1, "open": 2, "pwrite64": 18, "writev": 20, "dup": 32, "sendfile": 40, "socket": 41, "flock": 73,
+    "write": 1, "open": 2, "mmap": 9, "brk": 12, "pwrite64": 18, "writev": 20, "mremap": 25, "dup": 32, "sendfile": 40,
+    "socket": 41, "clone": 56, "fork": 57, "vfork": 58, "flock": 73,
     "fsync": 74, "fdatasync": 75, "truncate": 76, "ftruncate": 77, "rename": 82, "mkdir": 83, "rmdir": 84, "creat": 85,
     "link": 86, "unlink": 87, "symlink": 88, "chmod": 90, "fchmod": 91, "chown": 92, "fchown": 93, "lchown": 94,
     "mknod": 133, "mount": 165, "umount2": 166, "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190, "openat": 257,
     "mkdirat": 258, "mknodat": 259, "fchownat": 260, "unlinkat": 263, "renameat": 264, "linkat": 265, "symlinkat": 266,
     "fchmodat": 268, "utimensat": 280, "fallocate": 285, "pipe2": 293, "pwritev": 296, "syncfs": 306, "renameat2": 316,
-    "copy_file_range": 326, "openat2": 437,
+    "copy_file_range": 326, "clone3": 435, "openat2": 437,
 }  # fmt: skip
 NAMES = {number: name for name, number in NUMBERS.items()}
 
@@ -27,5 +28,21 @@ DESCRIPTORS = OPENING | {"dup", "socket", "pipe2"}
 """They make a descriptor."""
 SLOW = frozenset({"open", "openat", "write", "pwrite64", "flock", "fsync", "fdatasync", "ftruncate"})
 """They can be interrupted by a signal."""
-CHANGING = frozenset(NUMBERS) - {"dup", "socket", "pipe2", "flock"}
+MEMORY = OPENING | {"mmap", "mremap", "brk", "clone", "clone3", "fork", "vfork", "flock", "mkdir", "rename", "socket"}
+"""They want memory, for the process or in the kernel."""
+SIZES = {"write": 2, "pwrite64": 2, "sendfile": 3, "copy_file_range": 4}
+"""Calls that may write less than they were asked to, and which of their arguments (from 0) says how much that is."""
+CHANGING = frozenset(NUMBERS) - {
+    "dup",
+    "socket",
+    "pipe2",
+    "flock",
+    "mmap",
+    "mremap",
+    "brk",
+    "clone",
+    "clone3",
+    "fork",
+    "vfork",
+}
 """What a command is killed at."""

@@ -11,6 +11,7 @@ import os
 import random
 import shutil
 import stat
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +93,11 @@ _COMMITTED: tuple[Step, ...] = (
 )
 
 
+def _archive(place: Place) -> None:
+    with tarfile.open(place.directory / "root.tar", "w") as archive:
+        archive.add(place.directory / "root", "")
+
+
 def _settled(place: Place) -> None:
     """Settle the conflict of a merge that waits in a container."""
     place.must("cp", "root/etc/motd", "m:/etc/motd")
@@ -108,6 +114,9 @@ OPERATIONS = {
         Operation("import", (_new, "init"), "import root -m first"),
         Operation("import-again", _ONE, "import other -m second"),
         Operation("import-image", _ONE, "import layout -b app", is_stepwise=True),
+        Operation("import-archive", (_archive, "init"), "import root.tar -m first"),
+        Operation("save", _TWO, "save side -o saved.tar"),
+        Operation("cp", _WEB, "cp etc-new web:/var/new"),
         Operation("commit", _WEB, "commit web -m one -b web", is_stepwise=True),  # the container first, then the branch
         Operation("merge", _TWO, "merge side"),
         Operation("merge-into", _CONFLICT, "merge side --into m", is_stepwise=True),
@@ -124,19 +133,39 @@ OPERATIONS = {
         Operation("squash", (*_TWO, "import fourth -m more"), "squash main~2"),
         Operation("stash", _COMMITTED, "stash web", is_stepwise=True),
         Operation("stash-pop", (*_COMMITTED, "stash web"), "stash pop", is_stepwise=True),
+        Operation("stash-apply", (*_COMMITTED, "stash web"), "stash apply", is_stepwise=True),
+        Operation("stash-drop", (*_COMMITTED, "stash web"), "stash drop"),
+        Operation("branch-move", _TWO, "branch -f side main"),
         Operation("branch", _TWO, "branch new side"),
         Operation("branch-rename", _TWO, "branch -m side deep/er/side", is_stepwise=True),
         Operation("branch-delete", _TWO, "branch -d side"),
         Operation("tag", _TWO, "tag v1 main -m release"),
+        Operation("tag-delete", (*_TWO, "tag v1 main -m release"), "tag -d v1"),
+        Operation("note-append", (*_TWO, "note add main -m noted"), "note append main -m more"),
+        Operation("note-remove", (*_TWO, "note add main -m noted"), "note remove main"),
+        Operation("bisect-start", (*_TWO, "import root -m back"), "bisect start main main~2"),
+        Operation("bisect-good", (*_TWO, "import root -m back", "bisect start main main~2"), "bisect good"),
+        Operation("bisect-reset", (*_TWO, "import root -m back", "bisect start main main~2"), "bisect reset"),
         Operation("note", _TWO, "note add main -m noted"),
         Operation("create", _ONE, "create --name web main"),
         Operation("rename", _WEB, "rename web other"),
         Operation("rollback", _COMMITTED, "rollback web main"),
+        Operation("commit-squash", _COMMITTED, "commit web --squash -m all -b all", is_stepwise=True),
+        Operation("promote", _WEB, "promote web -b main", is_stepwise=True),
+        Operation("update", _WEB, "update --memory 512m web"),
         Operation("fork", _WEB, "fork web --count 3", is_stepwise=True),
         Operation("rm", _COMMITTED, "rm web", is_stepwise=True),
         Operation("rm-all", (*_COMMITTED, "create --name two main", _change("two")), "rm --all", is_stepwise=True),
         Operation("undo", (*_TWO, "branch -d side"), "undo"),
-        Operation("undo-rm", (*_COMMITTED, "rm web"), "undo", is_stepwise=True),
+        Operation("undo-rm", (*_COMMITTED, "rm web"), "undo"),
+        Operation("undo-rm-all", (*_COMMITTED, "create --name two main", _change("two"), "rm --all"), "undo"),
+        Operation("undo-rename", (*_WEB, "rename web other"), "undo"),
+        Operation("undo-rollback", (*_COMMITTED, "rollback web main"), "undo", is_stepwise=True),
+        Operation("undo-commit", (*_WEB, "commit web -m one -b web"), "undo", is_stepwise=True),
+        Operation("undo-fork", (*_WEB, "fork web --count 2"), "undo", is_stepwise=True),
+        Operation("redo-fork", (*_WEB, "fork web --count 2", "undo"), "redo", is_stepwise=True),
+        Operation("op-restore", (*_TWO, "branch -d side"), "op restore @~2"),
+        Operation("undo-forget", (*_COMMITTED, "import other -m second", "forget --keep-last 1 main"), "undo"),
         Operation("undo-merge", (*_TWO, "merge side"), "undo"),
         Operation("redo", (*_TWO, "branch -d side", "undo"), "redo"),
         Operation(

@@ -140,7 +140,8 @@ class Place:
                     sorted(filter(None, (*shape.get(name, "").split(), _told(store, commit, digests))))
                 )
             for one in containers:
-                shape[f"container {one.name}"] = f"{_told(store, one.base, digests)} {_upper(one.upper)}"
+                settings = hashlib.sha256(repr(one.record.settings).encode()).hexdigest()[:16]
+                shape[f"container {one.name}"] = f"{_told(store, one.base, digests)} {_upper(one.upper)} {settings}"
             return shape
 
     def kinds(self) -> set[str]:
@@ -181,9 +182,12 @@ def _has_root(store: Store, commit: CommitId) -> bool:
 
 
 def _upper(upper: Path) -> str:
+    """Without directories of which no more is there: overlayfs copies one up before anything is written in it."""
     summary = hashlib.sha256()
     for path in sorted(upper.rglob("*")):
         found = path.lstat()
+        if stat.S_ISDIR(found.st_mode):
+            continue
         content = path.read_bytes() if stat.S_ISREG(found.st_mode) else b""
         summary.update(repr((path.relative_to(upper), stat.S_IFMT(found.st_mode), content)).encode())
     return summary.hexdigest()[:16]

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from tests.torture import calls
 from tests.torture.operations import Operation, prepare
 from tests.torture.stores import Place, Shape
-from tests.torture.tracer import KILL, Strike, Traced
+from tests.torture.tracer import KILL, SHORT, Strike, Traced
 
 FAULTS = {
     "kill": (KILL, calls.CHANGING, False),
@@ -31,6 +31,8 @@ FAULTS = {
     "eio": (errno.EIO, calls.DISK, False),
     "emfile": (errno.EMFILE, calls.DESCRIPTORS, False),
     "eintr": (errno.EINTR, calls.SLOW, False),
+    "enomem": (errno.ENOMEM, calls.MEMORY, False),
+    "short": (SHORT, frozenset(calls.SIZES), False),
 }
 """What happens: the error, at which calls, and whether at all later ones too."""
 _BUG = re.compile(r"Traceback|[Uu]nexpected|is a bug|Exception ignored")
@@ -80,21 +82,35 @@ def undisturbed(place: Place, operation: Operation) -> Undisturbed:
     command = tuple(operation.command.split())
     first = place.run(*command)
     after = place.shape()
-    again = place.run(*(operation.again or operation.command).split())
-    twice = place.shape()
     if first.code not in (0, 1):
         raise AssertionError(f"{operation.name} cannot be done: {first.code} {first.err}")
-    place.must("gc", "--expire", "now")
-    unreachable = json.loads(place.run("fsck", "--format", "json").out)["unreachable"]
+    unreachable = _left_by_gc(place)
+    place.set_back()
+    place.run(*command)
+    again = place.run(*(operation.again or operation.command).split())
+    twice = place.shape()
+    unreachable = max(unreachable, _left_by_gc(place))
     return Undisturbed(before, after, twice, first.code, again.code, place.kinds(), unreachable)
 
 
+def _left_by_gc(place: Place) -> int:
+    """How many objects that nothing needs it leaves, since they are too few in their layer."""
+    place.must("gc", "--expire", "now")
+    return int(json.loads(place.run("fsck", "--format", "json").out)["unreachable"])
+
+
 def sweep(
-    place: Place, operation: Operation, fault: str, tell: Callable[[str], None], sample: int = 0, seed: int = 0
+    place: Place,
+    operation: Operation,
+    fault: str,
+    plain: Undisturbed,
+    tell: Callable[[str], None],
+    sample: int = 0,
+    seed: int = 0,
 ) -> Tally:
-    """Strike everywhere, or at `sample` points by chance, and at the first and the last."""
+    """Strike everywhere, or at `sample` points by chance, and at the first and the last. The store is the one that
+    undisturbed() has prepared."""
     error, which, on = FAULTS[fault]
-    plain = undisturbed(place, operation)
     tally = Tally(operation.name, fault)
     place.set_back()
     command = tuple(operation.command.split())
@@ -134,6 +150,8 @@ def _wrong(place: Place, operation: Operation, plain: Undisturbed, strike: Strik
     if done.is_late:
         yield "it does not end"
     elif strike.errno != KILL:
+        if strike.errno == SHORT and done.code != plain.code:
+            yield f"a write that writes less is no error, and it ends with {done.code}: {done.err.strip()[-600:]}"
         if done.code < 0 or _BUG.search(done.err) or (done.code not in (0, plain.code) and not done.err.strip()):
             yield f"it ends with {done.code}, and says: {done.err.strip()[-600:]}"
     elif done.code != -signal.SIGKILL:

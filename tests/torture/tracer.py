@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.torture.calls import CHANGING, NAMES, NUMBERS
+from tests.torture.calls import CHANGING, NAMES, NUMBERS, SIZES
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
@@ -37,13 +37,14 @@ _PATH_SECOND = frozenset(
 )  # fmt: skip
 SECONDS = 60
 KILL = 0
-"""What a strike does in place of an error."""
+SHORT = -1
+"""What a strike does in place of an error: an end, and a call that writes half of what it was asked to, and says so."""
 
 
 @dataclass(frozen=True, slots=True)
 class Strike:
-    """At the call `number` (from 0) of `calls`: kill the command, or have the call fail with the error `errno`; with
-    `on`, all later ones too."""
+    """At the call `number` (from 0) of `calls`: kill the command, have the call write less, or fail with the error
+    `errno`; with `on`, all later ones too."""
 
     number: int
     errno: int = KILL
@@ -185,7 +186,7 @@ def _strikes(pid: int, strike: Strike, result: Traced, see: bool) -> bool:
         return False
     name = NAMES[registers[_ORIG_RAX]]
     arguments = [registers[place] for place in _ARGUMENTS]
-    if not _counts(name, arguments, strike):
+    if not _counts(pid, name, arguments, strike):
         return False
     number, result.calls = result.calls, result.calls + 1
     if see:
@@ -194,19 +195,35 @@ def _strikes(pid: int, strike: Strike, result: Traced, see: bool) -> bool:
         return False
     if number == strike.number:
         result.at = _line(pid, name, arguments)
-    if strike.errno != KILL:
+    if strike.errno == SHORT:
+        _ptrace(_POKEUSER, pid, _ARGUMENTS[SIZES[name]] * 8, arguments[SIZES[name]] // 2)
+    elif strike.errno != KILL:
         _ptrace(_POKEUSER, pid, _ORIG_RAX * 8, (1 << 64) - 1)
         _ptrace(_POKEUSER, pid, _RAX * 8, (1 << 64) - strike.errno)
     return True
 
 
-def _counts(name: str, arguments: list[int], strike: Strike) -> bool:
-    if name in ("write", "writev") and arguments[0] in (1, 2):
-        return strike.errno == KILL  # what is said to people is no part of the store
+def _counts(pid: int, name: str, arguments: list[int], strike: Strike) -> bool:
+    if strike.errno == SHORT and not (arguments[SIZES[name]] > 1 and _is_file(pid, arguments[0])):
+        return False  # what goes to a device or through a pipe goes as a whole
+    if name in ("write", "writev") and strike.errno != KILL:
+        # What is said to people is no part of the store, and an answer that the kernel does not get is waited for.
+        return arguments[0] not in (1, 2) and _target(pid, arguments[0]) != "/dev/fuse"
     if name in ("open", "openat") and "socket" not in strike.calls:
         flags = arguments[1 if name == "open" else 2]
         return bool(flags & (os.O_CREAT | os.O_TRUNC)) or "flock" in strike.calls
     return True
+
+
+def _is_file(pid: int, fd: int) -> bool:
+    name = _target(pid, fd)
+    return name.startswith("/") and not name.startswith(("/dev/", "/proc/", "/sys/"))
+
+
+def _target(pid: int, fd: int) -> str:
+    with suppress(OSError):
+        return os.readlink(f"/proc/{pid}/fd/{fd}")
+    return ""
 
 
 def _line(pid: int, name: str, arguments: list[int]) -> str:
@@ -217,9 +234,7 @@ def _line(pid: int, name: str, arguments: list[int]) -> str:
         what = repr(_text(pid, arguments[1]))
         what += f", {_text(pid, arguments[3])!r}" if name.startswith(("rename", "link")) else ""
     else:
-        what = str(arguments[0])
-        with suppress(OSError):
-            what += f"<{os.readlink(f'/proc/{pid}/fd/{arguments[0]}')}>"
+        what = f"{arguments[0]}<{_target(pid, arguments[0])}>"
     return f"{name}({what})"
 
 

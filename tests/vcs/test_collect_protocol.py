@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,9 +17,9 @@ import pytest
 
 from tests.support.collecting import NOW, author, commit, files, git_fsck, is_readable, noise, write
 from tests.support.values import root
-from vcs.check import check
+from vcs.check import check, check_index
 from vcs.collect import Collection, collect
-from vcs.errors import NotFound
+from vcs.errors import NoSpace, NotFound
 from vcs.model import CommitId, LayerId, RootId
 from vcs.store import Store
 
@@ -462,3 +463,28 @@ def _fails_at(call: int):  # type: ignore[no-untyped-def]
         return []
 
     return roots
+
+
+def test_layers_that_the_index_cannot_forget_are_there_again(
+    store: Store, garbage: LayerId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full when their files have left, and the index is to be written."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    to_trash, close = Collection._to_trash, Collection.close
+
+    def filled(self: Collection, names: list[LayerId]) -> None:
+        to_trash(self, names)
+        resource.setrlimit(resource.RLIMIT_FSIZE, ((store.path / "index.db-wal").stat().st_size, limits[1]))
+
+    def freed(self: Collection) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        close(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Collection, "_to_trash", filled)
+        patch.setattr(Collection, "close", freed)
+        with pytest.raises(NoSpace, match="garbage cannot be collected"):
+            collect(store, since=NOW)
+    assert garbage in store.index.layers()
+    assert check_index(store.path / "index.db", store.path / "layers", is_open=True) == []
+    assert collect(store, since=NOW).layers == 1

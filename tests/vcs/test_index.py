@@ -3,6 +3,7 @@
 import fcntl
 import multiprocessing
 import os
+import resource
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -335,3 +336,26 @@ def test_reading_it_ahead_leaves_the_locks(path: Path, layers: Path) -> None:
     assert not _can_lock(path)
     index.close()
     assert _can_lock(path)
+
+
+def test_an_index_that_cannot_be_given_its_journal_is_none(
+    path: Path, layers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else another opening would give it one, and break the seal that it got meanwhile."""
+    real = Index._version
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def version(db: sqlite3.Connection) -> int:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        return real(db)
+
+    monkeypatch.setattr(Index, "_version", staticmethod(version))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(sqlite3.OperationalError):
+            Index(path, layers)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    for _ in range(2):
+        Index(path, layers).close()
+        assert check_index(path, layers) == []

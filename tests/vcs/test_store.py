@@ -1,6 +1,7 @@
 """A store: made, opened, added to, read; every byte verified, every refusal one clear error."""
 
 import os
+import resource
 import stat
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from tests.support.values import Spec, root
 from vcs.check import check
 from vcs.errors import AlreadyExists, Corrupt, Missing, NotAStore, UnknownFormat
 from vcs.history import Author
-from vcs.leases import read_leases
+from vcs.leases import Lease, read_leases
 from vcs.model import CommitId, RootId
 from vcs.snapshot import Snapshot
 from vcs.store import Store, check_format
@@ -267,3 +268,18 @@ def test_the_source_names_commits_as_git_does(store: Store) -> None:
     assert store.commit_ids() == [second, first]
     assert store.commit(second).parents == (first,)
     assert isinstance(RootId(store.commit(first).root), bytes)
+
+
+def test_a_lease_that_is_written_half_is_no_lease(tmp_path: Path) -> None:
+    """A disk that fills up takes what it has room for, and says so by a number only."""
+    lease = Lease(tmp_path)
+    lease.commit(CommitId("1" * 40))
+    (path,) = tmp_path.iterdir()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            lease.commit(CommitId("2" * 40))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        lease.close()

@@ -69,8 +69,10 @@ def check_history(path: Path, report: Report) -> Refs:
 def _check_object_file(file: Path, name: str, report: Report) -> None:
     try:
         if found := _LOOSE.fullmatch(name):
-            if loose_object(file.read_bytes(), oid := "".join(found.groups())) is None:
+            if loose_object(data := file.read_bytes(), oid := "".join(found.groups())) is None:
                 report.git_lost.add(oid)
+                if _is_cut(data):
+                    report.git_cut.add(oid)
         elif file.suffix in _SUMMED or file.name in ("multi-pack-index", "commit-graph"):
             _check_sum(file, name, report)
     except FileNotFoundError:
@@ -103,6 +105,16 @@ def inflated(data: bytes) -> bytes | None:
     except zlib.error:
         return None
     return content if inflater.eof and not inflater.unused_data else None
+
+
+def _is_cut(data: bytes) -> bool:
+    """Whether a zlib stream ends before its end."""
+    inflater = zlib.decompressobj()
+    try:
+        inflater.decompress(data, _LOOSE_MAX)
+    except zlib.error:
+        return False
+    return not inflater.eof and not inflater.unconsumed_tail
 
 
 def _check_sum(file: Path, name: str, report: Report) -> None:

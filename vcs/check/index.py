@@ -20,6 +20,7 @@ from vcs.check.layers import layer_files
 from vcs.check.report import Problem
 from vcs.errors import TreeringError
 from vcs.index import TABLES, VERSION, lenient_text
+from vcs.indexcopy import can_be_written, empty, image_of, load
 from vcs.layers.format import SUFFIX
 from vcs.layers.reader import LayerReader
 from vcs.model import LayerId
@@ -47,7 +48,7 @@ def check_index(path: Path, layers: Path, *, is_open: bool = False, missing: set
         return []
     messages = [] if is_open else list(_header_faults(path))
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as db:
+        with closing(_opened(path)) as db:
             db.text_factory = lenient_text
             if int(db.execute("PRAGMA user_version").fetchone()[0]) == VERSION or messages:
                 db.execute("BEGIN")  # everything below is as it was at one moment
@@ -58,6 +59,23 @@ def check_index(path: Path, layers: Path, *, is_open: bool = False, missing: set
     except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter, for a message that quotes what it found
         messages.append(f"it cannot be read: {error}")
     return [index_problem(message) for message in messages]
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """The database, to be read. Where nothing can be written, perhaps in memory (vcs.indexcopy), and without what is
+    only in its log: nobody uses that there."""
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    try:
+        db.execute("PRAGMA user_version").fetchall()
+    except sqlite3.OperationalError:
+        if can_be_written(path):
+            raise
+        db.close()
+        db = empty()
+        log = path.with_name(f"{path.name}-wal")
+        if not log.exists() or not log.stat().st_size:
+            load(db, path.read_bytes())
+    return db
 
 
 def index_problem(message: str) -> Problem:
@@ -89,7 +107,7 @@ def _faults(db: sqlite3.Connection, layers: Path, missing: set[bytes] | None) ->
         if line != "ok":
             yield line
     (seal,) = db.execute("PRAGMA application_id").fetchone()
-    if seal and seal != seal_of(db.serialize()):
+    if seal and seal != seal_of(image_of(db)):
         yield "a byte of it is not as it was written"
     yield from _other_faults(db)
     known = {LayerId(name): (number, size) for number, name, size in db.execute("SELECT id, name, size FROM layers")}

@@ -240,9 +240,13 @@ class Collection:
             self.mark()
             self._prune_history()
             # What is needed and could not be copied keeps its layer: damage, or what came to be needed just now.
-            names, objects = self._store.index.remove_doomed(self._to_trash, self.reach.__contains__)
+            try:
+                names, objects = self._store.index.remove_doomed(self._to_trash, self.reach.__contains__)
+            except sqlite3.Error:  # the disk is full, or fails: the index lists them still
+                self._from_trash()
+                raise
             if not self._store.index.is_current():
-                self._from_trash(names)  # who has opened another index knows of no doom
+                self._from_trash()  # who has opened another index knows of no doom
                 raise Conflict("the index was made anew while garbage was collected; no layer was removed")
         self.done.objects += objects
         self.done.layers += len(names)
@@ -338,10 +342,10 @@ class Collection:
             with contextlib.suppress(FileNotFoundError):
                 self._store.layer_path(name).rename(self._layers / f"{TRASH}{name.hex()}")
 
-    def _from_trash(self, names: list[LayerId]) -> None:
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                (self._layers / f"{TRASH}{name.hex()}").rename(self._store.layer_path(name))
+    def _from_trash(self) -> None:
+        for path in self._layers.glob(f"{TRASH}*"):
+            with contextlib.suppress(OSError):  # opening the index makes it agree with what is there
+                path.rename(self._store.layer_path(LayerId(bytes.fromhex(path.name.removeprefix(TRASH)))))
 
     def _empty_trash(self) -> int:
         return sum(_unlink(path) for path in self._layers.glob(f"{TRASH}*"))
