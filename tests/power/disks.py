@@ -7,8 +7,10 @@ import fcntl
 import glob
 import os
 import select
+import shutil
 import struct
 import subprocess
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ _INFO_BYTES, _FLAGS_AT, _RESERVED = 232, 52, 64
 _AUTOCLEAR = 4
 _MS_NOATIME = 1024
 _SECONDS = 10.0
+_BOOT_ID = b"/proc/sys/kernel/random/boot_id"
 MIB = 1 << 20
 
 
@@ -49,18 +52,15 @@ FILE_SYSTEMS = {
 
 
 def missing(name: str) -> str:
-    """What this machine lacks for a file system; nothing, if it has all."""
-    program = FILE_SYSTEMS[name].make[0]
-    if not _found(program):
+    """What this machine lacks of a program, or for a file system; nothing, if it has all."""
+    file_system = FILE_SYSTEMS.get(name)
+    program = file_system.make[0] if file_system else name
+    if shutil.which(program) is None:
         return program
     known = {line.split()[-1] for line in Path("/proc/filesystems").read_text().splitlines()}
-    if name not in known and subprocess.run(["modprobe", "-q", name], check=False).returncode:
+    if file_system and name not in known and subprocess.run(["modprobe", "-q", name], check=False).returncode:
         return f"{name} in the kernel"
-    return ""
-
-
-def _found(program: str) -> bool:
-    return any(os.access(f"{directory}/{program}", os.X_OK) for directory in os.get_exec_path())
+    return "" if Path("/dev/loop-control").exists() else "loop devices"
 
 
 def make(file_system: FileSystem, device: Path) -> None:
@@ -162,3 +162,14 @@ def in_memory(point: Path) -> Iterator[None]:
         yield
     finally:
         mounts.umount(os.fsencode(point), mounts.MNT_DETACH)
+
+
+@contextmanager
+def booted_again(file: Path) -> Iterator[None]:
+    """The machine as one that was started anew: for whoever asks, in this mount namespace."""
+    file.write_text(f"{uuid.uuid4()}\n")
+    mounts.mount(os.fsencode(file), _BOOT_ID, None, mounts.MS_BIND)
+    try:
+        yield
+    finally:
+        mounts.umount(_BOOT_ID)

@@ -9,46 +9,48 @@ In each state:
 4. either the same command works, without anybody's help; or everything that it may have been writing is imported, and
    can be read, so that no garbage poisons it;
 5. `fsck --read-data` finds nothing after that, and `gc --expire now` removes the rest.
+
+States of the disk differ more often than the stores that are then found on it. Commands see only these, so a store that
+is byte for byte like another one is looked at twice, for both of 4, and not again.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import random
+import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.power.crashes import Crash, Replay, chosen
-from tests.power.disks import FileSystem, in_memory, looped, make, mounted
+from tests.power.disks import FileSystem, booted_again, in_memory, looped, make, mounted
 from tests.power.log import Log
 from tests.power.recorder import recorded
 from tests.torture.operations import Operation, do_steps, make_files
 from tests.torture.stores import Place, Shape
-from tests.torture.sweep import Undisturbed, difference, done_twice, goes_on, keeps, public, unclean, done_twice
+from tests.torture.sweep import Undisturbed, difference, done_twice, goes_on, keeps, public, unclean
 
 _OVERLAP = "heads/overlap"
 _IMPORTED = ("root", "other", "third", "fourth", "context", "layout", "etc-new")
 _MOUNTED, _PREPARED, _ENDED = range(3)
 """Marks: the file system is there; the operation's steps are done; its command is."""
+_LOOKS = 2
 
 
 @dataclass(slots=True)
 class Tally:
-    """Of one operation on one file system: states that were looked at, and what was found."""
+    """Of one operation on one file system: states of the disk, different stores on them, states with something wrong,
+    and what that was."""
 
     file_system: str
     operation: str
     states: int = 0
+    stores: int = 0
+    wrong: int = 0
     findings: list[str] = field(default_factory=list)
-
-
-class _Broken(Place):
-    """A place whose commands all are a broken variant."""
-
-    def _command(self, arguments: tuple[str, ...]) -> int:
-        self._broken()
-        return super()._command(arguments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,33 +61,35 @@ class _Expected:
     overlap: str
 
 
+class _Broken(Place):
+    """A place whose commands all are a broken variant."""
+
+    def _command(self, arguments: tuple[str, ...]) -> int:
+        self._broken()
+        return super()._command(arguments)
+
+
 def tried(
-    directory: Path, file_system: FileSystem, operation: Operation, count: int, seed: str, broken: Callable[[], None]
-) -> Tally:
+    directory: Path, file_system: FileSystem, operation: Operation, count: int, seed: str,
+    broken: Callable[[], None] = lambda: None,
+) -> Tally:  # fmt: skip
     """Record the operation, and look at up to `count` different states."""
-    tally = Tally(file_system.name, operation.name)
+    chance = random.Random(f"{seed} {file_system.name} {operation.name}")
     with in_memory(directory):
-        point = directory / "disk-at"
+        point = directory / "mounted"
         point.mkdir()
-        place = _Broken(directory / "work", broken, point / "store")
-        expected = _recorded(directory, file_system, operation, place)
-        with Log.opened(directory / "log", file_system.size) as log:
+        expected = _recorded(directory, file_system, operation, _Broken(directory / "work", broken, point / "store"))
+        with Log.opened(directory / "log", file_system.size) as log, booted_again(directory / "boot_id"):
             first = log.marked(_PREPARED if operation.steps else _MOUNTED)
-            chance = random.Random(f"{seed} {file_system.name} {operation.name}")
-            crashes = chosen(log, first, log.marked(_ENDED), count, chance)
             replay = Replay(log, directory / "base", file_system.size)
-            place = Place(directory / "work", store=point / "store")
-            for crash in crashes:
+            trial = _Trial(file_system, operation, Place(directory / "work", store=point / "store"), expected)
+            for crash in chosen(log, first, log.marked(_ENDED), count, chance):
                 replay.make(crash, directory / "image")
-                wrong = list(_looked_at(directory / "image", file_system, operation, place, expected, crash, chance))
-                tally.states += 1
-                if wrong:
-                    tally.findings.append(f"{file_system.name} {operation.name}: {crash.name}\n    " + "\n    ".join(wrong))
-    return tally
+                trial.look(directory / "image", crash)
+    return trial.tally
 
 
-def _import_everything(place: Place) -> None:
-    place.must("import", "everything", "-b", "overlap", "-m", "everything")
+# Recording
 
 
 def _recorded(directory: Path, file_system: FileSystem, operation: Operation, place: Place) -> _Expected:
@@ -113,62 +117,100 @@ def _expected(place: Place, operation: Operation) -> _Expected:
     plain = done_twice(place, operation)
     everything = place.directory / "everything"
     everything.mkdir()
-    for path in list(place.directory.iterdir()):
-        if path.name in _IMPORTED:
-            subprocess.run(["cp", "-a", str(path), str(everything)], check=True)
+    for name in _IMPORTED:
+        if (place.directory / name).exists():
+            subprocess.run(["cp", "-a", str(place.directory / name), str(everything)], check=True)
     _import_everything(place)
     expected = _Expected(plain, place.shape()[_OVERLAP])
     place.leave()
     return expected
 
 
-def _looked_at(
-    image: Path,
-    file_system: FileSystem,
-    operation: Operation,
-    place: Place,
-    expected: _Expected,
-    crash: Crash,
-    chance: random.Random,
-) -> Iterator[str]:
-    with looped(image) as device:
+def _import_everything(place: Place) -> None:
+    place.must("import", "everything", "-b", "overlap", "-m", "everything")
+
+
+# Looking
+
+
+class _Trial:
+    """Looks at states of one recorded disk."""
+
+    def __init__(self, file_system: FileSystem, operation: Operation, place: Place, expected: _Expected) -> None:
+        self._file_system = file_system
+        self._operation = operation
+        self._place = place
+        self._expected = expected
+        self._seen: dict[tuple[str, bool], list[bool]] = {}
+        """Stores, and whether the command was acknowledged; and whether something was wrong, each time we looked."""
+        self.tally = Tally(file_system.name, operation.name)
+
+    def look(self, image: Path, crash: Crash) -> None:
+        """Look at the disk in that state."""
+        wrong: list[str] = []
+        with looped(image) as device:
+            try:
+                with mounted(device, self._file_system, self._place.store.parent):
+                    before = self._seen.setdefault((_digest(self._place.store), crash.is_acknowledged), [])
+                    if len(before) < _LOOKS:
+                        wrong = self._told(crash, is_other=bool(before))
+                        before.append(bool(wrong))
+                    self.tally.wrong += any(before)
+            except OSError as error:
+                wrong = [f"the file system: {error}"]
+                self.tally.wrong += 1
+        self.tally.states += 1
+        self.tally.stores = len(self._seen)
+        if wrong:
+            name = f"{self._file_system.name} {self._operation.name}: {crash.name}"
+            self.tally.findings.append("\n    ".join((name, *wrong)))
+
+    def _told(self, crash: Crash, *, is_other: bool) -> list[str]:
         try:
-            with mounted(device, file_system, place.store.parent):
-                try:
-                    yield from _wrong(operation, place, expected, crash, chance.random() < 0.5)
-                except AssertionError as error:
-                    yield str(error)
-                finally:
-                    place.leave()
-        except OSError as error:
-            yield f"the file system: {error}"
+            return list(self._wrong(crash.is_acknowledged, is_other))
+        except AssertionError as error:
+            lines = str(error).strip().splitlines()
+            return [" ... ".join(dict.fromkeys((lines[0], lines[-1])))]  # of a traceback, what it is about
+        finally:
+            self._place.leave()
+
+    def _wrong(self, is_acknowledged: bool, is_other: bool) -> Iterator[str]:
+        operation, place, plain = self._operation, self._place, self._expected.plain
+        if not is_acknowledged and not operation.steps and not (place.store / "format").exists():
+            yield from goes_on(place, operation, plain, {})
+            return
+        yield from unclean(place, "after the power cut")
+        shape = place.shape()
+        allowed = [public(plain.after)] if is_acknowledged else [public(plain.before), public(plain.after)]
+        is_between = operation.is_stepwise and not is_acknowledged and keeps(shape, plain)
+        if public(shape) not in allowed and not is_between:
+            what = "what was acknowledged is not there" if is_acknowledged else "it is neither done nor undone"
+            yield f"{what}: {difference(shape, plain)}"
+        yield from self._overlapping(shape) if is_other else goes_on(place, operation, plain, shape)
+
+    def _overlapping(self, before: Shape) -> Iterator[str]:
+        """What is wrong when everything is imported that the command may have been writing, and garbage collected."""
+        place, plain = self._place, self._expected.plain
+        _import_everything(place)
+        yield from unclean(place, "after another import")
+        place.must("gc", "--repack", "--expire", "now")  # otherwise a little garbage may stay, beside what is needed
+        left = yield from unclean(place, "after gc")
+        if left > plain.unreachable:
+            yield f"gc leaves {left} unreachable, and {plain.unreachable} otherwise"
+        after = public(place.shape())
+        if after.pop(_OVERLAP, "") != self._expected.overlap:
+            yield "what was imported then is not what was there to import"
+        if after != public(before):
+            yield f"another import and gc change what the store says: {difference(after, plain)}"
 
 
-def _wrong(operation: Operation, place: Place, expected: _Expected, crash: Crash, is_other: bool) -> Iterator[str]:
-    plain = expected.plain
-    if not (place.store / "format").exists() and not operation.steps and not crash.is_acknowledged:
-        yield from goes_on(place, operation, plain, {})
-        return
-    yield from unclean(place, "after the power cut")
-    shape = place.shape()
-    allowed = [public(plain.after)] if crash.is_acknowledged else [public(plain.before), public(plain.after)]
-    is_between = operation.is_stepwise and not crash.is_acknowledged and keeps(shape, plain)
-    if public(shape) not in allowed and not is_between:
-        what = "what was acknowledged is not there" if crash.is_acknowledged else "it is neither done nor undone"
-        yield f"{what}: {difference(shape, plain)}"
-    yield from _overlapping(place, expected, shape) if is_other else goes_on(place, operation, plain, shape)
-
-
-def _overlapping(place: Place, expected: _Expected, before: Shape) -> Iterator[str]:
-    """What is wrong when everything is imported that the command may have been writing, and garbage collected then."""
-    _import_everything(place)
-    yield from unclean(place, "after another import")
-    place.must("gc", "--repack", "--expire", "now")  # without the first, a little garbage beside what is needed may stay
-    left = yield from unclean(place, "after gc")
-    if left > expected.plain.unreachable:
-        yield f"gc leaves {left} unreachable, and {expected.plain.unreachable} otherwise"
-    after = public(place.shape())
-    if after.pop(_OVERLAP, "") != expected.overlap:
-        yield "what was imported then is not what was there to import"
-    if after != public(before):
-        yield f"another import and gc change what the store says: {difference(after, expected.plain)}"
+def _digest(store: Path) -> str:
+    """Tells stores apart that commands can tell apart."""
+    found = hashlib.sha256()
+    for path in sorted(store.rglob("*")):
+        status = path.lstat()
+        is_link, is_file = stat.S_ISLNK(status.st_mode), stat.S_ISREG(status.st_mode)
+        content = os.fsencode(os.readlink(path)) if is_link else path.read_bytes() if is_file else b""
+        told = (path.relative_to(store), status.st_mode, status.st_rdev, status.st_nlink, len(content))
+        found.update(repr(told).encode() + content)
+    return found.hexdigest()
