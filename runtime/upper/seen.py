@@ -209,8 +209,8 @@ def save(path: Path, seen: Seen, stamp: bytes) -> None:
 
 
 def is_damaged(path: Path) -> bool:
-    """Whether there is a file that load() would not use for what it holds. One that is empty, or begins with zeros, as a
-    power cut may leave it, holds nothing."""
+    """Whether there is a file that load() would not use for what it holds. One that is empty, or begins with zeros,
+    holds nothing: a power cut leaves such files."""
     try:
         data = path.read_bytes()
         return any(data[: len(_MAGIC)]) and not _is_sound(data)

@@ -14,11 +14,12 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from runtime import mounts
 from tests.power.broken import VARIANTS
@@ -75,17 +76,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-class _some:
+def _some(known: dict[str, Any]) -> Callable[[str], list[str]]:
     """Names with commas between them, all of which are known."""
 
-    def __init__(self, known: dict[str, object]) -> None:
-        self._known = known
+    def names(text: str) -> list[str]:
+        if unknown := [name for name in text.split(",") if name not in known]:
+            raise argparse.ArgumentTypeError(f"{unknown[0]} is none of {', '.join(known)}")
+        return text.split(",")
 
-    def __call__(self, text: str) -> list[str]:
-        names = text.split(",")
-        if unknown := [name for name in names if name not in self._known]:
-            raise argparse.ArgumentTypeError(f"{unknown[0]} is none of {', '.join(self._known)}")
-        return names
+    return names
 
 
 def _run(arguments: argparse.Namespace, directory: Path) -> int:

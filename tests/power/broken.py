@@ -1,5 +1,5 @@
-"""Variants of the program with a fault each: something that is not synced, or in the wrong order. A harness that says
-nothing of them says nothing at all. What does not let go before it is synced differs from one file system to another."""
+"""Variants of the program with a fault each: something that is not synced. A harness that says nothing of them says
+nothing at all. What that does depends on the file system: ext4 and xfs keep the order of names, btrfs does not."""
 
 from __future__ import annotations
 

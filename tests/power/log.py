@@ -57,9 +57,7 @@ class Log:
 
     def marked(self, number: int) -> int:
         """Which entry is the mark of that number. ValueError."""
-        return next(
-            at for at, entry in enumerate(self.entries) if entry.kind is Kind.MARK and entry.number == number
-        )
+        return next(at for at, entry in enumerate(self.entries) if entry.kind is Kind.MARK and entry.number == number)
 
     def _read(self, behind: int) -> Iterator[Entry]:
         magic, version, count, size = _SUPER.unpack(os.pread(self._fd, _SUPER.size, 0))

@@ -71,7 +71,7 @@ def _started(disk: Path, log: Path, export: Path) -> subprocess.Popen[bytes]:
             "--export", f"type=fuse,id=export,node-name=logged,mountpoint={export},writable=on",
             "--chardev", "stdio,id=told", "--monitor", "chardev=told",
         ],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=lambda: mounts.end_with_parent(parent),  # noqa: PLW1509
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=lambda: mounts.end_with_parent(parent),
     )  # fmt: skip
     assert daemon.stdout is not None
     if not daemon.stdout.readline():  # its greeting comes when everything before it is there
