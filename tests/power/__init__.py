@@ -4,6 +4,7 @@
     recorder   a disk that logs each write and each flush, in their order (QEMU's blklogwrites)
     log        such a log, read
     crashes    which states a disk may be in after a power cut, chosen by chance, and made
+    operations the commands, with those of tests/torture
     trials     an operation recorded, then each state of the disk mounted and looked at
     broken     variants of the program with a fault, to see that it is noticed
 

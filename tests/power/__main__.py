@@ -24,13 +24,11 @@ from typing import Any
 from runtime import mounts
 from tests.power.broken import VARIANTS
 from tests.power.disks import FILE_SYSTEMS, missing
+from tests.power.operations import OPERATIONS
 from tests.power.recorder import PROGRAM
 from tests.power.trials import Tally, tried
 from tests.torture.__main__ import import_all
-from tests.torture.operations import OPERATIONS
 
-_LEFT_OUT = ("undo-rm",)
-"""Its gap is known, without any power cut: docs/reliability.md."""
 _OF_ONE = 250
 """States of one recording; then the operation is recorded anew."""
 _TOLD = 3
@@ -53,7 +51,6 @@ def main() -> int:
         sys.exit("this needs root")
     for lacking in filter(None, (missing(PROGRAM), *map(missing, arguments.filesystems))):
         sys.exit(f"this machine lacks {lacking}")
-    mounts.private_mount_namespace()  # whatever becomes of us, nothing of it stays mounted
     import_all()
     gc.freeze()  # each command is a fork
     with tempfile.TemporaryDirectory(prefix="power-", dir=arguments.directory) as directory:
@@ -62,9 +59,14 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.power", description=__doc__)
-    default = [name for name in OPERATIONS if name not in _LEFT_OUT]
     add = parser.add_argument
-    add("--operations", type=_some(OPERATIONS), default=default, metavar="OP[,OP]", help=f"of {', '.join(OPERATIONS)}")
+    add(
+        "--operations",
+        type=_some(OPERATIONS),
+        default=list(OPERATIONS),
+        metavar="OP[,OP]",
+        help=f"of {', '.join(OPERATIONS)}",
+    )
     add("--filesystems", type=_some(FILE_SYSTEMS), default=list(FILE_SYSTEMS), metavar="FS[,FS]",
         help=f"of {', '.join(FILE_SYSTEMS)}")  # fmt: skip
     add("--states", type=int, default=100, metavar="N", help="how many of each operation and file system (%(default)s)")
@@ -93,7 +95,8 @@ def _run(arguments: argparse.Namespace, directory: Path) -> int:
     done = {(one["file_system"], one["operation"], one["seed"]) for one in before}
     jobs = [job for job in _jobs(arguments) if (job.file_system, job.operation, job.seed) not in done]
     print(f"{'FILE SYSTEM':12} {'OPERATION':16} {'STATES':>7} {'STORES':>7} {'WRONG':>6} {'SECONDS':>8}", flush=True)
-    with ProcessPoolExecutor(arguments.jobs, get_context("fork")) as pool:
+    # Each with mounts of its own: whatever becomes of it, nothing stays mounted, and each boots again by itself.
+    with ProcessPoolExecutor(arguments.jobs, get_context("fork"), mounts.private_mount_namespace) as pool:
         running = {pool.submit(_tried, directory, job, arguments.broken): job for job in jobs}
         for one in as_completed(running):
             tally, seconds = one.result()

@@ -209,9 +209,9 @@ def public(shape: Shape) -> Shape:
     return {name: told for name, told in shape.items() if not name.startswith(("containers/", "removed/", "treering/"))}
 
 
-def keeps(shape: Shape, plain: Undisturbed) -> bool:
-    """Whether each thing is as it was before or is afterwards."""
-    for name in {*public(plain.before), *public(plain.after)}:
+def keeps(shape: Shape, plain: Undisturbed, said: Callable[[Shape], Shape] = public) -> bool:
+    """Whether each thing of those that are `said` is as it was before or is afterwards."""
+    for name in {*said(plain.before), *said(plain.after)}:
         if shape.get(name) not in (plain.before.get(name), plain.after.get(name)):
             return False
     return True
