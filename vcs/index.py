@@ -2,7 +2,7 @@
 
 Derived data: every row comes from a layer's footer. Each opening compares the layers it knows with the files that are
 there, so a lost, old or deleted index costs time and nothing else; therefore its transactions are not synced to the
-disk (synchronous=NORMAL), and a commit waits for one fsync less.
+disk (synchronous=NORMAL), and a commit waits for one fsync less. Only dooms are.
 Whoever closes it seals it, and whoever writes breaks the seal in the same transaction: see vcs.seal.
 """
 
@@ -144,8 +144,12 @@ class Index:
 
     def doom(self, names: Iterable[LayerId]) -> None:
         """Make exactly these layers doomed. What is in them can be read, but counts as missing for who writes, and is
-        found in another layer as soon as one has it."""
-        with self._transaction():
+        found in another layer as soon as one has it.
+
+        Durable, since files go next: a layer that is listed, not doomed and not there is damage.
+        """
+        names = list(names)
+        with self._transaction(durable=bool(names)):
             self._db.execute("UPDATE layers SET doomed = 0 WHERE doomed")
             self._db.executemany("UPDATE layers SET doomed = 1 WHERE name = ?", ((name,) for name in names))
 
@@ -355,16 +359,22 @@ class Index:
         db.execute("COMMIT")
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
+    def _transaction(self, *, durable: bool = False) -> Iterator[None]:
+        if durable:
+            self._db.execute("PRAGMA synchronous = FULL")
         try:
-            if self._seal_now():
-                self._db.execute("PRAGMA application_id = 0")
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                if self._seal_now():
+                    self._db.execute("PRAGMA application_id = 0")
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        finally:
+            if durable:
+                self._db.execute("PRAGMA synchronous = NORMAL")
 
     def _add_file(self, name: LayerId) -> None:
         try:
