@@ -10,6 +10,7 @@ import select
 import shutil
 import struct
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -58,9 +59,15 @@ def missing(name: str) -> str:
     if shutil.which(program) is None:
         return program
     known = {line.split()[-1] for line in Path("/proc/filesystems").read_text().splitlines()}
-    if file_system and name not in known and subprocess.run(["modprobe", "-q", name], check=False).returncode:
+    if file_system and name not in known and not _is_loaded(name):
         return f"{name} in the kernel"
     return "" if Path("/dev/loop-control").exists() else "loop devices"
+
+
+def _is_loaded(module: str) -> bool:
+    return (
+        shutil.which("modprobe") is not None and not subprocess.run(["modprobe", "-q", module], check=False).returncode
+    )
 
 
 def make(file_system: FileSystem, device: Path) -> None:
@@ -77,8 +84,8 @@ def make(file_system: FileSystem, device: Path) -> None:
 
 @contextmanager
 def looped(image: Path) -> Iterator[Path]:
-    """A loop device on a file, until all is closed and unmounted. Its requests reach the file one after another, as
-    those of a loop device with direct I/O would not."""
+    """A loop device on a file, until all is closed and unmounted. Its requests reach the file one after another, which
+    those of one with direct I/O do not: see recorder."""
     device, fd = _attached(image)
     try:
         yield device
@@ -121,13 +128,14 @@ def mounted(device: Path, file_system: FileSystem, point: Path) -> Iterator[None
 
 def _unmount(point: Path) -> None:
     """Unmount, once processes that are ending have left. OSError, with who does not."""
-    device = point.stat().st_dev
+    device, deadline = point.stat().st_dev, time.monotonic() + _SECONDS
     while True:
         try:
             return mounts.umount(os.fsencode(point))
         except OSError as error:
             inside = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _is_inside(pid, device)]
-            if error.errno != errno.EBUSY or not all(_has_ended(pid) for pid in inside):
+            is_late = time.monotonic() > deadline
+            if error.errno != errno.EBUSY or is_late or not all(_has_ended(pid) for pid in inside):
                 mounts.umount(os.fsencode(point), mounts.MNT_DETACH)
                 raise OSError(error.errno, f"{error.strerror}: {inside}") from error
 
