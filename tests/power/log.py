@@ -46,6 +46,7 @@ class Log:
     @classmethod
     @contextmanager
     def opened(cls, path: Path, behind: int) -> Iterator[Log]:
+        """A log, until the block ends. ValueError if it is none."""
         log = cls(path, behind)
         try:
             yield log

@@ -5,6 +5,9 @@
 
 Marks are direct writes behind the end of the file system, so they lie in the same log: all that a command has made
 durable is logged before the mark that is made when it has ended.
+
+QEMU 7.2 takes the data of one write for that of another if several reach its export at the same time: it reads the next
+request while it waits for the disk, into the same buffer. So the loop device must not send several.
 """
 
 from __future__ import annotations
