@@ -3,8 +3,9 @@
     containers/.names/NAME    the id of the container that has the name
 
 A name is written before a record has it, and removed after no record has it, so every name in use is there; one that is
-there need not be in use, which its container's record tells. Without the directory, or the mark that it is complete, it
-is made anew from the records. All changes are made by who holds the lock on containers.
+there need not be in use, which its container's record tells. Nothing of it is synced, so a power cut may take names
+that are in use: the mark that it is complete names the machine's boot. Without the directory, or the mark of this boot,
+it is made anew from the records. All changes are made by who holds the lock on containers.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from runtime.state import boot_id
 from vcs.durable import replace_file
 from vcs.errors import InvalidName
 
@@ -53,14 +55,17 @@ class Names:
     @property
     def is_complete(self) -> bool:
         """Whether every name in use is there."""
-        return (self._directory / _COMPLETE).exists()
+        try:
+            return (self._directory / _COMPLETE).read_text("ascii") == boot_id()
+        except (OSError, ValueError):
+            return False
 
     def make(self, names: Iterable[tuple[str, str]]) -> None:
         """Make it anew, of names and ids."""
         self._directory.mkdir(mode=0o700, exist_ok=True)
         for name, identity in names:
             self.add(name, identity)
-        (self._directory / _COMPLETE).touch(mode=0o600)
+        replace_file(self._directory / _COMPLETE, boot_id().encode(), durable=False)
 
     def owner(self, name: str) -> str | None:
         """The id of the container that may have a name; None if none has it."""

@@ -95,30 +95,39 @@ def _add_packed(repository: Path, refs: Mapping[str, str], file: TextIO) -> None
 
 
 def drop_refs(repository: Path, refs: Iterable[str], *, durable: bool = True) -> None:
-    """Remove refs and their reflogs, with one flush for each directory that held some, unless they may come back. The
-    caller holds the lock on refs. A crash leaves some of them.
+    """Remove refs and their reflogs, with up to three flushes for each directory that held some, unless they may come
+    back. The caller holds the lock on refs. A crash leaves some of them.
 
     A ref that goes becomes git's lock on it, until its reflog is gone: see is_interrupted().
     """
     gone = frozenset(refs)
     groups = list(_packed_groups(repository))
     if packed := {ref for ref, _ in groups if ref in gone}:
-        for ref in packed:
-            if not (repository / ref).exists():
-                (repository / ref).parent.mkdir(parents=True, exist_ok=True)
-                (repository / f"{ref}.lock").touch()
+        locks = [repository / f"{ref}.lock" for ref in packed if not (repository / ref).exists()]
+        for lock in locks:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            lock.touch()
+        _sync_directories(lock.parent for lock in locks if durable)
         # First: a ref that lost its file only would be what its line says.
         _replace_packed(repository, "".join(line for ref, lines in groups if ref not in gone for line in lines))
+    locked = set()
     for ref in gone:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
             if (repository / ref).is_file():
                 (repository / f"{ref}.lock").unlink(missing_ok=True)  # of the same file, replace() would do nothing
                 (repository / ref).replace(repository / f"{ref}.lock")
+                locked.add((repository / ref).parent)
+    # Each before the next: btrfs keeps no order among directories.
+    _sync_directories(path for path in locked if durable)
     touched = _drop_files(repository / "logs", gone)
-    touched |= _drop_files(repository, (f"{ref}.lock" for ref in gone))
-    for directory in sorted(touched) if durable else ():
-        if directory.is_dir():  # else it went with a later one, and its parent is here too
-            sync_directory(directory)
+    _sync_directories(path for path in touched if durable)
+    touched = _drop_files(repository, (f"{ref}.lock" for ref in gone))
+    _sync_directories(path for path in touched if durable)
+
+
+def _sync_directories(paths: Iterable[Path]) -> None:
+    """Make the names in directories durable; one that is gone went with another, and the one above it is here too."""
+    sync_all([path for path in sorted(set(paths)) if path.is_dir()])
 
 
 def _drop_files(top: Path, names: Iterable[str]) -> set[Path]:

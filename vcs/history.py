@@ -370,13 +370,16 @@ class History:
             while not is_moved:
                 with contextlib.suppress(_SecondPassed), self._repo.transaction() as transaction:
                     transaction.lock_ref(ref)
+                    if current is None:
+                        # Git's lock before the reflog, which without it would be that of a ref that was lost.
+                        sync_all([above[0], *(changing if durable else ())])
                     if (now := self.target(ref)) != current:  # another program's doing: it does not know our lock
                         raise Conflict(moved(ref, now, current), ref=ref, expected=current, found=now)
                     self._set_sealed(transaction, ref, current, new, one_line(reason), author)
                     is_moved = True
 
         above = self._above(ref)
-        # libgit2 makes a new file durable in its own directory. That may be new too, and the one above it.
+        # libgit2 makes a file durable in its own directory. That may be new too, and the one above it.
         changing = above[1 : 1 + sum(not path.is_dir() for path in above)]
         if current is not None:
             is_packed = not Path(self._repo.path, ref).exists()
@@ -392,8 +395,6 @@ class History:
             drop_interrupted(Path(self._repo.path), [ref], is_ours=True)
             self._check_room(ref)
             raise
-        if durable:
-            sync_all(changing)
 
     def _set_sealed(
         self, transaction: ReferenceTransaction, ref: str, current: str | None, new: str, message: str, author: Author

@@ -2,8 +2,8 @@
 
 Derived data: every row comes from a layer's footer. Each opening compares the layers it knows with the files that are
 there, so a lost, old or deleted index costs time and nothing else; therefore its transactions are not synced to the
-disk (synchronous=NORMAL), and a commit waits for one fsync less. One that cannot be written is read from a copy in
-memory: vcs.indexcopy.
+disk (synchronous=NORMAL), and a commit waits for one fsync less. Only dooms are. One that cannot be written is read
+from a copy in memory: vcs.indexcopy.
 Whoever closes it seals it, and whoever writes breaks the seal in the same transaction: see vcs.seal.
 """
 
@@ -149,8 +149,12 @@ class Index:
 
     def doom(self, names: Iterable[LayerId]) -> None:
         """Make exactly these layers doomed. What is in them can be read, but counts as missing for who writes, and is
-        found in another layer as soon as one has it."""
-        with self._transaction():
+        found in another layer as soon as one has it.
+
+        Durable, since files go next: a layer that is listed, not doomed and not there is damage.
+        """
+        names = list(names)
+        with self._transaction(durable=bool(names)):
             self._db.execute("UPDATE layers SET doomed = 0 WHERE doomed")
             self._db.executemany("UPDATE layers SET doomed = 1 WHERE name = ?", ((name,) for name in names))
 
@@ -377,17 +381,27 @@ class Index:
         db.execute("COMMIT")
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
+    def _transaction(self, *, durable: bool = False) -> Iterator[None]:
+        with self._synced() if durable else contextlib.nullcontext():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                if self._seal_now():
+                    self._db.execute("PRAGMA application_id = 0")
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # after some errors SQLite has rolled back by itself
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def _synced(self) -> Iterator[None]:
+        """What is written meanwhile is on the disk."""
+        self._db.execute("PRAGMA synchronous = FULL")
         try:
-            if self._seal_now():
-                self._db.execute("PRAGMA application_id = 0")
             yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:  # after some errors SQLite has rolled back by itself
-                self._db.execute("ROLLBACK")
-            raise
+        finally:
+            self._db.execute("PRAGMA synchronous = NORMAL")
 
     def _add_file(self, name: LayerId) -> None:
         try:

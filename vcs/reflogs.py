@@ -24,6 +24,7 @@ from vcs.durable import replace_file
 from vcs.model import CommitId
 
 _LINE = re.compile(rb"([0-9a-f]{40}) ([0-9a-f]{40}) .*> (\d{1,20}) [-+]\d{4}(?:\t|$)")
+_ASIDE = "reflog.new"
 _ZERO = b"0" * 40
 _SEAL = re.compile(rb" #[0-9a-f]{8}")
 _SEAL_SIZE = 10
@@ -244,9 +245,14 @@ def shortened(lines: list[bytes], since: float, target: str | None = None) -> li
     return kept
 
 
+def remove_remains(repository: Path) -> None:
+    """Remove what a rewriting that was not finished left. The caller holds the lock on refs."""
+    (repository / _ASIDE).unlink(missing_ok=True)
+
+
 def _write(repository: Path, path: Path, lines: list[bytes]) -> None:
-    """Not aside in the same directory: whatever lies there is a reflog to git."""
-    replace_file(path, b"".join(line + b"\n" for line in lines), aside=repository / "reflog.new")
+    """Not aside in the same directory: whatever lies there is a reflog to git. A power cut may leave both names."""
+    replace_file(path, b"".join(line + b"\n" for line in lines), aside=repository / _ASIDE)
 
 
 def _logs(repository: Path) -> Iterator[tuple[str, Path]]:

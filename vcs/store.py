@@ -105,15 +105,16 @@ class Store:
 
         if (path / "format").exists():  # another process has just made it
             raise AlreadyExists(f"{path} is a store already", path=str(path))
-        if not (
-            path / "history.git"
-        ).exists():  # never removed: a store that has lost its format file has commits there
+        is_new = not (path / "history.git").exists()
+        if is_new:  # never removed: a store that has lost its format file has commits there
             shutil.rmtree(path / _HISTORY_NEW, ignore_errors=True)
             History.create(path / _HISTORY_NEW, path / "locks" / "refs").close()
-            (path / _HISTORY_NEW).rename(path / "history.git")
         Index(path / "index.db", path / "layers").close()
-        # The format file makes it a store, so it comes last, and after everything else is on the disk.
+        # Nothing gets its name before all of it is on the disk, since who finds a history takes it for whole. The
+        # format file makes it a store, so it comes last.
         os.sync()
+        if is_new:
+            (path / _HISTORY_NEW).rename(path / "history.git")
         replace_file(path / "format", FORMAT_LINE)
 
     @classmethod

@@ -203,15 +203,17 @@ def load(path: Path, base: RootId, stamp: bytes) -> Seen | None:
 
 def save(path: Path, seen: Seen, stamp: bytes) -> None:
     """Keep what a scan saw, once its root is in the store. Replaced by rename, not synced: after a power cut it may be
-    damaged, which is noticed. OSError as it comes."""
+    empty or damaged, which is noticed. OSError as it comes."""
     body = _encode(_File(stamp, seen.base, seen.root, seen.plain, list(seen.directories.items())))
     replace_file(path, _MAGIC + digest(body) + body, durable=False)
 
 
 def is_damaged(path: Path) -> bool:
-    """Whether there is a file that load() would not use for what it holds."""
+    """Whether there is a file that load() would not use for what it holds. One that is empty, or begins with zeros,
+    holds nothing: a power cut leaves such files."""
     try:
-        return not _is_sound(path.read_bytes())
+        data = path.read_bytes()
+        return any(data[: len(_MAGIC)]) and not _is_sound(data)
     except FileNotFoundError:
         return False
 

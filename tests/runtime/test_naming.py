@@ -69,6 +69,16 @@ def test_without_the_index_it_is_made_anew(place: Place) -> None:
     assert sorted(path.name for path in place.index.iterdir()) == [".complete", "other", "web"]
 
 
+def test_after_a_boot_it_is_made_anew_since_a_power_cut_may_have_taken_names(place: Place) -> None:
+    web = place.make("web")
+    (place.index / "web").unlink()
+    (place.index / ".complete").write_text("8c3ed8a5-3f5a-4f0b-9c1f-6b0a2f8f6b1e")
+    assert check_containers(place.containers.store) == []
+    with pytest.raises(AlreadyExists):
+        place.make("web")
+    assert (place.index / "web").read_text() == web.id
+
+
 def test_a_name_that_a_killed_command_left_is_free(place: Place) -> None:
     web = place.make("web")
     (place.index / "ghost").write_text("0" * 64)

@@ -55,6 +55,10 @@ def test_another_boot_another_base_and_damage(layers: Layers, tmp_path: Path) ->
     path.write_bytes(data)
     assert seen.is_damaged(path)
     assert seen.load(path, layers.base.id, b"boot") is None
+    for left in (b"", bytes(len(data))):  # by a power cut
+        path.write_bytes(left)
+        assert not seen.is_damaged(path)
+        assert seen.load(path, layers.base.id, b"boot") is None
 
 
 def test_a_file_that_has_just_changed_is_not_relied_on(layers: Layers) -> None:

@@ -29,7 +29,7 @@ def main() -> int:
     arguments = _parser().parse_args()
     if os.geteuid() != 0 or platform.machine() != "x86_64":
         sys.exit("this needs root on x86-64")
-    _import_all()
+    import_all()
     with tempfile.TemporaryDirectory(prefix="torture-", dir=arguments.directory) as directory:
         place = Place(Path(directory), VARIANTS[arguments.broken])
         try:
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _import_all() -> None:
+def import_all() -> None:
     """Each command is a fork: what it needs is imported once."""
     for package in (vcs, runtime):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):

@@ -181,11 +181,17 @@ OPERATIONS = {
 
 
 def prepare(place: Place, operation: Operation) -> None:
-    """Make the store that an operation is run on, and remember it. A step that begins with ! need not succeed."""
+    """Make the store that an operation is run on, and remember it."""
     if not (place.directory / "root").exists():
         make_files(place.directory)
     place.leave()
     shutil.rmtree(place.store, ignore_errors=True)
+    do_steps(place, operation)
+    place.keep()
+
+
+def do_steps(place: Place, operation: Operation) -> None:
+    """Do what comes before the command. A step that begins with ! need not succeed."""
     for step in operation.steps:
         if callable(step):
             step(place)
@@ -193,4 +199,3 @@ def prepare(place: Place, operation: Operation) -> None:
             place.run(*step[1:].split())
         else:
             place.must(*step.split())
-    place.keep()

@@ -35,11 +35,12 @@ _STAYS = ("PATH", "LANG", "PYTHONPATH", "TREERING_DEBUG")
 
 
 class Place:
-    """A directory with a store in it that commands are run on, and a copy that it is set back to."""
+    """A directory with a store in it that commands are run on, and a copy that it is set back to. The store may lie
+    elsewhere, too."""
 
-    def __init__(self, directory: Path, broken: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, directory: Path, broken: Callable[[], None] = lambda: None, store: Path | None = None) -> None:
         self.directory = directory
-        self.store = directory / "store"
+        self.store = store or directory / "store"
         self._copy = directory / "copy"
         self._broken = broken
         directory.mkdir(parents=True, exist_ok=True)

@@ -266,6 +266,14 @@ def test_a_damaged_cache_of_an_import_is_told_and_not_used(store: Store, tmp_pat
     assert (problem.kind, path.name in problem.message) == ("cache", True)
 
 
+@pytest.mark.parametrize("left", [b"", bytes(5000)])
+def test_what_a_power_cut_leaves_of_a_cache_is_no_damage(store: Store, left: bytes) -> None:
+    commit_spec(store, {"a": b"1"})
+    for kind in ("import", "start"):
+        (store.caches / f"{kind}-0123").write_bytes(left)
+    assert problems(store) == []
+
+
 def test_a_ref_that_leads_nowhere_is_told(store: Store) -> None:
     made = commit_spec(store, {"a": b"1"})
     path = store.path / "history.git" / "refs" / "heads" / "main"

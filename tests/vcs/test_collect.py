@@ -257,6 +257,14 @@ def test_what_a_killed_import_left_of_its_cache_goes_and_what_a_living_one_write
     assert [path.suffix for path in store.caches.iterdir()] == [""]
 
 
+def test_what_a_power_cut_left_of_a_reflog_goes(store: Store) -> None:
+    commit(store, {"a": noise("a")})
+    left = store.path / "history.git" / "reflog.new"
+    left.write_text("half a line")
+    collect(store, since=NOW)
+    assert not left.exists()
+
+
 # -- which layers
 
 

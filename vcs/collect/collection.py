@@ -177,6 +177,7 @@ class Collection:
         self._packing.remove_remains()
         with self._store.history.locked():
             remove_stale(self._git)
+            reflogs.remove_remains(self._git)
 
     def mark(self) -> Leased:
         """Need all that refs, reflogs, leases and readers need now. Returns the leases."""

@@ -1,0 +1,58 @@
+"""Power cuts while commands run: a sample of what `python -m tests.power` does for long. The harness is seen to notice
+variants of the program that do not sync what they should."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.power.disks import missing
+from tests.power.recorder import PROGRAM
+
+PROJECT = Path(__file__).parents[2]
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts"),
+    pytest.mark.skipif(bool(missing(PROGRAM)), reason=f"needs {missing(PROGRAM)}"),
+]
+
+
+def cut(directory: Path, *arguments: str) -> tuple[int, str]:
+    """A process of its own, whose mounts nobody else sees."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "tests.power", "--directory", str(directory), *arguments],
+        cwd=PROJECT, env={**os.environ, "PYTHONPATH": str(PROJECT)}, stdin=subprocess.DEVNULL, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=240, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout
+
+
+def _needs(file_system: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(bool(missing(file_system)), reason=f"needs {missing(file_system)}")
+
+
+@pytest.mark.parametrize(
+    ("file_system", "operations", "states"),
+    [
+        pytest.param("ext4", "init,import,commit,gc", 12, marks=_needs("ext4")),
+        pytest.param("btrfs", "create,branch-delete", 12, marks=_needs("btrfs")),  # which keeps the least order
+    ],
+)
+def test_what_was_acknowledged_survives_and_nothing_poisons_what_comes(
+    tmp_path: Path, file_system: str, operations: str, states: int
+) -> None:
+    code, told = cut(tmp_path, "--filesystems", file_system, "--operations", operations, "--states", str(states))
+    assert code == 0, told
+    assert told.splitlines()[-1].endswith(", 0 wrong")
+
+
+@_needs("ext4")
+@pytest.mark.parametrize("broken", ["layers-unsynced", "history-unsynced"])
+def test_what_is_not_synced_is_missed(tmp_path: Path, broken: str) -> None:
+    arguments = ("--filesystems", "ext4", "--operations", "import-again", "--states", "8")
+    code, told = cut(tmp_path, *arguments, "--broken", broken)
+    assert code == 1, told
+    assert "ext4 import-again: flush" in told
