@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import benchmarks.launch
 from tests.flood.place import Place
 
+_LAUNCH = Path(benchmarks.launch.__file__)
 _KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 PROJECT = Path(__file__).parents[2]
 
@@ -29,7 +31,7 @@ class Outcome:
     err: str
     seconds: float
     peak: int
-    """The most memory its process had, in bytes; with a fork server that is the thin client's."""
+    """The most memory its process had, in bytes: no less than what ran it has, and with a fork server the client's."""
 
     @property
     def ok(self) -> bool:
@@ -64,25 +66,48 @@ def run(
 ) -> Outcome:
     """Run one to its end, however long that takes; `begun` is told its process."""
     words = [os.fspath(argument) for argument in arguments]
-    command = [sys.executable, "-P", "-m", "tests.flood.broken", place.broken]
-    if not place.broken:
-        command = [str(Path(sys.executable).with_name("treering"))]
     started = time.monotonic()
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         given.write(stdin)
         given.seek(0)
         process = subprocess.Popen(
-            [*command, "--format", "json", *words],
+            [*_command(place), *words],
             stdin=given, stdout=out, stderr=err, env=place.environment(forked=forked), cwd=PROJECT,
         )  # fmt: skip
         begun(process.pid)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-        texts = []
-        for file in (out, err):
-            file.seek(0)
-            texts.append(file.read().decode(errors="replace"))
-    return Outcome(process.returncode, *texts, time.monotonic() - started, usage.ru_maxrss * 1024)
+        passed = time.monotonic() - started
+        return Outcome(process.returncode, _text(out), _text(err), passed, usage.ru_maxrss * 1024)
+
+
+def measure(place: Place, *arguments: str | Path, stdin: bytes = b"") -> Outcome:
+    """Run one by itself, from a small process, so that its memory is told as it is."""
+    words = [os.fspath(argument) for argument in arguments]
+    reader, writer = os.pipe()
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        given.write(stdin)
+        given.seek(0)
+        subprocess.run(
+            [sys.executable, "-S", _LAUNCH, str(writer), *_command(place), *words],
+            stdin=given, stdout=out, stderr=err, env=place.environment(forked=False), cwd=PROJECT,
+            pass_fds=[writer], check=True,
+        )  # fmt: skip
+        os.close(writer)
+        with open(reader) as told:
+            code, seconds, _, peak = told.read().split()
+        return Outcome(int(code), _text(out), _text(err), float(seconds), int(peak))
+
+
+def _command(place: Place) -> list[str]:
+    if place.broken:
+        return [sys.executable, "-P", "-m", "tests.flood.broken", place.broken, "--format", "json"]
+    return [str(Path(sys.executable).with_name("treering")), "--format", "json"]
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
 
 
 def must(place: Place, *arguments: str | Path, **more: Any) -> Outcome:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from tests.flood import processes
 from tests.flood.command import PROJECT, must
 from tests.flood.place import Place
-from tests.flood.worker import ACTIONS, TAKING_BACK, TOGETHER
+from tests.flood.worker import ACTIONS, TAKING_BACK
 
 _LOOK = 0.5
 """Seconds from one look at the processes to the next."""
@@ -39,8 +39,7 @@ class Storm:
         """Make the store, and let all of them go at it; they are killed at the end, and with them their commands."""
         self.place.prepare()
         must(self.place, "init")
-        for branch in ("base", TOGETHER):
-            must(self.place, "import", self.place.base, "-b", branch, "-m", "base")
+        must(self.place, "import", self.place.base, "-b", "base", "-m", "base")
         workers = {number: self._start(number) for number in range(self.count)}
         until = time.monotonic() + seconds
         try:

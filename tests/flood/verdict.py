@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -162,8 +161,8 @@ def _files(store: Path) -> list[str]:
     return sorted(left)
 
 
-def give_up(place: Place) -> None:
-    """Whatever is left of a flood goes, by force, so that the machine is as it was."""
+def give_up(place: Place, *, keep: bool = False) -> None:
+    """Whatever is left of a flood goes, by force, so that the machine is as it was; with `keep` files stay."""
     for one in processes.of(place.directory):
         processes.kill(one.pid, place.directory)
     abort_below(place.directory)
@@ -171,7 +170,10 @@ def give_up(place: Place) -> None:
         point = line.split()[4]
         if point.startswith(str(place.directory)):
             subprocess.run(["umount", "-l", point], check=False, capture_output=True)
-    shutil.rmtree(place.directory, ignore_errors=True)
+    if keep:
+        return
+    # Not shutil.rmtree: it calls itself for each level, of which there may be a thousand.
+    subprocess.run(["rm", "-rf", str(place.directory)], check=False)
     assert not os.path.lexists(place.directory), f"{place.directory} cannot be removed"
 
 

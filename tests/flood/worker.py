@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import sys
 import time
@@ -34,7 +35,9 @@ _SCRATCH = 4
 """Branches that everybody makes and deletes."""
 _CONTAINERS = 3
 _TOLERATED = {"ok", "killed", "Conflict", "NotFound", "AlreadyExists"}
-"""How a command may end beside others: it is done, or somebody was first."""
+"""How a command may end beside others: it is done, or somebody was first. Commits that a worker knows by their ids are
+acknowledged ones, and always there."""
+_ID = re.compile(r"[0-9a-f]{40}")
 _BY_KILLS = {"EngineError", "StoreError", "code 1", "code 125", "code 255"}
 """How one may end whose helpers were killed."""
 
@@ -57,12 +60,16 @@ class Worker:
         self.branch = f"w{number}"
         self.tree = place.directory / "trees" / f"{number}-{os.getpid()}"
         shutil.copytree(place.base, self.tree, symlinks=True)
-        self.known = [Known("base", frozenset())]
+        with Store.open(place.store) as store:
+            self.base = store.history.resolve("base")
+        self.known = [Known(self.base, frozenset())]
         self.containers: dict[str, Known] = {}
         """Those of this process, with what is in them."""
         self._made = 0
 
     def work(self, actions: list[str]) -> None:
+        for branch in (self.branch, TOGETHER):  # with a history in common, so that they can be merged
+            self.treering("branch", branch, self.base)
         weights = [ACTIONS[action][0] for action in actions]
         while True:
             (action,) = self.chance.choices(actions, weights)
@@ -81,7 +88,8 @@ class Worker:
         )  # fmt: skip
         kind = done.kind
         self.place.count(verb=verb, kind=kind, seconds=done.seconds, peak=done.peak)
-        if kind not in _TOLERATED | set(also) and not (kind in _BY_KILLS and self._kills_since(begun - 5)):
+        gone = kind == "NotFound" and any(word[:12] in done.err for word in map(str, arguments) if _ID.fullmatch(word))
+        if gone or (kind not in _TOLERATED | set(also) and not (kind in _BY_KILLS and self._kills_since(begun - 5))):
             self.place.find(f"worker {self.number}: {what}: {done.code}\n{done.out[-1000:]}\n{done.err[-3000:]}")
         return done
 
@@ -208,7 +216,7 @@ class Worker:
 
     def branching(self) -> None:
         known, name = self.chance.choice(self.known), self.name()
-        if self.treering("branch", name, known.commit).ok and known.commit != "base":
+        if self.treering("branch", name, known.commit).ok and known.commit != self.base:
             self.acknowledge("branch", known, name)
         if self.place.keeps_operations:
             self.treering("branch", "-f", f"x{self.chance.randrange(_SCRATCH)}", known.commit)
@@ -243,9 +251,7 @@ class Worker:
         self.place.sit(self.number, os.getpid(), "reading through the service")
         with suppress(TreeringError), Service.ensure(self.place.store) as lease:
             for known in self.chance.sample(self.known, min(3, len(self.known))):
-                self._read(
-                    lease.mountpoint / ("branches" if known.commit == "base" else "commits") / known.commit, known
-                )
+                self._read(lease.mountpoint / "commits" / known.commit, known)
 
     def mounting(self) -> None:
         """The same through a mount of one's own."""
@@ -253,7 +259,7 @@ class Worker:
         known = self.chance.choice(self.known)
         if self.treering("mount", where, also=("Denied",)).ok:
             self.place.sit(self.number, os.getpid(), f"reading below {where}")
-            self._read(where / ("branches" if known.commit == "base" else "commits") / known.commit, known)
+            self._read(where / "commits" / known.commit, known)
         self.treering("umount", where)
 
     def _read(self, top: Path, known: Known) -> None:
@@ -266,12 +272,8 @@ class Worker:
             return
         if wrong:
             self.place.find(f"worker {self.number}: wrong bytes in {wrong}")
-        elif paths != known.paths and (paths or known.commit in self._there()):
+        elif paths != known.paths:
             self.place.find(f"worker {self.number}: {top} has {sorted(paths)}, and should have {sorted(known.paths)}")
-
-    def _there(self) -> set[str]:
-        """The commits that must be there."""
-        return {one.commit for one in self.known} if self.place.keeps_operations else set()
 
     def asking(self) -> None:
         known = self.chance.choice(self.known)
@@ -279,7 +281,7 @@ class Worker:
             [
                 ("log", "-n", "20"), ("log", "--", f"/{contents.TOP}/d1"), ("op", "log", "-n", "5"), ("branch",),
                 ("ps", "-a"), ("du",), ("fsck",), ("ls", f"{known.commit}:/{contents.TOP}"), ("gc", "--dry-run"),
-                ("diff", "base", known.commit), ("reflog", TOGETHER), ("service", "status"), ("show", known.commit),
+                ("diff", self.base, known.commit), ("reflog", TOGETHER), ("service", "status"), ("show", known.commit),
             ]
         )  # fmt: skip
         done = self.treering(*question, also=("code 1",) if question[0] == "fsck" else ())
