@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count as count_from
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from runtime.container import SHORT, Container, find_among
+from runtime.deletion import delete_tree
 from runtime.naming import Names, checked_name, is_name, stem_of
 from runtime.records import ContainerPaths, Generation, Merging, Record, fields_of, load, save
 from runtime.settings import Settings
@@ -369,7 +369,7 @@ class Containers:
             with self.store.operations.silent():
                 self.store.history.delete_all(f"{_REFS}{name.removeprefix(_NEW)}/0" for name in names)
         for name in names:
-            shutil.rmtree(self._directory / name, ignore_errors=True)
+            delete_tree(self._directory / name)
 
 
 def _to_stay(records: Sequence[Record]) -> bool:
