@@ -8,10 +8,12 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 from tests.flood.broken import VARIANTS
@@ -38,6 +40,8 @@ def main() -> int:
         directory = Path(tempfile.mkdtemp(prefix=f"flood-{name}-", dir=arguments.directory))
         place = Place(directory, arguments.expire, arguments.broken)
         try:
+            if arguments.memory:
+                subprocess.run(["mount", "-t", "tmpfs", "flood", str(directory)], check=True)
             told = _storm(place, arguments) if name == STORM else SCALES[name](place, arguments.part)
             for finding in told:
                 findings += 1
@@ -70,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--part", type=float, default=1.0, help="this part of the large numbers (default 1)")
     parser.add_argument("--broken", default="", choices=VARIANTS, help="a variant with a fault, to see it found")
     parser.add_argument("--directory", help="where to work (default: the usual place for temporary files)")
+    parser.add_argument("--memory", action="store_true", help="work on a tmpfs, where commands meet more often")
     parser.add_argument("--keep", action="store_true", help="leave the directory if there is a finding")
     return parser
 
@@ -79,6 +84,7 @@ def _storm(place: Place, arguments: argparse.Namespace) -> list[str]:
     storm = Storm(place, arguments.processes, arguments.seed, arguments.deadline, actions)
     storm.rage(arguments.seconds)
     began = time.monotonic()
+    place = replace(place, broken="")
     found = [*place.findings(), *judge(place, arguments.deadline)]
     _tell(place, storm, time.monotonic() - began)
     return found

@@ -5,11 +5,9 @@ python -m tests.flood.broken VARIANT ARGUMENT...      runs a treering command of
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
-from runtime.cli.program import run
 from vcs.collect import collection
 from vcs.history import History
 from vcs.leases import Leased
@@ -42,8 +40,3 @@ VARIANTS: dict[str, Callable[[], None]] = {
     "refs-unlocked": _refs_unlocked,
     "operations-forgotten": _operations_forgotten,
 }
-
-if __name__ == "__main__":
-    VARIANTS[sys.argv[1]]()
-    sys.argv = ["treering", *sys.argv[2:]]
-    sys.exit(run(sys.argv[1:]))

@@ -23,7 +23,7 @@ _WAIT = 60.0
 """Seconds in which what was told to end has to be gone."""
 _STAYS = re.compile(
     r"format|index\.db(-shm|-wal)?|operations\.(log|reflogs)|history\.git/.*|locks/.*"
-    r"|containers/\.names/\.complete|run/filters/.*|run/\w+\.(lock|log)"
+    r"|containers/\.names/\.complete|caches/images(\.lock|/oci-layout)|run/filters/.*|run/\w+\.(lock|log)"
 )
 """Files that a store has or keeps when nothing is in it any more."""
 
@@ -142,7 +142,7 @@ def _mounts(directory: Path) -> list[str]:
     for path in Path("/proc").glob("[0-9]*/mountinfo"):
         with suppress(OSError):
             lines = path.read_text(errors="replace").splitlines()
-            found.update(dict.fromkeys(line for line in lines if str(directory) in line))
+            found.update(dict.fromkeys(line for line in lines if f"{directory}/" in line))
     return list(found)
 
 
@@ -172,6 +172,8 @@ def give_up(place: Place, *, keep: bool = False) -> None:
             subprocess.run(["umount", "-l", point], check=False, capture_output=True)
     if keep:
         return
+    if os.path.ismount(place.directory):
+        subprocess.run(["umount", "-l", str(place.directory)], check=True)
     # Not shutil.rmtree: it calls itself for each level, of which there may be a thousand.
     subprocess.run(["rm", "-rf", str(place.directory)], check=False)
     assert not os.path.lexists(place.directory), f"{place.directory} cannot be removed"

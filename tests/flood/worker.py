@@ -37,6 +37,8 @@ _CONTAINERS = 3
 _TOLERATED = {"ok", "killed", "Conflict", "NotFound", "AlreadyExists"}
 """How a command may end beside others: it is done, or somebody was first. Commits that a worker knows by their ids are
 acknowledged ones, and always there."""
+_GONE = "not there any more"
+"""What is said of a commit that gc has taken from somebody who was about to name it."""
 _ID = re.compile(r"[0-9a-f]{40}")
 _BY_KILLS = {"EngineError", "StoreError", "code 1", "code 125", "code 255"}
 """How one may end whose helpers were killed."""
@@ -83,7 +85,7 @@ class Worker:
         what = " ".join(map(str, arguments))
         begun = time.time()
         done = run(
-            self.place, *arguments, stdin=stdin, forked=self.chance.random() < 0.5,
+            self.place, *arguments, stdin=stdin, forked=self.chance.random() < 0.8,
             begun=lambda pid: self.place.sit(self.number, pid, what),
         )  # fmt: skip
         kind = done.kind
@@ -112,7 +114,9 @@ class Worker:
     def importing(self) -> None:
         """The process's own directory, onto a branch of its own or onto that of all."""
         self._change_tree()
-        branch = self.chance.choice([self.branch, self.branch, TOGETHER])
+        self._import(self.chance.choice([self.branch, self.branch, TOGETHER]))
+
+    def _import(self, branch: str) -> None:
         done = self.treering("import", self.tree, "-b", branch, "-m", "flood")
         if done.ok:
             self.acknowledge("import", Known(done.value["commit"], frozenset(contents.on_disk(self.tree))), branch)
@@ -123,6 +127,13 @@ class Worker:
         branch = f"x{self.chance.randrange(_SCRATCH)}"
         self.treering("import", self.tree, "-b", branch, "-m", "scratch")
         self.treering("branch", "-d", f"x{self.chance.randrange(_SCRATCH)}")
+
+    def dropping(self) -> None:
+        """A branch that is deleted: the operation log alone still names what was on it."""
+        self._change_tree()
+        branch = self.name()
+        self._import(branch)
+        self.treering("branch", "-d", branch)
 
     def _change_tree(self) -> None:
         there = sorted(contents.on_disk(self.tree))
@@ -303,6 +314,7 @@ class Worker:
 ACTIONS: dict[str, tuple[float, Callable[[Worker], None]]] = {
     "import": (5, Worker.importing),
     "scratch": (2, Worker.scratching),
+    "drop": (1, Worker.dropping),
     "run": (4, Worker.running),
     "live": (2, Worker.living),
     "rm": (1, Worker.removing),
@@ -318,7 +330,7 @@ ACTIONS: dict[str, tuple[float, Callable[[Worker], None]]] = {
     "kill": (4, Worker.killing),
 }
 """What is done, how often, and how."""
-TAKING_BACK = ("undo", "restore")
+TAKING_BACK = ("drop", "undo", "restore")
 """These take names away from what others have made."""
 
 
