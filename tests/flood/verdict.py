@@ -19,6 +19,8 @@ from vcs.errors import TreeringError
 from vcs.model import CommitId
 from vcs.store import Store
 
+_FEW = 30
+"""So many branches are deleted by a command each, for more that takes too long."""
 _WAIT = 60.0
 """Seconds in which what was told to end has to be gone."""
 _STAYS = re.compile(
@@ -106,9 +108,9 @@ def remove_all(place: Place, deadline: float) -> Iterator[str]:
     yield from _must(place, deadline, "rm", "-f", "--all", "--discard")
     for kind in ("branch", "tag"):
         names = [one["name"] for one in run(place, kind).value]
-        for name in names if len(names) < 500 else ():
+        for name in names if len(names) < _FEW else ():
             yield from _must(place, deadline, kind, "-d", name)
-        if len(names) >= 500:
+        if len(names) >= _FEW:
             with Store.open(place.store) as store:
                 store.history.delete_all(f"refs/{'heads' if kind == 'branch' else 'tags'}/{name}" for name in names)
     for mount in (place.directory / "mounts").iterdir() if (place.directory / "mounts").exists() else ():
