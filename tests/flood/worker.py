@@ -40,7 +40,7 @@ acknowledged ones, and always there."""
 _GONE = "not there any more"
 """What is said of a commit that gc has taken from somebody who was about to name it."""
 _ID = re.compile(r"[0-9a-f]{40}")
-_BY_KILLS = {"EngineError", "StoreError", "code 1", "code 125", "code 255"}
+_BY_KILLS = {"EngineError", "StoreError", "code 125", "code 255"}
 """How one may end whose helpers were killed."""
 
 
