@@ -462,3 +462,15 @@ def _fails_at(call: int):  # type: ignore[no-untyped-def]
         return []
 
     return roots
+
+
+# -- beside another collection
+
+
+@pytest.mark.usefixtures("garbage")
+def test_a_forecast_takes_no_layer_for_damaged_that_another_collection_removes(store: Store, other: Store) -> None:
+    commit(store, {"kept": noise("kept")})
+    forecast = Collection(store, NOW, dry_run=True)
+    collect(other, since=NOW)
+    assert forecast.forecast().problems == ()
+    forecast.close()
