@@ -21,13 +21,14 @@ TREES: dict[str, list[str]] = {
 
 
 def deep(place: Place, part: float) -> Iterator[str]:
-    """Each of them alone: imported, changed, compared, exported, mounted, removed."""
-    for number, (title, names) in enumerate(TREES.items()):
+    """Each of them alone: imported, changed, compared, exported, mounted, removed. A part is the last of them."""
+    trees = list(TREES.items())
+    for number, (title, names) in enumerate(trees[-max(1, round(len(trees) * part)) :]):
         below = Place(place.directory / str(number), place.expire, place.broken)
         below.directory.mkdir()
         measured = Measured(below)
         measured.begin(title)
-        _all(measured, names[: max(2, int(len(names) * part))] if len(names) == DEPTH else names)
+        _all(measured, names)
         yield from measured.findings
         yield from remove_all(below, 300)
 
