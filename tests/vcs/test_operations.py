@@ -194,9 +194,7 @@ def test_each_undo_of_many_is_found_without_comparing_it_with_all(store: Store) 
 
     count = 500
     done = [Operation(Id(number), 0, "", ()) for number in range(count)]
-    undone = [
-        Operation(Id(count + number), 0, "", (), "undo", Id(count - 1 - number)) for number in range(count // 2)
-    ]
+    undone = [Operation(Id(count + number), 0, "", (), "undo", Id(count - 1 - number)) for number in range(count // 2)]
     undoable, redoable = stacks([*done, *undone])
     assert ([int(one.id) for one in undoable], len(redoable)) == (list(range(count // 2)), count // 2)
     assert compared < 4 * count

@@ -12,6 +12,8 @@ from tests.flood.verdict import remove_all
 
 LONGEST = "n" * 255
 DEPTH = 1000
+_MOST_ARGUMENT = 120_000
+"""Bytes of a path that a command can be given (execve(2), MAX_ARG_STRLEN)."""
 TREES: dict[str, list[str]] = {
     "a path of 4,095 bytes": [LONGEST] * 15 + ["m" * 100],
     "depth 1,000, a byte each": ["d"] * DEPTH,
@@ -39,7 +41,7 @@ def _all(measured: Measured, names: list[str]) -> None:
     measured.treering("import", place.base, "-b", "main", "-m", "base")
     measured.treering("import", place.base, "-b", "main", "-m", "again", "--allow-empty", label="import again")
     measured.through_the_mount("read", lambda top: _read(measured, top / "branches/main", names, b"base"))
-    path = "/".join(names)
+    path = "/".join(names[: _MOST_ARGUMENT // len(f"{names[0]}/")])
     short = len(path) < 3500
     measured.treering("ls", "-R", "main", label="ls -R main")
     measured.treering("cat", f"main:{path}/leaf", label="cat main:PATH", may_refuse=not short)
