@@ -49,6 +49,7 @@
                  hastening   a wait in the kernel, begun early
                  overlay     the kernel's overlayfs               stubs        mount targets that a root lacks
                  spreading   containers apart on the disk            trash       what was removed, until it is deleted
+                 deletion    of directories, however deep
                  rootaccess  looking into a root, safely          command      whether there is such a command
                  bundle/     the OCI config.json                  seccomp      the system call filter
                  imageconfig settings and image put together      devices      the machine's, for the privileged

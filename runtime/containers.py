@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count as count_from
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from runtime.container import SHORT, Container, find_among
+from runtime.deletion import delete_tree
 from runtime.making import BACK, NEW, build, make_generation, to_stay
 from runtime.naming import Names, checked_name, is_name, stem_of
 from runtime.records import ContainerPaths, Generation, Merging, Record, fields_of, load, save
@@ -378,7 +378,7 @@ class Containers:
             with self.store.operations.silent():
                 self.store.history.delete_all(f"{CONTAINERS}{identity}/0" for identity in new)
         for name in names:
-            shutil.rmtree(self._directory / name, ignore_errors=True)
+            delete_tree(self._directory / name)
 
 
 def _record(name: str, image: str, commit: CommitId, settings: Settings, ids: int | None) -> Record:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from pathlib import Path
 
+from runtime.deletion import delete_tree
 from vcs.errors import EngineError
 
 _PREFIX = ".trash-"
@@ -27,7 +27,7 @@ class Trash:
     def empty(self) -> None:
         """Delete the files. Safe at any time; nobody waits for it but the disk."""
         for path in self._paths():
-            shutil.rmtree(path, ignore_errors=True)
+            delete_tree(path)
 
     def leave(self) -> None:
         """The same, for one who is about to end: if there is much of it, a process of its own does it, for which nobody
@@ -49,10 +49,14 @@ class Trash:
 
 
 def _is_large(directory: str) -> bool:
-    """Whether a directory holds a file that takes so much room that to give it back takes long."""
-    for path, _, names in os.walk(directory):
-        for name in names:
-            with contextlib.suppress(OSError):
-                if os.lstat(os.path.join(path, name)).st_blocks * 512 >= _LARGE:
+    """Whether a directory holds a file that takes so much room that to give it back takes long. What is deeper than a
+    path can say does not count."""
+    waiting = [directory]
+    while waiting:
+        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                elif entry.stat(follow_symlinks=False).st_blocks * 512 >= _LARGE:
                     return True
     return False

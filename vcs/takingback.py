@@ -54,19 +54,19 @@ def stacks(operations: Iterable[Operation]) -> tuple[list[Operation], list[Opera
 
     After a redo, it stands for what it has done again.
     """
-    undoable: list[Operation] = []
-    redoable: list[Operation] = []
+    undoable: dict[str, Operation] = {}
+    redoable: dict[str, Operation] = {}
     for one in operations:
         if one.kind == "undo":
-            undoable = [other for other in undoable if other.id != one.of]
-            redoable.append(one)
+            undoable.pop(one.of, None)
+            redoable[one.id] = one
         elif one.kind == "redo":
-            redoable = [other for other in redoable if other.id != one.of]
-            undoable.append(one)
+            redoable.pop(one.of, None)
+            undoable[one.id] = one
         else:
-            undoable.append(one)
-            redoable = []
-    return undoable, redoable
+            undoable[one.id] = one
+            redoable.clear()
+    return list(undoable.values()), list(redoable.values())
 
 
 def origin(by_id: Mapping[str, Operation], one: Operation) -> Operation:

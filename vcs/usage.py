@@ -73,7 +73,9 @@ class Usage:
         return sorted(self._names)
 
     def of_name(self, name: str) -> Claim:
-        """A name with all commits that it keeps."""
+        """A name with all commits that it keeps. NotFound, also if it was made since this was looked at."""
+        if name not in self._names:
+            raise NotFound(f"nothing was known by the name {name!r} yet", name=name)
         own = self._names[name]
         return Claim(own, tuple(keeper for keeper in self._keepers if keeper != own))
 

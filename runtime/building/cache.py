@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
+from runtime.deletion import delete_tree
 from vcs.encoding import digest
 from vcs.history import Author
 from vcs.model import CommitId
@@ -88,7 +88,7 @@ def remove_directory(path: Path) -> None:
 
     with taken(path) as is_free:
         if is_free:
-            shutil.rmtree(path, ignore_errors=True)
+            delete_tree(path)
 
 
 def _used(path: Path) -> float:

@@ -100,11 +100,15 @@ def _group(ref: str) -> str:
 
 
 def _all(invocation: Invocation, usage: Usage) -> list[Row]:
-    """A row for each branch, tag, container, and state that `rm` left; in this order."""
+    """A row for each branch, tag, container, and state that `rm` left; in this order. What was made since the usage
+    was looked at has none."""
     containers = {container.id: container for container in invocation.containers.all()}
+    known = set(usage.names)
     rows = []
     for prefix, kind in _KINDS.items():
         for name, commit in sorted(_tips(invocation, prefix).items()):
+            if prefix + name not in known:
+                continue
             if kind == "container" and name in containers:
                 rows.append(_container_row(invocation, usage, containers[name]))
             else:

@@ -246,6 +246,18 @@ def test_a_large_file_that_was_committed_is_deleted_aside(cli: Cli, until: Calla
     until(lambda: {entry.name for entry in container.iterdir()} == before)
 
 
+def test_a_container_deeper_than_calls_may_be_nested_is_removed(box: Cli) -> None:
+    deep = "i=0; while [ $i -lt 1200 ]; do mkdir d && cd d && echo $i > f; i=$((i+1)); done"
+    assert sh(box, "web", deep).returncode == 0
+    assert box.process("commit", "web", "-m", "deep").returncode == 0
+    assert box.process("rm", "web").returncode == 0
+    assert sh(box, "web", deep).returncode == 0
+    done = box.process("rm", "--discard", "web")
+    assert (done.returncode, done.stderr) == (0, b"Removed web\n")
+    assert [path.name for path in (box.store / "containers").glob(".trash-*")] == []
+    assert box.json("ps", "-a") == []
+
+
 def test_a_container_that_goes_at_its_end_leaves_no_ref_to_what_it_was_made_from(box: Cli) -> None:
     """Not even where only another container has that commit."""
     box.process("run", "--name", "web", "main", "sh", "-c", "echo 1 > /one")

@@ -55,6 +55,18 @@ def test_a_path_in_json_is_exact(path: bytes) -> None:
     assert exact == path
 
 
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.lists(json_values, max_size=4))
+def test_an_array_made_one_by_one_is_the_same(values: list[object]) -> None:
+    assert output._as_array(values) == output.as_json(values, indent=2)
+
+
 def test_messages_cannot_command_the_terminal() -> None:
     assert safe("line\n\ttab \x1b]0;title\x07") == "line\n\ttab \\033]0;title\\a"
 

@@ -12,7 +12,9 @@ from runtime.containers import Containers
 from runtime.settings import Settings
 from tests.cli.conftest import Cli
 from tests.support.collecting import author
+from vcs import usage
 from vcs.check import check
+from vcs.leases import Leased
 from vcs.store import Store
 
 
@@ -96,6 +98,19 @@ def test_what_is_not_there(cli: Cli) -> None:
     assert cli.error("du", "main:/nothing")["kind"] == "NotFound"
     assert cli.error("du", ":/etc")["kind"] == "BadInput"
     cli("du", "--sort", "colour", code=2)
+
+
+def test_a_branch_that_is_made_meanwhile_is_left_out(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = usage.read_leases
+
+    def read_leases(directory: Path) -> Leased:
+        with Store.open(cli.store) as store:
+            store.history.move("refs/heads/new", store.branches()["main"], None, "made meanwhile", author())
+        return real(directory)
+
+    monkeypatch.setattr(usage, "read_leases", read_leases)
+    names = [row["name"] for row in cli.json("du")["rows"]]
+    assert names == ["main", "other", "v1"]
 
 
 def test_a_state_that_was_removed_is_listed(cli: Cli) -> None:

@@ -488,3 +488,15 @@ def test_layers_that_the_index_cannot_forget_are_there_again(
     assert garbage in store.index.layers()
     assert check_index(store.path / "index.db", store.path / "layers", is_open=True) == []
     assert collect(store, since=NOW).layers == 1
+
+
+# -- beside another collection
+
+
+@pytest.mark.usefixtures("garbage")
+def test_a_forecast_takes_no_layer_for_damaged_that_another_collection_removes(store: Store, other: Store) -> None:
+    commit(store, {"kept": noise("kept")})
+    forecast = Collection(store, NOW, dry_run=True)
+    collect(other, since=NOW)
+    assert forecast.forecast().problems == ()
+    forecast.close()

@@ -178,6 +178,28 @@ def test_undo_goes_back_one_by_one_and_redo_forth(store: Store) -> None:
         redo(store)
 
 
+def test_each_undo_of_many_is_found_without_comparing_it_with_all(store: Store) -> None:
+    compared = 0
+
+    class Id(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+        def __ne__(self, other: object) -> bool:
+            return not self == other
+
+    count = 500
+    done = [Operation(Id(number), 0, "", ()) for number in range(count)]
+    undone = [Operation(Id(count + number), 0, "", (), "undo", Id(count - 1 - number)) for number in range(count // 2)]
+    undoable, redoable = stacks([*done, *undone])
+    assert ([int(one.id) for one in undoable], len(redoable)) == (list(range(count // 2)), count // 2)
+    assert compared < 4 * count
+
+
 def test_what_has_moved_in_another_way_is_a_conflict_and_nothing_changes(store: Store) -> None:
     one, two = add(store, 1), add(store, 2)
     do(store, "two")

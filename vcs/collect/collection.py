@@ -319,7 +319,9 @@ class Collection:
             try:
                 reader = LayerReader(self._store.layer_path(name))
             except (Damaged, OSError) as error:
-                self._problems[f"layer {name.hex()} cannot be read: {error}"] = None
+                # A forecast holds no lock, so another collection may have removed the layer.
+                if not self._dry_run or name in self._store.index.layers():
+                    self._problems[f"layer {name.hex()} cannot be read: {error}"] = None
                 continue
             used = _used(reader, live[number], objects[number])
             uses.append(LayerUse(name, reader.size, objects[number], used, garbage[number]))

@@ -1,0 +1,65 @@
+"""Floods, for seconds: what `python -m tests.flood` does for ten minutes, and with numbers a hundred times as large.
+The harness is seen to notice variants of the program that have a fault."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fusefs.serving import needs_fuse
+
+PROJECT = Path(__file__).parents[2]
+pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root: containers"), needs_fuse]
+
+
+def flood(directory: Path, *arguments: str) -> tuple[int, str]:
+    """In a process of its own, which has a mount namespace of its own."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "tests.flood", "--memory", "--directory", str(directory), *arguments],
+        cwd=PROJECT, env={**os.environ, "PYTHONPATH": str(PROJECT)}, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    assert list(directory.iterdir()) == []
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize("expire", ["1h", "now"])
+def test_nothing_acknowledged_is_lost_whoever_is_killed(tmp_path: Path, expire: str) -> None:
+    code, told = flood(tmp_path, "--only", "storm", "--seconds", "8", "--processes", "6", "--expire", expire)
+    assert code == 0, told
+    assert "all: 0 findings" in told
+    acknowledged = re.search(r"acknowledged: (\d+)", told)
+    assert acknowledged
+    assert int(acknowledged[1]) > 0, told
+
+
+@pytest.mark.parametrize(("scale", "part"), [("containers", "0.006"), ("branches", "0.01"), ("commits", "0.01")])
+def test_numbers(tmp_path: Path, scale: str, part: str) -> None:
+    code, told = flood(tmp_path, "--only", scale, "--part", part)
+    assert code == 0, told
+
+
+@pytest.mark.parametrize(("scale", "part"), [("names", "0.005"), ("deep", "0.3")])
+def test_trees(tmp_path: Path, scale: str, part: str) -> None:
+    code, told = flood(tmp_path, "--only", scale, "--part", part)
+    assert code == 0, told
+
+
+@pytest.mark.parametrize(
+    ("broken", "expire", "actions", "finding"),
+    [
+        ("leases-ignored", "now", "import,scratch,gc", "lost|fsck|not there any more"),
+        ("refs-unlocked", "now", "import", "no ref leads there|but was at"),
+        ("operations-forgotten", "1h", "import,drop,gc", "lost"),
+    ],
+)
+def test_a_fault_of_the_program_is_found(tmp_path: Path, broken: str, expire: str, actions: str, finding: str) -> None:
+    storm = ("--only", "storm", "--seconds", "10", "--processes", "6", "--expire", expire, "--actions", actions)
+    code, told = flood(tmp_path, *storm, "--broken", broken)
+    assert code == 1, told
+    assert re.search(f"FOUND: .*({finding})", told), told
