@@ -1,0 +1,98 @@
+"""Variants of the program that read an upper wrongly, one way each: what says nothing of them says nothing at all.
+
+    python -m tests.posix.broken VARIANT COMMAND...     a treering command of such a variant
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from runtime.cli.program import run
+from runtime.upper import content, conventions, pinned, walk
+
+_separate = conventions.separate
+_entry_of = walk.entry_of
+_identity_of = pinned.identity_of
+
+
+def _marks(**other: Any) -> Callable[[], None]:
+    """A mark of overlayfs's is overlooked."""
+
+    def change() -> None:
+        def separate(*arguments: Any) -> Any:
+            marks, xattrs = _separate(*arguments)
+            return replace(marks, **other), xattrs
+
+        walk.separate = separate
+
+    return change
+
+
+def _entries(other: Callable[[Any, os.stat_result], dict[str, Any]]) -> Callable[[], None]:
+    """Something of a file is not what it is."""
+
+    def change() -> None:
+        def entry_of(name: bytes, status: os.stat_result, content: Any, xattrs: Any) -> Any:
+            entry = _entry_of(name, status, content, xattrs)
+            return replace(entry, **other(entry, status))
+
+        walk.entry_of = entry_of
+
+    return change
+
+
+def _without(prefix: bytes) -> Callable[[], None]:
+    return _entries(lambda entry, _: {"xattrs": tuple(pair for pair in entry.xattrs if not pair[0].startswith(prefix))})
+
+
+def _no_links() -> None:
+    """Names of one file are files of their own."""
+    count = iter(range(1 << 62))
+    walk.pinned.identity_of = lambda status: (  # type: ignore[assignment]
+        _identity_of(status) if stat.S_ISDIR(status.st_mode) else (-1, next(count))
+    )
+
+
+def _escaped() -> None:
+    """What a container called trusted.overlay.X keeps the name that the kernel gave it."""
+    conventions._ESCAPE = b"overlay.overlay."
+
+
+def _mapped() -> None:
+    """That a file is mapped is not thought of."""
+    content.Reader._is_distrusted = lambda *_: False  # type: ignore[method-assign]
+
+
+def _racy() -> None:
+    """Nor that a file may change again within a tick of the clock."""
+    content.is_settled = lambda *_: True  # type: ignore[attr-defined]
+
+
+VARIANTS: dict[str, Callable[[], None]] = {
+    "opaque": _marks(opaque=False),
+    "redirect": _marks(redirect=None),
+    "metacopy": _marks(metacopy=False),
+    "links": _no_links,
+    "escaped": _escaped,
+    "mtime": _entries(lambda entry, _: {"mtime": entry.mtime // 1000 * 1000}),
+    "mode": _entries(lambda entry, _: {"mode": entry.mode & ~0o6000}),
+    "group": _entries(lambda entry, _: {"gid": entry.uid}),
+    "acl": _without(b"system."),
+    "trusted": _without(b"trusted."),
+    "mapped": _mapped,
+    "racy": _racy,
+}
+
+
+def main() -> int:
+    VARIANTS[sys.argv[1]]()
+    return run(sys.argv[2:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
