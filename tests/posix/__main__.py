@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -23,7 +24,8 @@ def main() -> int:
     arguments = _parser().parse_args()
     if os.geteuid() != 0:
         sys.exit("this needs root")
-    with tempfile.TemporaryDirectory(prefix="posix-", dir=arguments.directory) as directory:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # so that containers and mounts are taken away
+    with tempfile.TemporaryDirectory(prefix="posix-", dir=arguments.directory, ignore_cleanup_errors=True) as directory:
         if arguments.replay:
             return _replay(arguments, Path(directory))
         return _all(arguments, Path(directory))
@@ -72,12 +74,11 @@ def _goes_on(arguments: argparse.Namespace, seed: int, seconds: float) -> bool:
 
 
 def _fresh(plan: Plan, directory: Path, steps: list[Step] | None = None) -> Told:
-    place = directory / "here"
-    place.mkdir()
+    place = Path(tempfile.mkdtemp(dir=directory))
     try:
         return run(plan, place, steps)
     finally:
-        shutil.rmtree(place)
+        shutil.rmtree(place, ignore_errors=True)  # a service that has just been ended may still remove files of its own
 
 
 def _tell(told: Told, plan: Plan, arguments: argparse.Namespace, directory: Path) -> None:
@@ -90,15 +91,19 @@ def _tell(told: Told, plan: Plan, arguments: argparse.Namespace, directory: Path
         return left >= 0 and bool(_fresh(plan, directory, steps).wrong)
 
     told.steps = shrink(told.steps, fails)
-    path = arguments.keep / f"posix-{plan.like}-{plan.seed}.json"
+    path = arguments.replay or arguments.keep / f"posix-{plan.like}-{plan.seed}.json"
     told.write(path, plan)
     print(f"steps of which none can be spared, it seems ({path}):", *told.steps, sep="\n  ", flush=True)
 
 
 def _replay(arguments: argparse.Namespace, directory: Path) -> int:
     read = json.loads(arguments.replay.read_text())
-    told = _fresh(Plan(like=read["like"], broken=arguments.broken), directory, list(map(Step.of_json, read["steps"])))
-    print("\n".join(told.wrong or ["no difference"]))
+    plan = Plan(like=read["like"], broken=arguments.broken)
+    told = _fresh(plan, directory, list(map(Step.of_json, read["steps"])))
+    if told.wrong:
+        _tell(told, plan, arguments, directory)
+    else:
+        print("no difference")
     return 1 if told.wrong else 0
 
 

@@ -205,10 +205,12 @@ class Ext4(Overlay):
 def copy_tree(source: bytes, target: bytes) -> None:
     """By coreutils, and with overlayfs's attributes escaped, as a lower needs them."""
     subprocess.run([b"cp", b"-a", b"-T", b"--sparse=auto", source, target], check=True)
-    for here, directories, files in os.walk(target, topdown=False):
-        for path in (os.path.join(here, name) for name in files + directories):
-            _escape(path)
-    _escape(target)
+    done: set[int] = set()
+    for here, directories, files in os.walk(target):
+        for path in (here, *(os.path.join(here, name) for name in directories + files)):
+            if os.lstat(path).st_ino not in done:
+                done.add(os.lstat(path).st_ino)
+                _escape(path)
 
 
 def _escape(path: bytes) -> None:
