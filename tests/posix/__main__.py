@@ -83,16 +83,19 @@ def _fresh(plan: Plan, directory: Path, steps: list[Step] | None = None) -> Told
 
 def _tell(told: Told, plan: Plan, arguments: argparse.Namespace, directory: Path) -> None:
     print("\n".join(told.wrong), flush=True)
+    path = arguments.replay or arguments.keep / f"posix-{plan.like}-{plan.seed}.json"
+    told.write(path, plan)
     left = arguments.shrink
 
     def fails(steps: list[Step]) -> bool:
         nonlocal left
         left -= 1
-        return left >= 0 and bool(_fresh(plan, directory, steps).wrong)
+        if left < 0 or not _fresh(plan, directory, steps).wrong:
+            return False
+        Told(steps).write(path, plan)
+        return True
 
     told.steps = shrink(told.steps, fails)
-    path = arguments.replay or arguments.keep / f"posix-{plan.like}-{plan.seed}.json"
-    told.write(path, plan)
     print(f"steps of which none can be spared, it seems ({path}):", *told.steps, sep="\n  ", flush=True)
 
 
