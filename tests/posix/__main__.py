@@ -65,7 +65,8 @@ def _all(arguments: argparse.Namespace, directory: Path) -> int:
             found += 1
             _tell(told, plan, arguments, directory)
         seed += 1
-    print(f"all: {seed - arguments.seed} seeds, {total} steps, {commits} commits, {found} with a difference", flush=True)
+    seeds = seed - arguments.seed
+    print(f"all: {seeds} seeds, {total} steps, {commits} commits, {found} with a difference", flush=True)
     return 1 if found else 0
 
 

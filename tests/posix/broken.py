@@ -1,6 +1,6 @@
 """Variants of the program that read an upper wrongly, one way each: what says nothing of them says nothing at all.
 
-    python -m tests.posix.broken VARIANT COMMAND...     a treering command of such a variant
+python -m tests.posix.broken VARIANT COMMAND...     a treering command of such a variant
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _entries(other: Callable[[Any, os.stat_result], dict[str, Any]]) -> Callable
     def change() -> None:
         def entry_of(name: bytes, status: os.stat_result, content: Any, xattrs: Any) -> Any:
             entry = _entry_of(name, status, content, xattrs)
-            return replace(entry, **other(entry, status))
+            return walk.replace(entry, **other(entry, status))
 
         walk.entry_of = entry_of
 
@@ -73,6 +73,23 @@ def _racy() -> None:
     content.is_settled = lambda *_: True  # type: ignore[attr-defined]
 
 
+def _bytes() -> None:
+    """Of each large file one byte is read wrongly."""
+    real = content.write_file
+
+    def write_file(sink: Any, fd: int, status: os.stat_result, before: Any) -> Any:
+        if status.st_size < 100_000:
+            return real(sink, fd, status, before)
+        copy = os.memfd_create("copy")
+        os.truncate(copy, status.st_size)
+        os.sendfile(copy, fd, 0, status.st_size)
+        place = status.st_size // 2
+        os.pwrite(copy, bytes([os.pread(copy, 1, place)[0] ^ 1]), place)
+        return real(sink, copy, status, before)
+
+    content.write_file = write_file
+
+
 VARIANTS: dict[str, Callable[[], None]] = {
     "opaque": _marks(opaque=False),
     "redirect": _marks(redirect=None),
@@ -86,6 +103,7 @@ VARIANTS: dict[str, Callable[[], None]] = {
     "trusted": _without(b"trusted."),
     "mapped": _mapped,
     "racy": _racy,
+    "bytes": _bytes,
 }
 
 

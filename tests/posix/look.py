@@ -86,15 +86,9 @@ def attributes(path: bytes | int) -> dict[str, bytes]:
 def digest(fd: int) -> str:
     """Of a file's blocks that are not zeros, each with its place: the same however its holes lie."""
     hasher = blake3()
-    position, size = 0, os.fstat(fd).st_size
-    while position < size:
-        try:
-            start = os.lseek(fd, position, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                raise
-            break
-        position, end = start // _BLOCK * _BLOCK, os.lseek(fd, start, os.SEEK_HOLE)
+    position = 0
+    for start, end in data_runs(fd):
+        position = max(position, start // _BLOCK * _BLOCK)
         while position < end:
             data = os.pread(fd, _RUN, position)
             for place in range(0, len(data), _BLOCK):
@@ -105,11 +99,25 @@ def digest(fd: int) -> str:
     return hasher.hexdigest()
 
 
+def data_runs(fd: int) -> list[tuple[int, int]]:
+    """Where a file has data, as (start, end)."""
+    runs: list[tuple[int, int]] = []
+    position, size = 0, os.fstat(fd).st_size
+    while position < size:
+        try:
+            start = os.lseek(fd, position, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            break
+        position = os.lseek(fd, start, os.SEEK_HOLE)
+        runs.append((start, position))
+    return runs
+
+
 def now_told_as_now(tree: Tree, since: int, until: int) -> Tree:
     """The same with one word for all times between two: what was changed at the same step on two file systems."""
-    return {
-        path: {**said, "mtime": "now"} if since <= said["mtime"] <= until else said for path, said in tree.items()
-    }
+    return {path: {**said, "mtime": "now"} if since <= said["mtime"] <= until else said for path, said in tree.items()}
 
 
 def differences(left: Tree, right: Tree, ignore: frozenset[str] = frozenset()) -> list[str]:

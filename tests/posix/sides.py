@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 from runtime.overlay import OPTIONS
 from tests.cli.conftest import environment, stop_service
 from tests.posix import hand
-from tests.posix.look import Tree, look
+from tests.posix.look import Tree, data_runs, look
 from tests.posix.step import Step
 from tests.support import rich_tree
 from tests.support.agent import Agent
@@ -203,14 +204,33 @@ class Ext4(Overlay):
 
 
 def copy_tree(source: bytes, target: bytes) -> None:
-    """By coreutils, and with overlayfs's attributes escaped, as a lower needs them."""
-    subprocess.run([b"cp", b"-a", b"-T", b"--sparse=auto", source, target], check=True)
+    """By coreutils; with overlayfs's attributes escaped, as a lower needs them, and zeros written where they were: when
+    overlayfs copies a file's data up it gives it another mtime, but only if there is any."""
+    subprocess.run([b"cp", b"-a", b"-T", source, target], check=True)
     done: set[int] = set()
     for here, directories, files in os.walk(target):
         for path in (here, *(os.path.join(here, name) for name in directories + files)):
-            if os.lstat(path).st_ino not in done:
-                done.add(os.lstat(path).st_ino)
+            status = os.lstat(path)
+            if status.st_ino not in done:
+                done.add(status.st_ino)
                 _escape(path)
+                if stat.S_ISREG(status.st_mode):
+                    _write_zeros(source + path[len(target) :], path)
+
+
+def _write_zeros(source: bytes, target: bytes) -> None:
+    """Where the one has data and the other a hole."""
+    with open(source, "rb") as one, open(target, "r+b", buffering=0) as other:
+        runs = data_runs(one.fileno())
+        if runs == data_runs(other.fileno()):
+            return
+        status = os.fstat(other.fileno())
+        kept = {name: os.getxattr(target, name) for name in os.listxattr(target) if name.startswith("security.")}
+        for start, end in runs:
+            os.pwrite(other.fileno(), os.pread(one.fileno(), end - start, start), start)
+        for name, value in kept.items():  # which a write has taken away
+            os.setxattr(target, name, value)
+        os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def _escape(path: bytes) -> None:

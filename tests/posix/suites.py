@@ -2,9 +2,9 @@
 
     python -m tests.posix.suites [NAME...]
 
-Each is a shell script, run twice in real containers: of a commit, and of the same tree as a plain directory of ext4 with
-an overlay of the same options on it. It must succeed in both, and print the same. Then ours is committed, and what checks
-the files is run in a container of the commit as well.
+Each is a shell script, run twice in real containers: of a commit, and of the same tree as a plain directory of ext4
+with an overlay of the same options on it. It must succeed in both, and print the same. Then ours is committed, and what
+checks the files is run in a container of the commit as well.
 
 Debian has neither LTP (fsx, fsstress), xfstests nor pjdfstest; tests.posix is the first two's like.
 """
@@ -65,17 +65,20 @@ def fio(megabytes: int, jobs: str) -> Suite:
     options = f"--size={megabytes}m --bs=4k-64k --bs_unaligned --verify=crc32c --verify_fatal=1 --randrepeat=1"
     # what is checked later has to be written once, without what is written over itself
     once = f"--size={megabytes}m --bs=16k --verify=crc32c --verify_fatal=1 --randrepeat=1"
-    script = f"""
+    job = """
         cd /work
+        job() { fio "$@" > log 2>&1 || { cat log; exit 1; }; }
+    """
+    script = f"""
         for engine in {jobs}; do
-            fio --name=new --filename=new-$engine --ioengine=$engine --rw=randrw {options} >log 2>&1 || {{ cat log; exit 1; }}
-            fio --name=old --filename=/base/old --ioengine=$engine --rw=randwrite {options} >log 2>&1 || {{ cat log; exit 1; }}
+            job --name=new --filename=new-$engine --ioengine=$engine --rw=randrw {options}
+            job --name=old --filename=/base/old --ioengine=$engine --rw=randwrite {options}
         done
-        fio --name=kept --filename=kept --rw=randwrite {once} --do_verify=0 >log 2>&1 || {{ cat log; exit 1; }}
+        job --name=kept --filename=kept --rw=randwrite {once} --do_verify=0
         echo written
     """
-    check = f"cd /work; fio --name=kept --filename=kept --rw=randwrite {once} --verify_only >log 2>&1 || {{ cat log; exit 1; }}"
-    return Suite(("fio",), script, check)
+    check = f"job --name=kept --filename=kept --rw=randwrite {once} --verify_only"
+    return Suite(("fio",), job + script, job + check)
 
 
 def git(commits: int) -> Suite:
@@ -86,7 +89,8 @@ def git(commits: int) -> Suite:
         git config --global gc.auto 0
         cd /work; git clone -q /base/repository.git here; cd here
         for n in $(seq {commits}); do
-            echo $n >> file$((n % 7)); mkdir -p d$((n % 5)); seq $n 900 > d$((n % 5))/f$((n % 11)); git add -A; git commit -qm $n
+            echo $n >> file$((n % 7)); mkdir -p d$((n % 5)); seq $n 900 > d$((n % 5))/f$((n % 11))
+            git add -A; git commit -qm $n
             if [ $((n % 10)) = 0 ]; then git checkout -qb b$n; git mv d0 moved$n || true; git commit -qm moved; fi
         done
         git repack -qad; git gc -q --prune=now; git fsck --full --strict 2>&1; git status --porcelain
@@ -102,7 +106,7 @@ def git(commits: int) -> Suite:
 
 
 def sqlite(rounds: int) -> Suite:
-    """sqlite: killed while it writes, again and again; nothing that it said was done is lost, and nothing is damaged."""
+    """sqlite: killed while it writes, again and again; nothing that it said was done is lost, nothing is damaged."""
     script = f"""
         cd /work; mkfifo told
         sqlite3 db 'create table t(n integer primary key, v blob); create index i on t(v);' > /dev/null
@@ -122,13 +126,14 @@ def sqlite(rounds: int) -> Suite:
 
 
 def postgres(transactions: int) -> Suite:
-    """PostgreSQL: pgbench, killed with all its processes, recovered; its sums are right, and every index fits its table."""
+    """PostgreSQL: pgbench, the server killed and recovered; its sums are right, and every index fits its table."""
     newest = max((path.name for path in POSTGRES.glob("[0-9]*")), default="none", key=lambda name: name.zfill(4))
     start = "pg_ctl -D /work/data -l /work/log -o '-k /work -c listen_addresses=' -w start > /dev/null"
     sums = """
         sums="select (select sum(abalance) from pgbench_accounts) = (select sum(delta) from pgbench_history),
               (select sum(bbalance) from pgbench_branches) = (select sum(delta) from pgbench_history)"
-        psql -h /work -Atqc "$sums" postgres; pg_amcheck -h /work --heapallindexed -a 2>&1; pg_ctl -D /work/data -m fast stop >&2
+        psql -h /work -Atqc "$sums" postgres; pg_amcheck -h /work --heapallindexed -a 2>&1
+        pg_ctl -D /work/data -m fast stop > /dev/null
         pg_checksums -D /work/data --check | grep -i bad
     """
     path = f"export PATH={POSTGRES}/{newest}/bin:$PATH LC_ALL=C HOME=/work"
@@ -139,23 +144,24 @@ def postgres(transactions: int) -> Suite:
         pgbench -h /work -i -s 2 -q postgres > /work/log2 2>&1
         pgbench -h /work -c 4 -t {transactions} postgres > /work/log2 2>&1
         pgbench -h /work -c 4 -T 600 postgres > /work/log2 2>&1 & client=$!
-        until [ $(psql -h /work -Atqc 'select count(*) > {5 * transactions} from pgbench_history' postgres) = t ]; do :; done
+        enough="select count(*) > {5 * transactions} from pgbench_history"
+        until [ $(psql -h /work -Atqc "$enough" postgres) = t ]; do :; done
         kill -9 $(head -1 /work/data/postmaster.pid); wait $client || true
         while pg_isready -q -h /work || fuser /work/data/global/pg_control 2>/dev/null; do :; done
         rm -f /work/.s.PGSQL*; until {start}; do :; done
         {sums}
     """
     return Suite(
-        ("pgbench",), script, f"{path}\n{start}\n{sums}", "ana",
+        (f"{POSTGRES}/{newest}/bin/pgbench",), script, f"{path}\n{start}\n{sums}", "ana",
         (f"{POSTGRES}/{newest}", f"/usr/share/postgresql/{newest}"),
     )  # fmt: skip
 
 
 ALL_STRESSORS = "--class filesystem --sequential 1 --exclude binderfs,bind-mount,verity,sync-file"
-FEW = " ".join(
-    f"--{name} 1" for name in ("chmod chown copy-file dentry dir dirdeep fallocate fpunch getdent link rename "
-                               "symlink utime xattr filename mknod locka open").split()
-)  # fmt: skip
+FEW = (
+    "--chmod 1 --chown 1 --copy-file 1 --dentry 1 --dir 1 --dirdeep 1 --fallocate 1 --fpunch 1 --getdent 1 --link 1 "
+    "--rename 1 --symlink 1 --utime 1 --xattr 1 --filename 1 --mknod 1 --locka 1 --open 1"
+)
 SHORT = {"stress-ng": stress(1, FEW), "fio": fio(2, "psync mmap"), "git": git(12), "sqlite": sqlite(2)}
 LONG = {
     "stress-ng": stress(3, ALL_STRESSORS), "fio": fio(128, "psync mmap libaio"), "git": git(150), "sqlite": sqlite(20),
@@ -220,7 +226,7 @@ def compare(suite: Suite, cli: Cli, root: Path) -> list[str]:
         theirs = place.run("sh", "-c", script, lower=root, user=suite.user)
     found = [f"on plain overlay {theirs[0]}: {theirs[1][-3000:]}"] if theirs[0] else []
     if ours != theirs:
-        found.append(f"in a container {ours[0]}: {ours[1][-3000:]}\n-- on plain overlay {theirs[0]}: {theirs[1][-3000:]}")
+        found += [f"in a container {ours[0]}: {ours[1][-3000:]}", f"on plain overlay {theirs[0]}: {theirs[1][-3000:]}"]
     done = cli.process("commit", name, "-m", "ran", "--branch", name)
     if done.returncode:
         return [*found, f"commit: {done.stderr.decode()}"]
@@ -260,7 +266,8 @@ def _told(name: str, suite: Suite, directory: str | None) -> bool:
         began = time.monotonic()
         with prepared(Path(place), [suite]) as (cli, root):
             wrong = compare(suite, cli, root)
-        print(f"{name}: {'DIFFERS' if wrong else 'the same'}, {time.monotonic() - began:.0f} s", *wrong, sep="\n", flush=True)
+        seconds = time.monotonic() - began
+        print(f"{name}: {'DIFFERS' if wrong else 'the same'}, {seconds:.0f} s", *wrong, sep="\n", flush=True)
     return not wrong
 
 

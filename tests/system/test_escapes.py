@@ -1,5 +1,5 @@
-"""Attacks that other container engines have fallen to, tried on ours; docs/security.md has the list, with those of which
-the tests are elsewhere. Where it can be shown cheaply that an attack is one, it is."""
+"""Attacks that other container engines have fallen to, tried on ours; docs/security.md has the list, with those of
+which the tests are elsewhere. Where it can be shown cheaply that an attack is one, it is."""
 
 from __future__ import annotations
 
@@ -49,8 +49,9 @@ def box(place: Path) -> Iterator[Cli]:
         (root / f"fd{number}").symlink_to(f"/proc/self/fd/{number}")
     shutil.copy2(root / "bin/busybox", root / "bin/setuid")
     (root / "bin/setuid").chmod(0o4755)
-    for name, kind, device in (("memory", stat.S_IFCHR, (1, 1)), ("zero", stat.S_IFCHR, (1, 5)), ("disk", stat.S_IFBLK, _disk())):
-        os.mknod(root / name, kind | 0o666, os.makedev(*device))
+    character, block = stat.S_IFCHR | 0o666, stat.S_IFBLK | 0o666
+    for name, mode, device in (("memory", character, (1, 1)), ("zero", character, (1, 5)), ("disk", block, _disk())):
+        os.mknod(root / name, mode, os.makedev(*device))
         (root / name).chmod(0o666)
     _plant_library(root, place / "sprung")
     cli = Cli(place / "store")
@@ -343,7 +344,7 @@ ATTRIBUTES = {
 
 
 def hostile_archive() -> bytes:
-    """Files with overlayfs's attributes, as bsdtar and GNU tar write them: with metacopy=on, /trap would show /hidden."""
+    """Files with overlayfs's attributes, as GNU tar writes them: with metacopy=on, /trap would show /hidden."""
     records = [(b"SCHILY.xattr." + name.encode(), value) for name, value in ATTRIBUTES.items()]
     trap = raw_tar.pax(*records) + raw_tar.member(b"trap", b"own content  ")
     directory = raw_tar.pax(*records) + raw_tar.directory(b"dir") + raw_tar.member(b"dir/file", b"inside")
