@@ -38,7 +38,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=0, help="as many seeds as are begun in this time instead")
     parser.add_argument("--steps", type=int, default=300, help="of a round")
     parser.add_argument("--rounds", type=int, default=4, help="each on the commit of the one before")
-    parser.add_argument("--like", default="overlay", choices=["overlay", "ext4"], help="what is compared with")
+    like = "what is compared with; `commits`: only these, of a container with ids of its own"
+    parser.add_argument("--like", default="overlay", choices=["overlay", "ext4", "commits"], help=like)
     parser.add_argument("--shrink", type=int, default=60, metavar="N", help="runs to find fewer steps in; 0: none")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="the steps of such a file")
     parser.add_argument("--keep", type=Path, default=Path.cwd(), metavar="DIR", help="where to write such files")

@@ -63,14 +63,9 @@ def _escaped() -> None:
     conventions._ESCAPE = b"overlay.overlay."
 
 
-def _mapped() -> None:
-    """That a file is mapped is not thought of."""
-    content.Reader._is_distrusted = lambda *_: False  # type: ignore[method-assign]
-
-
-def _racy() -> None:
-    """Nor that a file may change again within a tick of the clock."""
-    content.is_settled = lambda *_: True  # type: ignore[attr-defined]
+def _ids() -> None:
+    """Owners are read as the machine sees them."""
+    walk.Walk._entry = lambda _, *arguments: walk.entry_of(*arguments)  # type: ignore[method-assign]
 
 
 def _bytes() -> None:
@@ -101,8 +96,7 @@ VARIANTS: dict[str, Callable[[], None]] = {
     "group": _entries(lambda entry, _: {"gid": entry.uid}),
     "acl": _without(b"system."),
     "trusted": _without(b"trusted."),
-    "mapped": _mapped,
-    "racy": _racy,
+    "ids": _ids,
     "bytes": _bytes,
 }
 

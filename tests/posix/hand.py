@@ -37,14 +37,18 @@ _maps: dict[int, mmap.mmap] = {}
 # -- where the hand is
 
 
-def enter_container(name: str, init: int) -> None:
-    """Go into a running container as one of its processes: its mounts, its cgroup. Only its root is seen, as if
-    nothing were mounted over it."""
+def enter_container(name: str, init: int, ids: bool) -> None:
+    """Go into a running container as one of its processes: its mounts, its cgroup; with `ids` as root among users and
+    groups of its own. Only its root is seen, as if nothing were mounted over it."""
     _stay_reachable()
     for directory in Cgroup.of(name)._directories():
         if os.path.exists(directory):
             Path(directory, "cgroup.procs").write_text(str(os.getpid()))
-    mounts.setns(os.pidfd_open(init), mounts.CLONE_NEWNS)
+    mounts.setns(os.pidfd_open(init), mounts.CLONE_NEWNS | (mounts.CLONE_NEWUSER if ids else 0))
+    if ids:
+        os.setgroups([])
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
     _go_into(mounts.clone(b"/"))
 
 

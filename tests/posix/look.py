@@ -120,6 +120,17 @@ def now_told_as_now(tree: Tree, since: int, until: int) -> Tree:
     return {path: {**said, "mtime": "now"} if since <= said["mtime"] <= until else said for path, said in tree.items()}
 
 
+def without_trusted(tree: Tree) -> Tree:
+    """The same without attributes that a user namespace does not show."""
+    return {
+        path: {
+            **said,
+            "xattrs": {name: value for name, value in said["xattrs"].items() if not name.startswith("trusted.")},
+        }
+        for path, said in tree.items()
+    }
+
+
 def differences(left: Tree, right: Tree, ignore: frozenset[str] = frozenset()) -> list[str]:
     """A line for each thing that is not the same; without any, they are."""
     found = []

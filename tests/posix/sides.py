@@ -33,7 +33,7 @@ FURNITURE = frozenset({b"bin", b"etc", b"tmp", b"root", b"home", b"proc", b"dev"
 SECONDS = 120
 
 
-def make_base(path: Path, linked: bool) -> Path:
+def make_base(path: Path, *, linked: bool = True, small_ids: bool = False) -> Path:
     """A root with one of everything, and directories in which things can be moved about."""
     rich_tree.make(path)
     (path / "whiteout").unlink()  # in a lower on ext4 this would be one
@@ -44,6 +44,8 @@ def make_base(path: Path, linked: bool) -> Path:
     os.link(path / "sub/a", path / "d/c")
     os.link(path / "sub/c/d/e", path / "e/e")
     make_busybox_root(path)
+    if small_ids:
+        os.chown(path / "nobody", 4000, 3000)
     return path if linked else _part(path)
 
 
@@ -64,11 +66,11 @@ class Failed(Exception):
 class Container:
     """Ours."""
 
-    def __init__(self, directory: Path, base: Path, broken: str = "", options: tuple[str, ...] = ()) -> None:
+    def __init__(self, directory: Path, base: Path, broken: str = "", *, ids: bool = False) -> None:
         self._directory = directory
         self._store = directory / "store"
         self._broken = broken
-        self._options = options
+        self._ids = ids
         self._agent: Agent | None = None
         self._number = 0
         self._exports = 0
@@ -95,7 +97,8 @@ class Container:
             self.treering("rm", "--discard", self._name)
         self._number += 1
         self._name = f"box{self._number}"
-        self.treering("create", "--name", self._name, *self._options, "main", "sleep", "100000")
+        options = ("--userns", "auto") if self._ids else ()
+        self.treering("create", "--name", self._name, *options, "main", "sleep", "100000")
         self.again()
 
     def again(self) -> None:
@@ -103,7 +106,7 @@ class Container:
         self.treering("start", "-d", self._name)
         (found,) = json.loads(self.treering("--format", "json", "ps"))
         self._agent = Agent(self._directory)
-        self._agent.call(hand.enter_container, found["id"], found["pid"])
+        self._agent.call(hand.enter_container, found["id"], found["pid"], self._ids)
 
     @property
     def agent(self) -> Agent:
@@ -112,6 +115,9 @@ class Container:
 
     def do(self, step: Step) -> Any:
         return self.agent.call(hand.do, step)
+
+    def names(self) -> dict[bytes, str]:
+        return self.agent.call(hand.names, FURNITURE)
 
     def look(self) -> Tree:
         return self.agent.call(hand.look_around)
