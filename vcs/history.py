@@ -370,9 +370,9 @@ class History:
             while not is_moved:
                 with contextlib.suppress(_SecondPassed), self._repo.transaction() as transaction:
                     transaction.lock_ref(ref)
-                    if current is None:
+                    if current is None and durable:
                         # Git's lock before the reflog, which without it would be that of a ref that was lost.
-                        sync_all([above[0], *(changing if durable else ())])
+                        sync_all([above[0], *changing])
                     if (now := self.target(ref)) != current:  # another program's doing: it does not know our lock
                         raise Conflict(moved(ref, now, current), ref=ref, expected=current, found=now)
                     self._set_sealed(transaction, ref, current, new, one_line(reason), author)
