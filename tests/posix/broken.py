@@ -1,4 +1,4 @@
-"""Variants of the program that read an upper wrongly, one way each: what says nothing of them says nothing at all.
+"""Variants of the program that mount or read an upper wrongly, one way each: what says nothing of them says nothing.
 
 python -m tests.posix.broken VARIANT COMMAND...     a treering command of such a variant
 """
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from runtime import overlay
 from runtime.cli.program import run
 from runtime.upper import content, conventions, pinned, walk
 
@@ -63,6 +64,16 @@ def _escaped() -> None:
     conventions._ESCAPE = b"overlay.overlay."
 
 
+def _moves() -> None:
+    """The overlay is mounted without redirects and metacopies."""
+    overlay.OPTIONS = (*overlay.OPTIONS[:3], (b"redirect_dir", b"nofollow"))
+
+
+def _top() -> None:
+    """A new upper is not given the attributes of the root."""
+    overlay._copy_attributes = lambda *_: None
+
+
 def _ids() -> None:
     """Owners are read as the machine sees them."""
     walk.Walk._entry = lambda _, *arguments: walk.entry_of(*arguments)  # type: ignore[method-assign]
@@ -97,6 +108,8 @@ VARIANTS: dict[str, Callable[[], None]] = {
     "acl": _without(b"system."),
     "trusted": _without(b"trusted."),
     "ids": _ids,
+    "moves": _moves,
+    "top": _top,
     "bytes": _bytes,
 }
 
