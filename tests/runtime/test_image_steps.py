@@ -19,7 +19,7 @@ def image(*lines: dict[str, Any], layers: int | None = None, **more: Any) -> Ima
     data = MadeImage([b"%d" % number for number in range(count)], list(lines), more=more).config()
     config, document = model.config_of(data, "config")
     read = tuple(ImageLayer(diff_id, 1, lambda: pytest.fail("no layer is read")) for diff_id in config.rootfs.diff_ids)
-    return Image("app:1", digest(data), config, document, read)
+    return Image("app:1", digest(data), config.platform, config, document, read)
 
 
 def titles(steps: tuple[Step, ...]) -> list[str]:
