@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from tests.power.disks import MIB, looped
 PROGRAM = "qemu-storage-daemon"
 _LOG_BYTES = 4 << 30
 _BLOCK = 4096
+_QUIT = b'{"execute": "qmp_capabilities"}\n{"execute": "quit"}\n'
 
 
 class Recorder:
@@ -59,8 +59,7 @@ def recorded(directory: Path, size: int) -> Iterator[Recorder]:
         with looped(export) as device:
             yield Recorder(device, size)
     finally:
-        daemon.send_signal(signal.SIGTERM)
-        daemon.communicate()
+        daemon.communicate(_QUIT)  # a signal may come between its look whether one has come and its wait for events
 
 
 def _started(disk: Path, log: Path, export: Path) -> subprocess.Popen[bytes]:
