@@ -36,8 +36,8 @@ class Storm:
     """How many workers there were, successors included."""
 
     def rage(self, seconds: float, least: int) -> None:
-        """Make the store, and let all of them go at it, until so many commits are acknowledged too; on a machine that is
-        too busy for them, ten times as long at most. They are killed at the end, and with them their commands."""
+        """Make the store, and let all of them go at it, until so many commits are acknowledged too; on a busy machine
+        ten times as long at most. They are killed at the end, and with them their commands."""
         self.place.prepare()
         must(self.place, "init")
         must(self.place, "import", self.place.base, "-b", "base", "-m", "base")

@@ -36,9 +36,7 @@ _SCRATCH = 4
 _CONTAINERS = 3
 _TOLERATED = {"ok", "killed", "Conflict", "NotFound", "AlreadyExists"}
 """How a command may end beside others: it is done, or somebody was first. Commits that a worker knows by their ids are
-acknowledged ones, and always there."""
-_GONE = "not there any more"
-"""What is said of a commit that gc has taken from somebody who was about to name it."""
+acknowledged ones, and always there; an import needs nothing but what it writes itself."""
 _ID = re.compile(r"[0-9a-f]{40}")
 _BY_KILLS = {"EngineError", "StoreError", "code 125", "code 255"}
 """How one may end whose helpers were killed."""
