@@ -89,6 +89,7 @@ class Worker:
         kind = done.kind
         self.place.count(verb=verb, kind=kind, seconds=done.seconds, peak=done.peak)
         gone = kind == "NotFound" and any(word[:12] in done.err for word in map(str, arguments) if _ID.fullmatch(word))
+        gone |= kind == "NotFound" and verb == "import"
         if gone or (kind not in _TOLERATED | set(also) and not (kind in _BY_KILLS and self._kills_since(begun - 5))):
             self.place.find(f"worker {self.number}: {what}: {done.code}\n{done.out[-1000:]}\n{done.err[-3000:]}")
         return done

@@ -61,7 +61,7 @@ def test_trees(tmp_path: Path, scale: str, part: str) -> None:
     ],
 )
 def test_a_fault_of_the_program_is_found(tmp_path: Path, broken: str, expire: str, actions: str, finding: str) -> None:
-    storm = ("--only", "storm", "--seconds", "8", "--least", "20", "--processes", "6", "--expire", expire)
+    storm = ("--only", "storm", "--seconds", "8", "--least", "10", "--processes", "6", "--expire", expire)
     code, told = flood(tmp_path, *storm, "--actions", actions, "--broken", broken)
     assert code == 1, told
     assert re.search(f"FOUND: .*({finding})", told), told
