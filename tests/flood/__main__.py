@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.flood", description=__doc__)
     parser.add_argument("--only", metavar="NAME[,NAME]", help=f"of {', '.join((STORM, *SCALES))}")
     parser.add_argument("--seconds", type=float, default=600, help="how long the storm lasts (default 600)")
+    parser.add_argument("--least", type=int, default=1, help="commits that it must acknowledge before it ends")
     parser.add_argument("--processes", type=int, default=16, help="of the storm (default 16)")
     parser.add_argument("--seed", type=int, default=0, help="what the processes of the storm draw their acts from")
     parser.add_argument("--actions", metavar="ACT[,ACT]", help=f"only these acts, of {', '.join(ACTIONS)}")
@@ -82,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 def _storm(place: Place, arguments: argparse.Namespace) -> list[str]:
     actions = arguments.actions.split(",") if arguments.actions else list(ACTIONS)
     storm = Storm(place, arguments.processes, arguments.seed, arguments.deadline, actions)
-    storm.rage(arguments.seconds)
+    storm.rage(arguments.seconds, arguments.least)
     began = time.monotonic()
     place = replace(place, broken="")
     found = [*place.findings(), *judge(place, arguments.deadline)]

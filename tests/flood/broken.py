@@ -5,6 +5,7 @@ python -m tests.flood.broken VARIANT ARGUMENT...      runs a treering command of
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,10 +14,20 @@ from vcs.history import History
 from vcs.leases import Leased
 from vcs.operations import Operations
 
+_STALL = 3.0
+"""Seconds; a collection beside other processes takes less."""
+
 
 def _leases_ignored() -> None:
-    """gc does not look at what running writers count on."""
+    """gc does not look at what writers count on; and these take their time, so that it meets them within seconds."""
     collection.read_leases = lambda *_, **__: Leased()  # type: ignore[attr-defined]
+    real = History.move
+
+    def move(self: History, *arguments: Any, **more: Any) -> None:
+        time.sleep(_STALL)
+        real(self, *arguments, **more)
+
+    History.move = move  # type: ignore[method-assign]
 
 
 def _refs_unlocked() -> None:

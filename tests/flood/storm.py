@@ -35,15 +35,18 @@ class Storm:
     started: int = 0
     """How many workers there were, successors included."""
 
-    def rage(self, seconds: float) -> None:
-        """Make the store, and let all of them go at it; they are killed at the end, and with them their commands."""
+    def rage(self, seconds: float, least: int) -> None:
+        """Make the store, and let all of them go at it, until so many commits are acknowledged too; on a busy machine
+        ten times as long at most. They are killed at the end, and with them their commands."""
         self.place.prepare()
         must(self.place, "init")
         must(self.place, "import", self.place.base, "-b", "base", "-m", "base")
         workers = {number: self._start(number) for number in range(self.count)}
-        until = time.monotonic() + seconds
+        begun = time.monotonic()
         try:
-            while time.monotonic() < until:
+            while (passed := time.monotonic() - begun) < seconds or (
+                passed < 10 * seconds and len(self.place.acknowledged()) < least
+            ):
                 time.sleep(_LOOK)
                 self._measure()
                 self._find_hangs()

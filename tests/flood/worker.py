@@ -36,9 +36,7 @@ _SCRATCH = 4
 _CONTAINERS = 3
 _TOLERATED = {"ok", "killed", "Conflict", "NotFound", "AlreadyExists"}
 """How a command may end beside others: it is done, or somebody was first. Commits that a worker knows by their ids are
-acknowledged ones, and always there."""
-_GONE = "not there any more"
-"""What is said of a commit that gc has taken from somebody who was about to name it."""
+acknowledged ones, and always there; an import needs nothing but what it writes itself."""
 _ID = re.compile(r"[0-9a-f]{40}")
 _BY_KILLS = {"EngineError", "StoreError", "code 125", "code 255"}
 """How one may end whose helpers were killed."""
@@ -91,6 +89,7 @@ class Worker:
         kind = done.kind
         self.place.count(verb=verb, kind=kind, seconds=done.seconds, peak=done.peak)
         gone = kind == "NotFound" and any(word[:12] in done.err for word in map(str, arguments) if _ID.fullmatch(word))
+        gone |= kind == "NotFound" and verb == "import"
         if gone or (kind not in _TOLERATED | set(also) and not (kind in _BY_KILLS and self._kills_since(begun - 5))):
             self.place.find(f"worker {self.number}: {what}: {done.code}\n{done.out[-1000:]}\n{done.err[-3000:]}")
         return done

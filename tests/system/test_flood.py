@@ -30,7 +30,9 @@ def flood(directory: Path, *arguments: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize("expire", ["1h", "now"])
 def test_nothing_acknowledged_is_lost_whoever_is_killed(tmp_path: Path, expire: str) -> None:
-    code, told = flood(tmp_path, "--only", "storm", "--seconds", "8", "--processes", "6", "--expire", expire)
+    code, told = flood(
+        tmp_path, "--only", "storm", "--seconds", "6", "--processes", "6", "--least", "15", "--expire", expire
+    )
     assert code == 0, told
     assert "all: 0 findings" in told
     acknowledged = re.search(r"acknowledged: (\d+)", told)
@@ -53,13 +55,13 @@ def test_trees(tmp_path: Path, scale: str, part: str) -> None:
 @pytest.mark.parametrize(
     ("broken", "expire", "actions", "finding"),
     [
-        ("leases-ignored", "now", "import,scratch,gc", "lost|fsck|not there any more"),
+        ("leases-ignored", "now", "import,gc,gc,gc", "import|lost|fsck"),
         ("refs-unlocked", "now", "import", "no ref leads there|but was at"),
         ("operations-forgotten", "1h", "import,drop,gc", "lost"),
     ],
 )
 def test_a_fault_of_the_program_is_found(tmp_path: Path, broken: str, expire: str, actions: str, finding: str) -> None:
-    storm = ("--only", "storm", "--seconds", "10", "--processes", "6", "--expire", expire, "--actions", actions)
-    code, told = flood(tmp_path, *storm, "--broken", broken)
+    storm = ("--only", "storm", "--seconds", "8", "--least", "10", "--processes", "6", "--expire", expire)
+    code, told = flood(tmp_path, *storm, "--actions", actions, "--broken", broken)
     assert code == 1, told
     assert re.search(f"FOUND: .*({finding})", told), told

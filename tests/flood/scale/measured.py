@@ -77,7 +77,7 @@ class Measured:
             self.must_be("problems found by fsck", done.value["problems"], [])
 
     def _line(self, label: str, seconds: float, peak: int, error: str = "") -> None:
-        du = subprocess.run(["du", "-s", "-B1", self.place.store], capture_output=True, check=False)
+        du = subprocess.run(["du", "-sx", "-B1", self.place.store], capture_output=True, check=False)
         size = int(du.stdout.split()[0])
         label = label if len(label) <= 44 else f"{label[:28]}...{label[-13:]}"
         print(f"{label:44} {seconds:8.2f} {peak / 1e6:8.0f} {size / 1e6:9.1f}  {error}", flush=True)
