@@ -21,12 +21,13 @@ NETWORK_PACKAGES := containernetworking-plugins iptables passt slirp4netns
 LIBFUSE = $(shell apt-cache show libfuse2t64 >/dev/null 2>&1 && echo libfuse2t64 || echo libfuse2)
 DEMO_PACKAGES := $(RUN_PACKAGES) mmdebstrap rsync
 TEST_PACKAGES = $(RUN_PACKAGES) $(NETWORK_PACKAGES) uidmap runc fuse3 mmdebstrap rsync acl attr libcap2-bin busybox-static zstd xz-utils bzip2 libarchive-tools strace \
-    e2fsprogs btrfs-progs gcc libc6-dev redis-server memcached rpm openssh-client skopeo umoci podman docker-registry buildah $(LIBFUSE)
+    e2fsprogs btrfs-progs gcc libc6-dev redis-server memcached rpm openssh-client skopeo umoci podman docker-registry buildah $(LIBFUSE) \
+    qemu-system-common xfsprogs stress-ng fio sqlite3 postgresql faketime
 BENCH_PACKAGES := $(RUN_PACKAGES) mmdebstrap rsync
 # Compared with; one that cannot be installed is left out of the tables.
 BENCH_PEERS = restic borgbackup python3-llfuse ostree podman buildah bup casync btrfs-progs fuse3 fuse-overlayfs python3-pyfuse3 $(LIBFUSE)
 
-.PHONY: help setup demo test torture fuzz lint format bench clean
+.PHONY: help setup demo test torture power flood posix fuzz lint format bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -34,6 +35,9 @@ help:
 	@echo 'make torture strike whole commands at each call that changes something (ARGS=--help for options)'
 	@echo 'make bench   side by side with other tools (ARGS=--help for options)'
 	@echo 'make fuzz    the parsers of foreign bytes, for long (ARGS=--help for options)'
+	@echo 'make power   cut the power while commands run, at the level of blocks (ARGS=--help for options)'
+	@echo 'make flood   processes that do everything at once and kill one another (ARGS=--help for options)'
+	@echo 'make posix   random steps on a container'"'"'s root and on plain file systems (ARGS=--help for options)'
 	@echo 'make setup   only the virtual environment in $(VENV)'
 
 setup: $(READY)
@@ -54,6 +58,13 @@ torture:
 	@.ci/install-packages $(TEST_PACKAGES)
 	@$(MAKE) --no-print-directory setup
 	@$(BIN)/python -P -m tests.torture $(ARGS)
+
+# Each an hour or more in all; ARGS='--operations import,commit --filesystems ext4', '--only storm --seconds 60' and so on
+# for some of it.
+power flood posix:
+	@.ci/install-packages $(TEST_PACKAGES)
+	@$(MAKE) --no-print-directory setup
+	@$(BIN)/python -P -m tests.$@ $(ARGS)
 
 bench:
 	@.ci/install-packages $(BENCH_PACKAGES)

@@ -6,6 +6,7 @@ read, 10 us a commit.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
@@ -14,7 +15,7 @@ from itertools import count
 from msgspec import Struct
 
 from vcs.errors import Corrupt, Missing, NotFound
-from vcs.gitwords import decoded, minutes_east
+from vcs.gitwords import decoded, minutes_east, tree_entries
 from vcs.model import DIGEST_SIZE, CommitId, RootId
 from vcs.snapshot import CommitInfo
 
@@ -79,6 +80,13 @@ class Commits:
             decoded(name.strip(), encoding), decoded(email.strip(), encoding),
             int(when or 0), minutes_east(zone) if zone else 0,
         )  # fmt: skip
+
+    def file(self, commit: Commit, name: str) -> bytes:
+        """A file of the tree that git has of a commit. Missing or Corrupt."""
+        files = dict(tree_entries(self._object(commit.tree, commit.id)))
+        if (found := files.get(os.fsencode(name))) is None:
+            raise Missing(f"commit {commit.id} has no {name}", commit=commit.id)
+        return self._object(found[1], commit.id)
 
     def newest_first(
         self, start: Iterable[CommitId], hidden: Collection[CommitId] = (), *, by_branch: bool = False

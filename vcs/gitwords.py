@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from vcs.errors import Corrupt
 
 BRANCHES = "refs/heads/"
 TAGS = "refs/tags/"
@@ -109,3 +112,14 @@ def decoded(data: bytes, encoding: str | None) -> str:
         return data.decode(encoding or "utf-8")
     except (LookupError, ValueError):
         return data.decode("utf-8", "replace")
+
+
+def tree_entries(tree: bytes) -> Iterator[tuple[bytes, tuple[bytes, str]]]:
+    """A git tree's entries: name, mode, id. Corrupt."""
+    at = 0
+    while at < len(tree):
+        space, end = tree.find(b" ", at), tree.find(b"\0", at)
+        if not at < space < end or end + 21 > len(tree):
+            raise Corrupt("a tree of git's cannot be read")
+        yield tree[space + 1 : end], (tree[at:space], tree[end + 1 : end + 21].hex())
+        at = end + 21

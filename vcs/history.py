@@ -24,7 +24,8 @@ import pygit2
 from pygit2.enums import FileMode, ObjectType, SortMode
 from pygit2.transaction import ReferenceTransaction
 
-from vcs.commits import Commits
+from vcs.ancestry import Ancestry
+from vcs.commits import Commit, Commits
 from vcs.durable import sync_all
 from vcs.errors import AlreadyExists, BadInput, Conflict, Corrupt, InvalidName, Missing, NotFound
 from vcs.gitfiles import add_refs, check_pack_indexes, drop_interrupted, drop_refs, packed_refs
@@ -226,13 +227,8 @@ class History:
         """The refs below a prefix ("refs/heads/"), without it, sorted, each peeled to its commit."""
         with translated():
             found = self._files.ids(os.fsencode(prefix), strict=True)
-            return {os.fsdecode(ref).removeprefix(prefix): self._peeled(ref, found[ref]) for ref in sorted(found)}
-
-    def _peeled(self, ref: bytes, oid: str) -> CommitId:
-        try:
-            return CommitId(str(self._repo[oid].peel(pygit2.Commit).id))
-        except KeyError:
-            raise Corrupt(f"the ref {os.fsdecode(ref)!r} names {oid}, which is not there", ref=ref) from None
+        ancestry = Ancestry(self.raw)
+        return {os.fsdecode(ref).removeprefix(prefix): _peeled(ancestry, ref, found[ref]) for ref in sorted(found)}
 
     def resolve(self, revision: str) -> CommitId:
         """A revision in git's syntax (gitrevisions(7)): `main`, `v1^`, `main~2`, `main@{1}`, an abbreviated id."""
@@ -250,11 +246,7 @@ class History:
     def info(self, commit: str) -> CommitInfo:
         """A commit's facts, by its full id. NotFound, Missing or Corrupt."""
         commits = Commits(self.raw)
-        try:
-            found = commits.read(commit)
-        except Missing:
-            raise NotFound(f"no commit {commit}", revision=commit) from None
-        return commits.info(found)
+        return commits.info(_named(commits, commit))
 
     def raw(self, name: str) -> bytes:
         """The bytes of a commit or a tag object, by its full id: header lines, an empty line, the message. NotFound."""
@@ -263,8 +255,9 @@ class History:
 
     def config(self, commit: str) -> dict[str, Any]:
         """A commit's OCI image config."""
+        commits = Commits(self.raw)
         try:
-            value = json.loads(self._blob(self._commit(commit), _CONFIG_FILE))
+            value = json.loads(commits.file(_named(commits, commit), _CONFIG_FILE))
         except (ValueError, RecursionError) as error:
             raise Corrupt(f"commit {commit}: config.json cannot be read: {error}", commit=commit) from None
         if not isinstance(value, dict):
@@ -345,23 +338,6 @@ class History:
             self._repo.free()
             self._pruned = pruned
 
-    def _commit(self, commit: str) -> pygit2.Commit:
-        with translated():
-            try:
-                found = self._repo.get(commit)
-            except ValueError:
-                found = None
-        if not isinstance(found, pygit2.Commit):
-            raise NotFound(f"no commit {commit}", revision=commit)
-        return found
-
-    def _blob(self, commit: pygit2.Commit, name: str) -> bytes:
-        try:
-            with translated():
-                return cast(pygit2.Blob, commit.tree[name]).data
-        except KeyError:
-            raise Missing(f"commit {commit.id} has no {name}", commit=str(commit.id)) from None
-
     def _set(
         self, ref: str, current: CommitId | None, new: CommitId, reason: str, author: Author, durable: bool
     ) -> None:
@@ -424,6 +400,24 @@ class History:
         """The directories that a ref is in, from its own upwards."""
         top = Path(self._repo.path)
         return [path for path in Path(top, ref).parents if top in path.parents]
+
+
+def _named(commits: Commits, name: str) -> Commit:
+    """A commit that a user may have named. NotFound if it is not there."""
+    try:
+        return commits.read(name)
+    except Missing:
+        raise NotFound(f"no commit {name}", revision=name) from None
+
+
+def _peeled(ancestry: Ancestry, ref: bytes, oid: str) -> CommitId:
+    try:
+        commit = ancestry.peeled(oid)
+    except Missing:
+        raise Corrupt(f"the ref {os.fsdecode(ref)!r} names {oid}, which is not there", ref=ref) from None
+    if commit is None:
+        raise Corrupt(f"the ref {os.fsdecode(ref)!r} names {oid}, which leads to no commit", ref=ref)
+    return commit
 
 
 def _check_name(ref: str) -> None:

@@ -12,6 +12,8 @@ import zlib
 from functools import cached_property
 from pathlib import Path
 
+from vcs.errors import Corrupt
+
 _SMALL = 1 << 16
 """Bytes of a file that is read here. Commits, trees and roots take a few hundred."""
 _LARGE = 1 << 20
@@ -25,8 +27,9 @@ class LooseObjects:
         self._objects = os.fspath(objects)
 
     def read(self, oid: str) -> bytes | None:
-        """An object's bytes, by its full id. None if it is not to be had here: it is packed, missing, large or damaged,
-        and git's library is to say which."""
+        """An object's bytes, by its full id. None if it is not to be had here, but perhaps by git's library: it is
+        packed, large, or cannot be opened. Corrupt if it is damaged; if it is cut off, that library would wait for the
+        rest for ever (libgit2 #7342)."""
         if oid[:2] not in self._directories:
             return None
         try:
@@ -52,11 +55,15 @@ class LooseObjects:
 
 
 def _unpacked(packed: bytes, oid: str) -> bytes | None:
+    stream = zlib.decompressobj()
     try:
-        stream = zlib.decompressobj()
         data = stream.decompress(packed, _LARGE)
-    except zlib.error:
-        return None
-    if not stream.eof or hashlib.sha1(data, usedforsecurity=False).hexdigest() != oid:
-        return None
+    except zlib.error as error:
+        raise Corrupt(f"git object {oid} is damaged: {error}", object=oid) from None
+    if not stream.eof:
+        if len(packed) == _SMALL or len(data) == _LARGE:
+            return None
+        raise Corrupt(f"git object {oid} is damaged: its file is cut off", object=oid)
+    if hashlib.sha1(data, usedforsecurity=False).hexdigest() != oid:
+        raise Corrupt(f"git object {oid} is damaged", object=oid)
     return data[data.find(b"\0") + 1 :]

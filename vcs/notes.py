@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 from vcs.commits import parsed
-from vcs.errors import AlreadyExists, BadInput, Conflict, Corrupt, NotFound
-from vcs.gitwords import NOTES, Author, clean, stamp
+from vcs.errors import AlreadyExists, BadInput, Conflict, NotFound
+from vcs.gitwords import NOTES, Author, clean, stamp, tree_entries
 from vcs.model import CommitId
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Notes:
         tree, rest = self._top, commit.encode()
         while tree is not None:
             if tree not in self._trees:
-                self._trees[tree] = dict(_entries(self._raw(tree)))
+                self._trees[tree] = dict(tree_entries(self._raw(tree)))
             here = self._trees[tree]
             mode, oid = here.get(rest, (b"", ""))
             if oid and mode != _DIRECTORY:
@@ -77,7 +77,7 @@ def notes_of(history: History) -> Notes:
 def are_notes(raw: Raw, commit: str) -> bool:
     """Whether a commit is one that holds notes: its tree has neither of the files that are in each commit of a root.
     NotFound, Corrupt."""
-    names = {name for name, _ in _entries(raw(parsed(commit, raw(commit)).tree))}
+    names = {name for name, _ in tree_entries(raw(parsed(commit, raw(commit)).tree))}
     return names.isdisjoint((b"root", b"config.json"))
 
 
@@ -86,7 +86,7 @@ def needed(oid: str, kind: int, data: bytes) -> list[str]:
     if kind == _COMMIT:
         commit = parsed(oid, data)
         return [commit.tree, *commit.parents]
-    return [below for _, (_, below) in _entries(data)] if kind == _TREE else []
+    return [below for _, (_, below) in tree_entries(data)] if kind == _TREE else []
 
 
 def put(store: Store, commit: CommitId, text: str, author: Author, *, force: bool = False, append: bool = False) -> str:
@@ -201,23 +201,12 @@ def _write_tree(objects: GitObjects, files: Files) -> str:
 def _files(raw: Raw, tree: str, above: bytes = b"") -> Files:
     """All files of a git tree, by their paths."""
     found: Files = {}
-    for name, (mode, oid) in _entries(raw(tree)):
+    for name, (mode, oid) in tree_entries(raw(tree)):
         if mode == _DIRECTORY:
             found |= _files(raw, oid, above + name + b"/")
         else:
             found[above + name] = (mode, oid)
     return found
-
-
-def _entries(tree: bytes) -> Iterator[tuple[bytes, tuple[bytes, str]]]:
-    """A git tree's entries: name, mode, id. Corrupt."""
-    at = 0
-    while at < len(tree):
-        space, end = tree.find(b" ", at), tree.find(b"\0", at)
-        if not at < space < end or end + 21 > len(tree):
-            raise Corrupt("a tree of git's cannot be read")
-        yield tree[space + 1 : end], (tree[at:space], tree[end + 1 : end + 21].hex())
-        at = end + 21
 
 
 def _is_note(path: bytes) -> bool:
