@@ -18,7 +18,7 @@ from vcs.commits import Commit, Commits, nearest_wanted
 from vcs.model import Chunked, CommitId, Data, Entry, RootId, Tree
 from vcs.snapshot import CommitInfo, split_path
 from vcs.store import Store
-from vcs.trees import Directory, Objects, read_root
+from vcs.trees import Directory, Objects, entry_in, read_root
 
 _KEPT = 1 << 16
 """Roots whose answers are remembered until their children have asked for them."""
@@ -155,7 +155,7 @@ class Paths:
                 entry = self._below[key]
                 break
             passed.append(key)
-            entry, names = Directory(self._objects, content.tree).lookup(names[0]), names[1:]
+            entry, names = entry_in(self._objects, content.tree, names[0]), names[1:]
         if len(self._below) > _KEPT:
             self._below.clear()
         self._below.update(dict.fromkeys(passed, entry))

