@@ -140,7 +140,7 @@ class Operations:
         newest one is, of the same kind and of the same operation, it is gone on with.
         """
         self._id, self._begun, self._has_more = os.urandom(6).hex(), False, has_end
-        for newest in self.read()[-1:] if has_end else ():
+        for newest in self.read()[-1:] if kind else ():
             if newest.is_partial and (newest.kind, newest.of) == (kind, of):
                 self._id, self._begun = newest.id, True
         self._head = {"args": [_printable(word) for word in args], **({"kind": kind, "of": of} if kind else {})}
