@@ -89,19 +89,23 @@ def plan_restore(store: Store, operation: Operation, moves: Mapping[str, Change]
 def carry_out(containers: Containers, plan: Plan, args: Sequence[str], author: Author) -> None:
     """Do it, as an operation of its own that is called by `args`. Conflict, as above."""
     store = containers.store
-    store.operations.begin(args, lambda: author, plan.kind, plan.operation.id)
+    operations = store.operations
+    operations.begin(
+        args, lambda: author, plan.kind, plan.operation.id, has_end=bool(plan.made or plan.removed or plan.changed)
+    )
     for container, record in plan.changed:
         _change(containers, container, record)
     for container in plan.made:
         remove(containers, container, author, discard=False)
     reason = f"{plan.kind}: operation {plan.operation.id}"
     with containers.coming_back(plan.removed) as arrivals:
+        operations.begin_last_step()
         move_all(
-            store.history, store.operations, plan.moves, reason, author, deleted=plan.deleted, arrivals=arrivals,
+            store.history, operations, plan.moves, reason, author, deleted=plan.deleted, arrivals=arrivals,
             force=plan.anywhere,
         )  # fmt: skip
     with store.history.locked():
-        store.operations.note_nothing(author)
+        operations.note_end(author)
 
 
 def _change(containers: Containers, container: Container, record: Record) -> None:

@@ -77,6 +77,8 @@ class Operation:
     unsure: Mapping[str, str | None] = field(default_factory=dict)
     """Where its last step found refs. They may still be there: a process may have been killed before the step was
     made."""
+    is_partial: bool = False
+    """Whether its process was killed, or failed, between two of its steps: it is to be gone on with."""
 
     @property
     def ids(self) -> set[str]:
@@ -94,6 +96,7 @@ class _Step(msgspec.Struct):
     args: tuple[str, ...] = ()
     kind: str = ""
     of: str = ""
+    more: bool = False
     refs: dict[str, tuple[str | None, str | None]] = {}
     containers: dict[str, tuple[Facts | None, Facts | None]] = {}
 
@@ -109,6 +112,7 @@ class Operations:
         self._head: Facts = {}
         self._who: Callable[[], Author] | None = None
         self._begun = False
+        self._has_more = False
         self._silent = 0
         self._dirty = False
         self._read: list[Operation] = []
@@ -127,13 +131,18 @@ class Operations:
     # -- writing
 
     def begin(
-        self, args: Sequence[str], who: Callable[[], Author] | None = None, kind: Kind = "", of: str = ""
-    ) -> None:
+        self, args: Sequence[str], who: Callable[[], Author] | None = None, kind: Kind = "", of: str = "",
+        *, has_end: bool = False,
+    ) -> None:  # fmt: skip
         """From now on, what this process changes is one operation. Nothing is written until it changes something.
 
-        `who` is asked only if no change comes with an author.
+        `who` is asked only if no change comes with an author. `has_end`: it is partial until begin_last_step(); if the
+        newest one is, of the same kind and of the same operation, it is gone on with.
         """
-        self._id, self._begun = os.urandom(6).hex(), False
+        self._id, self._begun, self._has_more = os.urandom(6).hex(), False, has_end
+        for newest in self.read()[-1:] if kind else ():
+            if newest.is_partial and (newest.kind, newest.of) == (kind, of):
+                self._id, self._begun = newest.id, True
         self._head = {"args": [_printable(word) for word in args], **({"kind": kind, "of": of} if kind else {})}
         self._who = who
 
@@ -199,6 +208,8 @@ class Operations:
             fields["refs"] = refs
         if containers:
             fields["containers"] = containers
+        if self._has_more:
+            fields["more"] = True
         data = json.dumps(fields, separators=(",", ":")).encode("ascii")
         return data + seal(data) + b"\n"
 
@@ -225,9 +236,14 @@ class Operations:
         self._begun = self._begun or operation_of(line) == self._id
         return size
 
-    def note_nothing(self, author: Author) -> None:
-        """Note an operation that has changed nothing, since it counts all the same. The caller holds the lock."""
-        if not self._begun:
+    def begin_last_step(self) -> None:
+        """What is noted from now on is the end of the operation."""
+        self._has_more = False
+
+    def note_end(self, author: Author) -> None:
+        """Note that an operation is over, where that is not said yet: also one that has changed nothing counts. The
+        caller holds the lock."""
+        if not self._begun or any(one.id == self._id and one.is_partial for one in self.read()):
             self.append(self.line(None, None, author))
 
     def has(self, line: bytes) -> bool:
@@ -273,6 +289,7 @@ class Operations:
             fields = _fields(line, self.path)
             fields["last"] = dict(fields.get("refs", {}))
             known = found.setdefault(fields["op"], fields)
+            known["more"] = fields.get("more", False)
             if known is not fields:
                 for part in ("refs", "containers"):
                     _join(known.setdefault(part, {}), fields.get(part, {}))
@@ -407,7 +424,7 @@ def _operation(fields: Facts) -> Operation:
         cast(Kind, fields.get("kind", "")), fields.get("of", ""),
         {ref: Change(*change) for ref, change in fields.get("refs", {}).items()},
         {name: ContainerChange(*change) for name, change in fields.get("containers", {}).items()},
-        {ref: old for ref, (old, _) in fields["last"].items()},
+        {ref: old for ref, (old, _) in fields["last"].items()}, fields.get("more", False),
     )  # fmt: skip
 
 

@@ -52,11 +52,13 @@ _NOBODY = Arrivals()
 def stacks(operations: Iterable[Operation]) -> tuple[list[Operation], list[Operation]]:
     """What undo takes back, and what redo does, each with the next one last.
 
-    After a redo, it stands for what it has done again.
+    After a redo, it stands for what it has done again. What was taken back, or done again, in part only is still next.
     """
     undoable: dict[str, Operation] = {}
     redoable: dict[str, Operation] = {}
     for one in operations:
+        if one.is_partial:
+            continue
         if one.kind == "undo":
             undoable.pop(one.of, None)
             redoable[one.id] = one

@@ -438,6 +438,39 @@ def test_containers_come_back_with_their_refs_or_not_at_all(tmp_path: Path) -> N
     assert seen.count(True) > 10
 
 
+def test_an_undo_that_was_killed_goes_on(tmp_path: Path) -> None:
+    """Where it has several steps, the same command makes the rest of them, and redo takes all of it back."""
+    path = tmp_path / "store"
+    world = World(path)
+    world.create("web")
+    world.write("web", "mine")
+    before = world.look()
+    world.fork("web", 3)
+    forked, depth = world.look(), len(stacks(world.store.operations.read())[0])
+    world.store.close()
+
+    def work(arm: Callable[[], None]) -> None:
+        with Store.open(path) as store:
+            world = World.of(store)
+            arm()
+            world.undo()
+
+    partial = 0
+    for is_done in killed_anywhere(work, tmp_path / "errors"):
+        with Store.open(path) as store:
+            again = World.of(store)
+            is_partial = store.operations.read()[-1].is_partial
+            partial += is_partial
+            if not is_done and (is_partial or again.look() != before):
+                again.undo()
+            assert again.look() == before
+            assert check_containers(store) == []
+            again.redo()
+            assert again.look() == forked
+            assert len(stacks(store.operations.read())[0]) == depth
+    assert partial > 5
+
+
 @pytest.mark.parametrize("change", ["commit", "rollback"])
 def test_a_generation_that_no_record_has_goes_with_garbage(tmp_path: Path, change: str) -> None:
     """Wherever what begins another one is killed."""

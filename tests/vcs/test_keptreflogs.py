@@ -40,7 +40,7 @@ def take_back(store: Store) -> None:
         deleted=deleters([one]),
     )  # fmt: skip
     with store.history.locked():
-        store.operations.note_nothing(AUTHOR)
+        store.operations.note_end(AUTHOR)
 
 
 def moved(store: Store, ref: str, *commits: CommitId) -> list[bytes]:

@@ -65,7 +65,7 @@ def take_back(store: Store, one: Operation, kind: str) -> Operation:
     store.operations.begin([kind], lambda: AUTHOR, kind, one.id)  # type: ignore[arg-type]
     move_all(store.history, store.operations, inverse(one.refs), f"{kind} {one.id}", AUTHOR, one.unsure)
     with store.history.locked():
-        store.operations.note_nothing(AUTHOR)
+        store.operations.note_end(AUTHOR)
     return one
 
 
