@@ -9,6 +9,7 @@ Beside vcs.history the only importer of pygit2, with a repository of its own: wh
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import pygit2
 from vcs.errors import Corrupt, Missing
 from vcs.gitobjects import translated
 from vcs.model import CommitId
+from vcs.names import RefFiles
 
 _LOOSE_KEPT = 256
 """So many needed objects may lie in files of their own before they are packed: some 80 commits, 1 MB."""
@@ -57,9 +59,13 @@ class Packing:
     # -- what is needed
 
     def refs(self) -> dict[str, str]:
-        """What all refs and HEAD name, tag objects not peeled. The caller holds the lock on refs."""
+        """What all refs and HEAD name, tag objects not peeled. The caller holds the lock on refs.
+
+        Denied or Corrupt if one cannot be read. libgit2 passes over a directory that it cannot open.
+        """
         with translated():
-            found = {ref.name: str(ref.target) for ref in self._repo.references.iterator() if not _is_symbolic(ref)}
+            ids = RefFiles(self._path).ids(strict=True)
+            found = {os.fsdecode(ref): oid for ref, oid in ids.items()}
             found["HEAD"] = "" if self._repo.head_is_unborn else str(self._repo.head.target)
             return found
 
@@ -181,10 +187,6 @@ class Packing:
     def _is_commit(self, raw: bytes) -> bool:
         found = self._repo.get(pygit2.Oid(raw=raw))
         return isinstance(found, pygit2.Commit)
-
-
-def _is_symbolic(ref: pygit2.Reference) -> bool:
-    return isinstance(ref.target, str)
 
 
 def _ids(index: Path) -> Iterator[bytes]:

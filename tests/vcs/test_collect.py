@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import random
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pygit2
 import pytest
+from pygit2.enums import ConfigLevel
 
 from tests.support.collecting import NOW, author, commit, files, git_fsck, is_readable, noise, write
 from tests.support.values import file, root
@@ -16,13 +20,15 @@ from vcs.check import check
 from vcs.collect import Collected, Collection, collect
 from vcs.collect.collection import TRASH
 from vcs.collect.plan import MERGED_AT_ONCE, SMALL, LayerUse, plan
-from vcs.errors import Conflict, Corrupt, NotFound
+from vcs.errors import Conflict, Corrupt, Denied, NotFound
 from vcs.importcache import import_cache
 from vcs.importer import import_directory
 from vcs.layers.reader import LayerReader
 from vcs.leases import Lease
 from vcs.model import Entry, LayerId, RootId
 from vcs.store import Store
+
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -50,6 +56,50 @@ def test_what_nothing_names_goes(store: Store) -> None:
     assert is_readable(store, store.commit(kept).root)
     with pytest.raises(NotFound):
         Store.open(store.path).commit(lost)
+
+
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    """pytest's own directories are root's alone."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+def own(store: Path, user: int) -> None:
+    for path in (store, *store.rglob("*")):
+        os.chown(path, user, user)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody whom a directory refuses")
+def test_refs_that_cannot_be_listed_are_not_taken_for_gone(open_to_all: Path) -> None:
+    """libgit2 passes over a directory that it cannot open: all commits of all branches would be garbage."""
+    path = open_to_all / "store"
+    with Store.create(path) as store:
+        kept = commit(store, {"a": noise("a")}, "refs/heads/team/web")
+    own(path, NOBODY)
+    directory = path / "history.git" / "refs" / "heads" / "team"
+    directory.chmod(0)
+    child = os.fork()
+    if not child:
+        said = "nothing"
+        try:
+            for level in (ConfigLevel.GLOBAL, ConfigLevel.XDG):
+                pygit2.settings.search_path[level] = str(path)  # not root's, which he may not look at
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            with Store.open(path) as store:
+                collect(store, since=NOW)
+        except Denied as error:
+            said = str(error)
+        finally:
+            os._exit(0 if "refs/heads/team" in said else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    directory.chmod(0o755)
+    own(path, 0)
+    with Store.open(path) as store:
+        assert check(store).problems == []
+        assert is_readable(store, store.commit(kept).root)
 
 
 REFS = [
