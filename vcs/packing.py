@@ -185,8 +185,8 @@ class Packing:
                     yield bytes.fromhex(name), path
 
     def _is_commit(self, raw: bytes) -> bool:
-        found = self._repo.get(pygit2.Oid(raw=raw))
-        return isinstance(found, pygit2.Commit)
+        with translated():
+            return isinstance(self._repo.get(pygit2.Oid(raw=raw)), pygit2.Commit)
 
 
 def _ids(index: Path) -> Iterator[bytes]:

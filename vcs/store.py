@@ -76,7 +76,8 @@ class Store:
         self.path = path
         self._layers = path / "layers"
         self._layers_name = os.fspath(self._layers)
-        self._index = Index(path / "index.db", self._layers)
+        with translated(f"the store {path} cannot be opened"):
+            self._index = Index(path / "index.db", self._layers)
         self._objects = Objects(self._index, self._layer_file, cache_bytes, read_ahead)
         self._lease: Lease | None = None
         self.sign: Sign | None = None

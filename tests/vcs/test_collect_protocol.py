@@ -6,6 +6,7 @@ Every test here was seen to fail with the mechanism that it is about taken out.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import subprocess
@@ -484,6 +485,24 @@ def test_layers_that_the_index_cannot_forget_are_there_again(
         patch.setattr(Collection, "_to_trash", filled)
         patch.setattr(Collection, "close", freed)
         with pytest.raises(NoSpace, match="garbage cannot be collected"):
+            collect(store, since=NOW)
+    assert garbage in store.index.layers()
+    assert check_index(store.path / "index.db", store.path / "layers", is_open=True) == []
+    assert collect(store, since=NOW).layers == 1
+
+
+def test_layers_that_cannot_be_moved_away_are_there_again(
+    store: Store, garbage: LayerId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to_trash = Collection._to_trash
+
+    def failing(self: Collection, names: list[LayerId]) -> None:
+        to_trash(self, names)
+        raise OSError(errno.EIO, "the disk fails")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Collection, "_to_trash", failing)
+        with pytest.raises(OSError, match="the disk fails"):
             collect(store, since=NOW)
     assert garbage in store.index.layers()
     assert check_index(store.path / "index.db", store.path / "layers", is_open=True) == []

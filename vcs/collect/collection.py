@@ -243,7 +243,7 @@ class Collection:
             # What is needed and could not be copied keeps its layer: damage, or what came to be needed just now.
             try:
                 names, objects = self._store.index.remove_doomed(self._to_trash, self.reach.__contains__)
-            except sqlite3.Error:  # the disk is full, or fails: the index lists them still
+            except (sqlite3.Error, OSError):  # the disk is full, or fails: the index lists them still
                 self._from_trash()
                 raise
             if not self._store.index.is_current():
