@@ -14,6 +14,7 @@ import pytest
 from runtime.network.networks import Networks
 from runtime.state import load_run
 from tests.cli.conftest import Cli
+from tests.support.containers import kill_wholly
 from tests.support.networking import ask, bridges, left_behind, listening, machine_address
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes networks")
@@ -112,7 +113,7 @@ def test_after_the_supervisor_was_killed(net: Cli, until: Callable[..., Any]) ->
     serve(net, "web", "hello", "-p", "80")
     (port,) = listed_ports(net, "web")
     until(lambda: ask("127.0.0.1", port["host"], patience=0.5) == "hello\n")
-    os.kill(run_of(net).supervisor.pid, signal.SIGKILL)
+    kill_wholly(run_of(net).supervisor.pid)
     until(lambda: not listening(port["host"]))
     assert ask("127.0.0.1", port["host"]) == "hello\n", "the container goes on, and so does its network"
     net("ps")
@@ -125,7 +126,7 @@ def test_after_everything_was_killed(net: Cli, until: Callable[..., Any]) -> Non
     serve(net, "web", "hello", "-p", "80")
     run = run_of(net)
     assert run.init is not None
-    os.kill(run.supervisor.pid, signal.SIGKILL)
+    kill_wholly(run.supervisor.pid)
     os.kill(run.init.pid, signal.SIGKILL)
     until(lambda: not run.init.alive() and not run.supervisor.alive())
     net("network", "ls")

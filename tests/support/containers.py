@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,6 +35,16 @@ def eventually(condition: Callable[[], Any], seconds: float = 60) -> Any:
         assert time.monotonic() < deadline, f"not within {seconds} s: {condition}"
         time.sleep(0.005)
     return found
+
+
+def kill_wholly(pid: int) -> None:
+    """SIGKILL, and wait for the process's end: its files are closed before it counts as dead."""
+    process = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+        select.select([process], [], [], 60)
+    finally:
+        os.close(process)
 
 
 @dataclass
