@@ -128,6 +128,7 @@ def _copy(place: Place) -> None:
 
 def _expected(place: Place, operation: Operation) -> _Expected:
     """What the operation does to a copy of the store."""
+    place.keep()
     plain = done_twice(place, operation)
     everything = place.directory / "everything"
     everything.mkdir()
