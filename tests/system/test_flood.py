@@ -55,7 +55,6 @@ def test_trees(tmp_path: Path, scale: str, part: str) -> None:
 @pytest.mark.parametrize(
     ("broken", "expire", "actions", "finding"),
     [
-        ("leases-ignored", "now", "import,gc,gc,gc", "import|lost|fsck"),
         ("refs-unlocked", "now", "import", "no ref leads there|but was at"),
         ("operations-forgotten", "1h", "import,drop,gc", "lost"),
     ],
