@@ -20,7 +20,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 
 from runtime.building.cache import BUILDS, forget_leading_to
-from runtime.containers import REMOVED, Containers
+from runtime.containers import CONTAINERS, REMOVED, Containers
 from runtime.moves import Move, Moves, Rebase, make, write_down
 from runtime.states import must_not_merge
 from vcs import reflogs
@@ -36,7 +36,6 @@ from vcs.rewriting import first_parents, leading_to, rewrite, with_target
 from vcs.snapshot import CommitInfo
 from vcs.store import Store, translated
 
-_CONTAINERS = "refs/containers/"
 _SHORT = 12
 
 
@@ -166,10 +165,10 @@ class _Plan:
         """The commits that containers, and states of removed ones, stand on; and who that is."""
         found: defaultdict[CommitId, list[str]] = defaultdict(list)
         names = {container.id: f"container {container.name}" for container in self._all}
-        for prefix, kind in ((_CONTAINERS, "container"), (REMOVED, "removed container")):
+        for prefix, kind in ((CONTAINERS, "container"), (REMOVED, "removed container")):
             for ref, commit in self._history.refs(prefix).items():
                 identity = ref.partition("/")[0]
-                known = names.get(identity) if prefix == _CONTAINERS else None
+                known = names.get(identity) if prefix == CONTAINERS else None
                 found[commit].append(known or f"{kind} {identity[:_SHORT]}")
         for container in self._all:
             for generation in container.record.generations:
@@ -208,7 +207,7 @@ class _Plan:
         others = {}
         for name, commit in self._history.refs("refs/").items():
             ref = f"refs/{name}"
-            follows = ref.startswith((_CONTAINERS, REMOVED, BUILDS)) or ref.removeprefix(BRANCHES) in self._tips
+            follows = ref.startswith((CONTAINERS, REMOVED, BUILDS)) or ref.removeprefix(BRANCHES) in self._tips
             if not follows and not is_of_notes(ref) and not (ref.startswith(TAGS) and commit in kept):
                 others[ref] = commit
         leading = leading_to(self._history, set(others.values()), self._forgotten)
@@ -219,7 +218,7 @@ class _Plan:
     def _moves(self, stands: Mapping[CommitId, CommitId | None], objects: GitObjects) -> list[Move]:
         """Branches first: then all that was written is kept by something, whatever else is still to be moved."""
         followers = {BRANCHES + branch: tip for branch, tip in self._tips.items()}
-        for prefix in (_CONTAINERS, REMOVED):
+        for prefix in (CONTAINERS, REMOVED):
             followers |= {prefix + ref: commit for ref, commit in self._history.refs(prefix).items()}
         moves = [Move(ref, old, new) for ref, old in followers.items() if (new := stands.get(old)) and new != old]
         for tag, commit in self._history.refs(TAGS).items():

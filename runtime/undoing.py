@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from runtime import idranges
-from runtime.containers import REMOVED, Container, Containers
+from runtime.containers import CONTAINERS, REMOVED, Container, Containers
 from runtime.records import Generation, Record, record_of
 from runtime.removal import remove
 from runtime.state import is_running
@@ -33,8 +33,6 @@ from vcs.model import CommitId
 from vcs.operations import Change, ContainerChange, Kind, Operation
 from vcs.store import Store
 from vcs.takingback import check_moves, deleters, inverse, later, move_all
-
-_CONTAINERS = "refs/containers/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +132,8 @@ class _Planning:
     def plan(self) -> Plan:
         heads: defaultdict[str, dict[str, Change]] = defaultdict(dict)
         for ref, move in self.operation.refs.items():
-            if ref.startswith(_CONTAINERS):
-                heads[ref.removeprefix(_CONTAINERS).partition("/")[0]][ref] = move
+            if ref.startswith(CONTAINERS):
+                heads[ref.removeprefix(CONTAINERS).partition("/")[0]][ref] = move
             else:
                 self.moves |= inverse({ref: move})
         there = {container.id: container for container in self.containers.all()}

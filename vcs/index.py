@@ -328,10 +328,7 @@ class Index:
     def _connect(self) -> sqlite3.Connection:
         try:
             return self._open()
-        except (
-            sqlite3.DatabaseError,
-            UnicodeDecodeError,
-        ) as error:  # the latter, for a message that quotes what it found
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter, for a message with what it found
             if not can_be_written(self._path):
                 self.is_copy = True
                 return self._made(in_memory(self._path))

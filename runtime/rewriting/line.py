@@ -6,13 +6,12 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 
 from runtime.commits import first_line
-from runtime.containers import Containers
+from runtime.containers import CONTAINERS, Containers
 from vcs.errors import BadInput, NotFound
 from vcs.model import CommitId
 from vcs.snapshot import CommitInfo
 from vcs.store import Store
 
-_HEADS = "refs/containers/"
 _SHORT = 12
 
 
@@ -43,11 +42,11 @@ def linear(store: Store, tip: CommitId, base: CommitId) -> list[CommitInfo]:
 
 def standing(containers: Containers, commits: Collection[CommitId]) -> tuple[str, ...]:
     """The names of the containers whose heads are among some commits."""
-    heads = containers.store.history.refs(_HEADS)
+    heads = containers.store.history.refs(CONTAINERS)
     found = []
     for identity in dict.fromkeys(ref.partition("/")[0] for ref, commit in heads.items() if commit in commits):
         with suppress(NotFound):
             container = containers.get(identity)
-            if heads.get(container.ref.removeprefix(_HEADS)) in commits:
+            if heads.get(container.ref.removeprefix(CONTAINERS)) in commits:
                 found.append(container.name)
     return tuple(sorted(found))
