@@ -19,9 +19,11 @@ USER = "user.overlay."
 USERXATTR = "userxattr"
 """The mount option that makes it USER, and the name of an empty file beside an upper of that sort."""
 
+OPAQUE = b"y"
+"""The value of `opaque` that hides what the base has."""
+
 _ESCAPE = b"overlay."
 _METACOPY_HEADER = 4
-_OPAQUE = b"y"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ def _marks(own: dict[bytes, bytes]) -> Marks:
         _check_metacopy(metacopy)
     return Marks(
         whiteout=b"whiteout" in own,
-        opaque=own.get(b"opaque") == _OPAQUE,
+        opaque=own.get(b"opaque") == OPAQUE,
         redirect=redirect,
         metacopy=metacopy is not None,
     )

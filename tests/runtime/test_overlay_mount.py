@@ -111,6 +111,73 @@ def test_an_upper_begins_with_the_attributes_of_the_root(tmp_path: Path) -> None
     assert stat.S_IMODE(upper.stat().st_mode) == 0o700
 
 
+def _new(base: Path) -> Path:
+    """Prepare a new upper, and return it."""
+    upper = base / "upper"
+    prepare_upper(base / "lower", upper, base / "work")
+    return upper
+
+
+def test_a_new_upper_has_the_empty_tmp_of_the_lower(tmp_path: Path) -> None:
+    """Names in it are then no business of the lower's."""
+    lower = tmp_path / "lower"
+    (lower / "tmp").mkdir(parents=True)
+    (lower / "tmp").chmod(0o1777)
+    os.chown(lower / "tmp", 5, 6)
+    os.setxattr(lower / "tmp", "user.mine", b"1")
+    os.utime(lower / "tmp", ns=(1, 123456789))
+    os.utime(lower, ns=(1, 987654321))
+    upper = _new(tmp_path)
+    status = (upper / "tmp").stat()
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode), status.st_mtime_ns) == (5, 6, 0o1777, 123456789)
+    assert os.getxattr(upper / "tmp", "trusted.overlay.opaque") == b"y"
+    assert os.getxattr(upper / "tmp", "user.mine") == b"1"
+    assert upper.stat().st_mtime_ns == 987654321
+    assert sorted(os.listdir(tmp_path)) == ["lower", "upper", "work"]
+
+    def action() -> None:
+        mounted(tmp_path)
+        (tmp_path / "merged/tmp/file").write_text("above")
+        (lower / "tmp/late").write_text("what only a look into the lower would find")
+        assert os.listdir(tmp_path / "merged/tmp") == ["file"]
+        assert not (tmp_path / "merged/tmp/late").exists()
+
+    in_namespace(action)
+
+
+@pytest.mark.parametrize("kind", ["missing", "full", "link", "file"])
+def test_a_tmp_that_is_no_empty_directory_is_left_to_the_lower(tmp_path: Path, kind: str) -> None:
+    tmp = tmp_path / "lower/tmp"
+    tmp.parent.mkdir()
+    if kind == "full":
+        tmp.mkdir()
+        (tmp / "file").touch()
+    elif kind == "link":
+        tmp.symlink_to("/")
+    elif kind == "file":
+        tmp.touch()
+    assert os.listdir(_new(tmp_path)) == []
+
+
+def test_an_interrupted_preparation_is_taken_up(tmp_path: Path) -> None:
+    (tmp_path / "lower/tmp").mkdir(parents=True)
+    (tmp_path / "lower/tmp").chmod(0o1777)
+    (tmp_path / "tmp").mkdir(mode=0o700)  # as far as it came
+    upper = _new(tmp_path)
+    assert stat.S_IMODE((upper / "tmp").stat().st_mode) == 0o1777
+    assert not (tmp_path / "tmp").exists()
+
+
+def test_a_tmp_that_an_upper_has_already_stays(tmp_path: Path) -> None:
+    """A fork begins with a copy of an upper, and was never mounted."""
+    (tmp_path / "lower/tmp").mkdir(parents=True)
+    (tmp_path / "upper/tmp").mkdir(parents=True)
+    (tmp_path / "upper/tmp/file").touch()
+    upper = _new(tmp_path)
+    assert os.listdir(upper / "tmp") == ["file"]
+    assert "trusted.overlay.opaque" not in os.listxattr(upper / "tmp")
+
+
 def _made(path: Path) -> Path:
     path.mkdir()
     return path
@@ -302,7 +369,7 @@ def test_a_start_leaves_only_stubs_in_the_upper(place_to_run: Bench) -> None:
         b"/run/systemd/resolve",
         b"/run/systemd/resolve/stub-resolv.conf",
     }
-    assert found == stubs | {b"/etc"}
+    assert found == stubs | {b"/etc", b"/tmp"}  # the last is no stub: it is what the base has
     for name in ("", "etc"):
         ours, theirs = (paths.upper / name).stat(), (lower / name).stat()
         assert ours.st_mtime_ns == theirs.st_mtime_ns
@@ -316,7 +383,8 @@ def test_a_start_leaves_only_stubs_in_the_upper(place_to_run: Bench) -> None:
 def test_a_start_on_a_whole_root_leaves_nothing(place_to_run: Bench) -> None:
     paths = place_to_run.container()
     assert place_to_run.run("true", paths=paths)[0] == 0
-    assert list(paths.upper.iterdir()) == []
+    (made,) = paths.upper.iterdir()
+    assert (made.name, list(made.iterdir())) == ("tmp", [])  # which is what the base has
     assert read_stubs(paths.generation) == []
 
 
