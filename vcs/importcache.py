@@ -240,17 +240,16 @@ class Recorder:
             self._file = None
 
     def _write(self, data: bytes | memoryview) -> None:
-        if self.position == _ROWS:
-            with contextlib.suppress(OSError):
+        try:
+            if self.position == _ROWS:
                 self._file = self._aside.open("w+b", buffering=1 << 16)
                 fcntl.flock(self._file, fcntl.LOCK_EX)  # until it is closed: see is_abandoned
                 self._file.write(_NO_ROOT + bytes(_ROWS - _LINE))
-        self.position += len(data)
-        if self._file is not None:
-            try:
+            if self._file is not None:
                 self._file.write(data)
-            except OSError:
-                self.close()
+        except OSError:
+            self.close()
+        self.position += len(data)
 
 
 class ImportCache:

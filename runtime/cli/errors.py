@@ -33,7 +33,8 @@ BROKEN_PIPE = 141
 
 Facts = Mapping[str, Any]
 _UNMAPPED = "failed to map segment"
-"""What the loader says of a library for which there is no memory."""
+_UNOPENED = "cannot open shared object file"
+"""What the loader says of a library for which there is no memory, and of one that cannot be opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,10 @@ def failure_of(error: BaseException) -> Failure:
         return Failure(error.kind, _readable(error), advice(error), error.facts, code, _trace(error))
     if isinstance(error, OSError) and error.errno is not None:
         return _os_failure(error)
+    if isinstance(error, ImportError) and _UNOPENED in str(error):
+        return Failure(
+            "Incomplete", f"a library cannot be opened: {error}", "run the command again, or install treering again"
+        )
     if isinstance(error, MemoryError) or (isinstance(error, ImportError) and _UNMAPPED in str(error)):
         return Failure("NoMemory", "there is not enough memory", "nothing is lost: run the command again later")
     if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] not in ("vcs", "fusefs", "runtime"):

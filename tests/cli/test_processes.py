@@ -150,6 +150,16 @@ def test_a_missing_interpreter_library_is_told_plainly(cli: Cli, tmp_path: Path)
     assert b"package 'pygit2' is missing" in done.stderr
 
 
+def test_a_library_that_cannot_be_opened_is_no_bug(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    text = "libgit2.so: cannot open shared object file: Too many open files"
+    (tmp_path / "broken/pygit2.py").write_text(f"raise ImportError({text!r})\n")
+    done = cli.process("log", env={"PYTHONPATH": f"{tmp_path / 'broken'}:{PROJECT}"})
+    assert done.returncode == 125
+    assert f"a library cannot be opened: {text}".encode() in done.stderr
+    assert b"bug" not in done.stderr
+
+
 def test_a_bug_is_one_line_unless_asked(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken/pygit2.py").write_text("raise RuntimeError('oh')\n")

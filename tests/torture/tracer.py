@@ -197,6 +197,8 @@ def _strikes(pid: int, strike: Strike, result: Traced, see: bool) -> bool:
         result.at = _line(pid, name, arguments)
     if strike.errno == SHORT:
         _ptrace(_POKEUSER, pid, _ARGUMENTS[SIZES[name]] * 8, arguments[SIZES[name]] // 2)
+    elif strike.errno != KILL and name == "brk":
+        _ptrace(_POKEUSER, pid, _ARGUMENTS[0] * 8, 0)  # where it cannot, it says where the break is, and no error
     elif strike.errno != KILL:
         _ptrace(_POKEUSER, pid, _ORIG_RAX * 8, (1 << 64) - 1)
         _ptrace(_POKEUSER, pid, _RAX * 8, (1 << 64) - strike.errno)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import shutil
 import stat
@@ -11,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -531,6 +534,21 @@ def test_an_import_without_a_commit_leaves_the_old_cache(store: Store, tree: Pat
         import_directory(batch, tree, cache=cache)  # and no commit follows
     assert path.read_bytes() == data
     assert [name for name in os.listdir(path.parent) if name.startswith(path.name)] == [path.name]
+    agree(store, tree)
+
+
+def test_a_cache_that_cannot_be_locked_is_not_left(store: Store, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flock = fcntl.flock
+
+    def failing(file: Any, operation: int) -> None:
+        if "/import-" in str(getattr(file, "name", "")):
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        flock(file, operation)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vcs.importcache.fcntl.flock", failing)
+        run(store, tree)
+    assert not cache_file(store, tree).exists()
     agree(store, tree)
 
 
