@@ -197,12 +197,18 @@ def _strikes(pid: int, strike: Strike, result: Traced, see: bool) -> bool:
         result.at = _line(pid, name, arguments)
     if strike.errno == SHORT:
         _ptrace(_POKEUSER, pid, _ARGUMENTS[SIZES[name]] * 8, arguments[SIZES[name]] // 2)
-    elif strike.errno != KILL and name == "brk":
-        _ptrace(_POKEUSER, pid, _ARGUMENTS[0] * 8, 0)  # where it cannot, it says where the break is, and no error
     elif strike.errno != KILL:
         _ptrace(_POKEUSER, pid, _ORIG_RAX * 8, (1 << 64) - 1)
-        _ptrace(_POKEUSER, pid, _RAX * 8, (1 << 64) - strike.errno)
+        _ptrace(_POKEUSER, pid, _RAX * 8, _break_of(pid) if name == "brk" else (1 << 64) - strike.errno)
     return True
+
+
+def _break_of(pid: int) -> int:
+    """Where the break is, which brk(2) says where it cannot move it."""
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        if line.endswith("[heap]"):
+            return int(line.split()[0].split("-")[1], 16)
+    return 0
 
 
 def _counts(pid: int, name: str, arguments: list[int], strike: Strike) -> bool:
