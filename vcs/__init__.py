@@ -36,7 +36,7 @@
                  leases     what running writers rely on, so that gc does not remove it
                  warming    a file read ahead that is open      heap       memory that is used again
                  seal       by which a byte of the index that has changed is noticed
-                 indexcopy  an index that cannot be written, in memory
+                 indexfile  the database of the index     indexcopy  one that cannot be written, in memory
     garbage      collect/   what nothing needs goes               reach      what is needed
                  retention  which commits a branch keeps          rewriting  the others are taken out of a history
     sizes        usage      what takes how much                   sharing    who needs each object

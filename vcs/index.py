@@ -2,9 +2,8 @@
 
 Derived data: every row comes from a layer's footer. Each opening compares the layers it knows with the files that are
 there, so a lost, old or deleted index costs time and nothing else; therefore its transactions are not synced to the
-disk (synchronous=NORMAL), and a commit waits for one fsync less. Only dooms are. One that cannot be written is read
-from a copy in memory: vcs.indexcopy.
-Whoever closes it seals it, and whoever writes breaks the seal in the same transaction: see vcs.seal.
+disk (synchronous=NORMAL), and a commit waits for one fsync less. Only dooms are. The file is
+vcs.indexfile's affair.
 """
 
 from __future__ import annotations
@@ -19,22 +18,14 @@ from heapq import merge
 from pathlib import Path
 from typing import Any
 
+from vcs import indexfile
 from vcs.errors import Corrupt, Damaged, TreeringError
-from vcs.indexcopy import can_be_written, empty, in_memory
+from vcs.indexfile import transaction
 from vcs.layers.format import SUFFIX, Place
 from vcs.layers.reader import LayerReader
 from vcs.model import LayerId
-from vcs.seal import SEALED_MAX, seal_of
 from vcs.warming import warm_open_file
 
-VERSION = 2
-TABLES = (
-    # AUTOINCREMENT: a number is never given to a second layer, since readers cache blocks by it.
-    "CREATE TABLE layers (id INTEGER PRIMARY KEY AUTOINCREMENT, name BLOB NOT NULL UNIQUE, size INTEGER NOT NULL,"
-    " doomed INTEGER NOT NULL DEFAULT 0)",
-    "CREATE TABLE objects (digest BLOB PRIMARY KEY, layer INTEGER NOT NULL, block INTEGER NOT NULL,"
-    " start INTEGER NOT NULL, length INTEGER NOT NULL) WITHOUT ROWID",
-)
 _INSERT_LAYER = (
     "INSERT INTO layers (name, size) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET doomed = 0, size = excluded.size"
 )
@@ -45,15 +36,8 @@ _INSERT = (
 )
 _DOOMED = "SELECT id FROM layers WHERE doomed"
 _DOOMED_OBJECTS = f"SELECT {{}} FROM objects WHERE layer IN ({_DOOMED})"
-_READ_TABLES = "SELECT sql FROM sqlite_schema"
-_BUSY_SECONDS = 60
 _WARMED_MOST = 16 << 20
 """Bytes of an index that is worth reading whole: 200,000 objects."""
-
-
-def lenient_text(data: bytes) -> str:
-    """Text from a database that may be damaged."""
-    return data.decode("utf-8", "replace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +62,8 @@ class Index:
         self._layers = layers
         self._names: dict[int, LayerId] = {}
         self._unwritten: dict[bytes, Location] = {}
-        self.is_copy = False
-        """Whether it cannot be written, and what is read is a copy."""
-        self._db = self._connect()
+        self._db, self.is_copy = indexfile.connect(path)
+        """`is_copy`: whether it cannot be written, and what is read is a copy."""
         try:
             self.refresh()
         except sqlite3.DatabaseError as error:
@@ -93,27 +76,8 @@ class Index:
         """Close the database; the last one to close folds the write-ahead log into it."""
         if not self.is_copy:
             with contextlib.suppress(sqlite3.Error):  # another process writes, or the disk is full
-                self._seal()
+                indexfile.seal(self._db, self._path)
         self._db.close()
-
-    def _seal(self) -> None:
-        if self._seal_now() or self._pages() > SEALED_MAX:
-            return
-        self._db.execute("PRAGMA busy_timeout = 0")
-        self._db.execute("BEGIN IMMEDIATE")
-        # Read by a connection of its own: this one may remember pages that it never wrote.
-        with contextlib.closing(sqlite3.connect(self._path)) as other:
-            seal = seal_of(other.serialize(), sqlite3.sqlite_version_info)
-        self._db.execute(f"PRAGMA application_id = {seal}")
-        self._db.execute("COMMIT")
-
-    def _seal_now(self) -> int:
-        return int(self._db.execute("PRAGMA application_id").fetchone()[0])
-
-    def _pages(self) -> int:
-        """The size of the file, in bytes."""
-        count, size = (self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
-        return int(count * size)
 
     def find(self, digest: bytes) -> Location | None:
         """Where an object lies, None if no layer that is indexed has it."""
@@ -154,13 +118,13 @@ class Index:
         Durable, since files go next: a layer that is listed, not doomed and not there is damage.
         """
         names = list(names)
-        with self._transaction(durable=bool(names)):
+        with transaction(self._db, durable=bool(names)):
             self._db.execute("UPDATE layers SET doomed = 0 WHERE doomed")
             self._db.executemany("UPDATE layers SET doomed = 1 WHERE name = ?", ((name,) for name in names))
 
     def spare(self, names: Iterable[LayerId]) -> None:
         """Make these layers not doomed, and leave the others as they are: a writer may have revived one meanwhile."""
-        with self._transaction():
+        with transaction(self._db):
             self._db.executemany("UPDATE layers SET doomed = 0 WHERE name = ?", ((name,) for name in names))
 
     def doomed_objects(self) -> Iterator[bytes]:
@@ -176,7 +140,7 @@ class Index:
 
         A layer in which an object is found that `is_needed` is spared instead.
         """
-        with self._transaction():
+        with transaction(self._db):
             if is_needed is not None:
                 rows = self._db.execute(_DOOMED_OBJECTS.format("digest, layer"))
                 spared = {layer for digest, layer in rows if is_needed(digest)}
@@ -233,7 +197,7 @@ class Index:
         `publish` gives the file its name. Nobody removes a layer meanwhile: gc may just be about to, if this one has
         the same bytes as one that is doomed.
         """
-        with self._transaction():
+        with transaction(self._db):
             if publish is not None:
                 publish()
             self._add(name, size, places)
@@ -244,7 +208,7 @@ class Index:
         if present == set(self.layers()):
             return False
         try:
-            with self._transaction():
+            with transaction(self._db):
                 present, known = self._present(), set(self.layers())  # now that gc is not between file and row
                 for name in known - present:
                     self._remove(name)
@@ -268,7 +232,7 @@ class Index:
         except sqlite3.DatabaseError:
             is_sound = False
         if is_sound:
-            with self._transaction():
+            with transaction(self._db):
                 self._refill()
         else:
             self._remake()
@@ -298,12 +262,11 @@ class Index:
     def _remake(self) -> None:
         """A new file. Processes that have the old one open keep it, which is deleted, until they end."""
         self._db.close()
-        if not self.is_copy:
-            self._discard()
-            self._db = self._open()
-            self._inode = self._path.stat().st_ino
+        if self.is_copy:
+            self._db = indexfile.make_copy()
         else:
-            self._db = self._made(empty())
+            self._db = indexfile.make_anew(self._path)
+            self._inode = self._path.stat().st_ino
         self._names.clear()
         self.refresh()
 
@@ -324,81 +287,6 @@ class Index:
     def _present(self) -> set[LayerId]:
         names = (entry.name for entry in os.scandir(self._layers) if entry.name.endswith(SUFFIX))
         return {LayerId(bytes.fromhex(name[: -len(SUFFIX)])) for name in names}
-
-    def _connect(self) -> sqlite3.Connection:
-        try:
-            return self._open()
-        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter, for a message with what it found
-            if not can_be_written(self._path):
-                self.is_copy = True
-                return self._made(in_memory(self._path))
-            if isinstance(error, sqlite3.OperationalError):
-                raise  # locked, or no space: nothing that would be better with a new one
-            # Not a database, or of another version: it is derived, so it is made anew.
-            self._discard()
-            return self._open()
-
-    def _discard(self) -> None:
-        for suffix in ("", "-wal", "-shm"):
-            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-
-    def _open(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        try:
-            db.execute("PRAGMA journal_mode = WAL").fetchall()  # to its end: only there it is said what failed
-            db.execute("PRAGMA synchronous = NORMAL")
-        except BaseException:
-            db.close()
-            raise
-        return self._made(db)
-
-    def _made(self, db: sqlite3.Connection) -> sqlite3.Connection:
-        """With its tables."""
-        db.text_factory = lenient_text
-        try:
-            if self._version(db) == 0:
-                self._create(db)
-            if self._version(db) != VERSION or not set(TABLES) <= {sql for (sql,) in db.execute(_READ_TABLES)}:
-                raise sqlite3.DatabaseError("an index of another version, or damaged")
-        except BaseException:
-            db.close()
-            raise
-        return db
-
-    @staticmethod
-    def _version(db: sqlite3.Connection) -> int:
-        return int(db.execute("PRAGMA user_version").fetchone()[0])
-
-    @classmethod
-    def _create(cls, db: sqlite3.Connection) -> None:
-        db.execute("BEGIN IMMEDIATE")
-        if cls._version(db) == 0:  # else another process was first
-            for statement in (*TABLES, f"PRAGMA user_version = {VERSION}"):
-                db.execute(statement)
-        db.execute("COMMIT")
-
-    @contextlib.contextmanager
-    def _transaction(self, *, durable: bool = False) -> Iterator[None]:
-        with self._synced() if durable else contextlib.nullcontext():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                if self._seal_now():
-                    self._db.execute("PRAGMA application_id = 0")
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:  # after some errors SQLite has rolled back by itself
-                    self._db.execute("ROLLBACK")
-                raise
-
-    @contextlib.contextmanager
-    def _synced(self) -> Iterator[None]:
-        """What is written meanwhile is on the disk."""
-        self._db.execute("PRAGMA synchronous = FULL")
-        try:
-            yield
-        finally:
-            self._db.execute("PRAGMA synchronous = NORMAL")
 
     def _add_file(self, name: LayerId) -> None:
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from vcs import indexfile
 from vcs.check import check_index
 from vcs.encoding import digest
 from vcs.errors import Corrupt, UnknownFormat
@@ -342,14 +343,14 @@ def test_an_index_that_cannot_be_given_its_journal_is_none(
     path: Path, layers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else another opening would give it one, and break the seal that it got meanwhile."""
-    real = Index._version
+    real = indexfile._version
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def version(db: sqlite3.Connection) -> int:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         return real(db)
 
-    monkeypatch.setattr(Index, "_version", staticmethod(version))
+    monkeypatch.setattr(indexfile, "_version", version)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
         with pytest.raises(sqlite3.OperationalError):

@@ -19,8 +19,8 @@ from typing import TypeAlias
 from vcs.check.layers import layer_files
 from vcs.check.report import Problem
 from vcs.errors import TreeringError
-from vcs.index import TABLES, VERSION, lenient_text
 from vcs.indexcopy import can_be_written, empty, image_of, load
+from vcs.indexfile import TABLES, VERSION, lenient_text
 from vcs.layers.format import SUFFIX
 from vcs.layers.reader import LayerReader
 from vcs.model import LayerId
