@@ -114,3 +114,27 @@ def test_the_whole_way_keeps_everything(tmp_path: Path) -> None:
         export_directory(store.snapshot_of(commit), b"/", tmp_path / "exported")
         assert differences(tmp_path / "exported", after, ignore=SERVED) == []
         assert check(store).problems == []
+
+
+def test_names_that_are_new_in_tmp_are_no_affair_of_the_service(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for name in ("tmp", "etc"):
+        (source / name).mkdir(parents=True)
+    with served_store(tmp_path / "store") as (store, lease):
+        base = imported(store, source, "main")
+        container = Containers(store).create("main", base, Settings(), author(), "box")
+        lower = lease.mountpoint / "trees" / store.commit(base).root.hex()
+        asked = {}
+        with merged_view(container, lower, tmp_path / "merged") as merged:
+            assert not States(Containers(store)).commit(container, "nothing yet", author()).made
+            for name in ("tmp", "etc"):
+                before = Service.status(store.path)
+                for number in range(100):
+                    (merged / name / f"new-{number}").touch()
+                    (merged / name / f"new-{number}").unlink()
+                after = Service.status(store.path)
+                assert before
+                assert after
+                asked[name] = after["messages"] - before["messages"]
+        assert asked["etc"] > 50  # so they are counted
+        assert asked["tmp"] < 10
