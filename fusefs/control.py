@@ -249,7 +249,11 @@ class Control:
             return
         for line in lines:
             if connection in self._pending:
-                self._answer(connection, line)
+                try:
+                    self._answer(connection, line)
+                except Exception as error:
+                    _log.exception("a client cannot be answered")
+                    self._send(connection, _refusal("StoreError", f"the service cannot do what it is asked: {error}"))
 
     def _send(self, connection: socket.socket, reply: dict[str, Any] | None) -> None:
         """Answer, or hang up on who gets no answer or does not take it."""

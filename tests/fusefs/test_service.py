@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -416,6 +417,18 @@ def test_nonsense_on_the_socket_is_survived(store: Path) -> None:
         RunDirectory(store).connect().close()  # type: ignore[union-attr]
         assert json.loads(talk(store, b'{"do": "status"}\n'))["leases"] == 1
         assert not ended(lease.pid, 0)
+
+
+def test_a_client_that_cannot_be_answered_is_told(store: Path) -> None:
+    with Service.ensure(store) as lease:
+        limits = resource.prlimit(lease.pid, resource.RLIMIT_NOFILE)
+        taken = {int(number) for number in os.listdir(f"/proc/{lease.pid}/fd")}
+        _, second, *_ = (number for number in range(len(taken) + 2) if number not in taken)
+        resource.prlimit(lease.pid, resource.RLIMIT_NOFILE, (second, limits[1]))  # enough for the connection
+        with pytest.raises(StoreError, match="the service cannot do what it is asked.*Too many open files"):
+            Service.ensure(store)
+        resource.prlimit(lease.pid, resource.RLIMIT_NOFILE, limits)
+        Service.ensure(store).close()
 
 
 def test_another_user_is_refused() -> None:
