@@ -53,6 +53,8 @@ class Worker:
     started: float
     stage: Stage = Stage.OPENING
     slot: int = -1
+    is_up: bool = False
+    """Whether it has all that it needs to serve."""
     is_confirmed: bool = False
     """Whether it has said that it serves."""
     is_outdated: bool = False
@@ -65,6 +67,7 @@ class Worker:
     seen: int = 0
     """The `unique` of the request that it had in hand at the last looks, 0 for none."""
     since: float = 0.0
+    """Since when; until it is up, when it was told to serve."""
     received: bytes = b""
 
 

@@ -140,6 +140,7 @@ def _serve(device: int, filesystem: FileSystem, slot: Slot, channel: socket.sock
     ahead = ReadAhead(device, filesystem)
     awake = Wakefulness(lambda: session.served) if is_of_use() else None
     session = Session(device, filesystem, ahead, awake, slot, starts)
+    _say(channel, {"up": True})
 
     def leave(_number: int, _frame: FrameType | None) -> None:
         # With nothing in hand we wait for a request. The kernel puts the next one where this looks, and gives it to

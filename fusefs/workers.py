@@ -40,6 +40,9 @@ TICK = 0.25
 _ENDED, _LEFT = 0, 64
 """Exit codes: see worker.py, which is not imported here since it brings the store's libraries with it."""
 _OPENING_SECONDS = 60.0
+_BEGINNING_SECONDS = 5.0
+"""What it may take to begin, at the least: CPython waits for ever for a thread that dies of too little memory before it
+has begun (Thread.start)."""
 _BACKOFF_FIRST, _BACKOFF_MOST, _BACKOFF_SPARE = 0.05, 2.0, 30.0
 """Seconds before the next worker is started after one that could not open the store; longer if another one serves."""
 _GIVE_UP_SECONDS = 120.0
@@ -180,7 +183,11 @@ class Workers:
         self.reap()
 
     def _look(self, worker: Worker, now: float) -> None:
-        """Whether it is at the same request for too long."""
+        """Whether it is at the same request for too long, or does not begin."""
+        if not worker.is_up:
+            if now - worker.since > max(self.hung_seconds, _BEGINNING_SECONDS):
+                self._kill(worker, "does not begin to serve", 0)
+            return
         slot = self.memory.slot(worker.slot)
         unique = unique_of(slot.request) if slot.length else 0
         if unique != worker.seen or not unique:
@@ -290,7 +297,7 @@ class Workers:
         slot.done(0, 0, 0)
         if self._left:
             slot.request = self._left.pop(0)
-        worker.stage = Stage.SERVING
+        worker.stage, worker.since = Stage.SERVING, time.monotonic()
         with suppress(OSError):  # it is dead: noticed soon
             worker.channel.sendall(b'{"slot": %d}\n' % worker.slot)
 
@@ -317,6 +324,8 @@ class Workers:
         elif "opened" in message:
             worker.stage = Stage.SPARE
             self._failures = 0
+        elif "up" in message:
+            worker.is_up = True
         elif "serving" in message:
             worker.is_confirmed = True
             self._retire()

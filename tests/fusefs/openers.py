@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from fusefs import negotiation
@@ -50,6 +51,19 @@ def poisoned(path: Path, read_ahead: bool = False) -> Store:
 
 def snared(path: Path, read_ahead: bool = False) -> Store:
     return Snared(path, read_ahead=read_ahead)
+
+
+def threadless(path: Path, read_ahead: bool = False) -> Store:
+    """The first worker waits for ever for its first thread, as where that has no memory to begin with."""
+
+    def start(_: threading.Thread) -> None:
+        while True:
+            signal.pause()
+
+    with suppress(FileExistsError):
+        (path / "caches/threadless").mkdir()
+        threading.Thread.start = start  # type: ignore[method-assign]
+    return Store.open(path, read_ahead=read_ahead)
 
 
 def stuck(path: Path, read_ahead: bool = False) -> Store:

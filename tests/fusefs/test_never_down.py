@@ -398,6 +398,13 @@ def test_a_hung_worker_is_replaced(trap: Path) -> None:
         assert "hangs in a request" in served.log()
 
 
+def test_a_worker_that_does_not_begin_is_replaced(store: Path) -> None:
+    with service(store, opener="tests.fusefs.openers:threadless", hung_seconds=0.5) as served:
+        assert "b1" in served.run("ls", served.top / "branches").split()
+        assert served.status()["replaced"] == 1
+        assert "does not begin to serve" in served.log()
+
+
 def test_work_does_not_make_it_grow(store: Path) -> None:
     """Neither processes nor descriptors nor slots are left over by those who die."""
     with service(store, workers=2) as served:

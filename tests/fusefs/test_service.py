@@ -425,7 +425,7 @@ def test_a_client_that_cannot_be_answered_is_told(store: Path) -> None:
         taken = {int(number) for number in os.listdir(f"/proc/{lease.pid}/fd")}
         _, second, *_ = (number for number in range(len(taken) + 2) if number not in taken)
         resource.prlimit(lease.pid, resource.RLIMIT_NOFILE, (second, limits[1]))  # enough for the connection
-        with pytest.raises(StoreError, match="the service cannot do what it is asked.*Too many open files"):
+        with pytest.raises(StoreError, match=r"the service cannot do what it is asked.*Too many open files"):
             Service.ensure(store)
         resource.prlimit(lease.pid, resource.RLIMIT_NOFILE, limits)
         Service.ensure(store).close()
