@@ -35,6 +35,8 @@ Facts = Mapping[str, Any]
 _UNMAPPED = "failed to map segment"
 _UNOPENED = "cannot open shared object file"
 """What the loader says of a library for which there is no memory, and of one that cannot be opened."""
+_UNSTARTED = "can't start new thread"
+"""What CPython says where there is no memory for a thread, or no more may be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def failure_of(error: BaseException) -> Failure:
         return Failure(
             "Incomplete", f"a library cannot be opened: {error}", "run the command again, or install treering again"
         )
-    if isinstance(error, MemoryError) or (isinstance(error, ImportError) and _UNMAPPED in str(error)):
+    if _lacks_memory(error):
         return Failure("NoMemory", "there is not enough memory", "nothing is lost: run the command again later")
     if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] not in ("vcs", "fusefs", "runtime"):
         text = f"the Python package {error.name!r} is missing"
@@ -74,6 +76,13 @@ def failure_of(error: BaseException) -> Failure:
         f"unexpected {type(error).__name__}: {error}",
         "this is a bug in treering. Please report it with the output of the same command under TREERING_DEBUG=1",
         trace=_trace(error),
+    )
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or any(
+        isinstance(error, kind) and text in str(error)
+        for kind, text in ((ImportError, _UNMAPPED), (RuntimeError, _UNSTARTED))
     )
 
 

@@ -150,6 +150,17 @@ def test_a_missing_interpreter_library_is_told_plainly(cli: Cli, tmp_path: Path)
     assert b"package 'pygit2' is missing" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "error", ["MemoryError()", 'ImportError("x.so: failed to map segment")', 'RuntimeError("can\'t start new thread")']
+)
+def test_too_little_memory_is_no_bug(cli: Cli, tmp_path: Path, error: str) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/pygit2.py").write_text(f"raise {error}\n")
+    done = cli.process("log", env={"PYTHONPATH": f"{tmp_path / 'broken'}:{PROJECT}"})
+    assert done.returncode == 125
+    assert b"there is not enough memory" in done.stderr
+
+
 def test_a_library_that_cannot_be_opened_is_no_bug(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     text = "libgit2.so: cannot open shared object file: Too many open files"

@@ -98,6 +98,17 @@ def _archive(place: Place) -> None:
         archive.add(place.directory / "root", "")
 
 
+def _large(place: Place) -> None:
+    """What is read, digested, compressed and written by threads."""
+    directory = place.directory / "large"
+    if directory.exists():
+        return
+    directory.mkdir()
+    (directory / "big").write_bytes(random.Random(5).randbytes(9 << 20))
+    for number in range(40):
+        (directory / f"f{number}").write_bytes(random.Random(number).randbytes(30_000))
+
+
 def _settled(place: Place) -> None:
     """Settle the conflict of a merge that waits in a container."""
     place.must("cp", "root/etc/motd", "m:/etc/motd")
@@ -113,6 +124,7 @@ OPERATIONS = {
         Operation("init", (), "init"),
         Operation("import", (_new, "init"), "import root -m first"),
         Operation("import-again", _ONE, "import other -m second"),
+        Operation("import-large", (_large, "init"), "import large -m first"),
         Operation("import-image", _ONE, "import layout -b app", is_stepwise=True),
         Operation("import-archive", (_archive, "init"), "import root.tar -m first"),
         Operation("save", _TWO, "save side -o saved.tar"),
