@@ -39,6 +39,7 @@ from fusefs.starts import Starts
 from fusefs.wakefulness import Wakefulness, is_of_use
 from vcs.errors import StoreError, TreeringError
 from vcs.snapshot import Source
+from vcs.stillborn import ended_by_stillborn_threads
 
 _log = logging.getLogger(__name__)
 
@@ -97,8 +98,10 @@ def main(arguments: Sequence[str]) -> int:
     if slot is None:
         return LEFT  # the holder is gone, and nothing is served
     slot.owner = os.getpid()
-    threading.Thread(target=_listen, args=(given, lines, channel, source, memory), name="starts", daemon=True).start()
-    return _serve(given["device"], filesystem, slot, channel, source)
+    with ended_by_stillborn_threads(_stillborn):
+        listening = (given, lines, channel, source, memory)
+        threading.Thread(target=_listen, args=listening, name="starts", daemon=True).start()
+        return _serve(given["device"], filesystem, slot, channel, source)
 
 
 def _open(given: dict[str, Any]) -> tuple[Starts, FileSystem]:
@@ -134,6 +137,11 @@ def _answer(given: dict[str, Any], memory: RequestMemory, request: bytes) -> Non
         Session(given["device"], _open(given)[1], slot=slot).replay()
     except Exception:
         _log.exception("what a dead worker had in hand is not answered")
+
+
+def _stillborn() -> int:
+    _log.error("there is not enough memory for a thread")
+    return FAILED
 
 
 def _serve(device: int, filesystem: FileSystem, slot: Slot, channel: socket.socket, starts: Starts) -> int:

@@ -35,6 +35,7 @@
     the disk     durable    what survives a power cut            locks      what a killed process cannot leave behind
                  leases     what running writers rely on, so that gc does not remove it
                  warming    a file read ahead that is open      heap       memory that is used again
+                 stillborn  threads that there is too little memory for
                  seal       by which a byte of the index that has changed is noticed
                  indexfile  the database of the index     indexcopy  one that cannot be written, in memory
     garbage      collect/   what nothing needs goes               reach      what is needed

@@ -21,6 +21,7 @@ from runtime import __version__
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import at_op_option
 from runtime.cli.output import FORMATS, Format, message
+from vcs.stillborn import ended_by_stillborn_threads
 
 if TYPE_CHECKING:
     from runtime.trash import Trash
@@ -205,7 +206,8 @@ def run(arguments: Sequence[str], leave: Callable[[Trash], None] = lambda trash:
         return answer(program, instruction)
     invocation = Invocation(arguments)
     try:
-        code = _invoke(invocation, list(arguments))
+        with ended_by_stillborn_threads(lambda: _failed(MemoryError(), invocation)):
+            code = _invoke(invocation, list(arguments))
         invocation.output.flush()
         sys.stdout.flush()
         return code
