@@ -166,8 +166,8 @@ class Packing:
         alone: Container[bytes] = self._needed if self._new is None else self._later
         before = self.garbage()
         freed = 0
-        for path in self._directory.glob("tmp_object_git2_*"):
-            freed += _unlink(path)
+        for remains in self._directory.glob("tmp_object_git2_*"):
+            freed += _unlink(remains)
         for raw, path in self._loose():
             if raw not in alone:
                 freed += _unlink(path)
