@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import pygit2
@@ -40,13 +41,14 @@ from vcs.model import CommitId, RootId
 from vcs.names import RefFiles
 from vcs.operations import Operations
 from vcs.reflogs import RefChange as RefChange
-from vcs.reflogs import carry_on, seal, without_seal
+from vcs.reflogs import carry_on, continued, seal, without_seal
 from vcs.signed import Sign
 from vcs.snapshot import CommitInfo
 
 _ROOT_FILE = "root"
 _CONFIG_FILE = "config.json"
 _ZERO = "0" * 40
+_NOTHING: Mapping[str, Sequence[bytes]] = MappingProxyType({})
 
 pygit2.settings.enable_fsync_gitdir(True)
 
@@ -132,9 +134,15 @@ class History:
         with translated(), self.locked():
             carry_on(Path(self._repo.path), before, ref)
 
-    def name_all(self, refs: Mapping[str, CommitId], reason: str, author: Author) -> None:
+    def name_all(
+        self,
+        refs: Mapping[str, CommitId],
+        reason: str,
+        author: Author,
+        before: Mapping[str, Sequence[bytes]] = _NOTHING,
+    ) -> None:
         """Make many refs at once, durably: all or, if the machine stops, none. AlreadyExists if one of them is there,
-        NotFound if a commit is not."""
+        NotFound if a commit is not. `before` are lines of reflogs that go on with this."""
         with translated(), self.locked():
             for ref, commit in refs.items():
                 _check_name(ref)
@@ -146,7 +154,10 @@ class History:
                 ref: f"{_ZERO} {commit} ".encode() + who + b"\t" + one_line(reason).encode()
                 for ref, commit in refs.items()
             }
-            logs = {ref: line + seal(line) + b"\n" for ref, line in lines.items()}
+            logs = {
+                ref: b"".join(each + b"\n" for each in continued(before.get(ref, ()), [line + seal(line)]))
+                for ref, line in lines.items()
+            }
             changes = {ref: (None, commit) for ref, commit in refs.items()}
             with self._operations.noting(changes, None, author, reason):
                 add_refs(Path(self._repo.path), refs, logs)
@@ -311,6 +322,11 @@ class History:
                 )
                 for index, entry in enumerate(self._repo.references[ref].log())
             ]  # fmt: skip
+
+    def head(self) -> str:
+        """The ref that HEAD leads to, whether it is there or not; empty if HEAD leads to none."""
+        text = Path(self._repo.path, "HEAD").read_text(errors="surrogateescape")
+        return text.removeprefix("ref: ").strip() if text.startswith("ref: ") else ""
 
     def user(self) -> tuple[str | None, str | None]:
         """user.name and user.email as git finds them: in this history's config, the user's, the system's."""

@@ -11,8 +11,9 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import pygit2
@@ -49,6 +50,8 @@ class Packing:
         self._packs = self._directory / "pack"
         self._needed: set[bytes] = set()
         self._new: Path | None = None
+        self._later: set[bytes] = set()
+        """Of what is needed, what came to be so when the new pack was made already."""
         with translated():
             self._repo = pygit2.Repository(str(path))
 
@@ -83,9 +86,14 @@ class Packing:
             while todo:
                 raw = todo.pop()
                 if raw not in self._needed:
-                    self._needed.add(raw)
+                    self._need(raw)
                     todo += self._below(raw, commits)
         return commits
+
+    def _need(self, raw: bytes) -> None:
+        self._needed.add(raw)
+        if self._new is not None:
+            self._later.add(raw)
 
     def _below(self, raw: bytes, commits: list[CommitId]) -> Iterator[bytes]:
         found = self._object(raw)
@@ -99,8 +107,8 @@ class Packing:
             for entry in found:
                 if isinstance(entry, pygit2.Tree):
                     yield entry.id.raw
-                else:
-                    self._needed.add(entry.id.raw)
+                elif entry.id.raw not in self._needed:
+                    self._need(entry.id.raw)
 
     def _object(self, raw: bytes) -> pygit2.Object:
         try:
@@ -118,14 +126,23 @@ class Packing:
     def pack(self) -> None:
         """Write one pack of all that is needed, durably, if there are many loose files or garbage in the old packs.
         Nobody need wait meanwhile. NoSpace."""
-        packed = [set(_ids(index)) for index in self._indexes()]
-        loose = sum(raw in self._needed for raw, _ in self._loose())
-        if loose <= _LOOSE_KEPT and len(packed) <= 1 and all(ids <= self._needed for ids in packed):
+        if not self._is_worth_it():
             return
         with translated():
             # One thread: more would choose other deltas each time.
             self._repo.pack(pack_delegate=self._fill, n_threads=1)
-        self._new = next(index for index in self._indexes() if set(_ids(index)) == self._needed)
+        self._new = next(index for index in self._indexes() if self._has_all(index))
+
+    def _is_worth_it(self) -> bool:
+        loose = (raw for raw, _ in self._loose() if raw in self._needed)
+        if sum(1 for _ in islice(loose, _LOOSE_KEPT + 1)) > _LOOSE_KEPT:
+            return True
+        indexes = self._indexes()
+        return len(indexes) > 1 or any(raw not in self._needed for index in indexes for raw in _ids(index))
+
+    def _has_all(self, index: Path) -> bool:
+        """Whether a pack has what is needed, and nothing else."""
+        return _count(index) == len(self._needed) and all(raw in self._needed for raw in _ids(index))
 
     def _fill(self, builder: pygit2.PackBuilder) -> None:
         for raw in sorted(self._needed):
@@ -133,33 +150,41 @@ class Packing:
 
     def garbage(self) -> Pruned:
         """What prune() would remove, about: nothing is changed."""
-        garbage = {raw: path for raw, path in self._loose() if raw not in self._needed}
-        packed = {raw for index in self._indexes() for raw in _ids(index)} - self._needed
-        commits = sum(self._is_commit(raw) for raw in {*garbage, *packed})
-        return Pruned(commits, len({*garbage, *packed}), sum(_allocated(path) for path in garbage.values()))
+        garbage: set[bytes] = set()
+        size = 0
+        for raw, path in self._loose():
+            if raw not in self._needed:
+                garbage.add(raw)
+                size += _allocated(path)
+        garbage.update(raw for index in self._indexes() for raw in _ids(index) if raw not in self._needed)
+        return Pruned(sum(map(self._is_commit, garbage)), len(garbage), size)
 
     def prune(self) -> Pruned:
         """Remove what is not needed, and what the new pack has too. The caller holds the lock on refs, has added all
         that refs name now, and has nobody else write meanwhile."""
-        fresh = set(_ids(self._new)) if self._new else set()
+        # What the new pack has is needed, so what is needed is in it, but for what came to be so later.
+        alone: Container[bytes] = self._needed if self._new is None else self._later
         before = self.garbage()
         freed = 0
-        for path in self._directory.glob("tmp_object_git2_*"):
-            freed += _unlink(path)
-        for raw, path in list(self._loose()):
-            if raw in fresh or raw not in self._needed:
+        for remains in self._directory.glob("tmp_object_git2_*"):
+            freed += _unlink(remains)
+        for raw, path in self._loose():
+            if raw not in alone:
                 freed += _unlink(path)
-                _remove_empty(path.parent)
+        for directory in self._fanout():
+            _remove_empty(directory)
         if self._new is not None:
             freed -= sum(map(_allocated, self._parts(self._new)))
-            freed += sum(self._remove_pack(index) for index in self._indexes() if self._is_spent(index, fresh))
+            freed += sum(self._remove_pack(index) for index in self._indexes() if self._is_spent(index))
         self._repo.free()
         return Pruned(before.commits, before.objects, freed)
 
-    def _is_spent(self, index: Path, fresh: set[bytes]) -> bool:
+    def _is_spent(self, index: Path) -> bool:
         """Whether nothing needed would go with a pack: what came to be needed since may be in an old one only."""
         return (
-            index != self._new and not index.with_suffix(".keep").exists() and fresh >= self._needed & set(_ids(index))
+            index != self._new
+            and not index.with_suffix(".keep").exists()
+            and not any(raw in self._later for raw in _ids(index))
         )
 
     def _remove_pack(self, index: Path) -> int:
@@ -177,12 +202,17 @@ class Packing:
         """The packs that are complete."""
         return sorted(path for path in self._packs.glob("pack-*.idx") if path.with_suffix(".pack").exists())
 
-    def _loose(self) -> Iterator[tuple[bytes, Path]]:
-        for directory in self._directory.glob("[0-9a-f][0-9a-f]"):
-            for path in directory.iterdir():
-                name = directory.name + path.name
-                if len(name) == 2 * _ID_SIZE:
-                    yield bytes.fromhex(name), path
+    def _loose(self) -> Iterator[tuple[bytes, str]]:
+        """The objects in files of their own, a directory at a time: those that were given may be removed. Not as Paths:
+        there may be some 300,000."""
+        for directory in self._fanout():
+            top = os.fspath(directory)
+            for name in os.listdir(top):
+                if len(name) == 2 * _ID_SIZE - 2:
+                    yield bytes.fromhex(directory.name + name), f"{top}/{name}"
+
+    def _fanout(self) -> Iterator[Path]:
+        return self._directory.glob("[0-9a-f][0-9a-f]")
 
     def _is_commit(self, raw: bytes) -> bool:
         with translated():
@@ -190,25 +220,34 @@ class Packing:
 
 
 def _ids(index: Path) -> Iterator[bytes]:
-    """The ids in a pack, from its index (gitformat-pack(5), version 2)."""
-    data = index.read_bytes()
-    magic, version, *fanout = _FANOUT.unpack_from(data)
+    """The ids in a pack, from its index (gitformat-pack(5), version 2), sorted."""
+    with index.open("rb") as file:
+        for _ in range(_fanout(index, file.read(_FANOUT.size))):
+            yield file.read(_ID_SIZE)
+
+
+def _count(index: Path) -> int:
+    """How many there are."""
+    with index.open("rb") as file:
+        return _fanout(index, file.read(_FANOUT.size))
+
+
+def _fanout(index: Path, data: bytes) -> int:
+    magic, version, *counts = _FANOUT.unpack(data)
     if magic != _IDX_MAGIC or version != 2:
         raise Corrupt(f"the history's {index.name} is no index of version 2")
-    end = _FANOUT.size + _ID_SIZE * fanout[-1]
-    for start in range(_FANOUT.size, end, _ID_SIZE):
-        yield data[start : start + _ID_SIZE]
+    return int(counts[-1])
 
 
-def _allocated(path: Path) -> int:
-    return path.stat().st_blocks * 512
+def _allocated(path: str | Path) -> int:
+    return os.stat(path).st_blocks * 512
 
 
-def _unlink(path: Path) -> int:
+def _unlink(path: str | Path) -> int:
     """Remove a file if it is there; returns the bytes on the disk that it had."""
     try:
         size = _allocated(path)
-        path.unlink()
+        os.unlink(path)
     except FileNotFoundError:
         return 0
     return size

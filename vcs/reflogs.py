@@ -152,15 +152,22 @@ def carry_on(repository: Path, before: str, ref: str) -> None:
 
 
 def bring_back(repository: Path, ref: str, lines: Sequence[bytes]) -> None:
-    """Have a ref that was made again have the reflog that it had, durably. Its own first line, which made it, is left
-    out if the reflog ends where that leads. Nothing happens if the reflog is there already, or if there are no lines.
-    """
+    """Have a ref that was made again have the reflog that it had, durably: continued()."""
     own = lines_of(log_path(repository, ref))
+    found = continued(lines, own)
+    if found != own:
+        _write(repository, log_path(repository, ref), found)
+
+
+def continued(lines: Sequence[bytes], own: Sequence[bytes]) -> list[bytes]:
+    """The reflog of a ref that was made again: what it had, and what it has now. Its own first line, which made it, is
+    left out if the reflog ends where that leads. It stays as it is if it has those lines already, or if there are none.
+    """
     made, ended = _LINE.match(own[0]) if own else None, _end(lines)
     if ended is None or made is None or made[1] != _ZERO or own[: len(lines)] == [*lines]:
-        return
+        return [*own]
     first = [] if made[2] == ended else [with_old(own[0], ended)]
-    _write(repository, log_path(repository, ref), [*lines, *first, *own[1:]])
+    return [*lines, *first, *own[1:]]
 
 
 def rewound(lines: Sequence[bytes], old: str | None, new: str | None) -> list[bytes]:

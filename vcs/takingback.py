@@ -13,7 +13,7 @@ made beside their places come there with the refs, after them (Arrivals).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +21,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from vcs.durable import replace_file, sync_directory
-from vcs.errors import Conflict, Corrupt, Denied, NoSpace, NotFound, UnknownFormat
-from vcs.gitwords import BRANCHES, TAGS, Author, is_in_the_way, kind, short
+from vcs.errors import Conflict, Corrupt, Denied, NoSpace, NotFound, TreeringError, UnknownFormat
+from vcs.gitwords import BRANCHES, TAGS, Author, kind, short
+from vcs.model import CommitId
 from vcs.operations import Change, ContainerChange, Operation, Operations, operation_of
 from vcs.reflogs import seal
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 _VERSION = 1
 _SEAL_SIZE = 10
+_MANY = 16
+"""So many refs that come back get one file for all (packed-refs); fewer, one each."""
 _NONE: Mapping[str, str | None] = MappingProxyType({})
 _NOWHERE: Mapping[str, str] = MappingProxyType({})
 Moves = Mapping[str, Change]
@@ -206,10 +209,11 @@ def _finish(history: History, operations: Operations) -> None:
     author = Author(*fields["author"])
     moves = {ref: Change(*change) for ref, change in fields["refs"].items()}
     operations.kept.keep(operation_of(line), [ref for ref, change in moves.items() if change.new is None])
+    deleted = {ref: operations.kept.lines(by, ref) for ref, by in fields.get("deleted", {}).items() if ref in moves}
     with operations.silent():
-        for ref, change in sorted(moves.items(), key=lambda item: item[1].new is not None):  # the gone make room
-            _make(history, ref, change, fields["reason"], author)
-            if ref in fields.get("deleted", ()) and history.target(ref) == change.new:
+        _make_all(history, moves, deleted, fields["reason"], author)
+        for ref in deleted:
+            if history.target(ref) == moves[ref].new:
                 operations.kept.bring_back(fields["deleted"][ref], ref)
     for made, place in fields.get("places", {}).items():
         _put(path.parent / made, path.parent / place)
@@ -217,18 +221,35 @@ def _finish(history: History, operations: Operations) -> None:
     sync_directory(path.parent)
 
 
-def _make(history: History, ref: str, change: Change, reason: str, author: Author) -> None:
-    """Not if somebody has moved the ref since: another program, for ours wait for the lock."""
-    from vcs.model import CommitId
+def _make_all(
+    history: History, moves: Moves, reflogs: Mapping[str, Sequence[bytes]], reason: str, author: Author
+) -> None:
+    """Make those that were not made yet. Not where somebody has moved a ref since: another program, for ours wait for
+    the lock. What goes, and what comes, does so at once: one by one, each waits for the disk several times."""
+    left = {ref: change for ref, change in moves.items() if history.target(ref) == change.old != change.new}
+    if gone := [ref for ref, change in left.items() if change.new is None]:
+        history.delete_all(gone)  # first: they make room
+    head = history.head()
+    coming = {
+        ref: CommitId(new)
+        for ref, (old, new) in left.items()
+        if old is None and new is not None and ref != head and _is_commit(history, new)
+    }
+    if len(coming) >= _MANY:
+        history.name_all(coming, reason, author, reflogs)
+    for ref, (old, new) in left.items():
+        # HEAD's branch has a line in HEAD's reflog too; what a tag object leads to would have to be in packed-refs.
+        if new is not None and history.target(ref) == old:
+            with suppress(NotFound):
+                history.move(ref, CommitId(new), CommitId(old) if old else None, reason, author)
 
-    now = history.target(ref)
-    if now != change.old or now == change.new:
-        return
-    if change.new is None:
-        history.delete(ref)
-    else:
-        with suppress(NotFound):
-            history.move(ref, CommitId(change.new), now, reason, author)
+
+def _is_commit(history: History, oid: str) -> bool:
+    """Damage is told of by whoever reads the commit: refs lead there as before."""
+    try:
+        return history.raw(oid).startswith(b"tree ")
+    except TreeringError:
+        return False
 
 
 def _put(made: Path, place: Path) -> None:
@@ -242,17 +263,24 @@ def _put(made: Path, place: Path) -> None:
 def _check_room(history: History, moves: Moves) -> None:
     """A ref that comes back needs its place: `main` cannot be beside `main/sub`."""
     coming = [ref for ref, change in moves.items() if change.new is not None and change.old is None]
-    if coming:
-        staying = {f"refs/{name}" for name in history.refs("refs/")} - {
-            ref for ref, change in moves.items() if change.new is None
-        }
-        for ref in coming:
-            for other in staying:
-                if is_in_the_way(other, ref):
-                    raise Conflict(
-                        f"{kind(other)} {short(other)!r} exists, so {short(ref)!r} cannot come back",
-                        ref=other, left=None, now=None,
-                    )  # fmt: skip
+    if not coming:
+        return
+    going = {ref for ref, change in moves.items() if change.new is None}
+    staying = {f"refs/{name}" for name in history.refs("refs/")} - going
+    inside = {directory: other for other in staying for directory in _above(other)}
+    for ref in coming:
+        other = next((name for name in _above(ref) if name in staying), inside.get(ref))
+        if other is not None:
+            raise Conflict(
+                f"{kind(other)} {short(other)!r} exists, so {short(ref)!r} cannot come back",
+                ref=other, left=None, now=None,
+            )  # fmt: skip
+
+
+def _above(ref: str) -> list[str]:
+    """The directories that a ref is in. None of them can be a ref: it is a file or a directory."""
+    names = ref.split("/")
+    return ["/".join(names[:count]) for count in range(1, len(names))]
 
 
 def _decoded(data: bytes, path: Path) -> dict[str, Any]:

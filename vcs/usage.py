@@ -62,9 +62,11 @@ class Usage:
         tips = {commit for commits in starts.values() for commit in commits} | leased_commits
         self.commits: dict[CommitId, CommitInfo] = {info.id: info for info in store.history.log(list(tips))}
         """Every commit that is kept."""
-        self._owners: list[set[Start]] = []
+        self._owners: list[list[Start]] = []
+        """In the order of the history, in which layers have them: in another one, block after block would be read again
+        for each."""
         self._names = {name: self._own(self._roots(commits)) for name, commits in starts.items()}
-        leases = self._roots(leased_commits) | {root for root in leased.roots if root in store}
+        leases = [*self._roots(leased_commits), *(root for root in leased.roots if root in store)]
         self._keepers = (*self._names.values(), self._own(leases))
 
     @property
@@ -87,9 +89,9 @@ class Usage:
         """What is at and below a path of a commit; it shares with the rest of that root too. NotFound."""
         snapshot = self._store.snapshot_of(commit)
         own = start_of(snapshot.lookup(path))
-        others = {Start(Kind.ROOT, root) for root in self._other_roots(commit)}
-        others.update(start for entry in _beside(snapshot, path) if (start := start_of(entry)))
-        self._owners += [{own} if own else set(), others]
+        others = [Start(Kind.ROOT, root) for root in self._other_roots(commit)]
+        others += [start for entry in _beside(snapshot, path) if (start := start_of(entry))]
+        self._owners += [[own] if own else [], others]
         return Claim(len(self._owners) - 2, (len(self._owners) - 1,))
 
     def measure(
@@ -116,22 +118,22 @@ class Usage:
         return Sharing(self._store, self._owners, progress)
 
     def _own(self, roots: Iterable[RootId]) -> int:
-        self._owners.append({Start(Kind.ROOT, root) for root in roots})
+        self._owners.append([Start(Kind.ROOT, root) for root in dict.fromkeys(roots)])
         return len(self._owners) - 1
 
     def _other_roots(self, commit: CommitId) -> Iterator[RootId]:
         return (info.root for info in self.commits.values() if info.id != commit)
 
-    def _roots(self, tips: Iterable[CommitId]) -> set[RootId]:
-        """The roots of some commits and all their ancestors."""
-        seen: set[CommitId] = set()
+    def _roots(self, tips: Iterable[CommitId]) -> list[RootId]:
+        """The roots of some commits and all their ancestors, each once."""
+        seen: dict[CommitId, None] = {}
         todo = list(tips)
         while todo:
             commit = todo.pop()
             if commit not in seen:
-                seen.add(commit)
+                seen[commit] = None
                 todo += self.commits[commit].parents
-        return {self.commits[commit].root for commit in seen}
+        return list(dict.fromkeys(self.commits[commit].root for commit in seen))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,19 +7,24 @@ if nothing in it is taken in.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 import re
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Generator, Iterable
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from runtime.building.patterns import compiled
 from vcs.errors import BadInput
 from vcs.ignore import Ignore, as_text
+from vcs.livedir import Identity, list_directories, list_names, open_directory, open_parent, open_top
 
 NAME = ".dockerignore"
 _SIZE_MAX = 4 << 20
+_KEPT = 256
+"""Directories; their paths may be long."""
 
 
 class Rules:
@@ -41,19 +46,40 @@ class Rules:
             except ValueError as error:
                 raise BadInput(f"{origin}, line {number}: {error}", line=number) from None
         self.takes_in = any(not leaves_out for _, leaves_out in self._rules)
+        self._known: dict[str, int] = {}
+        """Of the directories that were asked about last: which rules match them or one above, as bits."""
 
     def __bool__(self) -> bool:
         return bool(self._rules)
 
     def leaves_out(self, path: str) -> bool:
         """Whether a path, from the context's top and without a slash in front, is left out."""
-        names = path.split("/")
-        above = ["/".join(names[: end + 1]) for end in range(len(names))]
+        matched = self._matched(path, self._above(path))
         out = False
-        for pattern, leaves_out in self._rules:
-            if leaves_out != out and any(pattern.fullmatch(one) for one in above):
+        for number, (_, leaves_out) in enumerate(self._rules):
+            if matched >> number & 1:
                 out = leaves_out
         return out
+
+    def _matched(self, path: str, above: int) -> int:
+        """The rules that match a path, or what is above it."""
+        for number, (pattern, _) in enumerate(self._rules):
+            if not above >> number & 1 and pattern.fullmatch(path):
+                above |= 1 << number
+        return above
+
+    def _above(self, path: str) -> int:
+        """The rules that match a directory above a path. Who walks asks about one directory after the other: of each
+        only its own name is new, and a thousand levels are no trouble."""
+        new = []
+        while (path := path.rpartition("/")[0]) and path not in self._known:
+            new.append(path)
+        found = self._known.get(path, 0)
+        for directory in reversed(new):
+            found = self._known[directory] = self._matched(directory, found)
+            if len(self._known) > _KEPT:
+                del self._known[next(iter(self._known))]
+        return found
 
 
 NO_RULES = Rules(())
@@ -80,6 +106,8 @@ class ContextIgnore(Ignore):
     wanted: tuple[str, ...] = ()
     top: bytes = b""
     """Where the context lies on the machine."""
+    _taken_in: list[bytes] = field(default_factory=list, compare=False)
+    """The last path that was found to be taken in again: what is above it need not be searched too."""
 
     def is_empty(self) -> bool:
         return not self.rules and "" in self.wanted
@@ -94,11 +122,51 @@ class ContextIgnore(Ignore):
 
     def _has_something(self, directory: bytes) -> bool:
         """Whether anything in a directory that is left out is taken in again."""
-        for here, directories, names in os.walk(self.top + directory):
-            prefix = here[len(self.top) + 1 :] + b"/"
-            if any(not self.rules.leaves_out(as_text(prefix + name)) for name in (*names, *directories)):
-                return True
-        return False
+        if any(path.startswith(directory + b"/") for path in self._taken_in):
+            return True
+        self._taken_in.clear()
+        with contextlib.suppress(OSError), contextlib.closing(_paths_below(self.top, directory)) as paths:
+            found = (path for path in paths if not self.rules.leaves_out(as_text(path)[1:]))
+            self._taken_in.extend(islice(found, 1))
+        return bool(self._taken_in)
+
+
+def _paths_below(top: bytes, directory: bytes) -> Generator[bytes]:
+    """All paths below a directory of the context at `top`. By descriptors, one at a time: they may be longer than the
+    kernel takes, and deeper than functions may call themselves. What cannot be opened is passed over."""
+    here = open_top(top)
+    try:
+        for name in directory.strip(b"/").split(b"/"):
+            here = _moved(here, open_directory(name, here))
+        path, above = directory, [_opened(here)]
+        yield from (path + b"/" + name for name in list_names(here))
+        while above:
+            if not above[-1][1]:
+                above.pop()
+                if above:
+                    here, path = _moved(here, open_parent(here, above[-1][0])), path.rpartition(b"/")[0]
+                continue
+            name = above[-1][1].pop()
+            try:
+                below = open_directory(name, here)
+            except OSError:
+                continue
+            here, path = _moved(here, below), path + b"/" + name
+            above.append(_opened(here))
+            yield from (path + b"/" + name for name in list_names(here))
+    finally:
+        os.close(here)
+
+
+def _opened(directory: int) -> tuple[Identity, set[bytes]]:
+    """Which directory it is, and the names of the directories in it."""
+    status = os.fstat(directory)
+    return (status.st_dev, status.st_ino), list_directories(directory)
+
+
+def _moved(before: int, now: int) -> int:
+    os.close(before)
+    return now
 
 
 def is_wanted(path: str, wanted: Collection[str]) -> bool:

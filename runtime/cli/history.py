@@ -17,14 +17,13 @@ from runtime.cli.pager import paged
 from runtime.cli.quoting import safe
 from runtime.cli.render_commits import commit_fields, decorations, write_commit, write_log, write_oneline
 from vcs.errors import BadInput
-from vcs.model import type_name
+from vcs.model import CommitId, type_name
 from vcs.snapshot import resolve_parents
 
 if TYPE_CHECKING:
     from runtime.cli.compare import Comparison
     from runtime.cli.output import Output
     from runtime.packages.report import PackageReport
-    from vcs.model import CommitId
     from vcs.snapshot import CommitInfo
 
 
@@ -87,7 +86,7 @@ def log(
     store, output = invocation.store, invocation.output
     revisions, paths = _sort_arguments(arguments, context.meta.get("after_dashes", []))
     names = decorations(store, notes=notes, signatures=signatures)
-    include, exclude = _ends(invocation, revisions)
+    include, exclude = _ends(invocation, revisions) if revisions else ([CommitId(commit) for commit in names.names], [])
     wanted = Wanted(
         _both_ways(invocation, include, paths),
         None if since is None else point(since, "--since"),
@@ -191,9 +190,6 @@ def _content(invocation: Invocation, text: str) -> bytes:
 
 
 def _ends(invocation: Invocation, revisions: Sequence[str]) -> tuple[list[CommitId], list[CommitId]]:
-    if not revisions:
-        store = invocation.store
-        return list({*store.branches().values(), *store.tags().values()}), []
     include, exclude = [], []
     for revision in revisions:
         start, dots, end = revision.partition("..")

@@ -12,6 +12,7 @@ from tests.cli.conftest import Cli
 from tests.cli.test_processes import completed
 from tests.support.small_history import Sketch, make
 from vcs.history import Author
+from vcs.names import RefFiles
 from vcs.store import Store
 
 
@@ -54,6 +55,21 @@ def test_log_of_paths(merged: Cli) -> None:
     assert titles(merged, "old..main", "--", "etc/one") == ["1"]
     assert titles(merged, "main", "--", "none") == []
     assert titles(merged, "--", "etc/one") == ["4", "1", "0"], "without a revision, all branches"
+
+
+def test_each_ref_is_read_once(merged: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all that branches and tags lead to, the newest are known only when all of them were looked at."""
+    read: list[bytes] = []
+    loose = RefFiles._loose
+
+    def counted(self: RefFiles, ref: bytes) -> bytes | None:
+        read.append(ref)
+        return loose(self, ref)
+
+    monkeypatch.setattr(RefFiles, "_loose", counted)
+    assert merged.lines("log", "--oneline", "-n", "2")[1].endswith("number 3")
+    branches = [ref for ref in read if ref.startswith(b"refs/heads/")]
+    assert sorted(branches) == [b"refs/heads/main", b"refs/heads/old", b"refs/heads/web"]
 
 
 def test_links_above_a_path_are_followed(empty: Cli, tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ class Outcome:
     seconds: float
     peak: int
     """The most memory its process had, in bytes: no less than what ran it has, and with a fork server the client's."""
+    cpu: float = 0.0
+    """Seconds that it had a processor, itself and for it the kernel; likewise."""
 
     @property
     def ok(self) -> bool:
@@ -79,7 +81,10 @@ def run(
         begun(pid)
         _, status, usage = os.wait4(pid, 0)
         passed = time.monotonic() - started
-        return Outcome(os.waitstatus_to_exitcode(status), _text(out), _text(err), passed, usage.ru_maxrss * 1024)
+        return Outcome(
+            os.waitstatus_to_exitcode(status), _text(out), _text(err), passed, usage.ru_maxrss * 1024,
+            usage.ru_utime + usage.ru_stime,
+        )  # fmt: skip
 
 
 def _spawned(place: Place, words: list[str], streams: tuple[int, int, int], forked: bool) -> int:
@@ -124,8 +129,8 @@ def measure(place: Place, *arguments: str | Path, stdin: bytes = b"") -> Outcome
         )  # fmt: skip
         os.close(writer)
         with open(reader) as told:
-            code, seconds, _, peak = told.read().split()
-        return Outcome(int(code), _text(out), _text(err), float(seconds), int(peak))
+            code, seconds, cpu, peak = told.read().split()
+        return Outcome(int(code), _text(out), _text(err), float(seconds), int(peak), float(cpu))
 
 
 def _text(file: IO[bytes]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.building import dockerignore
 from runtime.building.dockerignore import ContextIgnore, Rules
 from runtime.building.parser import WORDS, parse
 from runtime.building.patterns import compiled
 from runtime.building.stages import Plan
 from runtime.building.steps import CONTEXT, Copy, Directory, Origin, Run, Stage
 from runtime.building.variables import split_words, substituted, substituted_raw
+from runtime.deletion import delete_tree
 from vcs.errors import BadInput
+from vcs.importer import import_directory
+from vcs.store import Store
 
 BASE = {"os": "linux", "config": {"Env": ["PATH=/bin", "HOME=/root"], "Cmd": ["sh"]}}
 
@@ -325,6 +330,53 @@ def test_a_directory_stays_if_something_in_it_is_taken_in_again(tmp_path: Path) 
     assert not ignore.leaves_out(b"/a/b", True)
     assert ignore.leaves_out(b"/c", True)
     assert not ignore.leaves_out(b"/a/b/keep", False)
+
+
+@given(st.lists(st.sampled_from(["a", "!a", "a/b", "!a/b", "**/c", "!**/c", "*", "!b/*"]), max_size=5), st.data())
+def test_what_was_asked_before_changes_nothing(rules: list[str], data: st.DataObject) -> None:
+    paths = st.lists(st.sampled_from("abc"), min_size=1, max_size=4).map("/".join)
+    found = Rules(rules)
+    for path in data.draw(st.lists(paths, max_size=12)):
+        assert found.leaves_out(path) == Rules(rules).leaves_out(path)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, where: object, name: str) -> list[int]:
+    """A list that gets longer with each call of a function from now on."""
+    calls: list[int] = []
+    real = getattr(where, name)
+
+    def call(*args: object) -> object:
+        calls.append(1)
+        return real(*args)
+
+    monkeypatch.setattr(where, name, call)
+    return calls
+
+
+@pytest.mark.parametrize(("name", "depth"), [("d", 1200), ("d" * 255, 40)])
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_a_deep_context(tmp_path: Path, name: str, depth: int, is_kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deeper than functions may call themselves, or paths be long: each directory is looked at a few times at most."""
+    context = tmp_path / "context"
+    context.mkdir()
+    here = os.open(context, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir(name, dir_fd=here)
+        below = os.open(name, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(os.open("leaf", os.O_CREAT | os.O_WRONLY, dir_fd=here))
+    os.close(here)
+    listed, matched = counted(monkeypatch, dockerignore, "list_names"), counted(monkeypatch, Rules, "_matched")
+    ignore = ContextIgnore(rules=Rules([name, "!**/leaf" if is_kept else "!other"]), wanted=("",), top=bytes(context))
+    with Store.create(tmp_path / "store") as store:
+        with store.batch() as batch:
+            root = import_directory(batch, context, ignore=ignore).root
+        paths = {path for path, _ in store.snapshot(root).walk()}
+    delete_tree(context)  # shutil.rmtree, which pytest uses, calls itself for each level
+    assert (b"/".join([b"", *[name.encode()] * depth, b"leaf"]) in paths) == is_kept
+    assert len(listed) <= depth
+    assert len(matched) < 5 * depth
 
 
 def test_only_what_is_named_is_taken_from_a_context() -> None:

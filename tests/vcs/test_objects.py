@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -47,8 +48,21 @@ def test_the_cache_is_bounded(written: tuple[Path, dict[bytes, bytes]]) -> None:
         for name in expected:
             store.get(name)
         cached = store._objects._blocks.values()
-        assert sum(len(block.data) for block in cached) == store._objects._cached <= 1 << 20
+        assert sum(block.size for block in cached) == store._objects._cached <= 1 << 20
         assert len(store._objects._near) == sum(len(block.digests) for block in cached)
+
+
+def test_where_many_small_objects_are_counts_too(tmp_path: Path) -> None:
+    """In memory that takes several times as much as they do."""
+    with Store.create(tmp_path / "store") as store, store.batch() as batch:
+        names = [batch.put_tree(b"%100d" % number) for number in range(20_000)]
+    with Store.open(tmp_path / "store", cache_bytes=1 << 20) as store:
+        tracemalloc.start()
+        for name in names:
+            store.get(name)
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert held < 2 << 20
 
 
 def test_more_layers_than_descriptors_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

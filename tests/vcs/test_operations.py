@@ -21,14 +21,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from tests.support.collecting import noise, write
 from tests.support.killing import killed_anywhere
+from vcs import history
 from vcs.check import check
 from vcs.collect import collect
 from vcs.errors import AlreadyExists, Conflict, Corrupt, NoSpace, NotFound, UnknownFormat
-from vcs.history import BRANCHES, TAGS, Author
+from vcs.history import BRANCHES, TAGS, Author, History
 from vcs.model import CommitId
 from vcs.operations import HEADER, Change, Operation, damaged_lines, without_damage
+from vcs.reflogs import lines_of
 from vcs.store import Store
-from vcs.takingback import inverse, move_all, next_redo, next_undo, restoring, stacks
+from vcs.takingback import deleters, inverse, move_all, next_redo, next_undo, restoring, stacks
 
 REPOSITORY = Path(__file__).parents[2]
 AUTHOR = Author("tester", "tester@localhost", 1_800_000_000)
@@ -48,6 +50,12 @@ def add(store: Store, number: int, *parents: CommitId) -> CommitId:
     return store.add_commit(root, {}, f"commit {number}\n", AUTHOR, parents)
 
 
+def reflogs_of(store: Store) -> dict[str, list[bytes]]:
+    """Every reflog, by the name of its ref."""
+    top = store.repository / "logs"
+    return {str(path.relative_to(top)): lines_of(path) for path in top.rglob("*") if path.is_file()}
+
+
 def do(store: Store, *args: str) -> None:
     """Begin an operation, as a command does."""
     store.operations.begin(args, lambda: AUTHOR)
@@ -63,7 +71,10 @@ def redo(store: Store) -> Operation:
 
 def take_back(store: Store, one: Operation, kind: str) -> Operation:
     store.operations.begin([kind], lambda: AUTHOR, kind, one.id)  # type: ignore[arg-type]
-    move_all(store.history, store.operations, inverse(one.refs), f"{kind} {one.id}", AUTHOR, one.unsure)
+    move_all(
+        store.history, store.operations, inverse(one.refs), f"{kind} {one.id}", AUTHOR, one.unsure,
+        deleted=deleters([one]),
+    )  # fmt: skip
     with store.history.locked():
         store.operations.note_end(AUTHOR)
     return one
@@ -252,6 +263,69 @@ def test_restoring_makes_branches_and_tags_what_they_were(store: Store) -> None:
     assert refs(store) == state
     undo(store)
     assert refs(store) == {TAGS + "v0": two, TAGS + "v1": one}
+
+
+def test_many_refs_go_and_come_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With their reflogs. One at a time, each would wait for the disk several times."""
+    one, two = add(store, 1), add(store, 2)
+    do(store, "first")
+    store.history.move(MAIN, one, None, "made", AUTHOR)
+    point = store.operations.find("@")
+    make_some(store, 20)
+    for number in range(20):
+        store.history.move(f"{BRANCHES}b{number}", two, store.history.target(f"{BRANCHES}b{number}"), "moved", AUTHOR)
+        store.history.tag(f"v{number}", one, None, AUTHOR)
+    store.history.tag("told", one, "of a tag object", AUTHOR)
+    state, logs = refs(store), reflogs_of(store)
+    dropped: list[int] = []
+    moved: list[str] = []
+    drop_refs, move = history.drop_refs, History.move
+    monkeypatch.setattr(history, "drop_refs", lambda *args, **more: dropped.append(1) or drop_refs(*args, **more))
+    monkeypatch.setattr(History, "move", lambda self, ref, *args: moved.append(ref) or move(self, ref, *args))
+    for _ in range(2):
+        store.operations.begin(["restore"], lambda: AUTHOR, "restore", point.id)
+        moves = restoring(store.operations.read(), point.id)
+        move_all(store.history, store.operations, moves, "restore", AUTHOR, force=True)
+        assert refs(store) == {MAIN: one}
+        assert not reflogs_of(store).keys() - {"HEAD", MAIN}
+        undo(store)
+        assert refs(store) == state
+        assert {ref: lines[: len(logs[ref])] for ref, lines in reflogs_of(store).items()} == logs
+    assert dropped == [1, 1]
+    assert moved == [TAGS + "told"] * 2
+
+
+def test_many_refs_that_come_back_do_so_together_wherever_the_process_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vcs.takingback._MANY", 2)
+    path = tmp_path / "store"
+    with Store.create(path) as store:
+        one, two = add(store, 1), add(store, 2)
+        for ref in (MAIN, WORK, WORK + "-2", TAGS + "v1"):
+            store.history.move(ref, one, None, "made", AUTHOR)
+            store.history.move(ref, two, one, "moved", AUTHOR)
+        before, logs = refs(store), reflogs_of(store)
+        do(store, "delete")
+        store.history.delete_all(before)
+
+    def work(arm: Callable[[], None]) -> None:
+        with Store.open(path) as store:
+            store.history.refs(BRANCHES)
+            arm()
+            undo(store)
+
+    seen = []
+    for _ in killed_anywhere(work, tmp_path / "errors"):
+        with Store.open(path) as store:
+            assert refs(store) in ({}, before)
+            assert check(store).problems == []
+            seen.append(refs(store) == before)
+            if seen[-1]:
+                assert {ref: lines[: len(logs[ref])] for ref, lines in reflogs_of(store).items()} == logs
+                redo(store)
+    assert seen.count(False) > 2
+    assert seen.count(True) > 10
 
 
 # -- the file

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from tests.support.collecting import NOW, author, commit, noise, write
 from tests.support.values import Spec, file
+from tests.support.values import root as written
 from vcs.blobs import BlobWriter
 from vcs.check import check
 from vcs.collect import collect
 from vcs.errors import Missing, NotFound
 from vcs.history import BRANCHES
 from vcs.layers.reader import LayerReader
-from vcs.model import Entry, RootId, Tree
+from vcs.model import CommitId, Entry, RootId, Tree
 from vcs.reach import Reach
 from vcs.sharing import Bytes, Kind, Sharing, Start
 from vcs.store import Store
@@ -313,3 +314,27 @@ def test_what_a_directory_takes_on_the_disk(tmp_path: Path) -> None:
     alone = sum(path.lstat().st_blocks * 512 for path in (top, top / "below", top / "b", top / "link", top / "sparse"))
     assert allocated(top) == alone
     assert allocated(tmp_path / "nothing") == 0
+
+
+def test_a_long_history_is_read_in_the_order_of_its_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However little is cached. In any other order, a block would be read for each commit."""
+    layers, roots = 5, 40
+    with Store.create(tmp_path / "store") as store:
+        tip: tuple[CommitId, ...] = ()
+        for layer in range(layers):
+            with store.batch() as batch:
+                made = [written(batch, {"name": b"%d of %d" % (number, layer)}) for number in range(roots)]
+            for root in made:
+                tip = (store.add_commit(root, {}, "one of many\n", author(), tip),)
+        store.history.move(MAIN, tip[0], None, "made", author())
+    looked = []
+    block = LayerReader.block
+
+    def counted(self: LayerReader, number: int) -> bytes:
+        looked.append(number)
+        return block(self, number)
+
+    monkeypatch.setattr(LayerReader, "block", counted)
+    with Store.open(tmp_path / "store", cache_bytes=0) as store:
+        Usage(store).sharing()
+    assert len(looked) < layers * 3

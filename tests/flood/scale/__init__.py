@@ -1,6 +1,7 @@
 """Numbers that are too large: each is made, used by the commands that meet it, checked, and removed.
 
-A line for each command: its seconds, the most memory it had, and the store's size after it. Each yields its findings.
+A line for each command: its seconds, those of a processor, the most memory it had, and the store's size after it. Each
+yields its findings.
 """
 
 from __future__ import annotations

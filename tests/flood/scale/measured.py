@@ -34,12 +34,12 @@ class Measured:
         """An empty store, and the head of a table."""
         self.place.prepare()
         measure(self.place, "init")
-        print(f"{title}\n{'':44} {'SECONDS':>8} {'MOST MB':>8} {'STORE MB':>9}", flush=True)
+        print(f"{title}\n{'':44} {'SECONDS':>8} {'CPU s':>8} {'MOST MB':>8} {'STORE MB':>9}", flush=True)
 
     def treering(self, *arguments: str | Path, may_refuse: bool = False, label: str = "", **more: Any) -> Outcome:
         """Run a command that has to succeed; or, with `may_refuse`, may say in one clear error why it does not."""
         done = measure(self.place, *arguments, **more)
-        self._line(label or " ".join(map(os.fspath, arguments)), done.seconds, done.peak, "" if done.ok else done.kind)
+        self._line(label or " ".join(map(os.fspath, arguments)), done, "" if done.ok else done.kind)
         said = f"{' '.join(map(str, arguments))[:300]}: {done.code}\n{(done.out + done.err)[-3000:]}"
         if any(muddle in done.err for muddle in _MUDDLES) or done.code == _USAGE or not (done.ok or may_refuse):
             self.findings.append(said)
@@ -54,9 +54,10 @@ class Measured:
     @contextmanager
     def timed(self, label: str) -> Iterator[None]:
         """What is done without a command."""
-        began = time.monotonic()
+        began, cpu = time.monotonic(), sum(os.times()[:4])
         yield
-        self._line(label, time.monotonic() - began, 0)
+        done = Outcome(0, "", "", time.monotonic() - began, 0, sum(os.times()[:4]) - cpu)
+        self._line(label, done)
 
     def through_the_mount(self, label: str, work: Callable[[Path], None]) -> None:
         """Do something below the service's mount, and tell how much memory its processes had then."""
@@ -66,7 +67,7 @@ class Measured:
                 work(lease.mountpoint)
                 seconds = time.monotonic() - began
                 peaks = [processes.peak(one.pid) for one in processes.of(self.place.directory) if "serv" in one.role]
-                self._line(label, seconds, max(peaks, default=0))
+                self._line(label, Outcome(0, "", "", seconds, max(peaks, default=0)))
         except (OSError, TreeringError) as error:
             self.findings.append(f"{label}: {error}")
 
@@ -76,8 +77,9 @@ class Measured:
         if done.ok:
             self.must_be("problems found by fsck", done.value["problems"], [])
 
-    def _line(self, label: str, seconds: float, peak: int, error: str = "") -> None:
+    def _line(self, label: str, done: Outcome, error: str = "") -> None:
         du = subprocess.run(["du", "-sx", "-B1", self.place.store], capture_output=True, check=False)
         size = int(du.stdout.split()[0])
         label = label if len(label) <= 44 else f"{label[:28]}...{label[-13:]}"
-        print(f"{label:44} {seconds:8.2f} {peak / 1e6:8.0f} {size / 1e6:9.1f}  {error}", flush=True)
+        figures = f"{done.seconds:8.2f} {done.cpu:8.2f} {done.peak / 1e6:8.0f} {size / 1e6:9.1f}"
+        print(f"{label:44} {figures}  {error}", flush=True)
