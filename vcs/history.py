@@ -40,7 +40,7 @@ from vcs.model import CommitId, RootId
 from vcs.names import RefFiles
 from vcs.operations import Operations
 from vcs.reflogs import RefChange as RefChange
-from vcs.reflogs import carry_on, seal, without_seal
+from vcs.reflogs import carry_on, heads_line, seal, without_seal
 from vcs.signed import Sign
 from vcs.snapshot import CommitInfo
 
@@ -344,14 +344,18 @@ class History:
         def change() -> None:
             is_moved = False
             while not is_moved:
-                with contextlib.suppress(_SecondPassed), self._repo.transaction() as transaction:
+                with (
+                    contextlib.suppress(_SecondPassed),
+                    heads_line(Path(self._repo.path), ref) as heads,
+                    self._repo.transaction() as transaction,
+                ):
                     transaction.lock_ref(ref)
                     if current is None and durable:
                         # Git's lock before the reflog, which without it would be that of a ref that was lost.
                         sync_all([above[0], *changing])
                     if (now := self.target(ref)) != current:  # another program's doing: it does not know our lock
                         raise Conflict(moved(ref, now, current), ref=ref, expected=current, found=now)
-                    self._set_sealed(transaction, ref, current, new, one_line(reason), author)
+                    heads.append(self._set_sealed(transaction, ref, current, new, one_line(reason), author))
                     is_moved = True
 
         above = self._above(ref)
@@ -374,8 +378,8 @@ class History:
 
     def _set_sealed(
         self, transaction: ReferenceTransaction, ref: str, current: str | None, new: str, message: str, author: Author
-    ) -> None:
-        """Have a ref moved, with a line in its reflog that carries its seal.
+    ) -> bytes:
+        """Have a ref moved, with a line in its reflog that carries its seal. Returns the line.
 
         libgit2 notes the time when a transaction is first told of a move. So the seal is made for the present second,
         and if that has passed meanwhile, another transaction is needed: _SecondPassed.
@@ -387,6 +391,7 @@ class History:
         transaction.set_target(ref, new, message=message + seal(line).decode())
         if _stamp(pygit2.Signature(name, email)) != now:
             raise _SecondPassed
+        return line + seal(line) + b"\n"
 
     def _check_room(self, ref: str) -> None:
         """A ref is a file or a directory: with `main` there can be no `main/sub`, and the other way round."""
