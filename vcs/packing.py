@@ -18,7 +18,7 @@ from pathlib import Path
 import pygit2
 
 from vcs.errors import Corrupt, Missing
-from vcs.gitobjects import translated
+from vcs.gitobjects import GitObjects, translated
 from vcs.model import CommitId
 from vcs.names import RefFiles
 
@@ -49,12 +49,12 @@ class Packing:
         self._packs = self._directory / "pack"
         self._needed: set[bytes] = set()
         self._new: Path | None = None
-        with translated():
-            self._repo = pygit2.Repository(str(path))
+        self._git = GitObjects(path)
+        self._repo = self._git.repository
 
     def close(self) -> None:
         """Free libgit2's descriptors."""
-        self._repo.free()
+        self._git.close()
 
     # -- what is needed
 
@@ -78,7 +78,8 @@ class Packing:
         tips = filter(None, tips)
         todo = [bytes.fromhex(tip) for tip in tips]
         if missing_ok:
-            todo = [raw for raw in todo if pygit2.Oid(raw=raw) in self._repo]
+            with self._git.asking() as repo:
+                todo = [raw for raw in todo if pygit2.Oid(raw=raw) in repo]
         with translated():
             while todo:
                 raw = todo.pop()
@@ -104,7 +105,8 @@ class Packing:
 
     def _object(self, raw: bytes) -> pygit2.Object:
         try:
-            return self._repo[pygit2.Oid(raw=raw)]
+            with self._git.asking() as repo:
+                return repo[pygit2.Oid(raw=raw)]
         except KeyError:
             raise Missing(f"object {raw.hex()} of the history is missing", digest=raw.hex()) from None
 
@@ -123,8 +125,16 @@ class Packing:
         if loose <= _LOOSE_KEPT and len(packed) <= 1 and all(ids <= self._needed for ids in packed):
             return
         with translated():
-            # One thread: more would choose other deltas each time.
-            self._repo.pack(pack_delegate=self._fill, n_threads=1)
+            for raw, _ in self._loose():
+                if raw in self._needed:
+                    self._git.read(raw.hex())  # Corrupt: the library would wait for one that is cut off
+            # Not the repository that is watched: no Python can run while a pack is made.
+            repository = pygit2.Repository(str(self._path))
+            try:
+                # One thread: more would choose other deltas each time.
+                repository.pack(pack_delegate=self._fill, n_threads=1)
+            finally:
+                repository.free()
         self._new = next(index for index in self._indexes() if set(_ids(index)) == self._needed)
 
     def _fill(self, builder: pygit2.PackBuilder) -> None:
@@ -153,7 +163,7 @@ class Packing:
         if self._new is not None:
             freed -= sum(map(_allocated, self._parts(self._new)))
             freed += sum(self._remove_pack(index) for index in self._indexes() if self._is_spent(index, fresh))
-        self._repo.free()
+        self._git.forget()
         return Pruned(before.commits, before.objects, freed)
 
     def _is_spent(self, index: Path, fresh: set[bytes]) -> bool:
@@ -185,8 +195,10 @@ class Packing:
                     yield bytes.fromhex(name), path
 
     def _is_commit(self, raw: bytes) -> bool:
-        with translated():
-            return isinstance(self._repo.get(pygit2.Oid(raw=raw)), pygit2.Commit)
+        """Not if it is damaged: garbage goes all the same."""
+        with contextlib.suppress(Corrupt), translated(), self._git.asking() as repo:
+            return isinstance(repo.get(pygit2.Oid(raw=raw)), pygit2.Commit)
+        return False
 
 
 def _ids(index: Path) -> Iterator[bytes]:
