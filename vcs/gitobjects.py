@@ -1,20 +1,38 @@
-"""A git repository as such: made, a ref changed whatever killed processes left, any object read by its id."""
+"""A git repository as such: made, a ref changed whatever killed processes left, any object read by its id.
+
+Whatever makes git's library read objects is asked here (GitObjects). Of a loose object that is cut off it would wait
+for the rest for ever (libgit2 #7342), wherever it comes upon it: in a walk, in a revision's name, in the parents of a
+commit that is written. So it has a third source of objects, ours, which it asks after the packs and before the loose
+ones, and which looks at the file first. Packed objects are read as fast as before, and small loose ones are given to it
+as they were read here.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import cast
 
 import pygit2
 from pygit2.enums import ObjectType
 
+from vcs.commits import parsed
 from vcs.errors import Corrupt, Denied, NoSpace, NotFound, TreeringError
 from vcs.gitfiles import check_pack_indexes, remove_stale
+from vcs.gitwords import tree_entries
+from vcs.loose import LooseObjects
 
 _ID_LENGTH = 40
+_KINDS = {b"commit": 1, b"tree": 2, b"blob": 3, b"tag": 4}
+"""pygit2's ObjectType."""
+_PACKS, _OURS, _LOOSE = 3, 2, 1
+"""Which source of objects git's library asks before which."""
+
+pygit2.settings.enable_fsync_gitdir(True)
+pygit2.settings.set_odb_packed_priority(_PACKS)
+pygit2.settings.set_odb_loose_priority(_LOOSE)
 
 # libgit2 keeps up to 256 MB of what was read, by default. Here a commit is mostly read once, and what walks a history
 # holds what it needs of it: of 100,000 commits `du` takes 290 MB without, 380 MB with it, and no longer.
@@ -74,34 +92,110 @@ def read_object(repository: pygit2.Repository, oid: str) -> tuple[int, bytes]:
     return int(kind), data
 
 
+class _Watched(pygit2.OdbBackend):
+    """The loose objects of a repository, each looked at before git's library reads it. KeyError leaves it to that."""
+
+    def __init__(self, loose: LooseObjects) -> None:
+        super().__init__()
+        self.error: BaseException | None = None
+        """What was raised here: the library may make something else of it."""
+        self._loose = loose
+
+    def read_cb(self, oid: object) -> tuple[int, bytes]:
+        try:
+            found = self._loose.checked(str(oid))
+        except FileNotFoundError:
+            raise KeyError(oid) from None
+        except BaseException as error:
+            self.error = error
+            raise
+        if found is None:
+            raise KeyError(oid)
+        return _KINDS.get(found[0], 0), found[1]
+
+    def read_header_cb(self, oid: object) -> tuple[int, int]:
+        kind, data = self.read_cb(oid)
+        return kind, len(data)
+
+    def read_prefix_cb(self, prefix: object) -> tuple[int, bytes, str]:
+        if len(str(prefix)) == _ID_LENGTH:
+            return *self.read_cb(prefix), str(prefix)
+        for oid in self._loose.beginning(str(prefix)):
+            with contextlib.suppress(KeyError):
+                self.read_cb(oid)
+        raise KeyError(prefix)  # there may be several, in packs too
+
+    def exists_cb(self, oid: object) -> bool:
+        return False
+
+    def exists_prefix_cb(self, prefix: object) -> str:
+        raise KeyError(prefix)
+
+    def refresh_cb(self) -> None:
+        pass
+
+
 class GitObjects:
     """The objects of a git repository, which is opened apart from others: what these have read does not matter."""
 
     def __init__(self, path: Path) -> None:
+        self._directory = path / "objects"
+        self.loose = LooseObjects(self._directory)
+        self._writer: pygit2.Odb | None = None
+        self._lock = threading.RLock()
         with translated():
-            check_pack_indexes(path / "objects" / "pack")
-            self._repo = pygit2.Repository(str(path))
+            check_pack_indexes(self._directory / "pack")
+            self.repository = pygit2.Repository(str(path))
+            self._watch()
 
     def close(self) -> None:
         """Free libgit2's descriptors."""
-        self._repo.free()
+        self.repository.free()
+        self._writer = None
+
+    def forget(self) -> None:
+        """Forget what was read."""
+        with self._lock:
+            self.close()
+            self._watch()
+
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[pygit2.Repository]:
+        """The repository, for a question for which git's library may look for objects. Corrupt if it came upon one that
+        is damaged. One thread at a time: it holds a lock of its own while it asks us."""
+        with self._lock:
+            self._watched.error = None
+            try:
+                yield self.repository
+            except Exception:
+                if self._watched.error is not None:
+                    raise self._watched.error from None
+                raise
 
     def read(self, oid: str) -> tuple[int, bytes]:
         """An object by its full id: its type (pygit2's ObjectType) and its bytes. NotFound or Corrupt."""
-        return read_object(self._repo, oid)
+        with self._lock:
+            return read_object(self.repository, oid)
 
     def write(self, kind: int, data: bytes) -> str:
         """Write an object, durably, unless it is there; returns its id. The caller holds the lock on refs."""
         with translated():
-            return str(self._repo.write(ObjectType(kind), data))
+            if self._writer is None:  # the other sources are for reading only
+                self._writer = pygit2.Odb(str(self._directory))
+            return str(self._writer.write(ObjectType(kind), data))
 
     def parts(self, commit: str) -> list[str]:
         """The ids of what a commit consists of: itself, its tree, the files in it; the last is the one that cannot be
         read, if there is one."""
         found = [commit]
-        with contextlib.suppress(TreeringError, KeyError), translated():
-            found.append(str(cast(pygit2.Commit, self._repo[commit]).tree_id))
-            for item in cast(pygit2.Tree, self._repo[found[1]]):
-                found.append(str(item.id))
-                self._repo.read(item.id)
+        with contextlib.suppress(TreeringError):
+            tree = parsed(commit, self.read(commit)[1]).tree
+            found.append(tree)
+            for _, (_, oid) in tree_entries(self.read(tree)[1]):
+                found.append(oid)
+                self.read(oid)
         return found
+
+    def _watch(self) -> None:
+        self._watched = _Watched(self.loose)  # one belongs to what the repository has open
+        self.repository.odb.add_backend(self._watched, _OURS)

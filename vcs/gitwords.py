@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from vcs.errors import Corrupt
@@ -11,6 +11,8 @@ from vcs.errors import Corrupt
 BRANCHES = "refs/heads/"
 TAGS = "refs/tags/"
 NOTES = "refs/notes/"
+FILE, DIRECTORY = b"100644", b"40000"
+"""Modes in git's trees."""
 _TRAILER = re.compile(r"([A-Za-z][A-Za-z0-9-]*): (.*)")
 
 
@@ -123,3 +125,9 @@ def tree_entries(tree: bytes) -> Iterator[tuple[bytes, tuple[bytes, str]]]:
             raise Corrupt("a tree of git's cannot be read")
         yield tree[space + 1 : end], (tree[at:space], tree[end + 1 : end + 21].hex())
         at = end + 21
+
+
+def tree_of(entries: Mapping[bytes, tuple[bytes, str]]) -> bytes:
+    """A git tree from its entries: by their names, their modes and ids."""
+    names = sorted(entries, key=lambda name: name + b"/" * (entries[name][0] == DIRECTORY))  # git's order
+    return b"".join(entries[name][0] + b" " + name + b"\0" + bytes.fromhex(entries[name][1]) for name in names)

@@ -22,26 +22,25 @@ from types import MappingProxyType
 from typing import Any, cast
 
 import pygit2
-from pygit2.enums import FileMode, ObjectType, SortMode
+from pygit2.enums import ObjectType, SortMode
 from pygit2.transaction import ReferenceTransaction
 
 from vcs.ancestry import Ancestry
 from vcs.commits import Commit, Commits
 from vcs.durable import sync_all
 from vcs.errors import AlreadyExists, BadInput, Conflict, Corrupt, InvalidName, Missing, NotFound
-from vcs.gitfiles import add_refs, check_pack_indexes, drop_interrupted, drop_refs, packed_refs
-from vcs.gitobjects import make_repository, read_object, retry, translated
+from vcs.gitfiles import add_refs, drop_interrupted, drop_refs, packed_refs
+from vcs.gitobjects import GitObjects, make_repository, retry, translated
 from vcs.gitwords import BRANCHES as BRANCHES
+from vcs.gitwords import FILE, clean, is_in_the_way, is_of_notes, kind, moved, one_line, short, stamp, tree_of
 from vcs.gitwords import TAGS as TAGS
 from vcs.gitwords import Author as Author
-from vcs.gitwords import clean, is_in_the_way, is_of_notes, kind, moved, one_line, short, stamp
 from vcs.locks import flocked
-from vcs.loose import LooseObjects
 from vcs.model import CommitId, RootId
 from vcs.names import RefFiles
 from vcs.operations import Operations
 from vcs.reflogs import RefChange as RefChange
-from vcs.reflogs import carry_on, continued, seal, without_seal
+from vcs.reflogs import carry_on, continued, heads_line, seal, without_seal
 from vcs.signed import Sign
 from vcs.snapshot import CommitInfo
 
@@ -49,8 +48,6 @@ _ROOT_FILE = "root"
 _CONFIG_FILE = "config.json"
 _ZERO = "0" * 40
 _NOTHING: Mapping[str, Sequence[bytes]] = MappingProxyType({})
-
-pygit2.settings.enable_fsync_gitdir(True)
 
 
 class _SecondPassed(Exception):
@@ -65,10 +62,9 @@ class History:
         self._operations = operations or Operations(path.parent / "operations.log")
         self._locks_held = 0
         self._pruned = 0
-        with translated():
-            check_pack_indexes(path / "objects" / "pack")
-            self._repo = pygit2.Repository(str(path))
-        self._loose = LooseObjects(path / "objects")
+        self._git = GitObjects(path)
+        self._repo = self._git.repository
+        """For refs and settings. What is about objects is asked through `_git`."""
         self._files = RefFiles(path)
 
     @classmethod
@@ -79,7 +75,7 @@ class History:
 
     def close(self) -> None:
         """Free libgit2's descriptors."""
-        self._repo.free()
+        self._git.close()
 
     # -- writing
 
@@ -91,8 +87,7 @@ class History:
 
     def write(self, commit: bytes) -> CommitId:
         """Write a commit's bytes, durably."""
-        with translated():
-            return CommitId(str(self._repo.write(ObjectType.COMMIT, commit)))
+        return CommitId(self._git.write(ObjectType.COMMIT, commit))
 
     def drafted(
         self, root: RootId, config: dict[str, Any], message: str, author: Author, parents: tuple[CommitId, ...]
@@ -103,12 +98,12 @@ class History:
         with translated():
             who, by = _signature(author), _signature(author.committer or author)
             text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-            builder = self._repo.TreeBuilder()
-            builder.insert(_ROOT_FILE, self._repo.create_blob(f"{root.hex()}\n".encode()), FileMode.BLOB)
-            builder.insert(_CONFIG_FILE, self._repo.create_blob(text.encode()), FileMode.BLOB)
-            tree = builder.write()
-            raw = self._repo.create_commit_string(who, by, message, tree, list(parents))
-            return cast(str, raw).encode(), str(tree)
+            files = {_CONFIG_FILE: text.encode(), _ROOT_FILE: f"{root.hex()}\n".encode()}
+            written = {os.fsencode(name): self._git.write(ObjectType.BLOB, data) for name, data in files.items()}
+            tree = self._git.write(ObjectType.TREE, tree_of({name: (FILE, oid) for name, oid in written.items()}))
+            with self._git.asking() as repo:  # whether the parents are commits
+                raw = repo.create_commit_string(who, by, message, tree, list(parents))
+            return cast(str, raw).encode(), tree
 
     def move(
         self, ref: str, new: CommitId, expected: CommitId | None, reason: str, author: Author,
@@ -196,7 +191,7 @@ class History:
         text += sign(text) if sign else b""  # before the lock: a key may ask somebody
         with translated(), self.locked():
             self._must_be_there(commit)
-            oid = CommitId(str(self._repo.write(ObjectType.TAG, text)))
+            oid = CommitId(self._git.write(ObjectType.TAG, text))
             self.move(ref, oid, None, f"tag {name}", author, force=force)
 
     @contextlib.contextmanager
@@ -231,8 +226,8 @@ class History:
 
     def has(self, oid: str) -> bool:
         """Whether there is an object of git's with this full id. Corrupt if it cannot be told."""
-        with translated():
-            return oid in self._repo
+        with translated(), self._git.asking() as repo:
+            return oid in repo
 
     def refs(self, prefix: str) -> dict[str, CommitId]:
         """The refs below a prefix ("refs/heads/"), without it, sorted, each peeled to its commit."""
@@ -244,7 +239,8 @@ class History:
     def resolve(self, revision: str) -> CommitId:
         """A revision in git's syntax (gitrevisions(7)): `main`, `v1^`, `main~2`, `main@{1}`, an abbreviated id."""
         try:
-            return CommitId(str(self._repo.revparse_single(revision).peel(pygit2.Commit).id))
+            with self._git.asking() as repo:
+                return CommitId(str(repo.revparse_single(revision).peel(pygit2.Commit).id))
         except KeyError:
             raise NotFound(f"no revision {revision!r}", revision=revision) from None
         except (ValueError, pygit2.GitError) as error:
@@ -261,8 +257,8 @@ class History:
 
     def raw(self, name: str) -> bytes:
         """The bytes of a commit or a tag object, by its full id: header lines, an empty line, the message. NotFound."""
-        data = self._loose.read(name)
-        return read_object(self._repo, name)[1] if data is None else data
+        data = self._git.loose.read(name)
+        return self._git.read(name)[1] if data is None else data
 
     def config(self, commit: str) -> dict[str, Any]:
         """A commit's OCI image config."""
@@ -281,33 +277,34 @@ class History:
         """Commits reachable from `start` and not from `hide`, newest first, children before parents."""
         if not start:
             return
-        with translated():
-            walker = self._repo.walk(start[0], SortMode.TOPOLOGICAL | SortMode.TIME)
+        with translated(), self._git.asking() as repo:
+            walker = repo.walk(start[0], SortMode.TOPOLOGICAL | SortMode.TIME)
             for more in start[1:]:
                 walker.push(more)
             for end in hide:
                 walker.hide(end)
-            for commit in islice(walker, limit):
-                yield self.info(str(commit.id))
+            found = [str(commit.id) for commit in islice(walker, limit)]
+        yield from map(self.info, found)
 
     def commit_ids(self) -> list[CommitId]:
         """Every commit reachable from a ref, newest first; without those that hold notes."""
-        with translated():
-            walker = self._repo.walk(None, SortMode.TOPOLOGICAL | SortMode.TIME)
-            for commit in {oid for ref, oid in self.refs("refs/").items() if not is_of_notes(f"refs/{ref}")}:
+        tips = {oid for ref, oid in self.refs("refs/").items() if not is_of_notes(f"refs/{ref}")}
+        with translated(), self._git.asking() as repo:
+            walker = repo.walk(None, SortMode.TOPOLOGICAL | SortMode.TIME)
+            for commit in tips:
                 walker.push(commit)
             return [CommitId(str(commit.id)) for commit in walker]
 
     def is_ancestor(self, ancestor: CommitId, commit: CommitId) -> bool:
         """Whether `ancestor` is `commit` or one of its ancestors."""
-        with translated():
-            return ancestor == commit or self._repo.descendant_of(commit, ancestor)
+        with translated(), self._git.asking() as repo:
+            return ancestor == commit or repo.descendant_of(commit, ancestor)
 
     def merge_base(self, commits: Sequence[CommitId]) -> CommitId | None:
         """The best common ancestor of all of them (git-merge-base(1), --octopus); None if they have none."""
-        with translated():
+        with translated(), self._git.asking() as repo:
             first, *others = dict.fromkeys(commits)
-            found = self._repo.merge_base_octopus([first, *others]) if others else first
+            found = repo.merge_base_octopus([first, *others]) if others else first
             return None if found is None else CommitId(str(found))
 
     def reflog(self, ref: str) -> list[RefChange]:
@@ -343,7 +340,7 @@ class History:
 
     def _must_be_there(self, *objects: str) -> None:
         for oid in objects:
-            if oid not in self._repo:
+            if not self.has(oid):
                 raise NotFound(f"commit {oid[:12]} is not there any more", revision=oid)
 
     def _forget_pruned(self) -> None:
@@ -351,7 +348,7 @@ class History:
         there, in a pack that is open though it was deleted, say; nor does it refuse to point a ref at one."""
         pruned = self._lock_path.stat().st_mtime_ns
         if pruned != self._pruned:
-            self._repo.free()
+            self._git.forget()
             self._pruned = pruned
 
     def _set(
@@ -360,14 +357,18 @@ class History:
         def change() -> None:
             is_moved = False
             while not is_moved:
-                with contextlib.suppress(_SecondPassed), self._repo.transaction() as transaction:
+                with (
+                    contextlib.suppress(_SecondPassed),
+                    heads_line(Path(self._repo.path), ref) as heads,
+                    self._repo.transaction() as transaction,
+                ):
                     transaction.lock_ref(ref)
                     if current is None and durable:
                         # Git's lock before the reflog, which without it would be that of a ref that was lost.
                         sync_all([above[0], *changing])
                     if (now := self.target(ref)) != current:  # another program's doing: it does not know our lock
                         raise Conflict(moved(ref, now, current), ref=ref, expected=current, found=now)
-                    self._set_sealed(transaction, ref, current, new, one_line(reason), author)
+                    heads.append(self._set_sealed(transaction, ref, current, new, one_line(reason), author))
                     is_moved = True
 
         above = self._above(ref)
@@ -390,8 +391,8 @@ class History:
 
     def _set_sealed(
         self, transaction: ReferenceTransaction, ref: str, current: str | None, new: str, message: str, author: Author
-    ) -> None:
-        """Have a ref moved, with a line in its reflog that carries its seal.
+    ) -> bytes:
+        """Have a ref moved, with a line in its reflog that carries its seal. Returns the line.
 
         libgit2 notes the time when a transaction is first told of a move. So the seal is made for the present second,
         and if that has passed meanwhile, another transaction is needed: _SecondPassed.
@@ -403,6 +404,7 @@ class History:
         transaction.set_target(ref, new, message=message + seal(line).decode())
         if _stamp(pygit2.Signature(name, email)) != now:
             raise _SecondPassed
+        return line + seal(line) + b"\n"
 
     def _check_room(self, ref: str) -> None:
         """A ref is a file or a directory: with `main` there can be no `main/sub`, and the other way round."""

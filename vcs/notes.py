@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from vcs.commits import parsed
 from vcs.errors import AlreadyExists, BadInput, Conflict, NotFound
-from vcs.gitwords import NOTES, Author, clean, stamp, tree_entries
+from vcs.gitwords import DIRECTORY, FILE, NOTES, Author, clean, stamp, tree_entries, tree_of
 from vcs.model import CommitId
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 REF = NOTES + "commits"
 _COMMIT, _TREE, _BLOB = 1, 2, 3
 """git's numbers for kinds of objects."""
-_DIRECTORY = b"40000"
-_FILE = b"100644"
 _NAME = re.compile(rb"[0-9a-f/]+")
 _FEW = 255
 """So many notes lie in one directory."""
@@ -56,10 +54,10 @@ class Notes:
                 self._trees[tree] = dict(tree_entries(self._raw(tree)))
             here = self._trees[tree]
             mode, oid = here.get(rest, (b"", ""))
-            if oid and mode != _DIRECTORY:
+            if oid and mode != DIRECTORY:
                 return self._raw(oid).decode("utf-8", "replace")
             mode, oid = here.get(rest[:2], (b"", ""))
-            tree, rest = (oid if mode == _DIRECTORY else None), rest[2:]
+            tree, rest = (oid if mode == DIRECTORY else None), rest[2:]
         return None
 
     def all(self) -> dict[CommitId, str]:
@@ -157,7 +155,7 @@ def _change(
             for path in places:
                 del files[path]
             if new is not None:
-                files[commit.encode()] = (_FILE, objects.write(_BLOB, new.encode(errors="surrogateescape")))
+                files[commit.encode()] = (FILE, objects.write(_BLOB, new.encode(errors="surrogateescape")))
             words = f"Notes {verb}{'ed' if verb != 'remove' else 'd'} by 'treering note {verb}'"
             made = _write(objects, files, tip, author, words)
             try:
@@ -191,18 +189,15 @@ def _write_tree(objects: GitObjects, files: Files) -> str:
         else:
             here[name] = file
     for name, inner in below.items():
-        here[name] = (_DIRECTORY, _write_tree(objects, inner))
-    names = sorted(here, key=lambda name: name + b"/" * (here[name][0] == _DIRECTORY))  # git's order
-    return objects.write(
-        _TREE, b"".join(here[name][0] + b" " + name + b"\0" + bytes.fromhex(here[name][1]) for name in names)
-    )
+        here[name] = (DIRECTORY, _write_tree(objects, inner))
+    return objects.write(_TREE, tree_of(here))
 
 
 def _files(raw: Raw, tree: str, above: bytes = b"") -> Files:
     """All files of a git tree, by their paths."""
     found: Files = {}
     for name, (mode, oid) in tree_entries(raw(tree)):
-        if mode == _DIRECTORY:
+        if mode == DIRECTORY:
             found |= _files(raw, oid, above + name + b"/")
         else:
             found[above + name] = (mode, oid)

@@ -19,7 +19,7 @@ from pathlib import Path
 import pygit2
 
 from vcs.errors import Corrupt, Missing
-from vcs.gitobjects import translated
+from vcs.gitobjects import GitObjects, translated
 from vcs.model import CommitId
 from vcs.names import RefFiles
 
@@ -52,12 +52,12 @@ class Packing:
         self._new: Path | None = None
         self._later: set[bytes] = set()
         """Of what is needed, what came to be so when the new pack was made already."""
-        with translated():
-            self._repo = pygit2.Repository(str(path))
+        self._git = GitObjects(path)
+        self._repo = self._git.repository
 
     def close(self) -> None:
         """Free libgit2's descriptors."""
-        self._repo.free()
+        self._git.close()
 
     # -- what is needed
 
@@ -81,7 +81,8 @@ class Packing:
         tips = filter(None, tips)
         todo = [bytes.fromhex(tip) for tip in tips]
         if missing_ok:
-            todo = [raw for raw in todo if pygit2.Oid(raw=raw) in self._repo]
+            with self._git.asking() as repo:
+                todo = [raw for raw in todo if pygit2.Oid(raw=raw) in repo]
         with translated():
             while todo:
                 raw = todo.pop()
@@ -112,7 +113,8 @@ class Packing:
 
     def _object(self, raw: bytes) -> pygit2.Object:
         try:
-            return self._repo[pygit2.Oid(raw=raw)]
+            with self._git.asking() as repo:
+                return repo[pygit2.Oid(raw=raw)]
         except KeyError:
             raise Missing(f"object {raw.hex()} of the history is missing", digest=raw.hex()) from None
 
@@ -129,8 +131,16 @@ class Packing:
         if not self._is_worth_it():
             return
         with translated():
-            # One thread: more would choose other deltas each time.
-            self._repo.pack(pack_delegate=self._fill, n_threads=1)
+            for raw, _ in self._loose():
+                if raw in self._needed:
+                    self._git.read(raw.hex())  # Corrupt: the library would wait for one that is cut off
+            # Not the repository that is watched: no Python can run while a pack is made.
+            repository = pygit2.Repository(str(self._path))
+            try:
+                # One thread: more would choose other deltas each time.
+                repository.pack(pack_delegate=self._fill, n_threads=1)
+            finally:
+                repository.free()
         self._new = next(index for index in self._indexes() if self._has_all(index))
 
     def _is_worth_it(self) -> bool:
@@ -176,7 +186,7 @@ class Packing:
         if self._new is not None:
             freed -= sum(map(_allocated, self._parts(self._new)))
             freed += sum(self._remove_pack(index) for index in self._indexes() if self._is_spent(index))
-        self._repo.free()
+        self._git.forget()
         return Pruned(before.commits, before.objects, freed)
 
     def _is_spent(self, index: Path) -> bool:
@@ -215,8 +225,10 @@ class Packing:
         return self._directory.glob("[0-9a-f][0-9a-f]")
 
     def _is_commit(self, raw: bytes) -> bool:
-        with translated():
-            return isinstance(self._repo.get(pygit2.Oid(raw=raw)), pygit2.Commit)
+        """Not if it is damaged: garbage goes all the same."""
+        with contextlib.suppress(Corrupt), translated(), self._git.asking() as repo:
+            return isinstance(repo.get(pygit2.Oid(raw=raw)), pygit2.Commit)
+        return False
 
 
 def _ids(index: Path) -> Iterator[bytes]:

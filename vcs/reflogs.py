@@ -11,6 +11,7 @@ of those: it is one byte away from the seal that the line should have.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
@@ -78,6 +79,52 @@ def with_old(line: bytes, old: bytes) -> bytes:
         return old + line[len(old) :]
     rest = old + rest[len(old) :]
     return rest + seal(rest)
+
+
+@contextlib.contextmanager
+def heads_line(repository: Path, ref: str) -> Iterator[list[bytes]]:
+    """While git's library moves a ref: what it adds to HEAD's reflog is to be the line that the block puts into the
+    list it gets, sealed and with its newline, or nothing.
+
+    libgit2 writes HEAD's line when it moves HEAD's branch. If it cannot find out where that was, whatever the reason
+    (no descriptor is left, say), it takes it that there was none, and goes on (1.9.7, maybe_append_head in
+    refdb_fs.c). So the file is open before: afterwards it might not be to be had.
+    """
+    if heads_branch(repository) != ref:
+        yield []
+        return
+    try:
+        file = os.open(log_path(repository, "HEAD"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except FileNotFoundError:  # no ref has moved yet, so there is no line but one that comes from nothing
+        yield []
+        return
+    lines: list[bytes] = []
+    try:
+        size = os.fstat(file).st_size
+        try:
+            yield lines
+        finally:
+            _put_right(file, size, b"".join(lines))
+    finally:
+        os.close(file)
+
+
+def heads_branch(repository: Path) -> str | None:
+    """The full name of the branch that HEAD is, whether or not there is one; None if HEAD is none."""
+    text = (repository / "HEAD").read_bytes()
+    return os.fsdecode(text.removeprefix(b"ref: ").strip()) if text.startswith(b"ref: ") else None
+
+
+def _put_right(file: int, size: int, line: bytes) -> None:
+    """What was added to a file that had this size is made this line, or is taken away."""
+    added = os.pread(file, os.fstat(file).st_size - size, size)
+    if not added or added == line:
+        return
+    if len(added) == len(line):
+        os.pwrite(file, line, size)
+    else:
+        os.ftruncate(file, size)
+    os.fsync(file)
 
 
 def young_ids(repository: Path, since: float, refs: Container[str]) -> set[str]:

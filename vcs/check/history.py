@@ -6,7 +6,9 @@ needs and no more, and forgives where this must not. What commits say is for the
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import os
 import re
 import zlib
@@ -15,6 +17,7 @@ from pathlib import Path
 
 from vcs.check.report import Report
 from vcs.gitfiles import is_interrupted
+from vcs.loose import is_cut
 from vcs.reflogs import is_damaged
 
 _LOOSE_MAX = 256 << 20
@@ -108,13 +111,10 @@ def inflated(data: bytes) -> bytes | None:
 
 
 def _is_cut(data: bytes) -> bool:
-    """Whether a zlib stream ends before its end."""
-    inflater = zlib.decompressobj()
-    try:
-        inflater.decompress(data, _LOOSE_MAX)
-    except zlib.error:
-        return False
-    return not inflater.eof and not inflater.unconsumed_tail
+    """Whether a zlib stream ends before its end, so that git's library waits for the rest."""
+    with contextlib.suppress(zlib.error):
+        return is_cut(io.BytesIO(data))
+    return False
 
 
 def _check_sum(file: Path, name: str, report: Report) -> None:

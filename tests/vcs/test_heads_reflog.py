@@ -1,0 +1,79 @@
+"""HEAD's reflog, which git's library writes when it moves HEAD's branch: a right line or none, whatever it fails at."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import traceback
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.support.values import root
+from tests.torture.calls import DESCRIPTORS, ROOM
+from tests.torture.tracer import Strike, traced
+from vcs.history import Author
+from vcs.model import CommitId
+from vcs.reflogs import is_damaged, lines_of
+from vcs.store import Store
+
+ANA = Author("Ana", "ana@example.org", 1_700_000_000)
+MAIN = "refs/heads/main"
+
+
+@pytest.fixture
+def commits(tmp_path: Path) -> tuple[CommitId, CommitId]:
+    """A store whose main is at the first of them, and has the other too."""
+    with Store.create(tmp_path / "store") as store:
+        with store.batch() as batch:
+            made = root(batch, {"a": b"a"})
+        first = store.add_commit(made, {}, "one\n", ANA)
+        second = store.add_commit(made, {}, "two\n", ANA, (first,))
+        store.history.move(MAIN, first, None, "one", ANA)
+    return first, second
+
+
+def sweep(place: Path, commits: tuple[CommitId, CommitId], strike: Strike) -> None:
+    """Have the move fail at each of its calls, one after another; raises if a line is not right."""
+    first, second = commits
+
+    def move() -> int:
+        with Store.open(place / "struck") as store:
+            store.history.move(MAIN, second, first, "two", ANA)
+        return 0
+
+    for number in count():
+        shutil.copytree(place / "store", place / "struck")
+        done = traced(move, place, Strike(number, strike.errno, strike.calls))
+        logs = [lines_of(place / "struck/history.git/logs" / ref) for ref in ("HEAD", MAIN)]
+        with Store.open(place / "struck") as store:
+            found = store.history.target(MAIN)
+        for line in logs[0]:
+            assert line[-10:-8] == b" #", f"{number}, {done.at}: {line!r}"
+            assert not is_damaged(line), f"{number}, {done.at}: {line!r}"
+        assert done.code or (found == second and logs[0] == logs[1]), f"{number}, {done.at}: {logs}"
+        shutil.rmtree(place / "struck")
+        if not done.at:
+            return
+
+
+@pytest.mark.parametrize(
+    "strike",
+    [Strike(0, errno.EMFILE, DESCRIPTORS), Strike(0, errno.ENOSPC, ROOM)],
+    ids=["no descriptor", "full"],
+)
+def test_heads_reflog_has_a_right_line_or_none(
+    tmp_path: Path, commits: tuple[CommitId, CommitId], strike: Strike
+) -> None:
+    child = os.fork()  # which has no other children: who traces waits for any
+    if child == 0:
+        try:
+            sweep(tmp_path, commits, strike)
+        except BaseException:
+            (tmp_path / "wrong").write_text(traceback.format_exc())
+            os._exit(1)
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status == 0, (tmp_path / "wrong").read_text()
