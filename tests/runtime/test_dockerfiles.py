@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -353,12 +354,21 @@ def counted(monkeypatch: pytest.MonkeyPatch, where: object, name: str) -> list[i
     return calls
 
 
+@pytest.fixture
+def context(tmp_path: Path) -> Iterator[Path]:
+    """A directory that may get deeper than pytest can remove: shutil.rmtree calls itself for each level."""
+    path = tmp_path / "context"
+    path.mkdir()
+    yield path
+    delete_tree(path)
+
+
 @pytest.mark.parametrize(("name", "depth"), [("d", 1200), ("d" * 255, 40)])
 @pytest.mark.parametrize("is_kept", [False, True])
-def test_a_deep_context(tmp_path: Path, name: str, depth: int, is_kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deep_context(
+    context: Path, tmp_path: Path, name: str, depth: int, is_kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Deeper than functions may call themselves, or paths be long: each directory is looked at a few times at most."""
-    context = tmp_path / "context"
-    context.mkdir()
     here = os.open(context, os.O_RDONLY)
     for _ in range(depth):
         os.mkdir(name, dir_fd=here)
@@ -373,7 +383,6 @@ def test_a_deep_context(tmp_path: Path, name: str, depth: int, is_kept: bool, mo
         with store.batch() as batch:
             root = import_directory(batch, context, ignore=ignore).root
         paths = {path for path, _ in store.snapshot(root).walk()}
-    delete_tree(context)  # shutil.rmtree, which pytest uses, calls itself for each level
     assert (b"/".join([b"", *[name.encode()] * depth, b"leaf"]) in paths) == is_kept
     assert len(listed) <= depth
     assert len(matched) < 5 * depth
