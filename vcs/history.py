@@ -63,6 +63,7 @@ class History:
         self._locks_held = 0
         self._pruned = 0
         self._git = GitObjects(path)
+        self._loose = self._git.loose
         self._repo = self._git.repository
         """For refs and settings. What is about objects is asked through `_git`."""
         self._files = RefFiles(path)
@@ -257,7 +258,7 @@ class History:
 
     def raw(self, name: str) -> bytes:
         """The bytes of a commit or a tag object, by its full id: header lines, an empty line, the message. NotFound."""
-        data = self._git.loose.read(name)
+        data = self._loose.read(name)
         return self._git.read(name)[1] if data is None else data
 
     def config(self, commit: str) -> dict[str, Any]:

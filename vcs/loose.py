@@ -44,7 +44,7 @@ class LooseObjects:
         FileNotFoundError or OSError; Corrupt if it is damaged, or of a large one if no end is found."""
         content = self._small(oid)
         if content is None:
-            with open(self._path(oid), "rb") as file:
+            with open(f"{self._objects}/{oid[:2]}/{oid[2:]}", "rb") as file:
                 _must_end(oid, file)
             return None
         head, _, data = content.partition(b"\0")
@@ -60,20 +60,17 @@ class LooseObjects:
 
     def _small(self, oid: str) -> bytes | None:
         """The content of a file, header included; None if it is large."""
-        file = os.open(self._path(oid), os.O_RDONLY | os.O_CLOEXEC)
+        file = os.open(f"{self._objects}/{oid[:2]}/{oid[2:]}", os.O_RDONLY | os.O_CLOEXEC)
         try:
             packed = os.read(file, _SMALL)
         finally:
             os.close(file)
         return _unpacked(packed, oid)
 
-    def _path(self, oid: str) -> str:
-        return f"{self._objects}/{oid[:2]}/{oid[2:]}"
-
     @cached_property
     def _directories(self) -> frozenset[str]:
-        """Those that were there when one was first wanted: after gc hardly any is. What is made later is read by git's
-        library, no less right."""
+        """Those that were there when one was first wanted: after gc hardly any is. What is made later is read as what
+        read() does not find."""
         try:
             return frozenset(os.listdir(self._objects))
         except OSError:
