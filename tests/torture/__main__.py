@@ -14,15 +14,19 @@ import platform
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import runtime
 import vcs
+from runtime import mounts
 from tests.torture.broken import VARIANTS
-from tests.torture.operations import OPERATIONS
+from tests.torture.operations import OPERATIONS as _OF_STORES
+from tests.torture.running import OPERATIONS as _OF_CONTAINERS
 from tests.torture.stores import Place
 from tests.torture.sweep import FAULTS, Tally, struck_at, sweep, undisturbed
-from tests.torture.tracer import Strike
+
+OPERATIONS = _OF_STORES | _OF_CONTAINERS
 
 
 def main() -> int:
@@ -32,6 +36,8 @@ def main() -> int:
     import_all()
     with tempfile.TemporaryDirectory(prefix="torture-", dir=arguments.directory) as directory:
         place = Place(Path(directory), VARIANTS[arguments.broken])
+        mounts.become_subreaper()
+        place.spared = frozenset()
         try:
             return _at(place, arguments) if arguments.at is not None else _all(place, arguments)
         finally:
@@ -97,9 +103,8 @@ def _line(tally: Tally, seconds: float, log: Path | None) -> None:
 
 def _at(place: Place, arguments: argparse.Namespace) -> int:
     operation = OPERATIONS[arguments.only]
-    error, which, on = FAULTS[arguments.fault]
     plain = undisturbed(place, operation)
-    done, wrong = struck_at(place, operation, plain, Strike(arguments.at, error, which, on))
+    done, wrong = struck_at(place, operation, plain, replace(FAULTS[arguments.fault], number=arguments.at))
     print(f"{done.at}\nit ends with {done.code}, and says:\n{done.out}{done.err}")
     print("\n".join(wrong))
     return 1 if wrong else 0
