@@ -11,6 +11,7 @@ import json
 import os
 import pkgutil
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -34,6 +35,7 @@ def main() -> int:
     if os.geteuid() != 0 or platform.machine() != "x86_64":
         sys.exit("this needs root on x86-64")
     import_all()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what runs is ended then, too
     with tempfile.TemporaryDirectory(prefix="torture-", dir=arguments.directory) as directory:
         place = Place(Path(directory), VARIANTS[arguments.broken])
         mounts.become_subreaper()

@@ -43,6 +43,8 @@ _ORIG_RAX, _RAX = 15, 10
 _ARGUMENTS = (14, 13, 12, 7, 9, 8)  # rdi rsi rdx r10 r8 r9, in struct user_regs_struct
 _WALL = 0x40000000
 _ENGINE = re.compile("crun|runc")
+_SERVING = ("/dev/fuse", "/dev/cpu_dma_latency")
+"""What a service writes to for as long as a container runs: not counted once the command has ended."""
 _PATH_FIRST = frozenset(
     {"open", "creat", "truncate", "rename", "mkdir", "rmdir", "link", "unlink", "symlink", "chmod", "chown", "lchown",
      "mknod", "mount", "umount2", "setxattr", "lsetxattr"}
@@ -202,7 +204,7 @@ class _Tracer:
             return False
         name = NAMES[registers[_ORIG_RAX]]
         arguments = [registers[place] for place in _ARGUMENTS]
-        if not _counts(pid, name, arguments, strike):
+        if not _counts(pid, name, arguments, strike) or (self._has_ended and _target(pid, arguments[0]) in _SERVING):
             return False
         number, result.calls = result.calls, result.calls + 1
         self._last = time.monotonic()
