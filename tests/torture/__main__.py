@@ -15,6 +15,7 @@ import signal
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,11 +24,13 @@ import vcs
 from runtime import mounts
 from tests.torture.broken import VARIANTS
 from tests.torture.operations import OPERATIONS as _OF_STORES
+from tests.torture.remotes import OPERATIONS as _OF_REGISTRIES
+from tests.torture.remotes import beside
 from tests.torture.running import OPERATIONS as _OF_CONTAINERS
 from tests.torture.stores import Place
 from tests.torture.sweep import FAULTS, Tally, struck_at, sweep, undisturbed
 
-OPERATIONS = _OF_STORES | _OF_CONTAINERS
+OPERATIONS = _OF_STORES | _OF_CONTAINERS | _OF_REGISTRIES
 
 
 def main() -> int:
@@ -40,10 +43,12 @@ def main() -> int:
         place = Place(Path(directory), VARIANTS[arguments.broken])
         mounts.become_subreaper()
         place.spared = frozenset()
-        try:
-            return _at(place, arguments) if arguments.at is not None else _all(place, arguments)
-        finally:
-            place.leave()
+        names = arguments.only.split(",") if arguments.only else list(OPERATIONS)
+        with beside(place) if {*names} & {*_OF_REGISTRIES} else nullcontext():
+            try:
+                return _at(place, arguments) if arguments.at is not None else _all(place, names, arguments)
+            finally:
+                place.leave()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,8 +72,7 @@ def import_all() -> None:
                 importlib.import_module(module.name)
 
 
-def _all(place: Place, arguments: argparse.Namespace) -> int:
-    names = arguments.only.split(",") if arguments.only else list(OPERATIONS)
+def _all(place: Place, names: list[str], arguments: argparse.Namespace) -> int:
     before = [json.loads(line) for line in arguments.log.read_text().splitlines()] if _is_there(arguments.log) else []
     done = {(one["operation"], one["fault"]) for one in before}
     points = sum(one["points"] for one in before)

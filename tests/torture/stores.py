@@ -52,6 +52,8 @@ class Place:
         self.spared: frozenset[int] | None = None
         self.tracers: set[int] = set()
         self.registry = ""
+        self.remote = directory / "storage"
+        """What that registry holds; it is set back too."""
         directory.mkdir(parents=True, exist_ok=True)
 
     # -- commands
@@ -104,14 +106,18 @@ class Place:
         self._copy.mkdir()
         if self.store.exists():
             subprocess.run(["cp", "-a", str(self.store), str(self._copy)], check=True)
+        if self.remote.exists():
+            subprocess.run(["cp", "-a", str(self.remote), str(self._copy)], check=True)
 
     def set_back(self) -> None:
         """Make the store what it was."""
         self.leave()
         shutil.rmtree(self.store, ignore_errors=True)
         assert not self.store.exists(), "something is mounted there, or busy"
-        if (self._copy / "store").exists():
-            subprocess.run(["cp", "-a", str(self._copy / "store"), str(self.directory)], check=True)
+        shutil.rmtree(self.remote, ignore_errors=True)
+        for name in ("store", self.remote.name):
+            if (self._copy / name).exists():
+                subprocess.run(["cp", "-a", str(self._copy / name), str(self.directory)], check=True)
 
     def leave(self) -> None:
         """End what serves the store, if anything does, and take its mounts away."""
