@@ -107,7 +107,7 @@ def looked_after(place: Place, operation: Operation, strike: Strike) -> Iterator
     if listed.code:
         yield f"ps ends with {listed.code}: {listed.err.strip()[-600:]}"
         return
-    runs = any(one["name"] == "web" and one["state"] == "running" for one in json.loads(listed.out))
+    runs = any(one["name"] == "web" and one["state"] in ("running", "paused") for one in json.loads(listed.out))
     has_service = _ticking in operation.live or strike.errno != KILL or strike.alone
     if runs and has_service and not goes_on and not ticks(place, had):
         yield "the container runs, and stands still for ever"
