@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.torture.operations import OPERATIONS, prepare
+from tests.torture.stores import Place
+
 PROJECT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: containers")
 
@@ -40,6 +43,22 @@ def test_a_command_is_done_or_not_whatever_happens_to_it(
     code, told = torture(tmp_path, "--fault", fault, "--only", operations, "--sample", str(sample))
     assert code == 0, told
     assert told.splitlines()[-1].endswith(" 0 findings")
+
+
+def test_an_undo_is_in_the_log_before_its_moves_are_forgotten(tmp_path: Path) -> None:
+    """Else a power cut between the two leaves what was taken back to be taken back again, which cannot be done."""
+    place = Place(tmp_path)
+    operation = OPERATIONS["undo-rm"]
+    try:
+        prepare(place, operation)
+        place.set_back()
+        done = place.struck(tuple(operation.command.split()), see=True)
+    finally:
+        place.leave()
+    calls = [line for line in done.seen if line.startswith(("pwrite64", "fsync", "unlink"))]
+    gone = next(number for number, line in enumerate(calls) if "operations.moves'" in line and "unlink" in line)
+    of_log = [line for line in calls[:gone] if "operations.log>" in line]
+    assert of_log[-1].startswith("fsync"), "\n".join(calls)
 
 
 @pytest.mark.parametrize(
