@@ -35,6 +35,9 @@ def torture(directory: Path, *arguments: str) -> tuple[int, str]:
         ("kill", "init,import,commit,merge,rm,undo-rm,gc", 2),
         ("full,eio", "import,merge", 2),
         ("short,enomem", "tag", 2),
+        ("kill,kill-one", "commit-live", 1),
+        ("kill-one", "run-rm", 2),
+        ("kill", "pull", 1),
     ],
 )
 def test_a_command_is_done_or_not_whatever_happens_to_it(
@@ -68,6 +71,7 @@ def test_an_undo_is_in_the_log_before_its_moves_are_forgotten(tmp_path: Path) ->
         ("in-place", "kill", "rename", 0),
         ("errors-dropped", "full", "tag", 5),
         ("written-once", "short", "rename", 0),
+        ("stands-still", "kill", "commit-live", 1),
     ],
 )
 def test_a_fault_of_the_program_is_found(tmp_path: Path, broken: str, fault: str, operation: str, sample: int) -> None:

@@ -33,7 +33,7 @@ while :; do echo >> /ticks/ticks; sleep 0.05; done
 """
 _AT_ONCE = 1.0
 """A container that goes on has ticked by then, as a rule; if not, it is looked at once more after the next command."""
-_SECONDS = 20.0
+_SECONDS = 10.0
 
 
 def _busybox(place: Place) -> None:
