@@ -39,6 +39,8 @@ _OPTIONS = 0x2 | 0x4 | 0x8 | 0x10 | 0x80 | 0x100000  # fork, vfork, clone, exec,
 _EVENT_SECCOMP = 7
 _QUIET = 0.3
 """Seconds without a call of what a command has left behind, after which it is taken to have nothing more to do."""
+_LONGEST = 2.0
+"""Seconds after which it is in any case: a service looks at files every now and then."""
 _ORIG_RAX, _RAX = 15, 10
 _ARGUMENTS = (14, 13, 12, 7, 9, 8)  # rdi rsi rdx r10 r8 r9, in struct user_regs_struct
 _WALL = 0x40000000
@@ -132,6 +134,7 @@ class _Tracer:
         self._has_ended = False
         self._last = 0.0
         """When the last call was counted, or the command ended."""
+        self._ended_at = 0.0
 
     def be_late(self) -> None:
         """Give it up."""
@@ -149,7 +152,8 @@ class _Tracer:
             except ChildProcessError:
                 break
             if not pid:
-                if time.monotonic() - self._last > _QUIET:
+                now = time.monotonic()
+                if now - self._last > _QUIET or now - self._ended_at > _LONGEST:
                     tell(self._result)
                     is_told = True
                 time.sleep(0.002)
@@ -164,7 +168,8 @@ class _Tracer:
         self._alive.discard(pid)
         if pid == self._child:
             self._result.code = os.waitstatus_to_exitcode(status)
-            self._has_ended, self._last = True, time.monotonic()
+            self._has_ended = True
+            self._last = self._ended_at = time.monotonic()
             if not self._stays:
                 self._is_over = True
                 _kill(self._alive)
