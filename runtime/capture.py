@@ -25,7 +25,7 @@ from runtime.cgroups import Cgroup
 from runtime.containers import Container
 from runtime.openfiles import OpenFiles, open_files, processes_of
 from runtime.staging import Staging
-from runtime.standstill import Standstill
+from runtime.standstill import Standstill, noted, release
 from runtime.state import Running, boot_id, state_of
 from runtime.stubs import read_stubs
 from runtime.upper import Distrust, Seen, UpperResult, prefix_of, scan_upper
@@ -67,6 +67,7 @@ class Capture:
         state = state_of(container.paths.directory)
         self._init = state.pid if isinstance(state, Running) else None
         self._group = Cgroup.find(container.id, self._init)
+        release(container.paths.directory, self._group)
 
     def now(self, sink: Sink) -> UpperResult:
         """The state as it is found."""
@@ -88,7 +89,8 @@ class Capture:
         EngineError if its processes do not stop, Conflict if reading takes too long; then it goes on.
         """
         staging = Staging(self._store, batch)
-        with Standstill(self._group) as still, ExitStack() as stack:
+        directory = self._container.paths.directory
+        with noted(directory), Standstill(self._group) as still, ExitStack() as stack:
             watch = watched(self._container.upper)
             if watch is not None:
                 stack.callback(watch.close)

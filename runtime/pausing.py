@@ -10,6 +10,7 @@ from contextlib import suppress
 from runtime.cgroups import Cgroup, Hierarchies
 from runtime.containers import Container
 from runtime.reaching import reached
+from runtime.standstill import release
 from vcs.errors import Conflict, EngineError
 
 
@@ -22,6 +23,7 @@ def pause(container: Container) -> None:
     """Stop a container's processes where they are. Conflict if it does not run or is paused; EngineError
     if it has no cgroup, or a process does not stop."""
     with reached(container):
+        release(container.paths.directory, Cgroup.of(container.id))
         if paused(container.id):
             raise Conflict(f"container {container.name!r} is paused", container=container.name, wanted="unpaused")
         Cgroup.of(container.id).freeze()

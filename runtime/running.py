@@ -19,6 +19,7 @@ from fusefs.client import Service
 from runtime import restarts
 from runtime.bundle import LaunchSpec
 from runtime.bundle.spec import HOST, NONE
+from runtime.cgroups import Cgroup
 from runtime.containers import Container, Containers
 from runtime.duties import Orders
 from runtime.imageconfig import health
@@ -28,6 +29,7 @@ from runtime.profiles import Recording
 from runtime.reaching import not_running
 from runtime.settings import Settings
 from runtime.source import OPENER
+from runtime.standstill import release
 from runtime.state import Exited, Restarting, Running, RunPaths, is_running, load_run, send_signal, state_of
 from runtime.states import States
 from vcs.errors import Conflict, EngineError, TreeringError
@@ -81,9 +83,11 @@ def start(
 
 def reconcile(containers: Containers, container: Container, author: Author) -> None:
     """Make what is recorded of a container true again, after its supervisor or the machine died: a container that runs
-    on gets another supervisor, and one that was to be removed at its end is."""
+    on gets another supervisor, and one that was to be removed at its end is. One that stands still for a commit that
+    was killed goes on."""
     directory = container.paths.directory
     state = state_of(directory)
+    release(directory, Cgroup.find(container.id, state.pid if isinstance(state, Running) else None))
     if isinstance(state, Running) and not state.supervised:
         run = load_run(directory)
         if run is None or run.init is None:

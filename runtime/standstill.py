@@ -3,8 +3,8 @@
     commit ──fork── keeper: freezes when told, and thaws when told, when the commit has ended, or when it takes too long
 
 The keeper holds nothing but one end of a socket. If the commit is killed at whatever moment, the kernel closes the
-other end, and the keeper thaws. If the keeper is killed, the commit thaws. Only if both are killed does the container
-stand until `treering unpause`.
+other end, and the keeper thaws. If the keeper is killed, the commit thaws. If both are killed, the next command that
+lists or commits containers thaws: the commit has noted in the container's directory that it was about to freeze it.
 
 On the socket (SOCK_SEQPACKET): `freeze` is answered by `frozen` or by why not; `thaw` by `thawed`, or by `late` if the
 container has been going on for a while.
@@ -17,14 +17,19 @@ import select
 import signal
 import socket
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import NoReturn
 
 from runtime import mounts
 from runtime.cgroups import Cgroup
 from runtime.descriptors import close_all_but
-from vcs.errors import Conflict, EngineError
+from runtime.state import Process, read_json, write_json
+from vcs.errors import Conflict, EngineError, NoSpace
 
+NOTE = "standstill.json"
+"""In a container's directory: pid and start of the process that makes it stand still."""
 LONGEST = 30.0
 """Seconds after which a container goes on in any case."""
 _FREEZING = 10.0
@@ -83,6 +88,33 @@ class Standstill:
                 return answer
         _thaw(self._group)
         return b""
+
+
+@contextmanager
+def noted(directory: Path) -> Iterator[None]:
+    """Note in a container's directory that we may freeze it, for as long as that is so."""
+    me = Process.of(os.getpid())
+    assert me is not None
+    with suppress(OSError, NoSpace):  # a full disk keeps nobody from committing
+        write_json(directory / NOTE, {"pid": me.pid, "start": me.start})
+    try:
+        yield
+    finally:
+        (directory / NOTE).unlink(missing_ok=True)
+
+
+def is_noted(directory: Path) -> bool:
+    """Whether somebody makes a container stand still, or was killed while he did."""
+    return (directory / NOTE).exists()
+
+
+def release(directory: Path, group: Cgroup) -> None:
+    """Let a container go on if whoever made it stand still was killed."""
+    noted = read_json(directory / NOTE)
+    if noted is None or Process(noted["pid"], noted["start"]).alive():
+        return
+    _thaw(group)
+    (directory / NOTE).unlink(missing_ok=True)
 
 
 def _keep(group: Cgroup, control: socket.socket, longest: float) -> NoReturn:

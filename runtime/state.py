@@ -216,7 +216,7 @@ def save_run(directory: Path, run: Run) -> None:
 
 def load_run(directory: Path) -> Run | None:
     """The latest start, None if there was none."""
-    data = _read_json(directory / RUN)
+    data = read_json(directory / RUN)
     if data is None:
         return None
     init = Process(*data["init"]) if data["init"] else None
@@ -277,7 +277,7 @@ def send_signal(directory: Path, number: int) -> None:
 
 
 def _exit_of(directory: Path, run: Run) -> Exited | Restarting | None:
-    data = _read_json(directory / EXIT)
+    data = read_json(directory / EXIT)
     if not data or data["run"] != run.run:
         return None
     again = data.get("again")
@@ -307,7 +307,7 @@ def write_json(path: Path, value: object, durable: bool = False) -> None:
     replace_file(path, json.dumps(value).encode(), durable=durable)
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
     """A record, or None if there is none. One cut short by a power cut is of an earlier boot and counts as none."""
     try:
         data = json.loads(path.read_bytes())

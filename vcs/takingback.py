@@ -6,8 +6,8 @@ is enough to know how one operation is inverted.
 
 Refs move together or not at all. Under the lock it is first seen that each is where the operation left it; then all
 moves are written down in `STORE/operations.moves`, with the operation's own line; then the line is added and the moves
-are made; then the file goes. Whoever opens the history and finds the file makes what is missing. Directories that were
-made beside their places come there with the refs, after them (Arrivals).
+are made; then, once the line is durable, the file goes. Whoever opens the history and finds the file makes what is
+missing. Directories that were made beside their places come there with the refs, after them (Arrivals).
 """
 
 from __future__ import annotations
@@ -217,6 +217,7 @@ def _finish(history: History, operations: Operations) -> None:
                 operations.kept.bring_back(fields["deleted"][ref], ref)
     for made, place in fields.get("places", {}).items():
         _put(path.parent / made, path.parent / place)
+    operations.flush()  # without its line, what was taken back would be next again, and cannot be taken back twice
     path.unlink()
     sync_directory(path.parent)
 

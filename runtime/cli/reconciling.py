@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from runtime.cli.output import message
+from runtime.standstill import is_noted
 from runtime.state import Exited, Running, State, boot_id, load_run, state_of
 from vcs.errors import TreeringError
 
@@ -55,5 +56,5 @@ def wanted_by_policy(invocation: Invocation) -> list[Container]:
 
 def _is_off(container: Container, state: State) -> bool:
     if isinstance(state, Running):
-        return not state.supervised
+        return not state.supervised or is_noted(container.paths.directory)
     return isinstance(state, Exited) and container.record.settings.remove

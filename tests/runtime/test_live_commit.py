@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime import autocommit, running, standstill
+from runtime import autocommit, pausing, running, standstill
 from runtime import capture as capturing
 from runtime.cgroups import Cgroup
 from runtime.containers import Container, Containers
@@ -301,6 +301,51 @@ def test_the_keeper_is_killed(place: Place) -> None:
         os.kill(still._keeper, signal.SIGKILL)
         still.thaw()
         assert not group.frozen
+
+
+def killed_with_its_keeper(place: Place, container: Container) -> None:
+    """A commit that is killed while the container stands still, and its keeper with it."""
+    child = os.fork()
+    if not child:
+        freeze = capturing.Standstill.freeze
+
+        def die(still: capturing.Standstill) -> None:
+            freeze(still)
+            os.kill(still._keeper, signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        capturing.Standstill.freeze = die  # type: ignore[method-assign]
+        try:
+            with Store.open(place.store.path) as store:
+                States(Containers(store)).commit(container, "never", ANA)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert Cgroup.of(container.id).frozen
+
+
+def test_a_commit_and_its_keeper_are_killed(place: Place) -> None:
+    """The next look at containers lets it go on, and so does the next commit."""
+    container = place.start("sleep", "1000")
+    group = Cgroup.of(container.id)
+    killed_with_its_keeper(place, container)
+    running.reconcile(place.containers, container, ANA)
+    assert not group.frozen
+    killed_with_its_keeper(place, container)
+    result = place.states.commit(container, "next", ANA, allow_empty=True)
+    assert (result.made, group.frozen) == (True, False)
+    assert result.paused is not None
+
+
+def test_what_the_user_has_paused_since_stays_paused(place: Place) -> None:
+    container = place.start("sleep", "1000")
+    group = Cgroup.of(container.id)
+    killed_with_its_keeper(place, container)
+    group.thaw()
+    pausing.pause(container)
+    running.reconcile(place.containers, container, ANA)
+    assert group.frozen
+    pausing.unpause(container)
 
 
 def test_a_paused_container_is_committed_and_stays_paused(place: Place) -> None:

@@ -100,7 +100,21 @@ class CountingProxy:
 
 @contextmanager
 def registry(directory: Path, *, has_users: bool = False) -> Iterator[CountingProxy]:
-    """A registry whose storage is below `directory`; it has no TLS. It is ended by its pid.
+    """A registry as `plain_registry` has it, behind a proxy that counts."""
+    with plain_registry(directory, has_users=has_users) as (port, _):
+        proxy = CountingProxy(port)
+        try:
+            yield proxy
+        finally:
+            proxy.close()
+
+
+@contextmanager
+def plain_registry(
+    directory: Path, *, has_users: bool = False, storage: Path | None = None
+) -> Iterator[tuple[int, int]]:
+    """A registry whose `storage` is below `directory` if it is not said; it has no TLS. Gives its port on loopback, and
+    its pid, by which it is ended.
 
     If it `has_users`, it serves nobody but USER with PASSWORD.
     """
@@ -108,17 +122,13 @@ def registry(directory: Path, *, has_users: bool = False) -> Iterator[CountingPr
     config, log = directory / "config.yml", directory / "log"
     (directory / "passwords").write_text(_PASSWORDS)
     text = _CONFIG + (_AUTH if has_users else "")
-    config.write_text(text.format(storage=directory / "storage", passwords=directory / "passwords"))
+    config.write_text(text.format(storage=storage or directory / "storage", passwords=directory / "passwords"))
     with log.open("wb") as output:
         process = subprocess.Popen(
             ["docker-registry", "serve", config], stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
     try:
-        proxy = CountingProxy(_port(process, log))
-        try:
-            yield proxy
-        finally:
-            proxy.close()
+        yield _port(process, log), process.pid
     finally:
         process.kill()
         process.wait(_DEADLINE)

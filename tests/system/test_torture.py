@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.torture.operations import OPERATIONS, prepare
+from tests.torture.stores import Place
+
 PROJECT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: containers")
 
@@ -32,6 +35,9 @@ def torture(directory: Path, *arguments: str) -> tuple[int, str]:
         ("kill", "init,import,commit,merge,rm,undo-rm,gc", 2),
         ("full,eio", "import,merge", 2),
         ("short,enomem", "tag", 2),
+        ("kill,kill-one", "commit-live", 1),
+        ("kill-one", "run-rm", 2),
+        ("kill", "pull", 1),
     ],
 )
 def test_a_command_is_done_or_not_whatever_happens_to_it(
@@ -42,6 +48,22 @@ def test_a_command_is_done_or_not_whatever_happens_to_it(
     assert told.splitlines()[-1].endswith(" 0 findings")
 
 
+def test_an_undo_is_in_the_log_before_its_moves_are_forgotten(tmp_path: Path) -> None:
+    """Else a power cut between the two leaves what was taken back to be taken back again, which cannot be done."""
+    place = Place(tmp_path)
+    operation = OPERATIONS["undo-rm"]
+    try:
+        prepare(place, operation)
+        place.set_back()
+        done = place.struck(tuple(operation.command.split()), see=True)
+    finally:
+        place.leave()
+    calls = [line for line in done.seen if line.startswith(("pwrite64", "fsync", "unlink"))]
+    gone = next(number for number, line in enumerate(calls) if "operations.moves'" in line and "unlink" in line)
+    of_log = [line for line in calls[:gone] if "operations.log>" in line]
+    assert of_log[-1].startswith("fsync"), "\n".join(calls)
+
+
 @pytest.mark.parametrize(
     ("broken", "fault", "operation", "sample"),
     [
@@ -49,6 +71,7 @@ def test_a_command_is_done_or_not_whatever_happens_to_it(
         ("in-place", "kill", "rename", 0),
         ("errors-dropped", "full", "tag", 5),
         ("written-once", "short", "rename", 0),
+        ("stands-still", "kill", "commit-live", 1),
     ],
 )
 def test_a_fault_of_the_program_is_found(tmp_path: Path, broken: str, fault: str, operation: str, sample: int) -> None:

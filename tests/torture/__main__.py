@@ -11,18 +11,26 @@ import json
 import os
 import pkgutil
 import platform
+import signal
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import runtime
 import vcs
+from runtime import mounts
 from tests.torture.broken import VARIANTS
-from tests.torture.operations import OPERATIONS
+from tests.torture.operations import OPERATIONS as _OF_STORES
+from tests.torture.remotes import OPERATIONS as _OF_REGISTRIES
+from tests.torture.remotes import beside
+from tests.torture.running import OPERATIONS as _OF_CONTAINERS
 from tests.torture.stores import Place
 from tests.torture.sweep import FAULTS, Tally, struck_at, sweep, undisturbed
-from tests.torture.tracer import Strike
+
+OPERATIONS = _OF_STORES | _OF_CONTAINERS | _OF_REGISTRIES
 
 
 def main() -> int:
@@ -30,12 +38,17 @@ def main() -> int:
     if os.geteuid() != 0 or platform.machine() != "x86_64":
         sys.exit("this needs root on x86-64")
     import_all()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what runs is ended then, too
     with tempfile.TemporaryDirectory(prefix="torture-", dir=arguments.directory) as directory:
         place = Place(Path(directory), VARIANTS[arguments.broken])
-        try:
-            return _at(place, arguments) if arguments.at is not None else _all(place, arguments)
-        finally:
-            place.leave()
+        mounts.become_subreaper()
+        place.spared = frozenset()
+        names = arguments.only.split(",") if arguments.only else list(OPERATIONS)
+        with beside(place) if {*names} & {*_OF_REGISTRIES} else nullcontext():
+            try:
+                return _at(place, arguments) if arguments.at is not None else _all(place, names, arguments)
+            finally:
+                place.leave()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,8 +72,7 @@ def import_all() -> None:
                 importlib.import_module(module.name)
 
 
-def _all(place: Place, arguments: argparse.Namespace) -> int:
-    names = arguments.only.split(",") if arguments.only else list(OPERATIONS)
+def _all(place: Place, names: list[str], arguments: argparse.Namespace) -> int:
     before = [json.loads(line) for line in arguments.log.read_text().splitlines()] if _is_there(arguments.log) else []
     done = {(one["operation"], one["fault"]) for one in before}
     points = sum(one["points"] for one in before)
@@ -97,9 +109,8 @@ def _line(tally: Tally, seconds: float, log: Path | None) -> None:
 
 def _at(place: Place, arguments: argparse.Namespace) -> int:
     operation = OPERATIONS[arguments.only]
-    error, which, on = FAULTS[arguments.fault]
     plain = undisturbed(place, operation)
-    done, wrong = struck_at(place, operation, plain, Strike(arguments.at, error, which, on))
+    done, wrong = struck_at(place, operation, plain, replace(FAULTS[arguments.fault], number=arguments.at))
     print(f"{done.at}\nit ends with {done.code}, and says:\n{done.out}{done.err}")
     print("\n".join(wrong))
     return 1 if wrong else 0

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from runtime import standstill
 from vcs.errors import TreeringError
 from vcs.history import History
 from vcs.model import CommitId
@@ -67,10 +68,16 @@ def _errors_dropped() -> None:
     History.move = move  # type: ignore[method-assign]
 
 
+def _stands_still() -> None:
+    """Nobody lets a container go on that was frozen for a commit."""
+    standstill._thaw = lambda _: None
+
+
 VARIANTS: dict[str, Callable[[], None]] = {
     "": lambda: None,
     "ref-first": _ref_first,
     "in-place": _in_place,
     "written-once": _written_once,
     "errors-dropped": _errors_dropped,
+    "stands-still": _stands_still,
 }

@@ -24,14 +24,20 @@ Step = str | Callable[[Place], None]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A command after others. `again` is run when it was killed; the same, if it is not given. `is_stepwise`: what is
-    done in several steps, each whole, so that a kill may leave some of them done."""
+    """A command after others. `again` is run when it was killed; the same, if it is not given; the last of several is
+    what counts. `is_stepwise`: what is done in several steps, each whole, so that a kill may leave some of them done.
+
+    `live`: steps that are done each time the store was set back, since they start what runs. `stays`: it leaves
+    processes behind, which are struck too (tests.torture.running). In commands {registry} is a registry's address.
+    """
 
     name: str
     steps: tuple[Step, ...]
     command: str
-    again: str = ""
+    again: tuple[str, ...] = ()
     is_stepwise: bool = False
+    live: tuple[Step, ...] = ()
+    stays: bool = False
 
 
 def make_files(directory: Path) -> None:
@@ -78,11 +84,12 @@ def _change(name: str = "web") -> Step:
     return f"cp etc-new {name}:/etc/new"
 
 
-def _new(place: Place) -> None:
+def new_file(place: Place) -> None:
+    """Make a file that is not in the root."""
     (place.directory / "etc-new").write_bytes(random.Random(3).randbytes(20_000))
 
 
-_ONE: tuple[Step, ...] = (_new, "init", "import root -m first")
+_ONE: tuple[Step, ...] = (new_file, "init", "import root -m first")
 _TWO: tuple[Step, ...] = (*_ONE, "branch side", "import other -m second", "import third -b side -m third")
 _CONFLICT: tuple[Step, ...] = (*_TWO, "import fourth -b side -m fourth")
 _WEB: tuple[Step, ...] = (*_ONE, "create --name web main", _change())
@@ -122,7 +129,7 @@ OPERATIONS = {
     one.name: one
     for one in (
         Operation("init", (), "init"),
-        Operation("import", (_new, "init"), "import root -m first"),
+        Operation("import", (new_file, "init"), "import root -m first"),
         Operation("import-again", _ONE, "import other -m second"),
         Operation("import-large", (_large, "init"), "import large -m first"),
         Operation("import-image", _ONE, "import layout -b app", is_stepwise=True),
@@ -203,8 +210,13 @@ def prepare(place: Place, operation: Operation) -> None:
 
 
 def do_steps(place: Place, operation: Operation) -> None:
-    """Do what comes before the command. A step that begins with ! need not succeed."""
-    for step in operation.steps:
+    """Do what comes before the command, but for what starts something that runs."""
+    take(place, operation.steps)
+
+
+def take(place: Place, steps: tuple[Step, ...]) -> None:
+    """Do steps. One that begins with ! need not succeed."""
+    for step in steps:
         if callable(step):
             step(place)
         elif step.startswith("!"):

@@ -21,7 +21,9 @@ from fusefs import mounting
 from runtime.cli.program import run as run_command
 from runtime.containers import Containers
 from tests.support.deadline import abort
-from tests.torture.tracer import NEVER, Strike, Traced, traced, untraced
+from tests.torture.leftovers import take_cgroups_away
+from tests.torture.processes import Traced, end_descendants, reap, untraced
+from tests.torture.tracer import NEVER, Strike, traced
 from vcs.errors import TreeringError
 from vcs.model import Chunked, CommitId, Data
 from vcs.store import Store
@@ -36,20 +38,32 @@ _STAYS = ("PATH", "LANG", "PYTHONPATH", "TREERING_DEBUG")
 
 class Place:
     """A directory with a store in it that commands are run on, and a copy that it is set back to. The store may lie
-    elsewhere, too."""
+    elsewhere, too.
+
+    `spared`: processes below this one that are no command's. If it is given, this process is a subreaper, and commands
+    may leave processes behind: setting back ends them. `registry`: the address that stands for {registry} in commands.
+    """
 
     def __init__(self, directory: Path, broken: Callable[[], None] = lambda: None, store: Path | None = None) -> None:
         self.directory = directory
         self.store = store or directory / "store"
         self._copy = directory / "copy"
         self._broken = broken
+        self.spared: frozenset[int] | None = None
+        self.tracers: set[int] = set()
+        self.registry = ""
+        self.remote = directory / "storage"
+        """What that registry holds; it is set back too."""
         directory.mkdir(parents=True, exist_ok=True)
 
     # -- commands
 
     def run(self, *arguments: str) -> Traced:
         """Run a command in a process of its own."""
-        return untraced(lambda: self._command(arguments), self.directory)
+        done = untraced(lambda: self._command(arguments), self.directory)
+        if self.spared is not None:
+            reap(self.spared)
+        return done
 
     def must(self, *arguments: str) -> str:
         """Run one that has to succeed."""
@@ -58,14 +72,18 @@ class Place:
             raise AssertionError(f"{arguments}: {done.code}\n{done.err}")
         return done.out
 
-    def struck(self, arguments: tuple[str, ...], strike: Strike = NEVER, *, see: bool = False) -> Traced:
+    def struck(
+        self, arguments: tuple[str, ...], strike: Strike = NEVER, *, see: bool = False, stays: bool = False
+    ) -> Traced:
         """Run one that something happens to. This alone runs the broken variant, if there is one."""
 
         def work() -> int:
             self._broken()
             return self._command(arguments)
 
-        return traced(work, self.directory, strike, see=see)
+        done = traced(work, self.directory, strike, see=see, stays=stays)
+        self.tracers.add(done.tracer)
+        return done
 
     def _command(self, arguments: tuple[str, ...]) -> int:
         os.chdir(self.directory)
@@ -75,6 +93,7 @@ class Place:
         os.environ.update(TREERING_FORK_SERVER="0", XDG_RUNTIME_DIR=str(self.directory), SUDO_UID="")
         os.environ.update(TREERING_AUTHOR_NAME="Ada Tester", TREERING_AUTHOR_EMAIL="ada@example.org")
         sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")
+        arguments = tuple(word.replace("{registry}", self.registry) for word in arguments)
         sys.argv = ["treering", *arguments]
         return run_command(arguments)
 
@@ -87,20 +106,29 @@ class Place:
         self._copy.mkdir()
         if self.store.exists():
             subprocess.run(["cp", "-a", str(self.store), str(self._copy)], check=True)
+        if self.remote.exists():
+            subprocess.run(["cp", "-a", str(self.remote), str(self._copy)], check=True)
 
     def set_back(self) -> None:
         """Make the store what it was."""
         self.leave()
         shutil.rmtree(self.store, ignore_errors=True)
         assert not self.store.exists(), "something is mounted there, or busy"
-        if (self._copy / "store").exists():
-            subprocess.run(["cp", "-a", str(self._copy / "store"), str(self.directory)], check=True)
+        shutil.rmtree(self.remote, ignore_errors=True)
+        for name in ("store", self.remote.name):
+            if (self._copy / name).exists():
+                subprocess.run(["cp", "-a", str(self._copy / name), str(self.directory)], check=True)
 
     def leave(self) -> None:
         """End what serves the store, if anything does, and take its mounts away."""
         below = os.fsencode(self.store)
         if any(mount.point.startswith(below) for mount in mounting.mounts()):
             self.run("service", "stop")
+        if self.spared is not None:
+            take_cgroups_away(self.store)  # nothing that is frozen can be killed
+            end_descendants(self.spared)
+            take_cgroups_away(self.store)
+            self.tracers.clear()
         for mount in mounting.mounts():
             if mount.point.startswith(below):
                 abort(mount.device)

@@ -17,24 +17,27 @@ import random
 import re
 import signal
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tests.torture import calls
-from tests.torture.operations import Operation, prepare
+from tests.torture.operations import Operation, prepare, take
+from tests.torture.processes import Traced
+from tests.torture.running import looked_after, removed
 from tests.torture.stores import Place, Shape
-from tests.torture.tracer import KILL, SHORT, Strike, Traced
+from tests.torture.tracer import KILL, NEVER, SHORT, Strike
 
 FAULTS = {
-    "kill": (KILL, calls.CHANGING, False),
-    "enospc": (errno.ENOSPC, calls.ROOM, False),
-    "full": (errno.ENOSPC, calls.ROOM, True),
-    "eio": (errno.EIO, calls.DISK, False),
-    "emfile": (errno.EMFILE, calls.DESCRIPTORS, False),
-    "eintr": (errno.EINTR, calls.SLOW, False),
-    "enomem": (errno.ENOMEM, calls.MEMORY, False),
-    "short": (SHORT, frozenset(calls.SIZES), False),
+    "kill": Strike(0),
+    "kill-one": Strike(0, alone=True),
+    "enospc": Strike(0, errno.ENOSPC, calls.ROOM),
+    "full": Strike(0, errno.ENOSPC, calls.ROOM, on=True),
+    "eio": Strike(0, errno.EIO, calls.DISK),
+    "emfile": Strike(0, errno.EMFILE, calls.DESCRIPTORS),
+    "eintr": Strike(0, errno.EINTR, calls.SLOW),
+    "enomem": Strike(0, errno.ENOMEM, calls.MEMORY),
+    "short": Strike(0, SHORT, frozenset(calls.SIZES)),
 }
-"""What happens: the error, at which calls, and whether at all later ones too."""
+"""What happens at the first call of those; and then at the second, and so on."""
 _BUG = re.compile(r"Traceback|[Uu]nexpected|is a bug|Exception ignored")
 
 
@@ -83,6 +86,7 @@ def undisturbed(place: Place, operation: Operation) -> Undisturbed:
 
 def done_twice(place: Place, operation: Operation) -> Undisturbed:
     """See what the command does to a store, and then again."""
+    take(place, operation.live)
     before = place.shape()
     command = tuple(operation.command.split())
     first = place.run(*command)
@@ -90,12 +94,23 @@ def done_twice(place: Place, operation: Operation) -> Undisturbed:
     if first.code not in (0, 1):
         raise AssertionError(f"{operation.name} cannot be done: {first.code} {first.err}")
     unreachable = _left_by_gc(place)
-    place.set_back()
+    _begin(place, operation)
     place.run(*command)
-    again = place.run(*(operation.again or operation.command).split())
+    again = _again(place, operation)
     twice = place.shape()
     unreachable = max(unreachable, _left_by_gc(place))
     return Undisturbed(before, after, twice, first.code, again.code, place.kinds(), unreachable)
+
+
+def _begin(place: Place, operation: Operation) -> None:
+    place.set_back()
+    take(place, operation.live)
+
+
+def _again(place: Place, operation: Operation) -> Traced:
+    *before, last = operation.again or (operation.command,)
+    take(place, tuple(before))
+    return place.run(*last.split())
 
 
 def _left_by_gc(place: Place) -> int:
@@ -115,13 +130,13 @@ def sweep(
 ) -> Tally:
     """Strike everywhere, or at `sample` points by chance, and at the first and the last. The store is the one that
     undisturbed() has prepared."""
-    error, which, on = FAULTS[fault]
+    strike = FAULTS[fault]
     tally = Tally(operation.name, fault)
-    place.set_back()
+    _begin(place, operation)
     command = tuple(operation.command.split())
-    count = place.struck(command, Strike(1 << 30, error, which, on)).calls
+    count = place.struck(command, replace(strike, number=NEVER.number), stays=operation.stays).calls
     for number in _numbers(count, sample, random.Random(f"{seed} {operation.name} {fault}")):
-        done, wrong = struck_at(place, operation, plain, Strike(number, error, which, on))
+        done, wrong = struck_at(place, operation, plain, replace(strike, number=number))
         if not done.at:
             break  # it has fewer calls now and then
         tally.points += 1
@@ -141,8 +156,8 @@ def _numbers(count: int, sample: int, chance: random.Random) -> Iterator[int]:
 
 def struck_at(place: Place, operation: Operation, plain: Undisturbed, strike: Strike) -> tuple[Traced, list[str]]:
     """Set the store back, run the command with a strike, and tell what is wrong then."""
-    place.set_back()
-    done = place.struck(tuple(operation.command.split()), strike)
+    _begin(place, operation)
+    done = place.struck(tuple(operation.command.split()), strike, stays=operation.stays)
     if not done.at:
         return done, []
     try:
@@ -159,8 +174,10 @@ def _wrong(place: Place, operation: Operation, plain: Undisturbed, strike: Strik
             yield f"a write that writes less is no error, and it ends with {done.code}: {done.err.strip()[-600:]}"
         if done.code < 0 or _BUG.search(done.err) or (done.code not in (0, plain.code) and not done.err.strip()):
             yield f"it ends with {done.code}, and says: {done.err.strip()[-600:]}"
-    elif done.code != -signal.SIGKILL:
+    elif done.code != -signal.SIGKILL and not (strike.alone or operation.stays):
         yield f"it should be dead, and ended with {done.code}"
+    if operation.stays:
+        yield from looked_after(place, operation, strike)
     if not operation.steps and not (place.store / "format").exists():
         yield from goes_on(place, operation, plain, {})
         return
@@ -173,11 +190,14 @@ def _wrong(place: Place, operation: Operation, plain: Undisturbed, strike: Strik
     ):
         yield f"{'a success' if succeeded else 'it'} is neither done nor undone: {difference(shape, plain)}"
     yield from goes_on(place, operation, plain, shape)
+    if operation.stays:
+        yield from removed(place)
+        yield from unclean(place, "after all containers were removed")
 
 
 def goes_on(place: Place, operation: Operation, plain: Undisturbed, shape: Shape) -> Iterator[str]:
     """What is wrong when the command is run again, and garbage collected then."""
-    again = place.run(*(operation.again or operation.command).split())
+    again = _again(place, operation)
     if _BUG.search(again.err) or again.code not in (plain.code, plain.code_again):
         yield f"again, it ends with {again.code}: {again.err.strip()[-600:]}"
     final = place.shape()

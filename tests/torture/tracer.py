@@ -1,22 +1,35 @@
 """A command in a process that the kernel stops at chosen system calls, counted over all its threads and children.
 
-Stops are asked for with a seccomp filter, so that other calls cost nothing. Whatever is left of the command when its
-first process ends, or when time is up, is killed.
+    we ──fork── tracer ──fork── command ── supervisor, monitor, service, engine
+                                               └── what runs in a container
+
+Stops are asked for with a seccomp filter, so that other calls cost nothing. Who has such a filter and no tracer gets
+ENOSYS for those calls, so a tracer stays for as long as anything of the command does, and when it is killed all of that
+is killed with it (PTRACE_O_EXITKILL). That is why it is a process of its own.
+
+The filter is inherited by the engine and by what that runs in a container, whose own filter is asked too; the stricter
+answer counts (seccomp(2)). The engine is followed to the last: it is still the engine in the container's namespaces,
+until it executes the container's command. What is inside then goes on undisturbed: it is neither counted nor struck.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import pickle
+import re
 import signal
 import struct
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from tests.torture.calls import CHANGING, NAMES, NUMBERS, SIZES
+from tests.torture.processes import SECONDS, Traced, forked, told
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
@@ -24,9 +37,16 @@ _libc.ptrace.restype = ctypes.c_long
 _TRACEME, _POKEUSER, _CONT, _GETREGS, _SETOPTIONS = 0, 6, 7, 12, 0x4200
 _OPTIONS = 0x2 | 0x4 | 0x8 | 0x10 | 0x80 | 0x100000  # fork, vfork, clone, exec, seccomp, and kill all if we die
 _EVENT_SECCOMP = 7
+_QUIET = 0.3
+"""Seconds without a call of what a command has left behind, after which it is taken to have nothing more to do."""
+_LONGEST = 2.0
+"""Seconds after which it is in any case: a service looks at files every now and then."""
 _ORIG_RAX, _RAX = 15, 10
 _ARGUMENTS = (14, 13, 12, 7, 9, 8)  # rdi rsi rdx r10 r8 r9, in struct user_regs_struct
 _WALL = 0x40000000
+_ENGINE = re.compile("crun|runc")
+_SERVING = ("/dev/fuse", "/dev/cpu_dma_latency")
+"""What a service writes to for as long as a container runs: not counted once the command has ended."""
 _PATH_FIRST = frozenset(
     {"open", "creat", "truncate", "rename", "mkdir", "rmdir", "link", "unlink", "symlink", "chmod", "chown", "lchown",
      "mknod", "mount", "umount2", "setxattr", "lsetxattr"}
@@ -35,7 +55,6 @@ _PATH_SECOND = frozenset(
     {"openat", "openat2", "mkdirat", "mknodat", "fchownat", "unlinkat", "renameat", "renameat2", "linkat", "fchmodat",
      "utimensat"}
 )  # fmt: skip
-SECONDS = 60
 KILL = 0
 SHORT = -1
 """What a strike does in place of an error: an end, and a call that writes half of what it was asked to, and says so."""
@@ -44,96 +63,168 @@ SHORT = -1
 @dataclass(frozen=True, slots=True)
 class Strike:
     """At the call `number` (from 0) of `calls`: kill the command, have the call write less, or fail with the error
-    `errno`; with `on`, all later ones too."""
+    `errno`; with `on`, all later ones too. A kill takes all that the command has started, or, `alone`, the process
+    whose call it is."""
 
     number: int
     errno: int = KILL
     calls: frozenset[str] = CHANGING
     on: bool = False
+    alone: bool = False
 
 
 NEVER = Strike(1 << 30)
 
 
-@dataclass(slots=True)
-class Traced:
-    """What became of a command. `code` is negative if a signal ended it; `at` tells the call that was struck."""
+def traced(
+    work: Callable[[], int], directory: Path, strike: Strike = NEVER, *, see: bool = False, stays: bool = False
+) -> Traced:
+    """Run something in such a process. `see`: note every call that counts.
 
-    code: int = -1
-    calls: int = 0
-    at: str = ""
-    is_late: bool = False
-    out: str = ""
-    err: str = ""
-    seen: list[str] = field(default_factory=list)
-
-
-def untraced(work: Callable[[], int], directory: Path) -> Traced:
-    """Run something in a process of its own."""
-    child = _forked(work, directory, lambda: None)
-    deadline = time.monotonic() + SECONDS + 5
-    result = Traced()
-    while True:
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if pid:
-            result.code = os.waitstatus_to_exitcode(status)
-            break
-        if time.monotonic() > deadline:
-            os.kill(child, signal.SIGKILL)
-            result.is_late = True
-        time.sleep(0.001)
-    return _told(result, directory)
+    Whatever is left of it when its first process ends is killed; if it `stays`, that goes on, and is struck too, and we
+    return when it has nothing more to do.
+    """
+    reader, writer = os.pipe()
+    tracer = os.fork()
+    if not tracer:
+        _trace(work, directory, _Tracer(strike, see, stays), writer)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        answer = pipe.read()
+    if not stays:
+        os.waitpid(tracer, 0)
+    assert answer, "the tracer has died"
+    result: Traced = pickle.loads(answer)
+    result.tracer = tracer
+    return told(result, directory)
 
 
-def traced(work: Callable[[], int], directory: Path, strike: Strike = NEVER, *, see: bool = False) -> Traced:
-    """Run something in such a process. `see`: note every call that counts."""
-    child = _forked(work, directory, lambda: _be_traced(strike.calls))
-    result = Traced()
-    alive = {child}
+def _trace(work: Callable[[], int], directory: Path, tracer: _Tracer, writer: int) -> NoReturn:
+    """The whole life of a tracer."""
 
-    def late(*_: object) -> None:
-        result.is_late = True
-        _kill(alive)
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS, 1)
-    try:
-        _follow(child, alive, strike, result, see)
-    finally:
+    def tell(result: Traced) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-        _kill(alive)
-    return _told(result, directory)
+        with os.fdopen(writer, "wb") as pipe:
+            pickle.dump(result, pipe)
 
-
-def _forked(work: Callable[[], int], directory: Path, first: Callable[[], None]) -> int:
-    child = os.fork()
-    if child:
-        return child
-    code = 99
     try:
-        os.setsid()
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
-        for number, name in ((1, "out"), (2, "err")):
-            file = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            os.dup2(file, number)
-        os.closerange(3, 256)
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(SECONDS)
-        first()
-        code = work()
+        child = forked(work, directory, lambda: _be_traced(tracer.strike.calls))
+        signal.signal(signal.SIGALRM, lambda *_: tracer.be_late())
+        signal.setitimer(signal.ITIMER_REAL, SECONDS, 1)
+        tracer.follow(child, tell)
     except BaseException:
-        import traceback
-
-        os.write(2, traceback.format_exc().encode())
+        traceback.print_exc()
     finally:
-        os._exit(code)
+        os._exit(0)
 
 
-def _told(result: Traced, directory: Path) -> Traced:
-    result.out, result.err = ((directory / name).read_text(errors="replace") for name in ("out", "err"))
-    return result
+class _Tracer:
+    """Follows a command, and all that it starts."""
+
+    def __init__(self, strike: Strike, see: bool, stays: bool) -> None:
+        self.strike = strike
+        self._see = see
+        self._stays = stays
+        self._result = Traced()
+        self._child = 0
+        self._alive: set[int] = set()
+        self._is_followed = False
+        self._is_over = False
+        """Whether all that is not inside a container is to be dead."""
+        self._has_ended = False
+        self._last = 0.0
+        """When the last call was counted, or the command ended."""
+        self._ended_at = 0.0
+
+    def be_late(self) -> None:
+        """Give it up."""
+        self._result.is_late = True
+        _kill(self._alive)
+
+    def follow(self, child: int, tell: Callable[[Traced], None]) -> None:
+        """Until nothing is left. `tell` is called once, when the command has ended and has nothing more to do."""
+        self._child, is_told = child, False
+        self._alive.add(child)
+        while True:
+            is_left = self._has_ended and self._stays and not is_told
+            try:
+                pid, status = os.waitpid(-1, _WALL | (os.WNOHANG if is_left else 0))
+            except ChildProcessError:
+                break
+            if not pid:
+                now = time.monotonic()
+                if now - self._last > _QUIET or now - self._ended_at > _LONGEST:
+                    tell(self._result)
+                    is_told = True
+                time.sleep(0.002)
+            elif os.WIFSTOPPED(status):
+                self._stopped(pid, status)
+            else:
+                self._gone(pid, status)
+        if not is_told:
+            tell(self._result)
+
+    def _gone(self, pid: int, status: int) -> None:
+        self._alive.discard(pid)
+        if pid == self._child:
+            self._result.code = os.waitstatus_to_exitcode(status)
+            self._has_ended = True
+            self._last = self._ended_at = time.monotonic()
+            if not self._stays:
+                self._is_over = True
+                _kill(self._alive)
+
+    def _stopped(self, pid: int, status: int) -> None:
+        self._alive.add(pid)
+        stop, passed = os.WSTOPSIG(status), 0
+        if pid == self._child and not self._is_followed:
+            _ptrace(_SETOPTIONS, pid, _OPTIONS)
+            self._is_followed = True
+        elif self._is_over and not (self._stays and _is_inside(pid)):
+            _kill({pid})  # it was just being started when the others were killed
+            return
+        elif status >> 16 == _EVENT_SECCOMP:
+            if not _is_inside(pid) and self._strikes(pid) and self.strike.errno == KILL:
+                self._kill(pid)
+                return
+        elif status >> 16 == 0 and stop not in (signal.SIGSTOP, signal.SIGTRAP):
+            passed = stop
+        with suppress(ProcessLookupError):
+            _ptrace(_CONT, pid, passed)
+
+    def _kill(self, pid: int) -> None:
+        """Kill who makes a call, or everybody."""
+        if self.strike.alone:
+            _kill({pid})
+        else:
+            self._is_over = True
+            _kill({one for one in self._alive if not (self._stays and _is_inside(one))})
+
+    def _strikes(self, pid: int) -> bool:
+        strike, result = self.strike, self._result
+        registers = (ctypes.c_ulonglong * 27)()
+        try:
+            _ptrace(_GETREGS, pid, ctypes.addressof(registers))
+        except ProcessLookupError:
+            return False
+        name = NAMES[registers[_ORIG_RAX]]
+        arguments = [registers[place] for place in _ARGUMENTS]
+        if not _counts(pid, name, arguments, strike) or (self._has_ended and _target(pid, arguments[0]) in _SERVING):
+            return False
+        number, result.calls = result.calls, result.calls + 1
+        self._last = time.monotonic()
+        if self._see:
+            result.seen.append(_line(pid, name, arguments))
+        if number < strike.number or (number > strike.number and not strike.on):
+            return False
+        if number == strike.number:
+            result.at = _line(pid, name, arguments)
+        if strike.errno == SHORT:
+            _ptrace(_POKEUSER, pid, _ARGUMENTS[SIZES[name]] * 8, arguments[SIZES[name]] // 2)
+        elif strike.errno != KILL:
+            _ptrace(_POKEUSER, pid, _ORIG_RAX * 8, (1 << 64) - 1)
+            _ptrace(_POKEUSER, pid, _RAX * 8, _break_of(pid) if name == "brk" else (1 << 64) - strike.errno)
+        return True
 
 
 def _be_traced(calls: frozenset[str]) -> None:
@@ -150,57 +241,12 @@ def _be_traced(calls: frozenset[str]) -> None:
         raise OSError(ctypes.get_errno(), "seccomp")
 
 
-def _follow(child: int, alive: set[int], strike: Strike, result: Traced, see: bool) -> None:
-    first = True
-    while True:
-        try:
-            pid, status = os.waitpid(-1, _WALL)
-        except ChildProcessError:
-            return
-        if not os.WIFSTOPPED(status):
-            alive.discard(pid)
-            if pid == child:
-                result.code = os.waitstatus_to_exitcode(status)
-                _kill(alive)
-            continue
-        alive.add(pid)
-        stop, passed = os.WSTOPSIG(status), 0
-        if first:
-            _ptrace(_SETOPTIONS, pid, _OPTIONS)
-            first = False
-        elif status >> 16 == _EVENT_SECCOMP:
-            if _strikes(pid, strike, result, see) and strike.errno == KILL:
-                _kill(alive)
-                continue
-        elif status >> 16 == 0 and stop not in (signal.SIGSTOP, signal.SIGTRAP):
-            passed = stop
-        with suppress(ProcessLookupError):
-            _ptrace(_CONT, pid, passed)
-
-
-def _strikes(pid: int, strike: Strike, result: Traced, see: bool) -> bool:
-    registers = (ctypes.c_ulonglong * 27)()
-    try:
-        _ptrace(_GETREGS, pid, ctypes.addressof(registers))
-    except ProcessLookupError:
-        return False
-    name = NAMES[registers[_ORIG_RAX]]
-    arguments = [registers[place] for place in _ARGUMENTS]
-    if not _counts(pid, name, arguments, strike):
-        return False
-    number, result.calls = result.calls, result.calls + 1
-    if see:
-        result.seen.append(_line(pid, name, arguments))
-    if number < strike.number or (number > strike.number and not strike.on):
-        return False
-    if number == strike.number:
-        result.at = _line(pid, name, arguments)
-    if strike.errno == SHORT:
-        _ptrace(_POKEUSER, pid, _ARGUMENTS[SIZES[name]] * 8, arguments[SIZES[name]] // 2)
-    elif strike.errno != KILL:
-        _ptrace(_POKEUSER, pid, _ORIG_RAX * 8, (1 << 64) - 1)
-        _ptrace(_POKEUSER, pid, _RAX * 8, _break_of(pid) if name == "brk" else (1 << 64) - strike.errno)
-    return True
+def _is_inside(pid: int) -> bool:
+    """Whether a process is a container's own: in another pid namespace, and not the engine any more."""
+    with suppress(OSError):
+        is_ours = os.readlink(f"/proc/{pid}/ns/pid") == os.readlink("/proc/self/ns/pid")
+        return not is_ours and not _ENGINE.search(os.readlink(f"/proc/{pid}/exe"))
+    return False
 
 
 def _break_of(pid: int) -> int:

@@ -1,0 +1,77 @@
+"""What runs of containers have on a machine outside the store, found, and taken away."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from fusefs import mounting
+from tests.torture.processes import Process, descendants
+from vcs.errors import EngineError
+
+_ID = re.compile(rb"\b[0-9a-f]{64}\b")
+_CGROUPS = Path("/sys/fs/cgroup")
+_RESIDENTS = ("fusefs.", "treering-watch")
+"""The service and the monitor: they stay a while after the last container."""
+_SECONDS = 20.0
+"""An end may take so long on a busy machine."""
+
+
+def identities(store: Path) -> set[str]:
+    """The ids of all containers that a store has or had."""
+    found = {one.name for one in store.glob("containers/*") if re.fullmatch(r"[0-9a-f]{64}", one.name)}
+    with suppress(FileNotFoundError):
+        found |= {one.decode() for one in _ID.findall((store / "operations.log").read_bytes())}
+    return found
+
+
+def cgroups(store: Path) -> list[Path]:
+    """The cgroups that a store's containers have."""
+    names = [f"treering-{one}" for one in identities(store)]
+    return [found for name in names for found in (_CGROUPS / name, *_CGROUPS.glob(f"*/{name}")) if found.is_dir()]
+
+
+def take_cgroups_away(store: Path) -> None:
+    """Have nothing frozen, so that it can be killed; and once it is dead, remove them."""
+    for directory in cgroups(store):
+        with suppress(OSError, EngineError):
+            if (directory / "freezer.state").exists():
+                (directory / "freezer.state").write_text("THAWED")
+            elif (directory / "cgroup.freeze").exists():
+                (directory / "cgroup.freeze").write_text("0")
+        for path, _, _ in os.walk(directory, topdown=False):
+            with suppress(OSError):
+                Path(path).rmdir()
+
+
+def left(store: Path, spared: frozenset[int]) -> Iterator[str]:
+    """What is left of containers when all were removed. What is just ending is waited for."""
+    deadline = time.monotonic() + _SECONDS
+    while found := list(_left(store, spared)):
+        if time.monotonic() > deadline:
+            yield from found
+            return
+        time.sleep(0.01)
+
+
+def _left(store: Path, spared: frozenset[int]) -> Iterator[str]:
+    for process in descendants():
+        if process.pid not in spared and not _is_resident(process):
+            yield f"a process is left: {process}"
+    for path in (*cgroups(store), *store.glob("run/engine/*")):
+        yield f"{path} is left"
+    for mount in mounting.mounts():
+        point = os.fsdecode(mount.point)
+        if point.startswith(f"{store}/") and point != f"{store}/run/mnt":
+            yield f"a mount is left at {point}"
+    for one in store.glob("containers/*"):
+        if one.is_dir() and not one.name.startswith("."):
+            yield f"a container's directory is left: {sorted(path.name for path in one.iterdir())}"
+
+
+def _is_resident(process: Process) -> bool:
+    return any(one in process.command or one == process.name for one in _RESIDENTS)
