@@ -92,6 +92,14 @@ def read_object(objects: pygit2.Repository | pygit2.Odb, oid: str) -> tuple[int,
     return int(kind), data
 
 
+def _packs(objects: Path) -> pygit2.Odb:
+    """The packs in the `objects` directory of a repository, and nothing else."""
+    found = pygit2.Odb()
+    with translated():
+        found.add_backend(pygit2.OdbBackendPack(str(objects)), _PACKS)
+    return found
+
+
 class _Watched(pygit2.OdbBackend):
     """The loose objects of a repository, each looked at before git's library reads it. KeyError leaves it to that."""
 
@@ -176,8 +184,7 @@ class GitObjects:
     def read(self, oid: str) -> tuple[int, bytes]:
         """An object by its full id: its type (pygit2's ObjectType) and its bytes. NotFound or Corrupt."""
         if self._packs is None:
-            self._packs = pygit2.Odb()
-            self._packs.add_backend(pygit2.OdbBackendPack(str(self._directory)), _PACKS)
+            self._packs = _packs(self._directory)
         try:
             return read_object(self._packs, oid)  # alone they take 3 us; with the others, which are asked too, 7
         except NotFound:
