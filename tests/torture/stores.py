@@ -14,7 +14,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fusefs import mounting
@@ -176,12 +176,19 @@ class Place:
     def kinds(self) -> set[str]:
         """The names of the store's files, without digests, ids and numbers."""
         found = set()
-        for path in self.store.rglob("*"):
+        for path in self._files():
             name = path.relative_to(self.store).as_posix()
             if path.is_file() and not name.startswith(_OF_NO_INTEREST):
                 name = _HEX.sub("#", name)
                 found.add(_NUMBER.sub("N", re.sub(r"objects/[0-9a-f]{2}/", "objects/##/", name)))
         return found
+
+    def _files(self) -> Iterator[Path]:
+        """What is in the store, but not what it shows in its mount."""
+        for directory, below, names in os.walk(self.store):
+            if directory == f"{self.store}/run":
+                below[:] = [name for name in below if name != "mnt"]
+            yield from (Path(directory, name) for name in names)
 
 
 def _told(store: Store, commit: CommitId, digests: dict[str, str]) -> str:

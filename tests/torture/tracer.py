@@ -135,6 +135,8 @@ class _Tracer:
         self._last = 0.0
         """When the last call was counted, or the command ended."""
         self._ended_at = 0.0
+        self._is_told = False
+        """Whether what becomes of it was told; from then on nothing is struck."""
 
     def be_late(self) -> None:
         """Give it up."""
@@ -143,10 +145,10 @@ class _Tracer:
 
     def follow(self, child: int, tell: Callable[[Traced], None]) -> None:
         """Until nothing is left. `tell` is called once, when the command has ended and has nothing more to do."""
-        self._child, is_told = child, False
+        self._child = child
         self._alive.add(child)
         while True:
-            is_left = self._has_ended and self._stays and not is_told
+            is_left = self._has_ended and self._stays and not self._is_told
             try:
                 pid, status = os.waitpid(-1, _WALL | (os.WNOHANG if is_left else 0))
             except ChildProcessError:
@@ -155,13 +157,13 @@ class _Tracer:
                 now = time.monotonic()
                 if now - self._last > _QUIET or now - self._ended_at > _LONGEST:
                     tell(self._result)
-                    is_told = True
+                    self._is_told = True
                 time.sleep(0.002)
             elif os.WIFSTOPPED(status):
                 self._stopped(pid, status)
             else:
                 self._gone(pid, status)
-        if not is_told:
+        if not self._is_told:
             tell(self._result)
 
     def _gone(self, pid: int, status: int) -> None:
@@ -184,7 +186,7 @@ class _Tracer:
             _kill({pid})  # it was just being started when the others were killed
             return
         elif status >> 16 == _EVENT_SECCOMP:
-            if not _is_inside(pid) and self._strikes(pid) and self.strike.errno == KILL:
+            if not self._is_told and not _is_inside(pid) and self._strikes(pid) and self.strike.errno == KILL:
                 self._kill(pid)
                 return
         elif status >> 16 == 0 and stop not in (signal.SIGSTOP, signal.SIGTRAP):
