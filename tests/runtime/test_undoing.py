@@ -479,6 +479,10 @@ def test_redo_does_all_again_of_an_undo_that_went_on_after_another_command(tmp_p
     world.write("web", "mine")
     before = world.look()
     world.fork("web", 2)
+    for name in ("web-1", "web-2"):
+        world.write(name, "more")
+        world.commit(name)
+        world.undo()
     forked, logs = world.look(), fork_logs(world)
     world.store.close()
 
