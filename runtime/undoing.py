@@ -126,6 +126,8 @@ class _Planning:
     kind: Kind
     moves: dict[str, Change] = field(default_factory=dict)
     made: list[Container] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    """The ids of those that are removed already: an undo that was killed has done it."""
     removed: list[Record] = field(default_factory=list)
     changed: list[tuple[Container, Record]] = field(default_factory=list)
 
@@ -140,7 +142,8 @@ class _Planning:
         for identity in dict.fromkeys((*self.operation.containers, *heads)):
             change = self.operation.containers.get(identity, ContainerChange(None, None))
             self._container(there, identity, change, heads[identity])
-        kept = tuple(f"{REMOVED}{container.id}/" for container in self.made)  # their removal keeps their states itself
+        # Their removal keeps their states itself.
+        kept = tuple(f"{REMOVED}{identity}/" for identity in (*self.gone, *(container.id for container in self.made)))
         moves = {ref: move for ref, move in self.moves.items() if not ref.startswith(kept)}
         needed = check_moves(self.containers.store.history, moves, self.operation.unsure)
         deleted = deleters([self.operation])
@@ -156,6 +159,7 @@ class _Planning:
         elif container is None:
             if old:
                 raise Conflict(f"container {old.name!r} was removed since; nothing was changed", undoing=old.name)
+            self.gone.append(identity)
         elif new and not old:
             self._take_away(container, heads.get(new.ref(new.current)))
         elif old and new:

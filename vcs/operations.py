@@ -79,6 +79,8 @@ class Operation:
     made."""
     is_partial: bool = False
     """Whether its process was killed, or failed, between two of its steps: it is to be gone on with."""
+    parts: tuple[Operation, ...] = ()
+    """The partial ones that it went on with under an id of its own, if what they did is told by this one too."""
 
     @property
     def ids(self) -> set[str]:

@@ -13,9 +13,10 @@ missing. Directories that were made beside their places come there with the refs
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -55,13 +56,17 @@ _NOBODY = Arrivals()
 def stacks(operations: Iterable[Operation]) -> tuple[list[Operation], list[Operation]]:
     """What undo takes back, and what redo does, each with the next one last.
 
-    After a redo, it stands for what it has done again. What was taken back, or done again, in part only is still next.
+    After a redo, it stands for what it has done again. What was taken back, or done again, in part only is still next;
+    what then does the rest under another id, since there was another command in between, stands for all of it.
     """
     undoable: dict[str, Operation] = {}
     redoable: dict[str, Operation] = {}
+    parts: defaultdict[tuple[str, str], list[Operation]] = defaultdict(list)
     for one in operations:
         if one.is_partial:
+            parts[one.kind, one.of].append(one)
             continue
+        one = _whole(parts.pop((one.kind, one.of), ()), one)
         if one.kind == "undo":
             undoable.pop(one.of, None)
             redoable[one.id] = one
@@ -72,6 +77,20 @@ def stacks(operations: Iterable[Operation]) -> tuple[list[Operation], list[Opera
             undoable[one.id] = one
             redoable.clear()
     return list(undoable.values()), list(redoable.values())
+
+
+def _whole(parts: Sequence[Operation], last: Operation) -> Operation:
+    """An operation together with what was done of it before: from where the first began to where the last ended."""
+    if not parts:
+        return last
+    refs: dict[str, Change] = {}
+    containers: dict[str, ContainerChange] = {}
+    for one in (*parts, last):
+        for ref, change in one.refs.items():
+            refs[ref] = Change(refs.get(ref, change).old, change.new)
+        for name, record in one.containers.items():
+            containers[name] = ContainerChange(containers.get(name, record).old, record.new)
+    return replace(last, refs=refs, containers=containers, parts=tuple(parts))
 
 
 def origin(by_id: Mapping[str, Operation], one: Operation) -> Operation:
@@ -130,7 +149,7 @@ def restoring(
 def deleters(operations: Iterable[Operation]) -> dict[str, str]:
     """For each ref that one of some operations has deleted, the first that did."""
     found: dict[str, str] = {}
-    for one in operations:
+    for one in (part for whole in operations for part in (*whole.parts, whole)):
         for ref in (ref for ref, change in one.refs.items() if change.new is None):
             found.setdefault(ref, one.id)
     return found

@@ -471,6 +471,54 @@ def test_an_undo_that_was_killed_goes_on(tmp_path: Path) -> None:
     assert partial > 5
 
 
+def test_redo_does_all_again_of_an_undo_that_went_on_after_another_command(tmp_path: Path) -> None:
+    """What was done before it was killed is another operation then: two make the one that is done again."""
+    path = tmp_path / "store"
+    world = World(path)
+    world.create("web")
+    world.write("web", "mine")
+    before = world.look()
+    world.fork("web", 2)
+    for name in ("web-1", "web-2"):
+        world.write(name, "more")
+        world.commit(name)
+        world.undo()
+    forked, logs = world.look(), fork_logs(world)
+    world.store.close()
+
+    def work(arm: Callable[[], None]) -> None:
+        with Store.open(path) as store:
+            world = World.of(store)
+            arm()
+            world.undo()
+
+    partial = 0
+    for is_done in killed_anywhere(work, tmp_path / "errors"):
+        with Store.open(path) as store:
+            again = World.of(store)
+            if is_done or not store.operations.read()[-1].is_partial:
+                if again.look() == before:
+                    again.redo()
+                continue
+            partial += 1
+            again.branch("new", again.base)
+            again.undo()
+            again.undo()
+            assert again.look() == before
+            again.redo()
+            assert again.look() == forked
+            assert fork_logs(again) == logs
+            assert check_containers(store) == []
+    assert partial > 5
+
+
+def fork_logs(world: World) -> dict[str, list[str]]:
+    """Where the forks' refs came from and went to."""
+    forks = [container for container in world.containers.all() if container.name != "web"]
+    logs = world.store.path / "history.git/logs"
+    return {one.id: [line[:81] for line in (logs / one.ref).read_text().splitlines()] for one in forks}
+
+
 @pytest.mark.parametrize("change", ["commit", "rollback"])
 def test_a_generation_that_no_record_has_goes_with_garbage(tmp_path: Path, change: str) -> None:
     """Wherever what begins another one is killed."""
