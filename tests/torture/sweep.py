@@ -6,7 +6,9 @@ After each strike, on a store that is then set back:
 2. all that the store said before is there, byte for byte: the command is done, or has not begun (stores.Shape);
 3. after an error, the command has said so without a traceback, and a success is the whole of what was to be done;
 4. the same command works, without anybody's help, and the store then says what it says after an undisturbed one;
-5. `gc --expire now` removes the rest: nothing unreachable is left, and no kind of file that is not there otherwise.
+5. `gc --expire now` removes the rest: nothing unreachable is left, and no kind of file that is not there otherwise;
+6. where containers run, one that was left running goes on, at the latest after the next command (`ps`), and when all
+   are removed no process, mount, cgroup or state of the engine's is left.
 """
 
 from __future__ import annotations
