@@ -151,45 +151,40 @@ class GitObjects:
         self.loose = LooseObjects(self._directory)
         self._packs: pygit2.Odb | None = None
         self._writer: pygit2.Odb | None = None
+        self._watched: _Watched | None = None
         self._lock = threading.RLock()
         with translated():
             check_pack_indexes(self._directory / "pack")
             self.repository = pygit2.Repository(str(path))
-            self._watch()
 
     def close(self) -> None:
-        """Free libgit2's descriptors."""
-        self.repository.free()
-        self._packs = self._writer = None
-
-    def forget(self) -> None:
-        """Forget what was read."""
+        """Free libgit2's descriptors, and forget what was read. Who asks again has it opened again."""
         with self._lock:
-            self.close()
-            self._watch()
+            self.repository.free()
+            self._packs = self._writer = self._watched = None
 
     @contextlib.contextmanager
     def asking(self) -> Iterator[pygit2.Repository]:
         """The repository, for a question for which git's library may look for objects. Corrupt if it came upon one that
         is damaged. One thread at a time: it holds a lock of its own while it asks us."""
         with self._lock:
-            self._watched.error = None
+            watched = self._watched = self._watched or self._watching()
+            watched.error = None
             try:
                 yield self.repository
             except Exception:
-                if self._watched.error is not None:
-                    raise self._watched.error from None
+                if watched.error is not None:
+                    raise watched.error from None
                 raise
 
     def read(self, oid: str) -> tuple[int, bytes]:
         """An object by its full id: its type (pygit2's ObjectType) and its bytes. NotFound or Corrupt."""
-        if self._packs is None:
-            self._packs = _packs(self._directory)
+        packs = self._packs = self._packs or _packs(self._directory)
         try:
-            return read_object(self._packs, oid)  # alone they take 3 us; with the others, which are asked too, 7
+            return read_object(packs, oid)  # alone they take 3 us; with the others, which are asked too, 7
         except NotFound:
-            with self._lock:
-                return read_object(self.repository, oid)
+            with self.asking() as repository:
+                return read_object(repository, oid)
 
     def write(self, kind: int, data: bytes) -> str:
         """Write an object, durably, unless it is there; returns its id. The caller holds the lock on refs."""
@@ -210,6 +205,9 @@ class GitObjects:
                 self.read(oid)
         return found
 
-    def _watch(self) -> None:
-        self._watched = _Watched(self.loose)  # one belongs to what the repository has open
-        self.repository.odb.add_backend(self._watched, _OURS)
+    def _watching(self) -> _Watched:
+        """Have what the repository has open ask us."""
+        with translated():
+            watched = _Watched(self.loose)
+            self.repository.odb.add_backend(watched, _OURS)
+        return watched

@@ -349,7 +349,7 @@ class History:
         there, in a pack that is open though it was deleted, say; nor does it refuse to point a ref at one."""
         pruned = self._lock_path.stat().st_mtime_ns
         if pruned != self._pruned:
-            self._git.forget()
+            self._git.close()
             self._pruned = pruned
 
     def _set(

@@ -186,7 +186,7 @@ class Packing:
         if self._new is not None:
             freed -= sum(map(_allocated, self._parts(self._new)))
             freed += sum(self._remove_pack(index) for index in self._indexes() if self._is_spent(index))
-        self._git.forget()
+        self._git.close()
         return Pruned(before.commits, before.objects, freed)
 
     def _is_spent(self, index: Path) -> bool:

@@ -165,7 +165,7 @@ def test_threads_ask_without_waiting_for_one_another_for_ever(tmp_path: Path, id
             for _ in range(300):
                 for name in ("first", "second", "third"):
                     objects.read(ids[name])
-                    objects.forget()
+                    objects.close()
 
         threads = [threading.Thread(target=work) for _ in range(4)]
         for thread in threads:
