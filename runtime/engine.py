@@ -206,15 +206,30 @@ def hide_cgroups() -> None:
 
 
 def remove_cgroups(container: str) -> None:
-    """Remove the container's cgroup from every hierarchy. Its processes must have ended; the kernel may take a moment
-    to notice, so a busy one is tried for up to a second."""
+    """Remove the container's cgroup from every hierarchy, once the container is over. The kernel may take a moment to
+    notice that, so a busy one is tried for up to a second. Whatever is still in it is ended: an engine that was killed
+    may have started a process and told nobody."""
     name = f"{CGROUP_PREFIX}{container}"
     deadline = time.monotonic() + 1
     for directory in [_CGROUP_ROOT / name, *_CGROUP_ROOT.glob(f"*/{name}")]:
         if directory.parent == _HYBRID and mounts.file_system_type(os.fsencode(_HYBRID)) != mounts.CGROUP2_MAGIC:
             continue  # what hides it; ends with our namespace
         while directory.exists() and not _remove_tree(directory) and time.monotonic() < deadline:
+            _end_all(directory)
             time.sleep(0.005)
+
+
+def _end_all(directory: Path) -> None:
+    """End all processes in a cgroup and below it; one that is frozen has to go on for that."""
+    with suppress(OSError):
+        for path, _, files in os.walk(directory):
+            for name, thawed in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+                if name in files:
+                    Path(path, name).write_text(thawed)
+            for pid in map(int, Path(path, "cgroup.procs").read_text().split()):
+                if pid:  # 0: one outside of our pid namespace
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
 
 
 def _remove_tree(directory: Path) -> bool:

@@ -65,7 +65,11 @@ def insert(config: dict[str, Any], engine: Engine, paths: RunPaths) -> Filter | 
 
 
 def _make_room(directory: Path) -> None:
-    """Remove the oldest, so that they do not become more with each kernel and each set of capabilities."""
+    """Remove the oldest, so that they do not become more with each kernel and each set of capabilities, and what was
+    being written by a process that is gone."""
+    for path in directory.glob(".*-*"):
+        if not Path("/proc", path.name.rpartition("-")[2]).exists():
+            path.unlink(missing_ok=True)
     by_age = sorted(directory.iterdir(), key=lambda path: path.stat().st_mtime_ns)
     for path in by_age[: max(0, len(by_age) - _MOST + 1)]:
         path.unlink(missing_ok=True)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from runtime import state
+from runtime.cgroups import Cgroup
 from runtime.engine import failure, find_engine
 from runtime.launch import launch, sweep
 from runtime.state import Created, Exited, Running, Starting, send_signal, state_of
@@ -378,3 +381,24 @@ def test_a_lease_is_held_until_the_end_but_not_by_the_container(place: Bench, tm
     assert os.read(reader, 1) == b""  # once the supervisor has ended
     assert state_of(paths.directory) == Exited(7)
     os.close(reader)
+
+
+def test_a_process_that_nobody_has_noted_is_ended(place: Bench) -> None:
+    """An engine that is killed when it has started the container, and has written nothing down, leaves it so."""
+    paths = place.container()
+    with place.start(paths, *FOREVER) as caller:
+        assert caller.stdout is not None
+        assert caller.stdout.readline() == b"ready\n"
+        run = state.load_run(paths.directory)
+        assert run is not None
+        assert run.init is not None
+        shutil.rmtree(paths.engine_state / run.container)
+        os.kill(run.supervisor.pid, signal.SIGKILL)
+        caller.wait()
+    group = Cgroup.of(run.container)
+    assert group.processes()
+    state.save_run(paths.directory, replace(run, init=None))
+    assert state_of(paths.directory) == Exited(None)
+    sweep(paths)
+    assert not group.exists
+    eventually(lambda: not run.init.alive())  # type: ignore[union-attr]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +44,16 @@ def test_other_capabilities_have_another_filter(place: Bench) -> None:
     place.run("true")
     place.run("true", security=Security(cap_add=("CAP_SYS_ADMIN",)))
     assert len(list((place.path / "run/filters").iterdir())) == 2
+
+
+def test_what_a_killed_supervisor_left_half_written_goes(place: Bench) -> None:
+    place.run("true")
+    (kept,) = (place.path / "run/filters").iterdir()
+    with subprocess.Popen(["true"]) as ended:
+        ended.wait()
+    kept.rename(kept.with_name(f".{kept.name}-{ended.pid}"))
+    place.run("true")
+    assert list((place.path / "run/filters").iterdir()) == [kept]
 
 
 @pytest.mark.parametrize("damage", [b"", b"short", b"\0" * 9032])
