@@ -32,7 +32,10 @@ Shape = dict[str, str]
 """What a store says: refs and containers, each with a digest of what it is."""
 _HEX = re.compile(r"[0-9a-f]{12,}")
 _NUMBER = re.compile(r"\d+")
-_OF_NO_INTEREST = ("containers/.names", "caches/", "history.git/hooks/", "history.git/info/", "history.git/description")
+_OF_NO_INTEREST = (
+    "containers/.names", "caches/", "history.git/hooks/", "history.git/info/", "history.git/description",
+    "run/filters/.",  # half written, it goes with the next one
+)  # fmt: skip
 _STAYS = ("PATH", "LANG", "PYTHONPATH", "TREERING_DEBUG")
 
 

@@ -15,6 +15,7 @@ until it executes the container's command. What is inside then goes on undisturb
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import pickle
 import re
@@ -44,6 +45,8 @@ _LONGEST = 2.0
 _ORIG_RAX, _RAX = 15, 10
 _ARGUMENTS = (14, 13, 12, 7, 9, 8)  # rdi rsi rdx r10 r8 r9, in struct user_regs_struct
 _WALL = 0x40000000
+_FAULTS = (signal.SIGSEGV, signal.SIGBUS)
+"""What a process gets that cannot read its own pages."""
 _ENGINE = re.compile("crun|runc")
 _SERVING = ("/dev/fuse", "/dev/cpu_dma_latency")
 """What a service writes to for as long as a container runs: not counted once the command has ended."""
@@ -191,6 +194,9 @@ class _Tracer:
                 return
         elif status >> 16 == 0 and stop not in (signal.SIGSTOP, signal.SIGTRAP):
             passed = stop
+            if stop in _FAULTS and _is_inside(pid):
+                _kill({pid})  # its service is dead; a first process that is traced would get the same signal for ever
+                return
         with suppress(ProcessLookupError):
             _ptrace(_CONT, pid, passed)
 
@@ -263,8 +269,11 @@ def _counts(pid: int, name: str, arguments: list[int], strike: Strike) -> bool:
     if strike.errno == SHORT and not (arguments[SIZES[name]] > 1 and _is_file(pid, arguments[0])):
         return False  # what goes to a device or through a pipe goes as a whole
     if name in ("write", "writev") and strike.errno != KILL:
-        # What is said to people is no part of the store, and an answer that the kernel does not get is waited for.
-        return arguments[0] not in (1, 2) and _target(pid, arguments[0]) != "/dev/fuse"
+        # What is said to people is no part of the store, and an answer that the kernel does not get is waited for. A
+        # socket or a pipe is on no disk.
+        target = _target(pid, arguments[0])
+        is_disk_wanted = strike.errno in (errno.ENOSPC, errno.EIO)
+        return arguments[0] not in (1, 2) and target != "/dev/fuse" and (target.startswith("/") or not is_disk_wanted)
     if name in ("open", "openat") and "socket" not in strike.calls:
         flags = arguments[1 if name == "open" else 2]
         return bool(flags & (os.O_CREAT | os.O_TRUNC)) or "flock" in strike.calls
