@@ -12,7 +12,7 @@ from pathlib import Path
 import pygit2
 import pytest
 
-from tests.torture.tracer import untraced
+from tests.torture.processes import untraced
 from vcs.errors import Corrupt
 from vcs.gitobjects import GitObjects
 from vcs.history import Author, History
