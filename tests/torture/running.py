@@ -33,7 +33,9 @@ while :; do echo >> /ticks/ticks; sleep 0.05; done
 """
 _AT_ONCE = 1.0
 """A container that goes on has ticked by then, as a rule; if not, it is looked at once more after the next command."""
-_SECONDS = 10.0
+_SECONDS = 20.0
+_STILL = 4.0
+"""One that has not ticked for so long after that stands still."""
 
 
 def _busybox(place: Place) -> None:
@@ -109,7 +111,7 @@ def looked_after(place: Place, operation: Operation, strike: Strike) -> Iterator
         return
     runs = any(one["name"] == "web" and one["state"] in ("running", "paused") for one in json.loads(listed.out))
     has_service = _ticking in operation.live or strike.errno != KILL or strike.alone
-    if runs and has_service and not goes_on and not ticks(place, had):
+    if runs and has_service and not goes_on and not ticks(place, had, _STILL):
         yield "the container runs, and stands still for ever"
 
 

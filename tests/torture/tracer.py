@@ -111,6 +111,7 @@ def _trace(work: Callable[[], int], directory: Path, tracer: _Tracer, writer: in
             pickle.dump(result, pipe)
 
     try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         child = forked(work, directory, lambda: _be_traced(tracer.strike.calls))
         signal.signal(signal.SIGALRM, lambda *_: tracer.be_late())
         signal.setitimer(signal.ITIMER_REAL, SECONDS, 1)
