@@ -21,7 +21,7 @@ from pygit2.enums import ObjectType
 from vcs.commits import parsed
 from vcs.errors import Corrupt, Denied, NoSpace, NotFound, TreeringError
 from vcs.gitfiles import check_pack_indexes, remove_stale
-from vcs.gitwords import tree_entries
+from vcs.gitwords import Author, clean, stamp, tree_entries
 from vcs.loose import LooseObjects
 
 _ID_LENGTH = 40
@@ -98,6 +98,16 @@ def _packs(objects: Path) -> pygit2.Odb:
     with translated():
         found.add_backend(pygit2.OdbBackendPack(str(objects)), _PACKS)
     return found
+
+
+def signature_of(author: Author) -> pygit2.Signature:
+    """Who and when, for git's library."""
+    return pygit2.Signature(clean(author.name), clean(author.email), author.time, author.offset)
+
+
+def stamp_of(signature: pygit2.Signature) -> bytes:
+    """The same as git writes it."""
+    return stamp(signature.raw_name, signature.raw_email, signature.time, signature.offset)
 
 
 class _Watched(pygit2.OdbBackend):

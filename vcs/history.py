@@ -30,9 +30,9 @@ from vcs.commits import Commit, Commits
 from vcs.durable import sync_all
 from vcs.errors import AlreadyExists, BadInput, Conflict, Corrupt, InvalidName, Missing, NotFound
 from vcs.gitfiles import add_refs, drop_interrupted, drop_refs, packed_refs
-from vcs.gitobjects import GitObjects, make_repository, retry, translated
+from vcs.gitobjects import GitObjects, make_repository, retry, signature_of, stamp_of, translated
 from vcs.gitwords import BRANCHES as BRANCHES
-from vcs.gitwords import FILE, clean, is_in_the_way, is_of_notes, kind, moved, one_line, short, stamp, tree_of
+from vcs.gitwords import FILE, clean, is_in_the_way, is_of_notes, kind, moved, one_line, short, tree_of
 from vcs.gitwords import TAGS as TAGS
 from vcs.gitwords import Author as Author
 from vcs.locks import flocked
@@ -40,7 +40,7 @@ from vcs.model import CommitId, RootId
 from vcs.names import RefFiles
 from vcs.operations import Operations
 from vcs.reflogs import RefChange as RefChange
-from vcs.reflogs import carry_on, continued, heads_line, seal, without_seal
+from vcs.reflogs import carry_on, continued, heads_branch, heads_line, seal, without_seal
 from vcs.signed import Sign
 from vcs.snapshot import CommitInfo
 
@@ -97,7 +97,7 @@ class History:
         if "\0" in message:
             raise BadInput("a commit message cannot contain NUL")
         with translated():
-            who, by = _signature(author), _signature(author.committer or author)
+            who, by = signature_of(author), signature_of(author.committer or author)
             text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
             files = {_CONFIG_FILE: text.encode(), _ROOT_FILE: f"{root.hex()}\n".encode()}
             written = {os.fsencode(name): self._git.write(ObjectType.BLOB, data) for name, data in files.items()}
@@ -145,7 +145,7 @@ class History:
                 if self.target(ref) is not None:
                     raise AlreadyExists(moved(ref, commit, None), name=short(ref))
             self._must_be_there(*refs.values())
-            who = _stamp(pygit2.Signature(clean(author.name), clean(author.email)))
+            who = stamp_of(pygit2.Signature(clean(author.name), clean(author.email)))
             lines = {
                 ref: f"{_ZERO} {commit} ".encode() + who + b"\t" + one_line(reason).encode()
                 for ref, commit in refs.items()
@@ -188,7 +188,7 @@ class History:
             self.move(ref, commit, None, f"tag {name}", author, force=force)
             return
         lines = f"object {commit}\ntype commit\ntag {name}\ntagger ".encode()
-        text = lines + _stamp(_signature(author)) + f"\n\n{message.rstrip()}\n".encode()
+        text = lines + stamp_of(signature_of(author)) + f"\n\n{message.rstrip()}\n".encode()
         text += sign(text) if sign else b""  # before the lock: a key may ask somebody
         with translated(), self.locked():
             self._must_be_there(commit)
@@ -321,10 +321,9 @@ class History:
                 for index, entry in enumerate(self._repo.references[ref].log())
             ]  # fmt: skip
 
-    def head(self) -> str:
-        """The ref that HEAD leads to, whether it is there or not; empty if HEAD leads to none."""
-        text = Path(self._repo.path, "HEAD").read_text(errors="surrogateescape")
-        return text.removeprefix("ref: ").strip() if text.startswith("ref: ") else ""
+    def head(self) -> str | None:
+        """The full name of HEAD's branch: reflogs.heads_branch."""
+        return heads_branch(Path(self._repo.path))
 
     def user(self) -> tuple[str | None, str | None]:
         """user.name and user.email as git finds them: in this history's config, the user's, the system's."""
@@ -400,10 +399,10 @@ class History:
         """
         name, email = clean(author.name), clean(author.email)
         self._repo.set_ident(name, email)
-        now = _stamp(pygit2.Signature(name, email))
+        now = stamp_of(pygit2.Signature(name, email))
         line = f"{current or _ZERO} {new} ".encode() + now + b"\t" + message.encode()
         transaction.set_target(ref, new, message=message + seal(line).decode())
-        if _stamp(pygit2.Signature(name, email)) != now:
+        if stamp_of(pygit2.Signature(name, email)) != now:
             raise _SecondPassed
         return line + seal(line) + b"\n"
 
@@ -442,14 +441,6 @@ def _peeled(ancestry: Ancestry, ref: bytes, oid: str) -> CommitId:
 def _check_name(ref: str) -> None:
     if not pygit2.reference_is_valid_name(ref):
         raise InvalidName(f"{short(ref)!r} cannot be a name: see git-check-ref-format(1)", name=short(ref))
-
-
-def _signature(author: Author) -> pygit2.Signature:
-    return pygit2.Signature(clean(author.name), clean(author.email), author.time, author.offset)
-
-
-def _stamp(signature: pygit2.Signature) -> bytes:
-    return stamp(signature.raw_name, signature.raw_email, signature.time, signature.offset)
 
 
 def _id(oid: pygit2.Oid) -> CommitId | None:
