@@ -23,10 +23,11 @@ def pause(container: Container) -> None:
     """Stop a container's processes where they are. Conflict if it does not run or is paused; EngineError
     if it has no cgroup, or a process does not stop."""
     with reached(container):
-        release(container.paths.directory, Cgroup.of(container.id))
+        group = Cgroup.of(container.id)
+        release(container.paths.directory, group)
         if paused(container.id):
             raise Conflict(f"container {container.name!r} is paused", container=container.name, wanted="unpaused")
-        Cgroup.of(container.id).freeze()
+        group.freeze()
 
 
 def unpause(container: Container) -> None:
