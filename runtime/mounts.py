@@ -129,6 +129,11 @@ def file_system_type(path: bytes | int) -> int:
     return int(struct.unpack_from("@l", buffer)[0]) & 0xFFFFFFFF
 
 
+def sync_file_system(fd: int) -> None:
+    """syncfs(2): all of the file system in which `fd` is becomes durable. OSError."""
+    _retry(_libc.syncfs, fd)
+
+
 def open_beneath(directory: int, path: bytes, flags: int, mode: int = 0, resolve: int = RESOLVE_IN_ROOT) -> int:
     """openat2(2): open a path as if `directory` were the root. Nothing outside it can be reached, whatever links say.
 

@@ -14,7 +14,7 @@ import os
 import posixpath
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -129,9 +129,10 @@ def opened_target(
     is there and what comes do not go together."""
     fd, where, inside = _place(side, given, name, is_directory=is_directory, is_content=is_content)
     try:
-        target = Target(strictly(fd), where, inside, owners, copied)
-        yield target
-        target.finish()
+        target = Target(strictly(fd), where, inside, owners, copied, durable=isinstance(side, Inside))
+        with closing(target):
+            yield target
+            target.finish()
     finally:
         os.close(fd)
 
@@ -142,9 +143,10 @@ def opened_directory(side: Side, given: Path, owners: Owners, copied: Copied) ->
     fd = _existing_directory(side, given)
     try:
         directory = _loosely(side, given) if isinstance(side, Inside) else strictly(fd)
-        target = Target(directory, given.path, None, owners, copied)
-        yield target
-        target.finish()
+        target = Target(directory, given.path, None, owners, copied, durable=isinstance(side, Inside))
+        with closing(target):
+            yield target
+            target.finish()
     finally:
         os.close(fd)
 

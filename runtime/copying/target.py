@@ -2,9 +2,9 @@
 
 A name is made anew beside its place, gets its attributes through a descriptor, and is renamed into its place: links are
 replaced, never followed, and nobody sees half a file. A file has no name until it is whole, so that a kill leaves
-nothing of it; where it replaces nothing, it gets its own at once. Attributes come in the order in which the kernel
-leaves them alone: data, owner (which takes set-user-ID and capabilities away), extended attributes, mode, times; a new
-directory's own after everything in it. A directory that is there already keeps its own.
+nothing of it; in a container not until it is synced, so that neither does a power cut. Attributes come in the order in
+which the kernel leaves them alone: data, owner (which takes set-user-ID and capabilities away), extended attributes,
+mode, times; a new directory's own after everything in it. A directory that is there already keeps its own.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from runtime import mounts
 from runtime.copying.item import Copied, Item
+from runtime.copying.placing import Waiting, put, put_nameless, removed_on_error
 from runtime.idranges import SIZE
 from runtime.upper.owners import NOBODY
 
@@ -30,6 +31,8 @@ _NO_NAMELESS = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
 _HOLD = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
 _BELOW = mounts.RESOLVE_BENEATH | mounts.RESOLVE_NO_SYMLINKS
+_SYNCED_FILES, _SYNCED_BYTES = 128, 64 << 20
+"""What is synced with one call: each of these files keeps two descriptors open."""
 
 OpenDirectory = Callable[[bytes], int]
 """Opens a directory by its path below the top; the caller closes it."""
@@ -76,22 +79,25 @@ def strictly(top: int) -> OpenDirectory:
 class Target:
     """Makes items below a directory. With `name`, the top item gets this name; without, it is the directory itself.
 
-    `where` is the directory's path, for messages.
+    `where` is the directory's path, for messages. `durable`: files are synced before they have their names.
     """
 
     def __init__(
-        self, directory: OpenDirectory, where: bytes, name: bytes | None, owners: Owners, copied: Copied
-    ) -> None:
+        self, directory: OpenDirectory, where: bytes, name: bytes | None, owners: Owners, copied: Copied,
+        *, durable: bool = False,
+    ) -> None:  # fmt: skip
         self._directory = directory
         self._where = where
         self._name = name
         self._owners = owners
         self._copied = copied
         self._new_directories: list[tuple[bytes, Item]] = []
+        self._waiting = Waiting(where, _SYNCED_FILES, _SYNCED_BYTES) if durable else None
 
     def add(self, item: Item) -> None:
         """Make one name. OSError, with its path, if the system refuses."""
         path = self._place(item.path)
+        self._end_waiting(path, item)
         try:
             if path:
                 self._add(path, item)
@@ -102,8 +108,20 @@ class Target:
         if path:
             self._copied.files += 1
 
+    def _end_waiting(self, path: bytes, item: Item) -> None:
+        """Give files that wait their names if there are enough, or if the order matters."""
+        if self._waiting is None:
+            return
+        is_data = stat.S_ISREG(item.mode) and item.link is None  # such files get their names in order anyway
+        needed = posixpath.dirname(path) if is_data else path
+        if self._waiting.is_full or self._waiting.has(needed) or (item.link and self._waiting.has(item.link)):
+            self._waiting.end()
+
     def finish(self) -> None:
-        """Give new directories their attributes, once everything is in them."""
+        """Give what waits its name, and new directories their attributes, once everything is in them. OSError, with
+        the path."""
+        if self._waiting is not None:
+            self._waiting.end()
         for path, item in reversed(self._new_directories):
             with suppress(FileNotFoundError, NotADirectoryError):
                 fd = self._directory(path)
@@ -111,6 +129,11 @@ class Target:
                     self._set_attributes(fd, item)
                 finally:
                     os.close(fd)
+
+    def close(self) -> None:
+        """What has no name yet gets none."""
+        if self._waiting is not None:
+            self._waiting.forget()
 
     def _place(self, path: bytes) -> bytes:
         if self._name is None:
@@ -126,18 +149,13 @@ class Target:
                     self._new_directories.append((path, item))
                 return
             aside = b".treering-%s" % secrets.token_hex(8).encode()
-            try:
+            with removed_on_error(parent, aside):
                 if item.link is None or not self._link(item.link, parent, aside):
                     if stat.S_ISREG(item.mode):
-                        if self._make_file(parent, name, aside, item):
-                            return
-                    else:
-                        self._make(parent, aside, item)
-                self._put(parent, aside, name)
-            except BaseException:
-                with suppress(OSError):
-                    os.unlink(aside, dir_fd=parent)
-                raise
+                        self._make_file(parent, path, aside, item)
+                        return
+                    self._make(parent, aside, item)
+                put(parent, aside, name)
         finally:
             os.close(parent)
 
@@ -170,33 +188,36 @@ class Target:
             raise
         return True
 
-    def _make_file(self, parent: int, name: bytes, aside: bytes, item: Item) -> bool:
-        """Make a regular file: True if it is in its place, since nothing was there, False if it is beside it."""
-        is_nameless = True
+    def _make_file(self, parent: int, path: bytes, aside: bytes, item: Item) -> None:
+        name = posixpath.basename(path)
         try:
             fd = os.open(b".", _NAMELESS, 0o600, dir_fd=parent)
         except OSError as error:
             if error.errno not in _NO_NAMELESS:
                 raise
-            is_nameless = False
-            fd = os.open(aside, _NEW_FILE, 0o600, dir_fd=parent)
+            self._make_named_file(parent, name, aside, item)
+            return
         try:
-            self._write(fd, item)
+            size = self._write(fd, item)
             self._set_attributes(fd, item)
-            return is_nameless and self._name_it(fd, parent, name, aside)
+            if self._waiting is None:
+                put_nameless(fd, parent, name, aside)
+            else:
+                self._waiting.add(fd, size, parent, path, aside)
         finally:
             os.close(fd)
 
-    @staticmethod
-    def _name_it(fd: int, parent: int, name: bytes, aside: bytes) -> bool:
-        """Give a file its name, or the other one if that is taken; whether it got its own."""
-        file = b"/proc/self/fd/%d" % fd
+    def _make_named_file(self, parent: int, name: bytes, aside: bytes, item: Item) -> None:
+        """Where files have names from the beginning."""
+        fd = os.open(aside, _NEW_FILE, 0o600, dir_fd=parent)
         try:
-            os.link(file, name, dst_dir_fd=parent, follow_symlinks=True)
-        except FileExistsError:
-            os.link(file, aside, dst_dir_fd=parent, follow_symlinks=True)
-            return False
-        return True
+            self._write(fd, item)
+            self._set_attributes(fd, item)
+            if self._waiting is not None:
+                os.fdatasync(fd)
+        finally:
+            os.close(fd)
+        put(parent, aside, name)
 
     def _make(self, parent: int, name: bytes, item: Item) -> None:
         """Make what is neither a directory nor a regular file."""
@@ -214,7 +235,8 @@ class Target:
         finally:
             os.close(held)
 
-    def _write(self, fd: int, item: Item) -> None:
+    def _write(self, fd: int, item: Item) -> int:
+        """Write the data; how many bytes, holes included."""
         if item.pieces is None:
             raise OSError(errno.ENOENT, "the file that it is another name of is not there")
         size, hole = 0, 0
@@ -227,6 +249,7 @@ class Target:
         if hole:
             os.ftruncate(fd, size)
         self._copied.size += size
+        return size
 
     def _set_attributes(self, fd: int, item: Item) -> None:
         os.chown(fd, *self._owners.of(item))
@@ -246,34 +269,3 @@ class Target:
         for name, value in item.xattrs:
             with suppress(OSError):  # as with Docker: not every file system has them, and not everybody may
                 os.setxattr(place, name, value)
-
-    def _put(self, parent: int, aside: bytes, name: bytes) -> None:
-        """Rename into place. What is a mount point, such as a container's /etc/hosts, is written to instead."""
-        try:
-            os.rename(aside, name, src_dir_fd=parent, dst_dir_fd=parent)
-        except OSError as error:
-            if error.errno in (errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST):
-                raise OSError(errno.EISDIR, "a directory cannot be replaced by what is none") from error
-            if error.errno != errno.EBUSY:
-                raise
-            self._overwrite(parent, aside, name)
-
-    def _overwrite(self, parent: int, aside: bytes, name: bytes) -> None:
-        held = [os.open(one, _HOLD, dir_fd=parent) for one in (aside, name)]
-        try:
-            if not all(stat.S_ISREG(os.fstat(fd).st_mode) for fd in held):
-                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
-            source = os.open(b"/proc/self/fd/%d" % held[0], os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                target = os.open(b"/proc/self/fd/%d" % held[1], os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
-                try:
-                    while os.sendfile(target, source, None, 1 << 20):
-                        pass
-                finally:
-                    os.close(target)
-            finally:
-                os.close(source)
-        finally:
-            for fd in held:
-                os.close(fd)
-        os.unlink(aside, dir_fd=parent)

@@ -50,9 +50,18 @@ def test_what_was_acknowledged_survives_and_nothing_poisons_what_comes(
 
 
 @_needs("ext4")
-@pytest.mark.parametrize("broken", ["layers-unsynced", "history-unsynced"])
-def test_what_is_not_synced_is_missed(tmp_path: Path, broken: str) -> None:
-    arguments = ("--filesystems", "ext4", "--operations", "import-again", "--states", "8")
+@pytest.mark.parametrize(
+    ("broken", "operation", "states"),
+    [("layers-unsynced", "import-again", 8), ("history-unsynced", "import-again", 8), ("copies-unsynced", "cp", 250)],
+)
+def test_what_is_not_synced_is_missed(tmp_path: Path, broken: str, operation: str, states: int) -> None:
+    arguments = ("--filesystems", "ext4", "--operations", operation, "--states", str(states))
     code, told = cut(tmp_path, *arguments, "--broken", broken)
     assert code == 1, told
-    assert "ext4 import-again: flush" in told
+    assert f"ext4 {operation}: flush" in told
+
+
+@_needs("ext4")
+def test_a_copy_that_is_cut_short_is_whole_or_not_there(tmp_path: Path) -> None:
+    code, told = cut(tmp_path, "--filesystems", "ext4", "--operations", "cp,cp-over", "--states", "150")
+    assert code == 0, told

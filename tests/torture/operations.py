@@ -136,6 +136,7 @@ OPERATIONS = {
         Operation("import-archive", (_archive, "init"), "import root.tar -m first"),
         Operation("save", _TWO, "save side -o saved.tar"),
         Operation("cp", _WEB, "cp etc-new web:/var/new"),
+        Operation("cp-over", _WEB, "cp root/etc/motd web:/etc/new"),
         Operation("commit", _WEB, "commit web -m one -b web", is_stepwise=True),  # the container first, then the branch
         Operation("merge", _TWO, "merge side"),
         Operation("merge-into", _CONFLICT, "merge side --into m", is_stepwise=True),
