@@ -3,7 +3,7 @@
     item       one name on its way: attributes, and how to get its data
     trees      a directory or file that is there -> items          commits    one of a commit -> items
     archives   a tar archive -> items, and items -> a tar archive
-    target     items -> names below a directory
+    target     items -> names below a directory                    placing    new files -> their names
     places     Docker's rules: what SOURCE and TARGET mean, and what the copy is called
     merged     a container's root, whether it runs or not
 
