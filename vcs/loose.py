@@ -77,7 +77,7 @@ class LooseObjects:
             return frozenset()
 
 
-def is_cut(file: BinaryIO) -> bool:
+def _is_cut(file: BinaryIO) -> bool:
     """Whether a zlib stream ends before its end. zlib.error if it is none."""
     inflater = zlib.decompressobj()
     while not inflater.eof and (data := inflater.unconsumed_tail or file.read(_SMALL)):
@@ -87,7 +87,7 @@ def is_cut(file: BinaryIO) -> bool:
 
 def _must_end(oid: str, file: BinaryIO) -> None:
     try:
-        if is_cut(file):
+        if _is_cut(file):
             raise _damaged(oid, ": its file is cut off")
     except zlib.error as error:
         raise _damaged(oid, f": {error}") from None

@@ -73,14 +73,13 @@ def fsck(
 
             repaired = run_repair(path, sources, dry_run=dry_run, progress=progress)
             report = repaired.report
-            if not dry_run and not report.git_cut:
+            if not dry_run:
                 repaired.done += _kept_again(path, invocation)
         else:
             from vcs.check import examine
 
             report = examine(path, progress, read_data=read_data)
-        if not report.git_cut:
-            _check_containers(path, report)
+        _check_containers(path, report)
     _tell(invocation, report, repaired, dry_run)
     return 1 if report.problems else 0
 

@@ -131,8 +131,6 @@ class _Check:
         store.index.refresh()
         indexed = Indexed(store.index.lengths())
         self._check_layers()
-        if report.git_cut:
-            return
         graph = Graph(store, indexed, self._damaged, report, self._progress)
         try:
             with closing(GitObjects(store.path / "history.git")) as self._git:
@@ -157,11 +155,6 @@ class _Check:
             with suppress(TreeringError, OSError):
                 lock.enter_context(self._store.history.locked())
             refs = check_history(self._store.path / "history.git", self._report)
-            if self._report.git_cut:
-                for oid in sorted(self._report.git_cut):
-                    message = f"git object {oid} is cut off, and before it is repaired no commit can be looked at"
-                    self._report.add("history", message, object=oid)
-                return refs
             if lease is not None:
                 with suppress(OSError):
                     for target in {*refs.targets.values(), *refs.others}:

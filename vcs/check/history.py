@@ -6,9 +6,7 @@ needs and no more, and forgives where this must not. What commits say is for the
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import os
 import re
 import zlib
@@ -17,7 +15,6 @@ from pathlib import Path
 
 from vcs.check.report import Report
 from vcs.gitfiles import is_interrupted
-from vcs.loose import is_cut
 from vcs.reflogs import is_damaged
 
 _LOOSE_MAX = 256 << 20
@@ -72,10 +69,8 @@ def check_history(path: Path, report: Report) -> Refs:
 def _check_object_file(file: Path, name: str, report: Report) -> None:
     try:
         if found := _LOOSE.fullmatch(name):
-            if loose_object(data := file.read_bytes(), oid := "".join(found.groups())) is None:
+            if loose_object(file.read_bytes(), oid := "".join(found.groups())) is None:
                 report.git_lost.add(oid)
-                if _is_cut(data):
-                    report.git_cut.add(oid)
         elif file.suffix in _SUMMED or file.name in ("multi-pack-index", "commit-graph"):
             _check_sum(file, name, report)
     except FileNotFoundError:
@@ -108,13 +103,6 @@ def inflated(data: bytes) -> bytes | None:
     except zlib.error:
         return None
     return content if inflater.eof and not inflater.unused_data else None
-
-
-def _is_cut(data: bytes) -> bool:
-    """Whether a zlib stream ends before its end, so that git's library waits for the rest."""
-    with contextlib.suppress(zlib.error):
-        return is_cut(io.BytesIO(data))
-    return False
 
 
 def _check_sum(file: Path, name: str, report: Report) -> None:

@@ -58,9 +58,6 @@ class Report:
     below them is not known yet."""
     git_lost: set[str] = field(default_factory=set)
     """Git objects that are missing or damaged."""
-    git_cut: set[str] = field(default_factory=set)
-    """Those of them whose files end too early. libgit2 waits for the rest for ever, so nothing is read with it then
-    (https://github.com/libgit2/libgit2/issues/7342)."""
     refs: set[str] = field(default_factory=set)
     """Refs that name no commit."""
     unknown: set[str] = field(default_factory=set)

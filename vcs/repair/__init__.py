@@ -25,7 +25,7 @@ from vcs.layers.format import KIND_CHUNKS, SUFFIX
 from vcs.layers.reader import LayerReader
 from vcs.locks import flocked
 from vcs.model import LayerId
-from vcs.repair.history import HistoryRepair, mend_operations, put_aside
+from vcs.repair.history import HistoryRepair, mend_operations
 from vcs.repair.salvage import salvage
 from vcs.repair.sources import Source, StoreSource, open_source
 from vcs.scratch import Scratch
@@ -70,9 +70,6 @@ def repair(
         if (path / "format").read_bytes() != FORMAT_LINE:
             replace_file(path / "format", FORMAT_LINE)
             repaired.done.append("the format file is as it was")
-        if repaired.report.git_cut:
-            repaired.done += put_aside(path, repaired.report.git_cut)
-            repaired.report = examine(path, progress)
         for cache in repaired.report.caches:
             cache.unlink(missing_ok=True)
             repaired.done.append(f"caches/{cache.name} was deleted: the next import or start makes it anew")

@@ -39,15 +39,6 @@ def mend_operations(path: Path) -> list[str]:
     return [f"the operation log was mended; {gone} lines of it were lost" if gone else "the operation log was mended"]
 
 
-def put_aside(path: Path, objects: Iterable[str]) -> list[str]:
-    """Put the files of these git objects aside, in the store at `path`: to be done before anything is read."""
-    repair = HistoryRepair(path, ())
-    for oid in sorted(objects):
-        repair._aside(path / "history.git" / "objects" / oid[:2] / oid[2:])
-        repair.done.append(f"the file of git object {oid}, which was cut off, was put aside")
-    return repair.done
-
-
 class HistoryRepair:
     """The repair of one repository. What it did is in `done`, a line for each thing."""
 
