@@ -1,10 +1,11 @@
-"""The commands that the power is cut of: those of tests/torture, and what needs a container that runs."""
+"""The commands that the power is cut of: those of tests/torture, `pull`, and what needs a container that runs."""
 
 from __future__ import annotations
 
 from tests.support.busybox_root import make_busybox_root
 from tests.torture.operations import OPERATIONS as _OF_TORTURE
 from tests.torture.operations import Operation
+from tests.torture.remotes import OPERATIONS as _OF_REGISTRIES
 from tests.torture.stores import Place
 
 _WRITE = "seq 5000 > /etc/new; cp /etc/passwd /etc/old; rm /etc/hostname"
@@ -30,4 +31,7 @@ _LIVE = Operation(
 )
 AFTERWARDS = {"commit-live": "stop -t 0 web"}
 """What has to end before the disk can be unmounted."""
-OPERATIONS = _OF_TORTURE | {_LIVE.name: _LIVE}
+_PULL = _OF_REGISTRIES["pull"]
+REMOTE = (_PULL.name,)
+"""What needs a registry."""
+OPERATIONS = _OF_TORTURE | {one.name: one for one in (_LIVE, _PULL)}

@@ -22,15 +22,17 @@ import random
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.power.crashes import Crash, Replay, chosen
 from tests.power.disks import FileSystem, booted_again, in_memory, looped, make, mounted
 from tests.power.log import Log
-from tests.power.operations import AFTERWARDS
+from tests.power.operations import AFTERWARDS, REMOTE
 from tests.power.recorder import recorded
 from tests.torture.operations import Operation, do_steps, make_files
+from tests.torture.remotes import beside
 from tests.torture.stores import Place, Shape
 from tests.torture.sweep import Undisturbed, difference, done_twice, goes_on, keeps, public, unclean
 
@@ -76,14 +78,16 @@ def tried(
 ) -> Tally:  # fmt: skip
     """Record the operation, and look at up to `count` different states."""
     chance = random.Random(f"{seed} {file_system.name} {operation.name}")
-    with in_memory(directory):
+    with in_memory(directory), ExitStack() as stack:
         point = directory / "mounted"
         point.mkdir()
-        expected = _recorded(directory, file_system, operation, _Broken(directory / "work", broken, point / "store"))
+        place = _Broken(directory / "work", broken, point / "store")
+        stack.enter_context(beside(place) if operation.name in REMOTE else nullcontext())
+        expected = _recorded(directory, file_system, operation, place)
         with Log.opened(directory / "log", file_system.size) as log, booted_again(directory / "boot_id"):
             first = log.marked(_PREPARED if operation.steps else _MOUNTED)
             replay = Replay(log, directory / "base", file_system.size)
-            trial = _Trial(file_system, operation, Place(directory / "work", store=point / "store"), expected)
+            trial = _Trial(file_system, operation, _whole(place, place.store), expected)
             for crash in chosen(log, first, log.marked(_ENDED), count, chance):
                 replay.make(crash, directory / "image")
                 trial.look(directory / "image", crash)
@@ -116,7 +120,14 @@ def _recorded(directory: Path, file_system: FileSystem, operation: Operation, pl
                 place.leave()
     if done.code not in (0, 1):
         raise AssertionError(f"{operation.name} cannot be done: {done.code} {done.err}")
-    return _expected(Place(place.directory), operation)
+    return _expected(_whole(place, place.directory / "store"), operation)
+
+
+def _whole(place: Place, store: Path) -> Place:
+    """The same place without a fault in its commands; the store may be another."""
+    whole = Place(place.directory, store=store)
+    whole.registry = place.registry
+    return whole
 
 
 def _copy(place: Place) -> None:
