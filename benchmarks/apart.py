@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from benchmarks.measure import FailedError
 from runtime.engine import hide_hybrid_cgroup
-from runtime.mounts import private_mount_namespace
+from runtime.system.mounts import private_mount_namespace
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@
     every    now and then, while it runs
 
 They go to the container's own ref and to no branch. What did not change makes no commit. A supervisor, and whoever else
-was forked, has them made by a process that begins afresh (runtime.afresh).
+was forked, has them made by a process that begins afresh (runtime.system.afresh).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Literal, NoReturn
 
 import msgspec
 
-from runtime.afresh import become
 from runtime.commits import CommitResult, one_line
 from runtime.containers import Container, Containers
 from runtime.state import is_running
 from runtime.states import States
+from runtime.system.afresh import become
 from vcs.errors import Corrupt, NotFound, UnknownFormat
 from vcs.history import Author
 from vcs.store import Store

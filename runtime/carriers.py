@@ -19,8 +19,8 @@ import threading
 import time
 from contextlib import suppress
 
-from runtime.descriptors import duplicate, same_file
-from runtime.terminal import write_all
+from runtime.system.descriptors import duplicate, same_file
+from runtime.system.terminal import write_all
 
 _CHUNK = 1 << 16
 _GRACE = 1.0

@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from runtime.capture import SEEN
+from runtime.branches.resolving import conflicts_of
+from runtime.capturing.capture import SEEN
 from runtime.containers import Containers
 from runtime.naming import Names
 from runtime.records import ContainerPaths, Record, load, render
-from runtime.resolving import conflicts_of
 from runtime.upper.seen import is_damaged
 from vcs.check import Problem
 from vcs.errors import TreeringError

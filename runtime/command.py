@@ -10,8 +10,8 @@ import os
 import stat
 from collections.abc import Sequence
 
-from runtime.rootaccess import Root
 from runtime.stubs import KERNEL_TREES
+from runtime.system.rootaccess import Root
 from vcs.errors import EngineError
 
 CANNOT_INVOKE = 126

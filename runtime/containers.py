@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from runtime.container import SHORT, Container, find_among
-from runtime.deletion import delete_tree
 from runtime.making import BACK, NEW, build, make_generation, to_stay
 from runtime.naming import Names, checked_name, is_name, stem_of
 from runtime.records import ContainerPaths, Generation, Merging, Record, fields_of, load, save
 from runtime.settings import Settings
 from runtime.storehooks import is_held
+from runtime.system.deletion import delete_tree
 from runtime.trash import Trash
 from vcs.durable import sync_directory
 from vcs.errors import AlreadyExists, Corrupt, NotFound, UnknownFormat
@@ -216,7 +216,7 @@ class Containers:
 
     @property
     def moves(self) -> Path:
-        """Where runtime.forgetting writes down what it is about to move."""
+        """Where runtime.branches.forgetting writes down what it is about to move."""
         return self._directory / ".moves.json"
 
     def replace(self, container: Container, record: Record) -> Container:

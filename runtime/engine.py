@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from runtime import mounts
 from runtime.command import CANNOT_INVOKE, NOT_FOUND
 from runtime.namespace import in_user_namespace
 from runtime.state import CGROUP_PREFIX
+from runtime.system import mounts
 from vcs.errors import EngineError
 
 KNOWN = ("crun", "runc")

@@ -25,12 +25,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from runtime import engine as engines
-from runtime import mounts
 from runtime.carriers import Streams
 from runtime.command import NOT_FOUND, check_command
-from runtime.console import receive_terminal
 from runtime.containers import Container
-from runtime.descriptors import close_all_but
 from runtime.engine import Engine, find_engine
 from runtime.identity import Identity, oci_user, resolve_user
 from runtime.idranges import SIZE
@@ -38,10 +35,13 @@ from runtime.namespace import in_user_namespace
 from runtime.namespace.mapping import last_ids
 from runtime.pausing import paused
 from runtime.reaching import Reached, not_running, reached
-from runtime.rootaccess import Root
-from runtime.signals import FORWARDED, SignalPipe
 from runtime.state import load_run
-from runtime.terminal import TerminalProxy, raw_mode, set_window_size, window_size
+from runtime.system import mounts
+from runtime.system.console import receive_terminal
+from runtime.system.descriptors import close_all_but
+from runtime.system.rootaccess import Root
+from runtime.system.signals import FORWARDED, SignalPipe
+from runtime.system.terminal import TerminalProxy, raw_mode, set_window_size, window_size
 from vcs import errors
 from vcs.errors import Conflict, EngineError, TreeringError
 

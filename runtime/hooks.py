@@ -13,9 +13,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from runtime.containers import Container
-from runtime.descriptors import close_all_but
 from runtime.engine import FAILED
 from runtime.engine import wait as wait_for
+from runtime.system.descriptors import close_all_but
 from vcs.errors import EngineError
 
 _MOST = 4096

@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from runtime import mounts
 from runtime.bundle.spec import Source
 from runtime.idranges import SIZE
+from runtime.system import mounts
 from vcs.errors import EngineError
 
 STAGE = Path("/run/treering-stage")

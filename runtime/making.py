@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.records import ContainerPaths, Record, save
-from runtime.spreading import spread
+from runtime.system.spreading import spread
 from vcs.durable import sync_all, sync_directory
 
 NEW = ".new-"

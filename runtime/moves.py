@@ -1,4 +1,4 @@
-"""Moves of refs and of containers' bases that are made together or not at all: see runtime.forgetting.
+"""Moves of refs and of containers' bases that are made together or not at all: see runtime.branches.forgetting.
 
 They are written down in one file, `containers/.moves.json`, and then made; then the file goes. Whoever finds the file
 makes those that are missing.

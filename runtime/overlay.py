@@ -32,9 +32,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime import mounts
 from runtime.namespace import in_user_namespace
 from runtime.state import boot_id
+from runtime.system import mounts
 from runtime.upper.conventions import OPAQUE, TRUSTED, USER, USERXATTR, prefix_of
 from vcs.errors import Conflict, EngineError, NoSpace
 

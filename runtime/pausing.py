@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from runtime.capturing.standstill import release
 from runtime.cgroups import Cgroup, Hierarchies
 from runtime.containers import Container
 from runtime.reaching import reached
-from runtime.standstill import release
 from vcs.errors import Conflict, EngineError
 
 

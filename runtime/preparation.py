@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from runtime import bundle, command, devices, filters, idmapping, imageconfig, mounts, overlay, seccomp, stubs
+from runtime import bundle, command, devices, filters, idmapping, imageconfig, overlay, seccomp, stubs
 from runtime.bundle.config import network_sysctls
 from runtime.bundle.resources import check_limits
 from runtime.bundle.spec import Source
@@ -22,8 +22,9 @@ from runtime.engine import CONFIG, find_engine
 from runtime.identity import resolve_user
 from runtime.namespace import in_user_namespace
 from runtime.namespace.mapping import last_ids
-from runtime.rootaccess import Root
 from runtime.state import RunPaths
+from runtime.system import mounts
+from runtime.system.rootaccess import Root
 from vcs.errors import EngineError
 
 _DEEP_READ_ONLY = (5, 12)

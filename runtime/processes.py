@@ -17,7 +17,7 @@ from runtime.cgroups import Cgroup
 from runtime.containers import Container
 from runtime.copying.target import seen_inside
 from runtime.reaching import reached
-from runtime.rootaccess import Root
+from runtime.system.rootaccess import Root
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PTY_MAJOR, _TTY_MAJOR, _PTYS_EACH = 136, 4, 256

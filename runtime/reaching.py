@@ -1,7 +1,7 @@
 """A running container from outside: its first process, held so that it cannot be taken for another, and its root.
 
 The container's mounts are in a mount namespace of its own; /proc/PID/root leads there, and a descriptor of it serves
-all further looks (runtime.rootaccess). No path of the container is ever looked up as one of the machine's.
+all further looks (runtime.system.rootaccess). No path of the container is ever looked up as one of the machine's.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from runtime.containers import Container
-from runtime.rootaccess import Root
 from runtime.state import RUN_LOCK, Restarting, Running, Starting, is_running, state_of
+from runtime.system.rootaccess import Root
 from vcs.errors import Conflict, Denied
 
 _LET_GO_SECONDS = 30.0

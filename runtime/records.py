@@ -4,7 +4,7 @@
                           lock             flocked while the container's state changes
                           gen/<n>/upper    what was written, on top of generation n's base
                           gen/<n>/work     overlayfs's own
-                          bundle/ rootfs/ etc/ ...   of one run: see runtime.supervisor
+                          bundle/ rootfs/ etc/ ...   of one run: see runtime.supervision.supervisor
 
 A generation is a base commit with an upper on top. A rollback starts a new one and keeps the old, so that nothing is
 destroyed; a commit of a stopped container replaces it by one with an empty upper.
@@ -38,7 +38,7 @@ class Generation(msgspec.Struct, frozen=True):
 
 
 class Merging(msgspec.Struct, frozen=True):
-    """A merge that is under way in a container (runtime.resolving)."""
+    """A merge that is under way in a container (runtime.branches.resolving)."""
 
     start: CommitId
     """What the container began on: the merged root with its conflicts, which its message lists."""

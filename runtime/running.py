@@ -1,6 +1,6 @@
 """A container's process, from its record: the service's files below, the engine above, and the end of it.
 
-What is here only joins the parts: fusefs.client lends the mount that serves every commit, runtime.launch makes an
+What is here only joins the parts: fusefs.client lends the mount that serves every commit, supervision.launch makes an
 overlay on one of them and runs the engine, runtime.state says what became of it.
 """
 
@@ -16,22 +16,22 @@ from contextlib import ExitStack, suppress
 import msgspec
 
 from fusefs.client import Service
-from runtime import restarts
 from runtime.bundle import LaunchSpec
 from runtime.bundle.spec import HOST, NONE
+from runtime.capturing.standstill import release
 from runtime.cgroups import Cgroup
 from runtime.containers import Container, Containers
-from runtime.duties import Orders
 from runtime.imageconfig import health
-from runtime.launch import adopt, launch, sweep
 from runtime.pausing import let_signals_through
 from runtime.profiles import Recording
 from runtime.reaching import not_running
 from runtime.settings import Settings
 from runtime.source import OPENER
-from runtime.standstill import release
 from runtime.state import Exited, Restarting, Running, RunPaths, is_running, load_run, send_signal, state_of
 from runtime.states import States
+from runtime.supervision import restarts
+from runtime.supervision.duties import Orders
+from runtime.supervision.launch import adopt, launch, sweep
 from vcs.errors import Conflict, EngineError, TreeringError
 from vcs.history import Author
 
@@ -49,7 +49,7 @@ def start(
     instead: Callable[[int], int] | None = None,
 ) -> int:
     """Run a container with its settings, on the base and the upper of its current generation. `interactive` says for
-    this once whether standard input is passed on, `instead` which signals are passed on (runtime.launch).
+    this once whether standard input is passed on, `instead` which signals are passed on (runtime.supervision.launch).
 
     Returns its exit code, or 0 as soon as it runs if `detach`. `author` is that of commits that are made for the user.
     Conflict if it runs already; EngineError, with the fact `exit_code`, if it cannot be started. Left if the user

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import msgspec
 
 from runtime import generations
-from runtime.capture import Capture
+from runtime.capturing.capture import Capture
 from runtime.commits import CommitResult, Edit, Wish
 from runtime.containers import REMOVED, Container, Containers
 from runtime.hooks import Hooks
@@ -84,7 +84,7 @@ class States:
 
         `trailers`: further ones, see runtime.commits. `changes`: edits of the image config (runtime.imagechange).
         `squash`: the commit's parent is what the container was made from; `parents`: its parents are these, a merge's
-        (runtime.resolving), and no branch gets the state of a container in which a merge is under way without them.
+        (branches.resolving), and no branch gets the state of a container in which a merge is under way without them.
         `secrets`: what to do about those in what the commit adds; SecretsFound, with nothing changed, if there are some
         and that is to refuse. `pre_hook` and `post_hook`: shell commands that are run in the container, which must run
         then: before it stands still, and when it goes on. EngineError with the command's output if the first fails; if

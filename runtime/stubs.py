@@ -20,7 +20,7 @@ from runtime.state import STUBS, write_json
 from vcs.errors import EngineError
 
 if TYPE_CHECKING:
-    from runtime.rootaccess import Root
+    from runtime.system.rootaccess import Root
 
 KERNEL_TREES = (b"/proc", b"/sys", b"/dev")
 """Mounted by us on real directories only: a link here would aim the runtime's mounts elsewhere (CVE-2019-19921)."""

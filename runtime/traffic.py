@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from runtime import mounts
+from runtime.system import mounts
 
 
 class Traffic(NamedTuple):

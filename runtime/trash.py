@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from runtime.deletion import delete_tree
+from runtime.system.deletion import delete_tree
 from vcs.errors import EngineError
 
 _PREFIX = ".trash-"

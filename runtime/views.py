@@ -21,8 +21,9 @@ from fusefs import mounting
 from fusefs.client import Service
 from fusefs.rights import in_user_namespace
 from fusefs.rundir import RunDirectory
-from runtime import mounts, ownmount
+from runtime import ownmount
 from runtime.source import OPENER
+from runtime.system import mounts
 from vcs.errors import AlreadyExists, BadInput, Conflict, Denied, NotFound, StoreError
 
 Driver: TypeAlias = Literal["auto", "native", "libfuse"]

@@ -15,9 +15,9 @@ from benchmarks.peers.peer import Peer
 from benchmarks.residency import proportional_bytes
 from fusefs.client import Service
 from runtime.containers import Containers
-from runtime.mounts import umount
 from runtime.overlay import mount_overlay, prepare_upper
 from runtime.settings import Settings
+from runtime.system.mounts import umount
 from vcs.history import Author
 from vcs.store import Store
 

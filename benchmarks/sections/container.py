@@ -10,10 +10,10 @@ from pathlib import Path
 from benchmarks.measure import timed
 from fusefs.client import Lease
 from runtime.containers import Container, Containers
-from runtime.mounts import umount
 from runtime.overlay import mount_overlay, prepare_upper
 from runtime.settings import Settings
 from runtime.states import States
+from runtime.system.mounts import umount
 from vcs.diff import diff
 from vcs.history import BRANCHES, Author
 from vcs.model import CommitId, RootId

@@ -16,7 +16,7 @@ from benchmarks.measure import FailedError, in_turns, median
 from benchmarks.peers.versions import Git
 from benchmarks.report import Section
 from benchmarks.setting import OURS, Setting
-from runtime.merging import Wish, merge
+from runtime.branches.merging import Wish, merge
 from runtime.packages import changes
 from vcs.blobs import put_data
 from vcs.gitwords import BRANCHES

@@ -19,9 +19,9 @@ from benchmarks.report import Section
 from benchmarks.sections.container import author
 from benchmarks.setting import DEBIAN, Setting
 from fusefs.client import Service
-from runtime.mounts import umount
 from runtime.overlay import mount_overlay, prepare_upper
 from runtime.profiles import Recording
+from runtime.system.mounts import umount
 from vcs.history import BRANCHES
 from vcs.importer import import_directory
 from vcs.model import CommitId, RootId

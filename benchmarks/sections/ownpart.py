@@ -16,12 +16,12 @@ from benchmarks.setting import Setting
 from fusefs.client import Service
 from runtime.containers import Container, Containers
 from runtime.engine import find_engine, spawn, wait
-from runtime.hastening import hasten
-from runtime.mounts import umount
 from runtime.overlay import mount_overlay, prepare_upper
 from runtime.removal import remove, remove_ended
 from runtime.running import start
 from runtime.settings import Log, Settings
+from runtime.supervision.hastening import hasten
+from runtime.system.mounts import umount
 from vcs.history import Author
 from vcs.store import Store
 

@@ -24,9 +24,9 @@ from benchmarks.sections.container import author
 from benchmarks.sections.overlays import merged
 from benchmarks.setting import Setting
 from fusefs.client import Lease, Service
-from runtime import mounts
 from runtime.overlay import mount_overlay, prepare_upper
-from runtime.spreading import spread
+from runtime.system import mounts
+from runtime.system.spreading import spread
 from vcs.blobs import put_data
 from vcs.history import BRANCHES
 from vcs.importer import import_directory

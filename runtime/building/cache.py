@@ -16,7 +16,7 @@ from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
-from runtime.deletion import delete_tree
+from runtime.system.deletion import delete_tree
 from vcs.encoding import digest
 from vcs.history import Author
 from vcs.model import CommitId

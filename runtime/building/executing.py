@@ -22,17 +22,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from runtime.afresh import become
 from runtime.building.builders import builder_of, own_label
-from runtime.capture import Capture
+from runtime.capturing.capture import Capture
 from runtime.containers import Container, Containers
-from runtime.descriptors import close_all_but
 from runtime.reaching import at_rest
-from runtime.rebuilding import error_fields, rebuild
 from runtime.running import clean_up, start, stop
 from runtime.secrets import Finding, Policy, SecretWatch
 from runtime.settings import Health, Log, Mount, Settings
 from runtime.state import Exited, state_of
+from runtime.supervision.rebuilding import error_fields, rebuild
+from runtime.system.afresh import become
+from runtime.system.descriptors import close_all_but
 from vcs.errors import Conflict, EngineError, NotFound, TreeringError
 from vcs.history import Author
 from vcs.model import CommitId, RootId

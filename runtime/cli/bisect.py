@@ -19,7 +19,7 @@ from runtime.cli.run_options import GroupedCommand, throwaway_options
 from vcs.errors import BadInput
 
 if TYPE_CHECKING:
-    from runtime.bisecting import Ran
+    from runtime.branches.bisecting import Ran
     from vcs.bisection.midpoint import Outlook
     from vcs.bisection.notebook import Mark, Verdict, Words
     from vcs.bisection.session import Bisection
@@ -179,8 +179,8 @@ def run(invocation: Invocation, command: tuple[str, ...], **asked: Any) -> int:
       treering bisect run -- python3 -c 'import numpy'
       treering bisect run -v ./check.sh:/check.sh:ro -- sh /check.sh
     """
-    from runtime.bisecting import Trial
-    from runtime.bisecting import run as run_trial
+    from runtime.branches.bisecting import Trial
+    from runtime.branches.bisecting import run as run_trial
     from runtime.cli.run_settings import check_here, make_sources, settings_of
 
     bisection, history = _bisection(invocation), invocation.store.history

@@ -59,7 +59,7 @@ def exec_(
       treering exec -i web sh -c 'cat > /etc/motd' < motd
     """
     from runtime.execution import Execution, execute, execute_detached
-    from runtime.hastening import hasten
+    from runtime.supervision.hastening import hasten
 
     hasten()
     container = invocation.containers.find(name)

@@ -14,7 +14,7 @@ from runtime.cli.quoting import safe
 from runtime.cli.render_commits import SHORT, date_text, moment, title
 
 if TYPE_CHECKING:
-    from runtime.forgetting import Fate, Forgotten
+    from runtime.branches.forgetting import Fate, Forgotten
     from vcs.collect import Collected
     from vcs.retention import Rules
 
@@ -81,7 +81,7 @@ def forget(
       treering forget --keep-within 1m --keep-tag 'v*' --all-branches
       treering forget --keep-last 1 --gc main
     """
-    from runtime.forgetting import forget as forget_commits
+    from runtime.branches.forgetting import forget as forget_commits
 
     rules = _rules(within, tags, numbers)
     if bool(branches) == all_branches:
@@ -104,8 +104,8 @@ def forget(
 
 
 def _collected(invocation: Invocation, done: Forgotten) -> Collected:
+    from runtime.branches.forgetting import drop_memories
     from runtime.cli.collect import collected, default_expiry
-    from runtime.forgetting import drop_memories
 
     drop_memories(invocation.store, done)
     return collected(invocation, default_expiry())

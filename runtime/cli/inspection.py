@@ -103,8 +103,8 @@ def _container(invocation: Invocation, container: Container) -> dict[str, Any]:
 
 def _state(container: Container) -> dict[str, Any]:
     from runtime.cli.render_containers import Look, moment
-    from runtime.healthchecks import health_of
     from runtime.state import Exited, Restarting, load_run, state_of
+    from runtime.supervision.healthchecks import health_of
 
     directory = container.paths.directory
     state, run = state_of(directory), load_run(directory)

@@ -61,7 +61,7 @@ def start(
       treering start --policy
     """
     from runtime.cli.starting import start as start_one
-    from runtime.hastening import hasten
+    from runtime.supervision.hastening import hasten
 
     if policy:
         from runtime.cli.reconciling import wanted_by_policy

@@ -256,8 +256,8 @@ def attach(invocation: Invocation, name: str, no_stdin: bool, sig_proxy: bool) -
       treering attach web
       treering attach --no-stdin web
     """
-    from runtime.attach import Left
-    from runtime.attach import attach as stand
+    from runtime.supervision.attach import Left
+    from runtime.supervision.attach import attach as stand
 
     container = invocation.containers.find(name)
     try:

@@ -21,7 +21,7 @@ from runtime.cli.storehooks import hook_fields, no_verify_option, tell_hooks
 from vcs.gitwords import BRANCHES, TAGS
 
 if TYPE_CHECKING:
-    from runtime.merging import Outcome, Wish
+    from runtime.branches.merging import Outcome, Wish
     from runtime.storehooks import HookRun
     from vcs.history import Author
     from vcs.merging import Favour
@@ -113,7 +113,7 @@ def merge(
       treering exec -it m sh
       treering merge --continue
     """
-    from runtime.merging import merge as merge_commit
+    from runtime.branches.merging import merge as merge_commit
 
     if step is not None:
         from runtime.cli.resolving import Step, take
@@ -152,7 +152,7 @@ def revert(invocation: Invocation, revision: str, branch: str, mainline: int | N
       treering revert main~2
       treering revert --on staging 3f2a9c
     """
-    from runtime.merging import revert as work
+    from runtime.branches.merging import revert as work
 
     return _do(invocation, work, revision, branch, mainline, asked)
 
@@ -172,7 +172,7 @@ def cherry_pick(invocation: Invocation, revision: str, branch: str, mainline: in
       treering cherry-pick try-3
       treering cherry-pick --on release main~1
     """
-    from runtime.merging import cherry_pick as work
+    from runtime.branches.merging import cherry_pick as work
 
     return _do(invocation, work, revision, branch, mainline, asked)
 
@@ -192,7 +192,7 @@ def _do(
 
 def _wish(invocation: Invocation, branch: str, asked: dict[str, Any], fast_forward: bool = True) -> Wish:
     """What the options ask for that the three have in common."""
-    from runtime.merging import Wish
+    from runtime.branches.merging import Wish
 
     into, command = asked["into"], asked["command"]
     if into is not None and command is not None:

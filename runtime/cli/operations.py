@@ -16,7 +16,7 @@ from runtime.cli.quoting import safe
 from runtime.cli.render_commits import SHORT, date_text, moment
 
 if TYPE_CHECKING:
-    from runtime.undoing import Plan
+    from runtime.branches.undoing import Plan
     from vcs.operations import Change, Operation
 
 _KINDS = {
@@ -45,7 +45,7 @@ def undo(invocation: Invocation, dry_run: bool) -> None:
       treering undo --dry-run
       treering undo
     """
-    from runtime.undoing import plan_inverse
+    from runtime.branches.undoing import plan_inverse
     from vcs.takingback import next_undo
 
     operation = next_undo(invocation.store.operations)
@@ -64,7 +64,7 @@ def redo(invocation: Invocation, dry_run: bool) -> None:
       treering undo
       treering redo
     """
-    from runtime.undoing import plan_inverse
+    from runtime.branches.undoing import plan_inverse
     from vcs.takingback import next_redo
 
     operation = next_redo(invocation.store.operations)
@@ -166,7 +166,7 @@ def restore(invocation: Invocation, operation: str, dry_run: bool) -> None:
       treering op restore --dry-run 3f2a
       treering op restore 3f2a
     """
-    from runtime.undoing import plan_restore
+    from runtime.branches.undoing import plan_restore
     from vcs.takingback import restoring
 
     operations = invocation.store.operations
@@ -183,7 +183,7 @@ for _verb in (log, show, restore):
 
 
 def _carry_out(invocation: Invocation, plan: Plan, dry_run: bool) -> None:
-    from runtime.undoing import carry_out
+    from runtime.branches.undoing import carry_out
     from vcs.takingback import origin
 
     by_id = {one.id: one for one in invocation.store.operations.read()}

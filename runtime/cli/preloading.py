@@ -20,10 +20,11 @@ from runtime.cli.watching import Watch
 _PACKAGES = (vcs, runtime)
 _LEFT_OUT = ("__main__", "reference", "exposition")
 _SELDOM = (
-    "runtime.bisecting", "runtime.building", "runtime.check", "runtime.comparing", "runtime.forgetting",
-    "runtime.images", "runtime.merging", "runtime.packages", "runtime.resolving", "runtime.rewriting", "runtime.sbom",
-    "runtime.signing", "runtime.stashes", "vcs.bisection", "vcs.check", "vcs.collect", "vcs.decompress", "vcs.layer_",
-    "vcs.madelayers", "vcs.merging", "vcs.repair", "vcs.rewriting", "vcs.sharing", "vcs.tar", "vcs.usage",
+    "runtime.branches.bisecting", "runtime.branches.forgetting", "runtime.branches.merging",
+    "runtime.branches.resolving", "runtime.branches.rewriting", "runtime.branches.stashes", "runtime.building",
+    "runtime.check", "runtime.comparing", "runtime.images", "runtime.packages", "runtime.sbom", "runtime.signing",
+    "vcs.bisection", "vcs.check", "vcs.collect", "vcs.decompress", "vcs.layer_", "vcs.madelayers", "vcs.merging",
+    "vcs.repair", "vcs.rewriting", "vcs.sharing", "vcs.tar", "vcs.usage",
 )  # fmt: skip
 """How the names of modules begin that only verbs import which take their time anyway: what is imported is copied by
 every fork, and looked at for changes."""

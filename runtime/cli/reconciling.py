@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from runtime.capturing.standstill import is_noted
 from runtime.cli.output import message
-from runtime.standstill import is_noted
 from runtime.state import Exited, Running, State, boot_id, load_run, state_of
 from vcs.errors import TreeringError
 
@@ -41,7 +41,7 @@ def reconcile_all(invocation: Invocation) -> list[tuple[Container, State]]:
 def wanted_by_policy(invocation: Invocation) -> list[Container]:
     """The containers that are to be started, as their restart policy says, after the machine went down, or all that
     looked after them was killed."""
-    from runtime.restarts import wanted
+    from runtime.supervision.restarts import wanted
 
     found = []
     for container, state in reconcile_all(invocation):

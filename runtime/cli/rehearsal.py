@@ -26,8 +26,8 @@ from typing import NoReturn
 
 from runtime.cli.preloading import Program
 from runtime.cli.program import run
-from runtime.descriptors import close_all_but
-from runtime.likeness import become_like
+from runtime.system.descriptors import close_all_but
+from runtime.system.likeness import become_like
 
 _OWN = 1 << 63 | 1 << 56
 """In an entry of pagemap: in memory, and mapped by nobody else."""

@@ -70,8 +70,8 @@ class Look:
         self._hierarchies = Hierarchies.here()
 
     def __call__(self, container: Container, state: State) -> Seen:
-        from runtime.healthchecks import health_of
         from runtime.pausing import paused
+        from runtime.supervision.healthchecks import health_of
 
         if not isinstance(state, Running):
             return Seen(container, state, False, None)

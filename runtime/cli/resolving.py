@@ -17,9 +17,9 @@ from runtime.cli.storehooks import hook_fields, tell_hooks
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from runtime.branches.resolving import Left
     from runtime.containers import Container
     from runtime.records import Merging
-    from runtime.resolving import Left
     from vcs.merging import Favour
 
 
@@ -44,7 +44,7 @@ class Step:
 
 def take(invocation: Invocation, step: Step) -> int:
     """Do it; returns the exit code: 1 if conflicts are left."""
-    from runtime import resolving
+    from runtime.branches import resolving
 
     invocation.enter_namespaces()
     container, merging = resolving.find(invocation.containers, step.name)
@@ -57,7 +57,7 @@ def take(invocation: Invocation, step: Step) -> int:
 
 
 def _abort(invocation: Invocation, container: Container, merging: Merging, step: Step) -> int:
-    from runtime.resolving import abort
+    from runtime.branches.resolving import abort
 
     name = safe(container.name)
     if step.dry_run:
@@ -75,8 +75,8 @@ def _abort(invocation: Invocation, container: Container, merging: Merging, step:
 
 
 def _continue(invocation: Invocation, container: Container, merging: Merging, step: Step) -> int:
+    from runtime.branches.resolving import finish
     from runtime.imagechange import image_change
-    from runtime.resolving import finish
 
     done = finish(
         invocation.containers,

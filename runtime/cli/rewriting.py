@@ -17,8 +17,8 @@ from runtime.cli.render_conflicts import conflict_fields, stale_fields, warn_of_
 from runtime.cli.signing import sign_commits, sign_options
 
 if TYPE_CHECKING:
-    from runtime.rewriting import rebase as rebasing
-    from runtime.rewriting import squash as squashing
+    from runtime.branches.rewriting import rebase as rebasing
+    from runtime.branches.rewriting import squash as squashing
     from vcs.merging import Favour
 
 _NAMED = 3
@@ -63,8 +63,8 @@ def rebase(
       treering rebase --dry-run main nginx
       treering rebase --onto v2 v1 nginx
     """
-    from runtime.rewriting.rebase import Wish
-    from runtime.rewriting.rebase import rebase as work
+    from runtime.branches.rewriting.rebase import Wish
+    from runtime.branches.rewriting.rebase import rebase as work
 
     sign_commits(invocation, sign, key)
     start = invocation.commit(upstream)
@@ -108,7 +108,7 @@ def squash(
       treering squash main nginx -m "nginx, set up"
       treering squash -m "a better title" nginx~1 nginx
     """
-    from runtime.rewriting.squash import squash as work
+    from runtime.branches.rewriting.squash import squash as work
 
     sign_commits(invocation, sign, key)
     after = invocation.commit(revision)

@@ -41,8 +41,8 @@ def run(invocation: Invocation, revision: str, command: tuple[str, ...], detach:
       treering run -d --name db -e PASSWORD -u postgres -v ./data:/var/lib/postgresql --memory 1g db postgres
     """
     from runtime.cli.starting import start
-    from runtime.hastening import hasten
     from runtime.removal import remove_ended
+    from runtime.supervision.hastening import hasten
 
     hasten()
     container = _create(invocation, revision, command, asked)

@@ -20,11 +20,11 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from runtime import mounts
 from runtime.cli import client, preloading, rehearsal, takeover
 from runtime.cli.preloading import Program
 from runtime.cli.rehearsal import Range
-from runtime.likeness import likeness
+from runtime.system import mounts
+from runtime.system.likeness import likeness
 
 IDLE_SECONDS = 300.0
 _UNUSED_SECONDS = 60.0

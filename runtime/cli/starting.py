@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 def start(invocation: Invocation, container: Container, *, detach: bool, interactive: bool | None = None) -> int:
     """Start a container. Its exit code; 0 if it is detached or the user has left it, to go on by itself."""
-    from runtime.attach import Left
     from runtime.removal import remove_ended
     from runtime.running import start as start_container
+    from runtime.supervision.attach import Left
 
     author = invocation.author()
     try:

@@ -19,7 +19,7 @@ from runtime.cli.render_conflicts import conflict_fields, stale_fields, warn_of_
 from runtime.cli.rewriting import checked_message, favour_of
 
 if TYPE_CHECKING:
-    from runtime.stashes import Applied, Stash, Stashes
+    from runtime.branches.stashes import Applied, Stash, Stashes
 
 
 class _Group(click.Group):
@@ -209,7 +209,7 @@ for _verb in (push, list_, show, pop, apply, drop, clear):
 
 
 def _stashes(invocation: Invocation) -> Stashes:
-    from runtime.stashes import Stashes
+    from runtime.branches.stashes import Stashes
 
     return Stashes(invocation.containers)
 

@@ -16,12 +16,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, NamedTuple, TextIO
 
-from runtime import mounts
 from runtime.cli import client, pager
 from runtime.cli.preloading import Program
 from runtime.cli.program import run
-from runtime.descriptors import close_all_but
-from runtime.likeness import Likeness, become_like
+from runtime.system import mounts
+from runtime.system.descriptors import close_all_but
+from runtime.system.likeness import Likeness, become_like
 from runtime.trash import Trash
 
 _SECONDS = 5.0

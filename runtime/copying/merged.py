@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from fusefs.client import Service
-from runtime import idmapping, mounts, overlay
+from runtime import idmapping, overlay
 from runtime.containers import Container, Containers
 from runtime.reaching import at_rest, reached
-from runtime.rootaccess import Root
 from runtime.source import OPENER
 from runtime.state import is_running
+from runtime.system import mounts
+from runtime.system.rootaccess import Root
 
 
 @contextmanager

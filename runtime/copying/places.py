@@ -20,7 +20,7 @@ from typing import Protocol
 
 from runtime.copying.item import Copied
 from runtime.copying.target import OpenDirectory, Owners, Target, strictly
-from runtime.rootaccess import Root
+from runtime.system.rootaccess import Root
 from vcs.errors import BadInput, NotFound
 
 

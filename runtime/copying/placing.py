@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from runtime import mounts
+from runtime.system import mounts
 
 _HOLD = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 

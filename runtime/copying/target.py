@@ -18,10 +18,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from runtime import mounts
 from runtime.copying.item import Copied, Item
 from runtime.copying.placing import Waiting, put, put_nameless, removed_on_error
 from runtime.idranges import SIZE
+from runtime.system import mounts
 from runtime.upper.owners import NOBODY
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 
-from runtime import mounts
 from runtime.copying.item import CAPABILITY, Copied, Item, Pieces, is_carried
+from runtime.system import mounts
 from vcs.extents import Extent, data_extents
 
 _HOLD = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC

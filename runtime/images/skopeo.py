@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from runtime.mounts import end_with_parent
+from runtime.system.mounts import end_with_parent
 from vcs.errors import EngineError
 
 _ENDING = 10.0

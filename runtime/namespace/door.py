@@ -17,10 +17,10 @@ from typing import Any
 from fusefs import detached
 from fusefs.rights import in_user_namespace
 from fusefs.rundir import RunDirectory
-from runtime import mounts
 from runtime.namespace.keeper import LOCK, Record, members
 from runtime.namespace.mapping import arguments
 from runtime.namespace.needs import Means, User, find_means, refusal
+from runtime.system import mounts
 from vcs.errors import Denied, NotFound, StoreError
 
 _NAMESPACES = mounts.CLONE_NEWUSER | mounts.CLONE_NEWNS

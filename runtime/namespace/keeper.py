@@ -30,8 +30,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime import mounts
 from runtime.state import Process, boot_id
+from runtime.system import mounts
 from vcs.durable import replace_file
 
 LOCK, RECORD = "namespaces.lock", "namespaces.json"

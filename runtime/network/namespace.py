@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from typing import NoReturn
 
-from runtime import mounts
+from runtime.system import mounts
 
 CLONE_NEWNET = 0x40000000
 _OWN = "/proc/thread-self/ns/net"

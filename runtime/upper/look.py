@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from runtime import mounts
+from runtime.system import mounts
 from runtime.upper.seen import Seen, SeenDirectory
 from vcs.attributes import read_error
 from vcs.snapshot import Snapshot

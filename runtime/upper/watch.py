@@ -6,7 +6,7 @@ writing. Events name a directory and a name in it, or a file, by handles (open_b
 is of no interest and left alone by runtime.upper.look.
 
 Not everything is told. Whoever relies on this adds the files that are mapped or open for writing when the container
-stands still (runtime.openfiles):
+stands still (runtime.capturing.openfiles):
 
 - stores through a mapping are no events; but when the mapping goes, its file is closed, and that is one;
 - splice(2) and direct asynchronous writes through overlayfs are none either; the close is, as above;

@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 
 import pytest
 
-from runtime import monitor
-from runtime.job import Job
-from runtime.sleeping import Channel, Sleeper
 from runtime.state import Exited, Running, load_run, state_of
-from runtime.supervisor import supervise
+from runtime.supervision import monitor
+from runtime.supervision.job import Job
+from runtime.supervision.sleeping import Channel, Sleeper
+from runtime.supervision.supervisor import supervise
 from tests.cli.conftest import Cli, environment
 from tests.support.containers import eventually
 

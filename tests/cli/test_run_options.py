@@ -469,7 +469,8 @@ _PREPARE = """
 import json, sys
 from dataclasses import dataclass
 from pathlib import Path
-from runtime import mounts, preparation
+from runtime import preparation
+from runtime.system import mounts
 from runtime.bundle import LaunchSpec
 from runtime.state import RunPaths
 directory, lower = map(Path, sys.argv[1:])

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from runtime.healthchecks import health_of
 from runtime.state import Exited, Process, Run, load_run, save_run, state_of
+from runtime.supervision.healthchecks import health_of
 from tests.cli.conftest import Cli
 from tests.support.containers import eventually
 

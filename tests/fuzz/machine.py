@@ -12,9 +12,9 @@ from fusefs.session import Session
 from fusefs.wire import requests
 from fusefs.wire.protocol import Opcode
 from fusefs.wire.requests import Malformed
-from runtime.attachments import fields_of
 from runtime.cgroups import parsing, places
 from runtime.cli.takeover import parse_request
+from runtime.supervision.attachments import fields_of
 from tests.fusefs.fake_kernel import IN_HEADER, FakeKernel
 from tests.fuzz.target import Target
 from tests.support.values import link, root

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from runtime import mounts
 from runtime.cgroups import Cgroup
+from runtime.system import mounts
 from tests.posix.look import FORMATS, Tree, attributes, digest, look
 from tests.posix.step import Step
 

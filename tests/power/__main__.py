@@ -21,7 +21,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from runtime import mounts
+from runtime.system import mounts
 from tests.power.broken import VARIANTS
 from tests.power.disks import FILE_SYSTEMS, missing
 from tests.power.operations import OPERATIONS

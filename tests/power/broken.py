@@ -10,7 +10,7 @@ from typing import Any
 
 import pygit2
 
-from runtime import mounts
+from runtime.system import mounts
 
 _fsync = os.fsync
 

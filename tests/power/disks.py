@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime import mounts
+from runtime.system import mounts
 
 _LOOP_CTL_GET_FREE, _LOOP_CONFIGURE = 0x4C82, 0x4C0A
 _INFO_BYTES, _FLAGS_AT, _RESERVED = 232, 52, 64

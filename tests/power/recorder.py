@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from runtime import mounts
+from runtime.system import mounts
 from tests.power.disks import MIB, looped
 
 PROGRAM = "qemu-storage-daemon"

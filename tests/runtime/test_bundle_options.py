@@ -18,8 +18,8 @@ from runtime.bundle.capabilities import CAPABILITIES, capability
 from runtime.bundle.spec import Device
 from runtime.identity import Identity
 from runtime.idranges import SIZE, UNUSED, free_range
-from runtime.rootaccess import Root
 from runtime.settings import Limits, Mount, Security
+from runtime.system.rootaccess import Root
 from tests.support.oci_config import problems
 from vcs.errors import BadInput, EngineError
 

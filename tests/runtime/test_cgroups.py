@@ -422,7 +422,7 @@ def test_memory_and_swap_together_follow_memory() -> None:
 
 IN_V2 = """
 import os, sys
-from runtime import mounts
+from runtime.system import mounts
 mounts.private_mount_namespace()
 mounts.mount(b"cgroup2", b"/sys/fs/cgroup", b"cgroup2")
 import pytest

@@ -20,7 +20,7 @@ from runtime.copying.item import Copied
 from runtime.copying.places import Inside, Machine, opened_directory, opened_source, opened_target, parse
 from runtime.copying.target import Owners
 from runtime.copying.trees import Tree
-from runtime.rootaccess import Root
+from runtime.system.rootaccess import Root
 from tests.support.compare import differences
 from tests.support.killing import killed_anywhere
 from tests.support.rich_tree import make

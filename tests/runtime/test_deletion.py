@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.deletion import delete_tree
+from runtime.system.deletion import delete_tree
 
 DEPTH = 3000
 

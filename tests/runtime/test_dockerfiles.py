@@ -19,7 +19,7 @@ from runtime.building.patterns import compiled
 from runtime.building.stages import Plan
 from runtime.building.steps import CONTEXT, Copy, Directory, Origin, Run, Stage
 from runtime.building.variables import split_words, substituted, substituted_raw
-from runtime.deletion import delete_tree
+from runtime.system.deletion import delete_tree
 from vcs.errors import BadInput
 from vcs.importer import import_directory
 from vcs.store import Store

@@ -15,8 +15,8 @@ import pytest
 from runtime import state
 from runtime.cgroups import Cgroup
 from runtime.engine import failure, find_engine
-from runtime.launch import launch, sweep
 from runtime.state import Created, Exited, Running, Starting, send_signal, state_of
+from runtime.supervision.launch import launch, sweep
 from tests.support.containers import Bench, bench, eventually
 from vcs.errors import Conflict, EngineError
 

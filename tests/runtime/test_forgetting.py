@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from runtime.branches.forgetting import Forgotten, drop_memories, forget
 from runtime.containers import Container, Containers
-from runtime.forgetting import Forgotten, drop_memories, forget
 from runtime.settings import Settings
 from runtime.states import States
 from tests.support.collecting import NOW, git_fsck, noise, write

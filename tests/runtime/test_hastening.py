@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.hastening import hasten
+from runtime.supervision.hastening import hasten
 from tests.support.containers import eventually
 
 

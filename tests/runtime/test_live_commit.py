@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime import autocommit, pausing, running, standstill
-from runtime import capture as capturing
+from runtime import autocommit, pausing, running
+from runtime.capturing import capture as capturing
+from runtime.capturing import standstill
 from runtime.cgroups import Cgroup
 from runtime.containers import Container, Containers
 from runtime.imagechange import image_change
@@ -219,7 +220,8 @@ def _count(data: bytes) -> int:
 KILLED_WHILE_IT_STANDS = """
 import os, sys
 from pathlib import Path
-from runtime import capture, states
+from runtime import states
+from runtime.capturing import capture
 from runtime.containers import Containers
 from vcs.errors import BadInput, Conflict
 from vcs.history import Author

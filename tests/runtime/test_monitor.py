@@ -12,15 +12,15 @@ from typing import NoReturn
 
 import pytest
 
-from runtime import monitor
-from runtime.attachments import Door, Peer, knock
 from runtime.bundle import LaunchSpec
 from runtime.engine import Engine
-from runtime.job import Job
-from runtime.monitor import Monitor
-from runtime.sleeping import Channel, Sleeper
 from runtime.state import Process, Run, RunPaths
-from runtime.stdio import Stdio, StdioState
+from runtime.supervision import monitor
+from runtime.supervision.attachments import Door, Peer, knock
+from runtime.supervision.job import Job
+from runtime.supervision.monitor import Monitor
+from runtime.supervision.sleeping import Channel, Sleeper
+from runtime.supervision.stdio import Stdio, StdioState
 
 
 def never(job: Job, channel: Channel | None, sleeper: Sleeper | None) -> NoReturn:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from runtime import mounts
 from runtime.overlay import Overlay, mount_overlay, never_mounted, prepare_upper
-from runtime.rootaccess import Root
 from runtime.stubs import Stub, Target, load_stubs, make_stubs, place, read_stubs
+from runtime.system import mounts
+from runtime.system.rootaccess import Root
 from tests.support.busybox_root import make_busybox_root
 from tests.support.containers import Bench, bench
 from vcs.errors import EngineError

@@ -10,14 +10,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runtime import merging
+from runtime.branches import merging
+from runtime.branches.forgetting import Rules, forget
+from runtime.branches.resolving import abort, find, finish, left
+from runtime.branches.undoing import carry_out, plan_inverse
 from runtime.containers import Container, Containers
-from runtime.forgetting import Rules, forget
 from runtime.forking import promote
 from runtime.records import Merging
-from runtime.resolving import abort, find, finish, left
 from runtime.states import States
-from runtime.undoing import carry_out, plan_inverse
 from tests.support.collecting import NOW, write
 from tests.support.killing import killed_anywhere
 from tests.support.values import Spec

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
+from runtime.branches.rewriting import rebase as rebasing
+from runtime.branches.rewriting import squash as squashing
 from runtime.containers import Containers
-from runtime.rewriting import rebase as rebasing
-from runtime.rewriting import squash as squashing
 from runtime.settings import Settings
 from tests.runtime.overlay_cases import described
 from tests.support.collecting import NOW, git_fsck

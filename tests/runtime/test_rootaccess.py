@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.rootaccess import Root
+from runtime.system.rootaccess import Root
 from vcs.errors import EngineError
 
 NAMES = st.sampled_from(["a", "b", "c"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.openfiles import open_files, processes_of
+from runtime.capturing.openfiles import open_files, processes_of
 from runtime.upper import Distrust, seen, watch
 from runtime.upper.look import Hints, look_at, look_everywhere
 from tests.runtime.overlay_cases import Layers, needs_root

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from runtime import mounts
 from runtime.containers import Containers
 from runtime.settings import Settings
-from runtime.spreading import GETFLAGS, TOPDIR, spread
+from runtime.system import mounts
+from runtime.system.spreading import GETFLAGS, TOPDIR, spread
 from vcs.history import Author
 from vcs.model import EMPTY_FILE, Entry
 from vcs.store import Store

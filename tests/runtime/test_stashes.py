@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from runtime.capture import Capture
+from runtime.branches.stashes import Applied, Stash, Stashes
+from runtime.capturing.capture import Capture
 from runtime.containers import Container
 from runtime.overlay import prepare_upper
 from runtime.settings import Settings
-from runtime.stashes import Applied, Stash, Stashes
 from tests.runtime.overlay_cases import Layers, described, needs_root
 from tests.runtime.test_undoing import AUTHOR, World
 from tests.runtime.test_upper_random import STEPS, Hand, make_base

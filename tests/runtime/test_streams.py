@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.streams import Input, Output, Sink
+from runtime.system.streams import Input, Output, Sink
 
 
 def pump(*parts: Output | Input, seconds: float = 10) -> None:

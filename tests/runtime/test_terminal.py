@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from runtime.state import Exited, Running, state_of
-from runtime.terminal import set_window_size
+from runtime.system.terminal import set_window_size
 from tests.support.containers import PROJECT, Bench, bench, environment, eventually
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

@@ -35,7 +35,7 @@ def test_no_text_is_too_odd(text: bytes) -> None:
 
 PACKET = """
 import fcntl, os, socket, struct, sys
-from runtime import mounts
+from runtime.system import mounts
 mounts.unshare(mounts.CLONE_NEWNET)
 tun = os.open("/dev/net/tun", os.O_RDWR)
 fcntl.ioctl(tun, 0x400454CA, struct.pack("16sH22x", b"t0", 0x1001))  # TUNSETIFF: IFF_TUN, IFF_NO_PI

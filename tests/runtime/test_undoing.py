@@ -12,15 +12,16 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from runtime import forking, merging, removal
+from runtime import forking, removal
+from runtime.branches import merging
+from runtime.branches.forgetting import forget
+from runtime.branches.undoing import Plan, carry_out, plan_inverse, plan_restore
 from runtime.check import check_containers
 from runtime.containers import CONTAINERS, Container, Containers
-from runtime.forgetting import forget
 from runtime.generations import forget_left
 from runtime.pastcontainers import PastContainers
 from runtime.settings import Settings
 from runtime.states import States
-from runtime.undoing import Plan, carry_out, plan_inverse, plan_restore
 from tests.support.collecting import NOW, noise, write
 from tests.support.killing import killed_anywhere
 from vcs.check import check

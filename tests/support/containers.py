@@ -21,8 +21,8 @@ from typing import Any
 import msgspec
 
 from runtime.bundle import LaunchSpec
-from runtime.launch import launch
 from runtime.state import RunPaths
+from runtime.supervision.launch import launch
 from tests.support.busybox_root import make_busybox_root
 
 PROJECT = Path(__file__).parents[2]

@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 
 from runtime.bundle import LaunchSpec
-from runtime.launch import launch
 from runtime.state import RunPaths
+from runtime.supervision.launch import launch
 from vcs.errors import TreeringError
 
 

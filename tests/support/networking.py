@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from runtime import mounts
 from runtime.network import firewall
 from runtime.network.namespace import CLONE_NEWNET
+from runtime.system import mounts
 
 SECONDS = 30
 

@@ -35,8 +35,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime import mounts
 from runtime.namespace.mapping import Span, free_span, subordinate
+from runtime.system import mounts
 from tests.support.containers import eventually
 
 PROJECT = Path(__file__).parents[2]

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from fusefs.client import Lease, Service
 from runtime.containers import Container, Containers
-from runtime.mounts import umount
 from runtime.overlay import mount_overlay, prepare_upper
 from runtime.settings import Settings
 from runtime.states import States
+from runtime.system.mounts import umount
 from tests.support.compare import differences
 from tests.support.rich_tree import make, needs_root
 from vcs.check import check

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import runtime
 import vcs
-from runtime import mounts
+from runtime.system import mounts
 from tests.torture.broken import VARIANTS
 from tests.torture.operations import OPERATIONS as _OF_STORES
 from tests.torture.remotes import OPERATIONS as _OF_REGISTRIES

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from runtime import standstill
+from runtime.capturing import standstill
 from vcs.errors import TreeringError
 from vcs.history import History
 from vcs.model import CommitId

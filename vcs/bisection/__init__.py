@@ -6,5 +6,5 @@
     session   verdicts given, one process at a time, and their commits kept from gc
 
 A verdict on a commit is good, bad or skip. What is looked for is the first bad commit: one that is bad, and whose
-parents are good, or ancestors of good commits. Nothing here runs anything: that is runtime.bisecting's.
+parents are good, or ancestors of good commits. Nothing here runs anything: that is runtime.branches.bisecting's.
 """

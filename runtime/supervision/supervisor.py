@@ -8,8 +8,8 @@ on over the control socket. If the caller is killed, the container goes on and i
 supervisor's mount namespace holds the overlay: if everything is killed, nothing stays mounted. If it is killed itself,
 the container goes on, and another takes it over (`adopt`).
 
-One event loop serves signals, the caller and others (runtime.reception), the container's streams (runtime.stdio) and
-what is due at a time (runtime.duties).
+One event loop serves signals, the caller and others (`reception`), the container's streams (`stdio`) and what is due at
+a time (`duties`).
 """
 
 from __future__ import annotations
@@ -25,20 +25,22 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import NoReturn
 
-from runtime import engine, mounts, preparation, restarts
+from runtime import engine, preparation
 from runtime.cgroups.processes import Ended
-from runtime.descriptors import close_all_but
-from runtime.duties import Duties, aside
-from runtime.job import Job
-from runtime.joined import Joined
 from runtime.pidfds import exit_status
-from runtime.rebuilding import error_fields
-from runtime.reception import Reception
-from runtime.settingup import Begun, Streams, result, set_up, set_up_aside
-from runtime.signals import FORWARDED, SignalPipe
-from runtime.sleeping import Channel, Sleeper, Status, go_to_sleep, log_of
 from runtime.state import Exited, Process, Run, boot_id, save_exit, save_run
-from runtime.stdio import Lent, Stdio, find_pipes, take_streams
+from runtime.supervision import restarts
+from runtime.supervision.duties import Duties, aside
+from runtime.supervision.job import Job
+from runtime.supervision.joined import Joined
+from runtime.supervision.rebuilding import error_fields
+from runtime.supervision.reception import Reception
+from runtime.supervision.settingup import Begun, Streams, result, set_up, set_up_aside
+from runtime.supervision.sleeping import Channel, Sleeper, Status, go_to_sleep, log_of
+from runtime.supervision.stdio import Lent, Stdio, find_pipes, take_streams
+from runtime.system import mounts
+from runtime.system.descriptors import close_all_but
+from runtime.system.signals import FORWARDED, SignalPipe
 from vcs.errors import EngineError, TreeringError
 
 LOG = "supervisors.log"

@@ -1,4 +1,4 @@
-"""A supervisor's dealings with its caller and with those who attach (runtime.attachments has the messages)."""
+"""A supervisor's dealings with its caller and with those who attach (`attachments` has the messages)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from runtime.attachments import Door, Message, Peer
-from runtime.stdio import Stdio
-from runtime.terminal import set_window_size
+from runtime.supervision.attachments import Door, Message, Peer
+from runtime.supervision.stdio import Stdio
+from runtime.system.terminal import set_window_size
 
 
 class Reception:

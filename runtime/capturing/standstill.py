@@ -22,10 +22,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
-from runtime import mounts
 from runtime.cgroups import Cgroup
-from runtime.descriptors import close_all_but
 from runtime.state import Process, read_json, write_json
+from runtime.system import mounts
+from runtime.system.descriptors import close_all_but
 from vcs.errors import Conflict, EngineError, NoSpace
 
 NOTE = "standstill.json"

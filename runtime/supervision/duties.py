@@ -21,7 +21,7 @@ from runtime.state import Exited, Run
 
 if TYPE_CHECKING:
     from runtime.cgroups.processes import Ended
-    from runtime.healthchecks import Healthchecks
+    from runtime.supervision.healthchecks import Healthchecks
     from vcs.history import Author
 
 NOTE_SECONDS = 60.0
@@ -84,7 +84,7 @@ class Duties:
         if (interval := self._interval()) is not None:
             self._due["commit"] = now + interval
         if self._orders.health:
-            from runtime.healthchecks import Healthchecks
+            from runtime.supervision.healthchecks import Healthchecks
 
             self._health = Healthchecks(self._directory, self._orders.health, run.run)
 
@@ -144,7 +144,7 @@ class Duties:
 
     def take_away(self) -> None:
         """Remove the container, as nobody waits who would."""
-        from runtime import afresh
+        from runtime.system import afresh
 
         author = self._author()
         words = [author.name, author.email, str(author.time), str(author.offset)]

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from runtime import generations
-from runtime.capture import Capture
+from runtime.capturing.capture import Capture
 from runtime.commits import Wish, first_line
 from runtime.containers import Container, Containers
 from runtime.state import is_running

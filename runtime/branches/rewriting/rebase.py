@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from runtime.branches.rewriting.line import linear, standing
 from runtime.containers import Containers
-from runtime.rewriting.line import linear, standing
 from vcs.errors import NotFound
 from vcs.history import BRANCHES, Author
 from vcs.merging import Favour, MergeConflict, Stale, merge_configs, merge_roots

@@ -12,12 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from runtime.attachments import Door, Peer
-from runtime.job import Job
 from runtime.log import LogWriter
 from runtime.profiles import Recording
 from runtime.state import Run
-from runtime.stdio import Stdio, StdioState
+from runtime.supervision.attachments import Door, Peer
+from runtime.supervision.job import Job
+from runtime.supervision.stdio import Stdio, StdioState
 
 _MESSAGE_MAX = 1 << 20
 _DESCRIPTORS_MAX = 32

@@ -23,5 +23,5 @@ sys.exit(importlib.import_module(sys.argv.pop(1)).main(sys.argv[1:]))
 
 def become(module: str, arguments: Sequence[str]) -> NoReturn:
     """Go on as a module's `main(arguments)`, with the same standard streams. OSError if that cannot be."""
-    package = str(Path(__file__).resolve().parent.parent)
+    package = str(Path(__file__).resolve().parents[2])
     os.execv(sys.executable, [sys.executable, "-P", "-c", _PROGRAM, package, module, *arguments])

@@ -22,9 +22,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from runtime.descriptors import duplicate, same_file
 from runtime.log import LogWriter
-from runtime.streams import Input, Output, Sink
+from runtime.system.descriptors import duplicate, same_file
+from runtime.system.streams import Input, Output, Sink
 
 STDOUT, STDERR = "stdout", "stderr"
 

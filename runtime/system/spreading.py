@@ -14,7 +14,7 @@ import os
 import struct
 from pathlib import Path
 
-from runtime import mounts
+from runtime.system import mounts
 
 GETFLAGS, _SETFLAGS = 0x80086601, 0x40086602
 """FS_IOC_GETFLAGS and FS_IOC_SETFLAGS (ioctl_iflags(2)), for a long of 64 bits; the kernel takes 32 of them."""

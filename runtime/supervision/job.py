@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime.attachments import Peer
 from runtime.bundle import LaunchSpec
-from runtime.duties import Orders
 from runtime.engine import Engine
 from runtime.profiles import Recording
 from runtime.state import Run, RunPaths
+from runtime.supervision.attachments import Peer
+from runtime.supervision.duties import Orders
 
 
 @dataclass(frozen=True, slots=True)

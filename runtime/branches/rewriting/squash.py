@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from runtime.branches.rewriting.line import first_parents, standing
 from runtime.commits import counted, first_line
 from runtime.containers import Containers
-from runtime.rewriting.line import first_parents, standing
 from vcs.diff import Change, diff
 from vcs.errors import BadInput, NotFound
 from vcs.gitwords import trailers

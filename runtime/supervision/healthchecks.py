@@ -92,7 +92,7 @@ class Healthchecks:
             self._check = None
 
     def _start(self) -> None:
-        from runtime.duties import aside
+        from runtime.supervision.duties import aside
 
         output = os.memfd_create("health")
         now = time.monotonic()

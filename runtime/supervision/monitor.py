@@ -10,7 +10,7 @@ store, and it does two things:
 
 It is a subreaper (prctl(2)), so a container whose supervisor has ended is its child, and it learns each exit code; it
 tells a supervisor that it has forked later. It opens no store. When it is killed, containers go on, and the next
-command that lists them has them taken over by another (runtime.launch.adopt).
+command that lists them has them taken over by another (`launch.adopt`).
 
 A request is one message on STORE/run/monitor.sock (SOCK_SEQPACKET): a pickled Job with its descriptors. The answer is
 `+` once there is a supervisor, or `-` if that cannot be like the process that asks, which then forks it itself.
@@ -37,16 +37,16 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from runtime import mounts
-from runtime.attachments import Door, Peer, knock
-from runtime.descriptors import close_all_but
-from runtime.duties import NOTE_SECONDS, aside, note
 from runtime.engine import exit_code
-from runtime.job import Job
-from runtime.likeness import become_like
 from runtime.profiles import Recording
-from runtime.sleeping import Channel, Sleeper, Status
 from runtime.state import Exited, Process, load_run, save_exit, save_run
+from runtime.supervision.attachments import Door, Peer, knock
+from runtime.supervision.duties import NOTE_SECONDS, aside, note
+from runtime.supervision.job import Job
+from runtime.supervision.sleeping import Channel, Sleeper, Status
+from runtime.system import mounts
+from runtime.system.descriptors import close_all_but
+from runtime.system.likeness import become_like
 
 SOCKET, LOCK, LOG = "monitor.sock", "monitor.lock", "monitor.log"
 IDLE_SECONDS = 5.0

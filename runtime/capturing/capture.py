@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from runtime.capturing.openfiles import OpenFiles, open_files, processes_of
+from runtime.capturing.staging import Staging
+from runtime.capturing.standstill import Standstill, noted, release
 from runtime.cgroups import Cgroup
 from runtime.containers import Container
-from runtime.openfiles import OpenFiles, open_files, processes_of
-from runtime.staging import Staging
-from runtime.standstill import Standstill, noted, release
 from runtime.state import Running, boot_id, state_of
 from runtime.stubs import read_stubs
 from runtime.upper import Distrust, Seen, UpperResult, prefix_of, scan_upper

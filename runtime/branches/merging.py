@@ -8,7 +8,7 @@ All three are one three-way merge of roots and image configs (vcs.merging), with
     revert       the commit              its parent                 the branch
 
 Where there are conflicts, and no side is favoured, nothing is written and no branch moves. With a container to do it
-in, no branch moves either: the merge waits there until it is continued (runtime.resolving).
+in, no branch moves either: the merge waits there until it is continued (`resolving`).
 """
 
 from __future__ import annotations
@@ -186,8 +186,8 @@ def _in_container(
     outcome: Outcome,
 ) -> Outcome:
     """Have it wait in a new container, with what is left to be decided; or only until a command was run there."""
+    from runtime.branches.resolving import Plan, begin, finish_by, labels_of
     from runtime.containers import Containers
-    from runtime.resolving import Plan, begin, finish_by, labels_of
 
     containers = Containers(store)
     beside: list[Beside] = []

@@ -15,12 +15,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from runtime import engine, metering, mounts, preparation
-from runtime.console import receive_terminal
-from runtime.job import Job
-from runtime.joined import Joined
-from runtime.rebuilding import error_fields, rebuild
-from runtime.terminal import set_window_size
+from runtime import engine, metering, preparation
+from runtime.supervision.job import Job
+from runtime.supervision.joined import Joined
+from runtime.supervision.rebuilding import error_fields, rebuild
+from runtime.system import mounts
+from runtime.system.console import receive_terminal
+from runtime.system.terminal import set_window_size
 from vcs.errors import EngineError, NoSpace, TreeringError
 
 Streams: TypeAlias = tuple[int | None, int | None, int | None]
@@ -113,7 +114,7 @@ def _run_with_terminal(job: Job, terminal: Callable[[int], None]) -> tuple[int, 
 
 def set_up_aside(job: Job, streams: Streams, network: Joined) -> socket.socket:
     """Have a child set a container up; what comes of it is read from the socket that is returned, by `result`."""
-    from runtime.duties import aside
+    from runtime.supervision.duties import aside
 
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 

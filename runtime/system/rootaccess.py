@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 
-from runtime import mounts
+from runtime.system import mounts
 from vcs.errors import EngineError
 
 _MAX_LINKS = 40

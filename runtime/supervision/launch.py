@@ -13,18 +13,18 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from runtime import monitor
-from runtime.attach import Caller, Left
-from runtime.attachments import Peer
 from runtime.bundle import LaunchSpec
-from runtime.duties import Orders
 from runtime.engine import FAILED, find_engine
-from runtime.job import Job
 from runtime.profiles import Recording
-from runtime.signals import FORWARDED, SignalPipe
 from runtime.state import Run, RunPaths, is_running, load_run
-from runtime.supervisor import supervise
-from runtime.terminal import window_size
+from runtime.supervision import monitor
+from runtime.supervision.attach import Caller, Left
+from runtime.supervision.attachments import Peer
+from runtime.supervision.duties import Orders
+from runtime.supervision.job import Job
+from runtime.supervision.supervisor import supervise
+from runtime.system.signals import FORWARDED, SignalPipe
+from runtime.system.terminal import window_size
 from vcs.errors import Conflict
 
 _CLEANED_UP_SECONDS = 30.0

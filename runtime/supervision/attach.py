@@ -9,11 +9,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from runtime.attachments import Message, Peer, knock
-from runtime.rebuilding import rebuild
-from runtime.signals import FORWARDED, SignalPipe
 from runtime.state import is_running
-from runtime.terminal import DETACH_KEYS, TerminalProxy, raw_mode
+from runtime.supervision.attachments import Message, Peer, knock
+from runtime.supervision.rebuilding import rebuild
+from runtime.system.signals import FORWARDED, SignalPipe
+from runtime.system.terminal import DETACH_KEYS, TerminalProxy, raw_mode
 from vcs.errors import Conflict, EngineError
 
 _REACH_SECONDS = 2.0
