@@ -36,6 +36,7 @@ from runtime.namespace import in_user_namespace
 from runtime.state import boot_id
 from runtime.system import mounts
 from runtime.upper.conventions import OPAQUE, TRUSTED, USER, USERXATTR, prefix_of
+from runtime.upper.unfinished import remove_unfinished
 from vcs.errors import Conflict, EngineError, NoSpace
 
 OPTIONS: tuple[tuple[bytes, bytes], ...] = (
@@ -75,12 +76,14 @@ def prepare_upper(lower: Path, upper: Path, work: Path) -> None:
     """Make `upper` and `work` if they are missing, and give an upper that was never mounted its attributes.
 
     An overlay's root shows the attributes of its upper, so a new upper starts with the lower's: owner, mode, times and
-    extended attributes. NoSpace if the disk is full; Conflict if the upper is of the other sort (prefix_of).
+    extended attributes. What a killed copy left is taken away. NoSpace if the disk is full; Conflict if the upper is of
+    the other sort (prefix_of).
     """
     confined = in_user_namespace()
     try:
         work.mkdir(mode=0o700, parents=True, exist_ok=True)
         upper.mkdir(mode=0o700, parents=True, exist_ok=True)
+        remove_unfinished(upper.parent)
         if never_mounted(work):
             _note_sort(upper.parent, confined)
             _make_temporary(lower, upper, confined)

@@ -32,6 +32,7 @@ from runtime.upper import Distrust, Seen, UpperResult, prefix_of, scan_upper
 from runtime.upper.clones import Clones
 from runtime.upper.look import Changes, Hints, add_paths, look_at, look_everywhere
 from runtime.upper.seen import load, save
+from runtime.upper.unfinished import remove_unfinished
 from runtime.upper.watch import Watch, watched
 from vcs.errors import Conflict
 from vcs.ignore import Ignore, Patterns
@@ -74,6 +75,8 @@ class Capture:
         if not self._container.upper.is_dir():  # it was never started: the first start makes its upper
             nothing = Seen(self._base.id, self._base.id, True, {})
             return UpperResult(self._base.id, self._base.root, 0, 0, 0, 0, (), nothing)
+        if self._init is None:
+            remove_unfinished(self._generation)
         since = time.time_ns()
         return self._scan(sink, since, self._open_files(), self.seen)
 

@@ -167,7 +167,8 @@ def _copy_in(
     source, target = ends
     container = target.container
     assert container is not None
-    side = Inside(stack.enter_context(merged_root(invocation.containers, container)), container.name)
+    merged = stack.enter_context(merged_root(invocation.containers, container, writes=True))
+    side = Inside(merged.root, container.name, merged.aside)
     owners = Owners(archive, shift=container.record.ids or 0)
     there = parse(target.path)
     if source.is_stream:
@@ -204,7 +205,7 @@ def _of_container(
     from runtime.copying.trees import Tree
 
     assert source.container is not None
-    root = stack.enter_context(merged_root(invocation.containers, source.container))
+    root = stack.enter_context(merged_root(invocation.containers, source.container, writes=False)).root
     top = stack.enter_context(opened_source(Inside(root, source.container.name), given, follow=follow))
     shift = source.container.record.ids or 0
     for item in Tree(top, copied, every_xattr=archive):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 from fusefs.client import Service
 from runtime import idmapping, overlay
@@ -18,14 +19,24 @@ from runtime.source import OPENER
 from runtime.state import is_running
 from runtime.system import mounts
 from runtime.system.rootaccess import Root
+from runtime.upper.unfinished import noted, random_name
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A root to read, and perhaps to write."""
+
+    root: Root
+    aside: bytes
+    """How second names of files begin that are written (runtime.upper.unfinished)."""
 
 
 @contextmanager
-def merged_root(containers: Containers, container: Container) -> Iterator[Root]:
-    """The root to read and to write. Conflict if the container is just starting or ending; EngineError."""
+def merged_root(containers: Containers, container: Container, *, writes: bool) -> Iterator[Merged]:
+    """The root of a container. Conflict if it is just starting or ending; EngineError."""
     if is_running(container.paths.directory):
         with reached(container) as found:
-            yield found.root
+            yield Merged(found.root, random_name())
         return
     with ExitStack() as stack:
         now = stack.enter_context(containers.changing(container))
@@ -39,4 +50,4 @@ def merged_root(containers: Containers, container: Container) -> Iterator[Root]:
         overlay.prepare_upper(lower, now.upper, now.work)
         root, _ = overlay.make_overlay(lower, now.upper, now.work, volatile=now.record.settings.volatile)
         stack.callback(os.close, root)
-        yield Root(root)
+        yield Merged(Root(root), stack.enter_context(noted(now.upper.parent)) if writes else b"")

@@ -56,6 +56,8 @@ class Inside:
 
     root: Root
     name: str
+    aside: bytes = b".treering-"
+    """How second names begin of files that are written."""
 
     def open(self, path: bytes, flags: int) -> int:
         return self.root.open(path, flags)
@@ -129,7 +131,7 @@ def opened_target(
     is there and what comes do not go together."""
     fd, where, inside = _place(side, given, name, is_directory=is_directory, is_content=is_content)
     try:
-        target = Target(strictly(fd), where, inside, owners, copied, durable=isinstance(side, Inside))
+        target = Target(strictly(fd), where, inside, owners, copied, _aside(side))
         with closing(target):
             yield target
             target.finish()
@@ -143,12 +145,16 @@ def opened_directory(side: Side, given: Path, owners: Owners, copied: Copied) ->
     fd = _existing_directory(side, given)
     try:
         directory = _loosely(side, given) if isinstance(side, Inside) else strictly(fd)
-        target = Target(directory, given.path, None, owners, copied, durable=isinstance(side, Inside))
+        target = Target(directory, given.path, None, owners, copied, _aside(side))
         with closing(target):
             yield target
             target.finish()
     finally:
         os.close(fd)
+
+
+def _aside(side: Side) -> bytes | None:
+    return side.aside if isinstance(side, Inside) else None
 
 
 def _loosely(side: Inside, given: Path) -> OpenDirectory:

@@ -79,12 +79,13 @@ def strictly(top: int) -> OpenDirectory:
 class Target:
     """Makes items below a directory. With `name`, the top item gets this name; without, it is the directory itself.
 
-    `where` is the directory's path, for messages. `durable`: files are synced before they have their names.
+    `where` is the directory's path, for messages. `aside`: how the second names begin that files need for a moment to
+    replace others; with it, files are synced before they have any.
     """
 
     def __init__(
         self, directory: OpenDirectory, where: bytes, name: bytes | None, owners: Owners, copied: Copied,
-        *, durable: bool = False,
+        aside: bytes | None = None,
     ) -> None:  # fmt: skip
         self._directory = directory
         self._where = where
@@ -92,7 +93,8 @@ class Target:
         self._owners = owners
         self._copied = copied
         self._new_directories: list[tuple[bytes, Item]] = []
-        self._waiting = Waiting(where, _SYNCED_FILES, _SYNCED_BYTES) if durable else None
+        self._waiting = Waiting(where, _SYNCED_FILES, _SYNCED_BYTES) if aside is not None else None
+        self._aside = aside or b".treering-"
 
     def add(self, item: Item) -> None:
         """Make one name. OSError, with its path, if the system refuses."""
@@ -148,7 +150,7 @@ class Target:
                 if self._make_directory(parent, path, name):
                     self._new_directories.append((path, item))
                 return
-            aside = b".treering-%s" % secrets.token_hex(8).encode()
+            aside = self._aside + secrets.token_hex(8).encode()
             with removed_on_error(parent, aside):
                 if item.link is None or not self._link(item.link, parent, aside):
                     if stat.S_ISREG(item.mode):

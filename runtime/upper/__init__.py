@@ -9,6 +9,7 @@
     scan          the same, by what an earlier one saw if that can be
     seen          what a scan saw, kept: the next one reads only what has changed since
     look          what has changed                    watch   what the kernel tells of it meanwhile
+    unfinished    what a copy left in it that was killed
 
 docs/upper.md has the rules, each with what the kernel does.
 """

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import stat
 import subprocess
+import sys
 import tarfile
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Cli
+from runtime.upper.unfinished import noted, remove_unfinished
+from tests.cli.conftest import Cli, environment
 from tests.support.containers import eventually
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -262,3 +265,46 @@ def test_links_that_the_container_swaps_lead_nowhere(box: Cli, tmp_path: Path) -
     assert copies
     assert not [path for path in copies if "SECRET" in path.read_text()]
     assert outcomes <= {0, 125}
+
+
+_KILLED = """
+import os, sys
+from runtime.copying import placing
+from runtime.cli.program import run
+placing.put = lambda *_: os.kill(os.getpid(), 9)
+run(tuple(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("next_command", ["status", "commit", "start", "cp"])
+def test_a_copy_that_is_killed_leaves_no_second_name(box: Cli, tmp_path: Path, next_command: str) -> None:
+    new = tmp_path / "new"
+    new.write_text("new")
+    box("create", "--name", "web", "main", "true")
+    box("cp", str(new), "web:/etc/first")
+    killed = [sys.executable, "-P", "-c", _KILLED, "cp", str(new), "web:/etc/motd"]
+    assert subprocess.run(killed, env=environment(box.store), timeout=60, check=False).returncode == -signal.SIGKILL
+    (upper,) = box.store.glob("containers/*/gen/*/upper")
+    assert [path.name for path in (upper / "etc").iterdir() if path.name.startswith(".treering-")]
+    if next_command == "status":
+        assert box.lines("status", "web") == ["A  /etc/first"]
+    elif next_command == "commit":
+        box("commit", "web", "-m", "one", "-b", "web")
+        assert box.lines("diff", "main", "web") == ["A  /etc/first"]
+    elif next_command == "start":
+        assert box.process("start", "web").returncode == 0
+    else:
+        box("cp", str(new), "web:/etc/second")
+    assert not list(box.store.glob("containers/*/gen/*/upper/etc/.treering-*"))
+    assert not list(box.store.glob("containers/*/gen/*/copying"))
+
+
+def test_the_names_that_a_copy_needs_are_left_alone_while_it_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "upper/etc").mkdir(parents=True)
+    with noted(tmp_path) as begin:
+        needed = tmp_path / "upper/etc" / os.fsdecode(begin + b"1")
+        needed.touch()
+        remove_unfinished(tmp_path)
+        assert needed.exists()
+        needed.unlink()
+    assert [path.name for path in tmp_path.iterdir()] == ["upper"]

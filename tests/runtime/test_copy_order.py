@@ -49,7 +49,8 @@ def copied(directory: Path, wanted: list[Item], *, durable: bool) -> str | None:
     """Make the items; the path of what was refused."""
     fd = os.open(directory, os.O_PATH | os.O_DIRECTORY)
     try:
-        with closing(Target(strictly(fd), b"/", None, Owners(keep=True), Copied(), durable=durable)) as target:
+        aside = b".aside-" if durable else None
+        with closing(Target(strictly(fd), b"/", None, Owners(keep=True), Copied(), aside)) as target:
             for one in wanted:
                 target.add(one)
             target.finish()
@@ -92,7 +93,7 @@ def test_waiting_changes_nothing(wanted: list[Item]) -> None:
 
 def test_what_was_not_finished_has_no_name(tmp_path: Path) -> None:
     fd = os.open(tmp_path, os.O_PATH | os.O_DIRECTORY)
-    with closing(Target(strictly(fd), b"/", None, Owners(keep=True), Copied(), durable=True)) as target:
+    with closing(Target(strictly(fd), b"/", None, Owners(keep=True), Copied(), b".aside-")) as target:
         target.add(item(b"a", stat.S_IFREG | 0o644, 1))
     os.close(fd)
     assert list(tmp_path.iterdir()) == []

@@ -20,6 +20,7 @@ from pathlib import Path
 from fusefs import mounting
 from runtime.cli.program import run as run_command
 from runtime.containers import Containers
+from runtime.upper.unfinished import remove_unfinished
 from tests.support.deadline import abort
 from tests.torture.leftovers import take_cgroups_away
 from tests.torture.processes import Traced, end_descendants, reap, untraced
@@ -172,6 +173,7 @@ class Place:
                     sorted(filter(None, (*shape.get(name, "").split(), _told(store, commit, digests))))
                 )
             for one in containers:
+                remove_unfinished(one.upper.parent)  # as whatever looks at the container does
                 settings = hashlib.sha256(repr(one.record.settings).encode()).hexdigest()[:16]
                 shape[f"container {one.name}"] = f"{_told(store, one.base, digests)} {_upper(one.upper)} {settings}"
             return shape

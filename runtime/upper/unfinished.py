@@ -1,0 +1,65 @@
+"""What a copy into a container that rests leaves in its upper when it is killed, taken away by whoever is next.
+
+A file cannot replace another without having a second name for a moment. So before a copy gives any, it notes how these
+names begin, in a file beside the upper that it holds locked: a note that nobody holds is one of a copy that was killed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_NOTE = "copying"
+
+
+@contextmanager
+def noted(generation: Path) -> Iterator[bytes]:
+    """How second names may begin in the upper of that generation, until the block ends and there are none any more.
+    The caller sees to it that nobody else does this. OSError."""
+    begin = random_name()
+    note = generation / _NOTE
+    fd = os.open(note, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        os.write(fd, begin)
+        yield begin
+        note.unlink()
+    finally:
+        os.close(fd)
+
+
+def random_name() -> bytes:
+    """How names may begin that no file has."""
+    return b".treering-%s-" % secrets.token_hex(8).encode()
+
+
+def remove_unfinished(generation: Path) -> None:
+    """Take away what a copy left that was killed, if one was. What cannot be taken away stays."""
+    try:
+        fd = os.open(generation / _NOTE, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        with suppress(OSError):  # it goes on, or nothing can be written here
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            begin = os.read(fd, 64)
+            if len(begin) == len(random_name()):  # else it was killed before it gave any name
+                _remove(os.fsencode(generation / "upper"), begin)
+            (generation / _NOTE).unlink()
+    finally:
+        os.close(fd)
+
+
+def _remove(top: bytes, begin: bytes) -> None:
+    todo = [top]
+    while todo:
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(todo.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    todo.append(entry.path)
+                elif entry.name.startswith(begin):
+                    os.unlink(entry.path)
