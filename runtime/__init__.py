@@ -55,6 +55,7 @@
                  imageconfig settings and image put together      devices      the machine's, for the privileged
                  idranges    ids of a container's own             idmapping    its root, with these ids
                  identity    users and groups                     engine       crun or runc
+                 inheriting  what an engine leaves to us
                  terminal, console, signals, pidfds               mounts, descriptors   system calls that Python lacks
     beside it    execution   a further command                    carriers     its standard streams
                  reaching    its first process and its root       processes    all of them, as ps tells

@@ -29,6 +29,7 @@ from runtime import engine, mounts, preparation, restarts
 from runtime.cgroups.processes import Ended
 from runtime.descriptors import close_all_but
 from runtime.duties import Duties, aside
+from runtime.inheriting import inherited
 from runtime.job import Job
 from runtime.joined import Joined
 from runtime.pidfds import exit_status
@@ -159,12 +160,13 @@ class _Supervisor:
         begun = self._begin_aside(streams) if job.detach and not may_sleep else self._begin_here(streams)
         if not job.spec.tty:
             stdio.begin()
-        self._init_fd = os.pidfd_open(begun.init)
-        self._run = replace(self._run, init=Process.of(begun.init), started=time.time(), pipes=stdio.pipes)
+        init = inherited(begun.init)
+        self._init_fd = os.pidfd_open(init)
+        self._run = replace(self._run, init=Process.of(init), started=time.time(), pipes=stdio.pipes)
         save_run(self._paths.directory, self._run)
         self._paths.pid_file.unlink(missing_ok=True)  # it was for whoever is killed before this
-        self._reception.init = begun.init
-        self._reception.tell_caller({"started": begun.init})
+        self._reception.init = init
+        self._reception.tell_caller({"started": init})
         self._reap()
         self._deliver(self._waiting_signals)
         self._waiting_signals = []
@@ -176,7 +178,7 @@ class _Supervisor:
             self._duties.begin(self._run)
         self._wait_for(self._init_fd)
         with Ended() as self._ended:
-            return engine.collect(begun.init)
+            return engine.collect(init)
 
     def _begin_here(self, streams: Streams) -> Begun:
         """Set the container up in this process. The caller, who waits for its end, has the terminal at once."""
