@@ -344,8 +344,7 @@ class _Supervisor:
             save_exit(paths.directory, self._run, end, again, durable=not (duties and duties.remove))
         if deleting:
             engine.wait(deleting)
-        if self._job.engine.cgroups:
-            engine.remove_cgroups(container)
+        self._job.engine.forget_rest(container)
         self._network.disconnect()
         paths.pid_file.unlink(missing_ok=True)
         # Not left to the end of the namespace, which the kernel would clean up after our caller has gone on.
