@@ -39,6 +39,7 @@
                  idranges    ids of a container's own             idmapping    its root, with these ids
                  identity    users and groups                     command      whether there is such a command
                  engine      crun or runc                         pidfds       the exit code of another's child
+                 inheriting  what an engine leaves to us
     beside it    execution   a further command                    carriers     its standard streams
                  reaching    its first process and its root       processes    all of them, as ps tells
                  copying/    files, in and out                    pausing, waiting

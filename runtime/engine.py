@@ -100,8 +100,14 @@ class Engine:
         """Kill and remove whatever an earlier run of this container left behind: processes, state, cgroups."""
         if self.knows(container):
             wait(spawn(self.delete(container, log), (None, None, None)))
+        self.forget_rest(container)
+
+    def forget_rest(self, container: str) -> None:
+        """Remove what `delete` leaves: cgroups, with whatever is in them, and state that the engine cannot read: it was
+        killed while it wrote that, or the disk was full."""
         if self.cgroups:
             remove_cgroups(container)
+        shutil.rmtree(self.state / container, ignore_errors=True)
 
     def version(self) -> str:
         """Such as `1.8.1`. EngineError if it does not say."""

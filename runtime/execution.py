@@ -31,6 +31,7 @@ from runtime.containers import Container
 from runtime.engine import Engine, find_engine
 from runtime.identity import Identity, oci_user, resolve_user
 from runtime.idranges import SIZE
+from runtime.inheriting import end_all, inherited
 from runtime.namespace import in_user_namespace
 from runtime.namespace.mapping import last_ids
 from runtime.pausing import paused
@@ -328,10 +329,11 @@ class _Preparation:
             code = engines.wait(spawn())
             if code:
                 raise engines.failure(self._engine, self._log, code, "run the command in the container")
-            pid = int(self._pid_file.read_text())
+            pid = inherited(int(self._pid_file.read_text()))
             return _Command(pid, os.pidfd_open(pid))
-        except ProcessLookupError:
-            raise EngineError("the command's exit code was lost") from None
+        except BaseException:
+            end_all()  # nobody would wait for it
+            raise
         finally:
             mounts.become_subreaper(False)
 

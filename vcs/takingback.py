@@ -57,20 +57,30 @@ def stacks(operations: Iterable[Operation]) -> tuple[list[Operation], list[Opera
     """What undo takes back, and what redo does, each with the next one last.
 
     After a redo, it stands for what it has done again. What was taken back, or done again, in part only is still next;
-    what then does the rest under another id, since there was another command in between, stands for all of it.
+    what then does the rest under another id, since there was another command in between, stands for all of it. A redo
+    that has done a part can be taken back as well, as any command that was killed; then all of it is to be done again,
+    also if there was another command in between.
     """
     undoable: dict[str, Operation] = {}
     redoable: dict[str, Operation] = {}
     parts: defaultdict[tuple[str, str], list[Operation]] = defaultdict(list)
+    halves: dict[str, Operation] = {}
     for one in operations:
         if one.is_partial:
             parts[one.kind, one.of].append(one)
+            if one.kind == "redo" and one.of in redoable:
+                undoable[one.id], halves[one.id] = one, redoable[one.of]
             continue
-        one = _whole(parts.pop((one.kind, one.of), ()), one)
+        done = parts.pop((one.kind, one.of), ())
+        one = _whole(done, one)
         if one.kind == "undo":
             undoable.pop(one.of, None)
-            redoable[one.id] = one
+            whole = halves.pop(one.of, one)
+            parts.pop(("redo", whole.id), None)
+            redoable[whole.id] = whole
         elif one.kind == "redo":
+            for part in done:
+                undoable.pop(part.id, None)
             redoable.pop(one.of, None)
             undoable[one.id] = one
         else:

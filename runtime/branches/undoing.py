@@ -169,11 +169,12 @@ class _Planning:
                 self._move_head(container, head.old, head.new)
 
     def _make_again(self, there: Mapping[str, Container], old: Record, heads: Mapping[str, Change]) -> None:
-        if old.id in there and there[old.id].record == old:
-            self.moves |= inverse(heads)
-            return  # it was never removed: the command was killed just before
+        if old.id in there:  # it was never removed: the command was killed just before
+            numbers = {one.number for one in there[old.id].record.generations}  # a commit since may have begun another
+            self.moves |= inverse({ref: head for ref, head in heads.items() if int(ref.rpartition("/")[2]) in numbers})
+            return
         for other in there.values():
-            if other.name == old.name or other.id == old.id:
+            if other.name == old.name:
                 raise Conflict(f"there is a container {old.name!r} already; nothing was changed", undoing=old.name)
             if old.ids is not None and other.record.ids is not None and abs(old.ids - other.record.ids) < idranges.SIZE:
                 raise Conflict(f"container {other.name!r} has the ids that {old.name!r} had", undoing=old.name)
@@ -227,8 +228,7 @@ class _Planning:
                 self._move_head(container, head_before, head_after)
         elif old.current != new.current and old.current in {one.number for one in now.generations}:
             wanted = msgspec.structs.replace(wanted, current=old.current, generations=_relinked(old, new, now))
-            # A commit since, which was taken back, may have put another generation in the place of the one there was.
-            is_as_left &= now.current == new.current or now.generation.previous == old.current
+            is_as_left &= now.current == new.current or _is_in_its_place(now, new, old.current)
             is_as_left &= head_after in (None, self._head(container))
         else:
             self._move_head(container, head_before, head_after)
@@ -263,6 +263,13 @@ def _relinked(old: Record, new: Record, now: Record) -> tuple[Generation, ...]:
         else one
         for one in now.generations
     )
+
+
+def _is_in_its_place(now: Record, new: Record, left: int) -> bool:
+    """Whether the generation there is has been put in the place of the one that an operation went to, from another one
+    that it left: by a commit since, which was taken back."""
+    is_gone = all(one.number != new.current for one in now.generations)
+    return now.generation.previous == left or (is_gone and now.generation.previous == new.generation.previous)
 
 
 def _runs(container: Container) -> Conflict:

@@ -33,7 +33,8 @@ class Begun:
     """A container that runs."""
 
     init: int
-    """The pid of its first process, which is inherited by the nearest subreaper."""
+    """The pid of its first process, as the engine tells it. It is inherited by the nearest subreaper, which looks
+    whether it is so (runtime.inheriting)."""
     master: int | None
     """The other side of its terminal."""
 

@@ -27,6 +27,7 @@ from typing import NoReturn
 
 from runtime import engine, preparation
 from runtime.cgroups.processes import Ended
+from runtime.inheriting import inherited
 from runtime.pidfds import exit_status
 from runtime.state import Exited, Process, Run, boot_id, save_exit, save_run
 from runtime.supervision import restarts
@@ -161,12 +162,13 @@ class _Supervisor:
         begun = self._begin_aside(streams) if job.detach and not may_sleep else self._begin_here(streams)
         if not job.spec.tty:
             stdio.begin()
-        self._init_fd = os.pidfd_open(begun.init)
-        self._run = replace(self._run, init=Process.of(begun.init), started=time.time(), pipes=stdio.pipes)
+        init = inherited(begun.init)
+        self._init_fd = os.pidfd_open(init)
+        self._run = replace(self._run, init=Process.of(init), started=time.time(), pipes=stdio.pipes)
         save_run(self._paths.directory, self._run)
         self._paths.pid_file.unlink(missing_ok=True)  # it was for whoever is killed before this
-        self._reception.init = begun.init
-        self._reception.tell_caller({"started": begun.init})
+        self._reception.init = init
+        self._reception.tell_caller({"started": init})
         self._reap()
         self._deliver(self._waiting_signals)
         self._waiting_signals = []
@@ -178,7 +180,7 @@ class _Supervisor:
             self._duties.begin(self._run)
         self._wait_for(self._init_fd)
         with Ended() as self._ended:
-            return engine.collect(begun.init)
+            return engine.collect(init)
 
     def _begin_here(self, streams: Streams) -> Begun:
         """Set the container up in this process. The caller, who waits for its end, has the terminal at once."""
@@ -344,8 +346,7 @@ class _Supervisor:
             save_exit(paths.directory, self._run, end, again, durable=not (duties and duties.remove))
         if deleting:
             engine.wait(deleting)
-        if self._job.engine.cgroups:
-            engine.remove_cgroups(container)
+        self._job.engine.forget_rest(container)
         self._network.disconnect()
         paths.pid_file.unlink(missing_ok=True)
         # Not left to the end of the namespace, which the kernel would clean up after our caller has gone on.

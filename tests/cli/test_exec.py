@@ -325,3 +325,60 @@ def test_the_machine_sees_no_container_path(web: Cli) -> None:
     assert done.returncode == 125
     assert b"not in the root's /etc/passwd" in done.stderr
     assert json.loads(json.dumps(web.json("ps")))[0]["state"] == "running"
+
+
+_CUTTING = """#!/bin/sh
+crun "$@"
+code=$?
+while [ $# -gt 1 ]; do
+    [ "$1" = --pid-file ] && file="$2"
+    shift
+done
+pid=$(cat "$file")
+for _ in $(seq 1000); do
+    {} && break
+    sleep 0.01
+done
+truncate -s 1 "$file"
+exit {}
+"""
+_HAS_CHILD = "grep -q . /proc/$pid/task/$pid/children"
+
+
+def engine(path: Path, until: str = "true", code: str = "$code") -> Path:
+    """An engine whose pid files are cut short. It ends when something is so, with such an exit code."""
+    path.write_text(_CUTTING.replace("{}", until, 1).replace("{}", code))
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize("foreground", [False, True])
+def test_a_pid_file_that_is_cut_short_leads_to_no_other_process(box: Cli, tmp_path: Path, foreground: bool) -> None:
+    """crun writes it with one write, and does not look how much that took."""
+    path = engine(tmp_path / "crun-cut", _HAS_CHILD)
+    runtime = ("--runtime", str(path))
+    if foreground:
+        done = box.process("run", "--rm", *runtime, "main", "sh", "-c", "echo out; sleep 1; exit 7")
+        assert (done.returncode, done.stdout) == (7, b"out\n"), done.stderr
+        return
+    box("run", "-d", "--name", "web", *runtime, "main", "sh", "-c", "sleep 300; exit")
+    assert box.json("ps")[0]["state"] == "running"
+    assert execute(box, "web", "sh", "-c", "echo out; sleep 1; exit 7") == (7, "out\n")
+    engine(path)
+    assert execute(box, "web", "sh", "-c", "echo out; exit 7") == (7, "out\n")
+    assert execute(box, "-t", "web", "sh", "-c", "tty; exit 7") == (7, "/dev/pts/0\r\n")
+    assert execute(box, "-d", "web", "sleep", "299") == (0, "")
+    eventually(lambda: [one["command"][1] for one in box.json("top", "web")] == ["-c", "300", "299"])
+    box("stop", "web")
+
+
+def test_what_an_engine_has_started_that_then_fails_is_ended(box: Cli, tmp_path: Path) -> None:
+    path = engine(tmp_path / "crun-failing")
+    box("run", "-d", "--name", "web", "--runtime", str(path), "main", "sleep", "300")
+    engine(path, _HAS_CHILD, code="1")
+    done = box.process("exec", "web", "sh", "-c", "sleep 1; exit 7")
+    assert done.returncode == 125
+    assert done.stderr.count(b"treering:") == 1
+    assert not [one for one in box.json("top", "web") if one["command"][0] == "sh"]
+    engine(path)
+    box("stop", "web")

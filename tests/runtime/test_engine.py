@@ -402,3 +402,18 @@ def test_a_process_that_nobody_has_noted_is_ended(place: Bench) -> None:
     sweep(paths)
     assert not group.exists
     eventually(lambda: not run.init.alive())  # type: ignore[union-attr]
+
+
+def test_what_an_engine_left_half_written_goes_too(place: Bench) -> None:
+    """It cannot read that itself: a write that was cut short, or a kill."""
+    paths = place.container()
+    place.run("true", paths=paths)
+    run = state.load_run(paths.directory)
+    assert run is not None
+    left = paths.engine_state / run.container
+    left.mkdir()
+    for name in ("config.json", "status", "state.json"):
+        (left / name).write_text('{"ociVer')
+    sweep(paths)
+    assert not left.exists()
+    assert place.run("echo", "again", paths=paths) == (0, "again\n")

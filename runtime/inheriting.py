@@ -1,0 +1,70 @@
+"""The process that an engine has started and left to this one, which is the nearest subreaper.
+
+An engine tells its pid in a file. crun writes that with one write(2), and does not look how much of it was taken: a
+number that was cut short is another process's, or nobody's. So a number is believed only if that process is ours, and
+else the one that is ours is looked for. It is the only one that
+
+    - is in a pid namespace below this one's
+    - has this process as its parent, or a helper of the engine's that is about to end: a child of this process, and
+      itself in no such namespace
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+from vcs.errors import EngineError
+
+_PARENT = re.compile(rb"^PPid:\t(\d+)$", re.MULTILINE)
+_INSIDE = re.compile(rb"^NSpid:\t\d+\t\d", re.MULTILINE)
+"""Pids in several namespaces, ours the first (proc(5))."""
+
+
+def inherited(told: int) -> int:
+    """The process that an engine has started; `told` is what its pid file says. One that has ended counts until it is
+    waited for. EngineError if there is none, or several."""
+    found = [told] if _is_ours(told) else _all_of_ours()
+    if len(found) != 1:
+        raise EngineError("the engine did not tell which process it has started")
+    return found[0]
+
+
+def end_all() -> None:
+    """End what an engine has started before it failed, and wait for it."""
+    for pid in _all_of_ours():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+
+
+def _all_of_ours() -> list[int]:
+    """All processes are looked at: not every kernel tells what children one has, and this is rare."""
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal() and _is_ours(int(name))]
+
+
+def _is_ours(pid: int) -> bool:
+    status, own = _status(pid), os.getpid()
+    if not _INSIDE.search(status):
+        return False
+    if _parent(status) == own:
+        return True
+    helper = _status(_parent(status))
+    return _parent(helper) == own and not _INSIDE.search(helper)
+
+
+def _status(pid: int) -> bytes:
+    """Nothing of one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/status").read_bytes()
+    except OSError:
+        return b""
+
+
+def _parent(status: bytes) -> int:
+    found = _PARENT.search(status)
+    return int(found[1]) if found else 0
