@@ -31,7 +31,7 @@ from runtime.containers import Container
 from runtime.engine import Engine, find_engine
 from runtime.identity import Identity, oci_user, resolve_user
 from runtime.idranges import SIZE
-from runtime.inheriting import end_all, inherited
+from runtime.inheriting import end_all, inherited, waited_for
 from runtime.namespace import in_user_namespace
 from runtime.namespace.mapping import last_ids
 from runtime.pausing import paused
@@ -326,7 +326,7 @@ class _Preparation:
         """Have the engine start the command, and inherit it. EngineError with the engine's words."""
         mounts.become_subreaper()
         try:
-            code = engines.wait(spawn())
+            code = waited_for(spawn())
             if code:
                 raise engines.failure(self._engine, self._log, code, "run the command in the container")
             pid = inherited(int(self._pid_file.read_text()))

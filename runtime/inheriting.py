@@ -13,12 +13,16 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 from contextlib import suppress
 from pathlib import Path
 
+from runtime.engine import wait
 from vcs.errors import EngineError
 
+_LOOK_SECONDS = 5
+_DEAD = re.compile(rb"^State:\tZ", re.MULTILINE)
 _PARENT = re.compile(rb"^PPid:\t(\d+)$", re.MULTILINE)
 _INSIDE = re.compile(rb"^NSpid:\t\d+\t\d", re.MULTILINE)
 """Pids in several namespaces, ours the first (proc(5))."""
@@ -31,6 +35,40 @@ def inherited(told: int) -> int:
     if len(found) != 1:
         raise EngineError("the engine did not tell which process it has started")
     return found[0]
+
+
+def waited_for(engine: int) -> int:
+    """Wait for an engine, a child; its exit code, 128 + the signal if it was killed.
+
+    Engines have helpers, and crun waits for ever for what one that was killed would have said, while it lies there as a
+    zombie. An engine that has one for so long that it cannot be by chance is killed.
+    """
+    process = os.pidfd_open(engine)
+    try:
+        before: set[int] = set()
+        while not _ends(process):
+            dead = _dead_children(engine)
+            if dead & before:
+                os.kill(engine, signal.SIGKILL)
+            before = dead
+    finally:
+        os.close(process)
+    return wait(engine)
+
+
+def _ends(process: int) -> bool:
+    poll = select.poll()
+    poll.register(process, select.POLLIN)
+    return bool(poll.poll(_LOOK_SECONDS * 1000))
+
+
+def _dead_children(pid: int) -> set[int]:
+    found = set()
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        status = _status(int(name))
+        if _parent(status) == pid and _DEAD.search(status):
+            found.add(int(name))
+    return found
 
 
 def end_all() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from runtime.inheriting import waited_for
 from tests.cli.conftest import Cli, environment
 from tests.support.containers import eventually
 
@@ -343,6 +344,20 @@ truncate -s 1 "$file"
 exit {}
 """
 _HAS_CHILD = "grep -q . /proc/$pid/task/$pid/children"
+
+
+_ZOMBIE = """#!/bin/sh
+sh -c 'kill -9 $$' &
+exec sleep 1000
+"""
+"""Exec'd programs do not wait for children that they had before."""
+
+
+def test_an_engine_whose_helper_was_killed_is_not_waited_for(tmp_path: Path) -> None:
+    stuck = tmp_path / "crun"
+    stuck.write_text(_ZOMBIE)
+    stuck.chmod(0o755)
+    assert waited_for(os.posix_spawn(stuck, [str(stuck)], os.environ)) == 128 + signal.SIGKILL
 
 
 def engine(path: Path, until: str = "true", code: str = "$code") -> Path:
