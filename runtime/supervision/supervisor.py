@@ -14,6 +14,7 @@ a time (`duties`).
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import select
@@ -46,6 +47,7 @@ from vcs.errors import EngineError, TreeringError
 
 LOG = "supervisors.log"
 """In STORE/run: what went wrong in supervisors that nobody expects."""
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT)
 _PATIENCE = 3
 """The so-manieth SIGINT or SIGTERM kills: a first process without a handler ignores them (pid_namespaces(7))."""
 _TOLD_SECONDS = 5.0
@@ -64,13 +66,19 @@ def supervise(job: Job, channel: Channel | None = None, sleeper: Sleeper | None 
         gc.disable()
         code = _Supervisor(job, channel, sleeper).run()
     except BaseException as error:
-        with suppress(OSError), (job.paths.engine_state.parent / LOG).open("a") as log:
-            traceback.print_exc(file=log)
+        if not _is_shortage(error):
+            with suppress(OSError), (job.paths.engine_state.parent / LOG).open("a") as log:
+                traceback.print_exc(file=log)
         if job.control:
-            failure = EngineError(f"the supervisor failed: {type(error).__name__}: {error}")
-            job.control.send(error_fields(failure, engine.FAILED))
+            said = error if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+            job.control.send(error_fields(EngineError(f"the supervisor failed: {said}"), engine.FAILED))
     finally:
         os._exit(code)
+
+
+def _is_shortage(error: BaseException) -> bool:
+    """Whether the machine had too little of something just then, and nothing is wrong with us."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _SHORTAGES)
 
 
 class _Supervisor:
