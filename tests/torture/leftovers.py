@@ -36,7 +36,7 @@ def cgroups(store: Path) -> list[Path]:
 
 
 def take_cgroups_away(store: Path) -> None:
-    """Have nothing frozen, so that it can be killed; and once it is dead, remove them."""
+    """Have nothing frozen, so that it can be killed; and remove those that nothing is in."""
     for directory in cgroups(store):
         with suppress(OSError, EngineError):
             if (directory / "freezer.state").exists():
@@ -46,6 +46,13 @@ def take_cgroups_away(store: Path) -> None:
         for path, _, _ in os.walk(directory, topdown=False):
             with suppress(OSError):
                 Path(path).rmdir()
+
+
+def take_dead_cgroups_away(store: Path) -> None:
+    """The same when all that was in them is dead: it may take the kernel a moment to see that."""
+    deadline = time.monotonic() + _SECONDS
+    while cgroups(store) and time.monotonic() < deadline:
+        take_cgroups_away(store)
 
 
 def left(store: Path, spared: frozenset[int]) -> Iterator[str]:

@@ -22,7 +22,7 @@ from runtime.cli.program import run as run_command
 from runtime.containers import Containers
 from runtime.upper.unfinished import remove_unfinished
 from tests.support.deadline import abort
-from tests.torture.leftovers import take_cgroups_away
+from tests.torture.leftovers import take_cgroups_away, take_dead_cgroups_away
 from tests.torture.processes import Traced, end_descendants, reap, untraced
 from tests.torture.tracer import NEVER, Strike, traced
 from vcs.errors import TreeringError
@@ -131,7 +131,7 @@ class Place:
         if self.spared is not None:
             take_cgroups_away(self.store)  # nothing that is frozen can be killed
             end_descendants(self.spared)
-            take_cgroups_away(self.store)
+            take_dead_cgroups_away(self.store)
             self.tracers.clear()
         for mount in mounting.mounts():
             if mount.point.startswith(below):
