@@ -14,6 +14,8 @@ from typing import Any
 
 from blake3 import blake3
 
+from tests.support.compare import data_runs
+
 _BLOCK = 4096
 _ZEROS = bytes(_BLOCK)
 _RUN = 256 * _BLOCK
@@ -97,22 +99,6 @@ def digest(fd: int) -> str:
                     hasher.update(b"%d " % (position + place) + block)
             position += _RUN
     return hasher.hexdigest()
-
-
-def data_runs(fd: int) -> list[tuple[int, int]]:
-    """Where a file has data, as (start, end)."""
-    runs: list[tuple[int, int]] = []
-    position, size = 0, os.fstat(fd).st_size
-    while position < size:
-        try:
-            start = os.lseek(fd, position, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                raise
-            break
-        position = os.lseek(fd, start, os.SEEK_HOLE)
-        runs.append((start, position))
-    return runs
 
 
 def now_told_as_now(tree: Tree, since: int, until: int) -> Tree:

@@ -22,11 +22,12 @@ from typing import Any
 from runtime.overlay import OPTIONS
 from tests.cli.conftest import environment, stop_service
 from tests.posix import hand
-from tests.posix.look import Tree, data_runs, look
+from tests.posix.look import Tree, look
 from tests.posix.step import Step
 from tests.support import rich_tree
 from tests.support.agent import Agent
 from tests.support.busybox_root import make_busybox_root
+from tests.support.compare import data_runs
 
 FURNITURE = frozenset({b"bin", b"etc", b"tmp", b"root", b"home", b"proc", b"dev", b"sys"})
 """What a container is run by, which no step touches."""

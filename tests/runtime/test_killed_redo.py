@@ -9,8 +9,7 @@ import pytest
 
 from runtime import removal
 from runtime.check import check_containers
-from tests.runtime.test_undoing import World
-from tests.support.killing import killed_anywhere
+from tests.runtime.test_undoing import World, after_each_kill
 from vcs.check import check
 from vcs.store import Store
 from vcs.takingback import stacks
@@ -72,31 +71,22 @@ def test_a_redo_that_was_killed(tmp_path: Path, change: Callable[[World], None])
     world.undo()
     undone, first = world.look(), depth(world)
     world.store.close()
-
-    def work(arm: Callable[[], None]) -> None:
-        with Store.open(path) as store:
-            world = World.of(store)
-            arm()
-            world.redo()
-
     partial = 0
-    for _ in killed_anywhere(work, tmp_path / "errors"):
-        with Store.open(path) as store:
-            again = World.of(store)
-            if store.operations.read()[-1].is_partial:
-                how, partial = partial % (len(BETWEEN) + 1), partial + 1
-                if how < len(BETWEEN):
-                    BETWEEN[how](again)
-                    while depth(again) > first:
-                        again.undo()
-                    assert again.look() == undone
-                again.redo()
-            elif depth(again) == first:
-                again.redo()
-            assert (again.look(), depth(again)) == (done, first + 1)
-            again.undo()
-            assert (again.look(), depth(again)) == (undone, first)
-            assert check_containers(store) == []
+    for again, _ in after_each_kill(path, tmp_path / "errors", World.redo):
+        if again.store.operations.read()[-1].is_partial:
+            how, partial = partial % (len(BETWEEN) + 1), partial + 1
+            if how < len(BETWEEN):
+                BETWEEN[how](again)
+                while depth(again) > first:
+                    again.undo()
+                assert again.look() == undone
+            again.redo()
+        elif depth(again) == first:
+            again.redo()
+        assert (again.look(), depth(again)) == (done, first + 1)
+        again.undo()
+        assert (again.look(), depth(again)) == (undone, first)
+        assert check_containers(again.store) == []
     with Store.open(path) as store:
         assert check(store).problems == []
     assert partial > 2 * len(BETWEEN)

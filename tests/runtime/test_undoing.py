@@ -439,6 +439,20 @@ def test_containers_come_back_with_their_refs_or_not_at_all(tmp_path: Path) -> N
     assert seen.count(True) > 10
 
 
+def after_each_kill(store: Path, errors: Path, work: Callable[[World], object]) -> Iterator[tuple[World, bool]]:
+    """Kill something at each of its calls; then what is there, and whether it had been done. No store is open then."""
+
+    def armed(arm: Callable[[], None]) -> None:
+        with Store.open(store) as opened:
+            world = World.of(opened)
+            arm()
+            work(world)
+
+    for is_done in killed_anywhere(armed, errors):
+        with Store.open(store) as opened:
+            yield World.of(opened), is_done
+
+
 def test_an_undo_that_was_killed_goes_on(tmp_path: Path) -> None:
     """Where it has several steps, the same command makes the rest of them, and redo takes all of it back."""
     path = tmp_path / "store"
@@ -449,26 +463,17 @@ def test_an_undo_that_was_killed_goes_on(tmp_path: Path) -> None:
     world.fork("web", 3)
     forked, depth = world.look(), len(stacks(world.store.operations.read())[0])
     world.store.close()
-
-    def work(arm: Callable[[], None]) -> None:
-        with Store.open(path) as store:
-            world = World.of(store)
-            arm()
-            world.undo()
-
     partial = 0
-    for is_done in killed_anywhere(work, tmp_path / "errors"):
-        with Store.open(path) as store:
-            again = World.of(store)
-            is_partial = store.operations.read()[-1].is_partial
-            partial += is_partial
-            if not is_done and (is_partial or again.look() != before):
-                again.undo()
-            assert again.look() == before
-            assert check_containers(store) == []
-            again.redo()
-            assert again.look() == forked
-            assert len(stacks(store.operations.read())[0]) == depth
+    for again, is_done in after_each_kill(path, tmp_path / "errors", World.undo):
+        is_partial = again.store.operations.read()[-1].is_partial
+        partial += is_partial
+        if not is_done and (is_partial or again.look() != before):
+            again.undo()
+        assert again.look() == before
+        assert check_containers(again.store) == []
+        again.redo()
+        assert again.look() == forked
+        assert len(stacks(again.store.operations.read())[0]) == depth
     assert partial > 5
 
 
@@ -486,30 +491,21 @@ def test_redo_does_all_again_of_an_undo_that_went_on_after_another_command(tmp_p
         world.undo()
     forked, logs = world.look(), fork_logs(world)
     world.store.close()
-
-    def work(arm: Callable[[], None]) -> None:
-        with Store.open(path) as store:
-            world = World.of(store)
-            arm()
-            world.undo()
-
     partial = 0
-    for is_done in killed_anywhere(work, tmp_path / "errors"):
-        with Store.open(path) as store:
-            again = World.of(store)
-            if is_done or not store.operations.read()[-1].is_partial:
-                if again.look() == before:
-                    again.redo()
-                continue
-            partial += 1
-            again.branch("new", again.base)
-            again.undo()
-            again.undo()
-            assert again.look() == before
-            again.redo()
-            assert again.look() == forked
-            assert fork_logs(again) == logs
-            assert check_containers(store) == []
+    for again, is_done in after_each_kill(path, tmp_path / "errors", World.undo):
+        if is_done or not again.store.operations.read()[-1].is_partial:
+            if again.look() == before:
+                again.redo()
+            continue
+        partial += 1
+        again.branch("new", again.base)
+        again.undo()
+        again.undo()
+        assert again.look() == before
+        again.redo()
+        assert again.look() == forked
+        assert fork_logs(again) == logs
+        assert check_containers(again.store) == []
     assert partial > 5
 
 

@@ -94,7 +94,7 @@ def _aspects(path: bytes, status: os.stat_result) -> Aspects:
         said["device"] = os.major(status.st_rdev), os.minor(status.st_rdev)
     elif kind == stat.S_IFREG:
         said["size"] = status.st_size
-        said["extents"], said["content"] = _content(path, status.st_size)
+        said["extents"], said["content"] = _content(path)
     return said
 
 
@@ -107,28 +107,33 @@ def _xattr_names(path: bytes) -> list[str]:
         raise
 
 
-def _content(path: bytes, size: int) -> tuple[list[tuple[int, int]], str]:
-    """The runs of data as (start, end), and the digest of what is in them."""
+def _content(path: bytes) -> tuple[list[tuple[int, int]], str]:
+    """The runs of data, and the digest of what is in them."""
     hasher = blake3()
-    extents = []
     with open(path, "rb") as file:
-        fd = file.fileno()
-        end = 0
-        while end < size:
-            try:
-                start = os.lseek(fd, end, os.SEEK_DATA)
-            except OSError as error:
-                if error.errno != errno.ENXIO:
-                    raise
-                break
-            end = os.lseek(fd, start, os.SEEK_HOLE)
-            extents.append((start, end))
-            position = start
+        runs = data_runs(file.fileno())
+        for position, end in runs:
             while position < end:
-                data = os.pread(fd, min(_READ, end - position), position)
+                data = os.pread(file.fileno(), min(_READ, end - position), position)
                 hasher.update(data)
                 position += len(data)
-    return extents, hasher.hexdigest()
+    return runs, hasher.hexdigest()
+
+
+def data_runs(fd: int) -> list[tuple[int, int]]:
+    """Where a file has data, as (start, end)."""
+    runs: list[tuple[int, int]] = []
+    end, size = 0, os.fstat(fd).st_size
+    while end < size:
+        try:
+            start = os.lseek(fd, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            break
+        end = os.lseek(fd, start, os.SEEK_HOLE)
+        runs.append((start, end))
+    return runs
 
 
 def has_same_bytes(left: Path, right: Path) -> bool:
