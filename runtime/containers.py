@@ -236,41 +236,37 @@ class Containers:
             self._names.drop(now.name, now.id)
             return renamed
 
-    def remove(self, container: Container) -> None:
-        """Forget a container and delete its uppers. The caller holds its lock, and knows that it does not run."""
-        self.take_away(container)
-        self.finish_removing([container])
-        self.trash.empty()
-
     def take_away(self, container: Container) -> None:
-        """The first step of removing one of many: nobody finds it any more. The caller holds its lock."""
+        """The first step of removing one of many: nobody finds it any more. The caller holds its lock, and knows that
+        it does not run."""
         record = container.record
         with self._unnoted([record]), self._noting({record.id: (record, None)}, f"container {record.name} removed"):
             self.trash.take(container.paths.directory, container.id)
 
     def finish_removing(self, containers: Sequence[Container]) -> None:
         """The second step, for all that were taken away: make that durable, and delete their refs. Their files are in
-        the trash.
+        the trash. The caller holds no container's lock.
 
         Those that were made to be removed at their end (--rm) may be there again after a power cut: nobody waits for
-        the disk.
+        the disk. Others an undo may have made again meanwhile: they stay.
         """
         durable = to_stay([container.record for container in containers])
-        if durable:
-            sync_directory(self._directory)
-        refs = [
-            container.record.ref(generation.number)
-            for container in containers
-            for generation in container.record.generations
-        ]
-        with self._unnoted([container.record for container in containers]):
-            self.store.history.delete_all(refs, durable=durable)
-        for container in containers:
-            self._names.drop(container.name, container.id)
+        with contextlib.ExitStack() as stack:
+            if durable:
+                sync_directory(self._directory)
+                stack.enter_context(flocked(self._lock, fcntl.LOCK_EX))
+            gone = [container for container in containers if not container.paths.directory.exists()]
+            stack.enter_context(self._unnoted([container.record for container in containers]))
+            self.store.history.delete_all(
+                [one.record.ref(generation.number) for one in gone for generation in one.record.generations],
+                durable=durable,
+            )
+            for container in gone:
+                self._names.drop(container.name, container.id)
 
     def forget_gone(self) -> None:
-        """Delete the refs of containers that are not there any more: a removal that was killed before its end left
-        them, and they would keep their commits for ever."""
+        """Delete the refs of containers that are not there any more, and their names: a removal that was killed before
+        its end left them, and the refs would keep their commits for ever."""
         with self._locked():
             there = frozenset(os.listdir(self._directory))
             found = self.store.history.refs(CONTAINERS)
@@ -278,6 +274,7 @@ class Containers:
             if gone:
                 with self.store.operations.silent():
                     self.store.history.delete_all(gone)
+            self._names.keep(there)
 
     def discard(self, container: Container, number: int) -> None:
         """Forget a generation that the container's record no longer has. Its files go with the trash."""
@@ -309,6 +306,10 @@ class Containers:
             if not to_stay(records):
                 stack.enter_context(self.store.operations.silent())
             yield
+
+    @property
+    def _lock(self) -> Path:
+        return self.store.path / "locks" / "containers"
 
     @property
     def _rewriting(self) -> Path:
@@ -351,7 +352,7 @@ class Containers:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        with flocked(self.store.path / "locks" / "containers", fcntl.LOCK_EX):
+        with flocked(self._lock, fcntl.LOCK_EX):
             self.trash.empty()
             self._forget_unfinished()
             if not self._names.is_complete:

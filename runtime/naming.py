@@ -10,8 +10,9 @@ it is made anew from the records. All changes are made by who holds the lock on 
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -77,6 +78,13 @@ class Names:
     def add(self, name: str, identity: str) -> None:
         """Note that a container is about to have a name."""
         replace_file(self._directory / name, identity.encode(), durable=False)
+
+    def keep(self, identities: Collection[str]) -> None:
+        """Drop all names but those of these containers."""
+        with suppress(OSError):
+            for entry in os.listdir(self._directory):
+                if is_name(entry) and (owner := self.owner(entry)) is not None and owner not in identities:
+                    self.drop(entry, owner)
 
     def drop(self, name: str, identity: str) -> None:
         """Note that a container has a name no more."""

@@ -27,6 +27,7 @@ from runtime.settings import Settings
 from runtime.source import OPENER, StoreWithContainers
 from tests.fusefs.fake_kernel import FakeKernel
 from tests.fusefs.serving import commit, needs_fuse, until
+from tests.support.containers import remove
 from tests.support.long_history import write_long_history
 from tests.support.values import root
 from vcs.history import Author
@@ -528,8 +529,7 @@ def test_containers_come_and_go(real: StoreWithContainers) -> None:
         assert look("ls", top / "containers") == "site\n"
         assert look("ls", top / "containers/web").endswith("No such file or directory\n")
         assert "containers: 1\n" in look("cat", top / ".treering/store")
-        with containers.changing(web) as now:
-            containers.remove(now)
+        remove(containers, web)
         assert look("ls", top / "containers") == ""
         assert look("ls", top / "containers/site").endswith("No such file or directory\n")
 

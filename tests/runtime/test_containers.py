@@ -47,6 +47,7 @@ def test_a_removal_that_was_killed_before_its_end_keeps_no_commit_for_ever(tmp_p
             containers.take_away(gone)  # and finish_removing() is not reached
         containers.forget_gone()
         assert set(store.history.refs("refs/containers/")) == {f"{stays.id}/0"}
+        assert {path.name for path in (store.path / "containers/.names").iterdir()} == {".complete", "stays"}
         assert check(store).problems == []
 
 

@@ -17,6 +17,7 @@ from runtime.forking import Plan, fork, promote
 from runtime.settings import Mount, Port, Restart, Settings
 from runtime.starting import start_many
 from runtime.states import States
+from tests.support.containers import remove
 from tests.support.values import root
 from vcs.check import check
 from vcs.errors import Conflict, EngineError, InvalidName
@@ -97,8 +98,7 @@ def test_many_are_as_one(containers: Containers) -> None:
     assert states.head(containers.reload(one)) == commit
     states.rollback(one, web.base, ANA)
     assert check_containers(containers.store) == []
-    with containers.changing(one) as now:
-        containers.remove(now)
+    remove(containers, one)
     for other in made[:3]:
         with containers.changing(other) as now:
             containers.take_away(now)

@@ -12,6 +12,7 @@ import pytest
 from runtime.check import check_containers
 from runtime.containers import Container, Containers
 from runtime.settings import Settings
+from tests.support.containers import remove
 from vcs.errors import AlreadyExists, NotFound
 from vcs.history import Author
 from vcs.model import EMPTY_FILE, CommitId, Entry
@@ -51,8 +52,7 @@ def test_made_renamed_and_removed(place: Place) -> None:
     with pytest.raises(NotFound):
         place.containers.find("web")
     again = place.make("web")
-    with place.containers.changing(again) as now:
-        place.containers.remove(now)
+    remove(place.containers, again)
     with pytest.raises(NotFound):
         place.containers.find("web")
     assert [place.make().name, place.make().name] == ["main-1", "main-2"]

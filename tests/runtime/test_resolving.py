@@ -19,6 +19,7 @@ from runtime.forking import promote
 from runtime.records import Merging
 from runtime.states import States
 from tests.support.collecting import NOW, write
+from tests.support.containers import remove
 from tests.support.killing import killed_anywhere
 from tests.support.values import Spec
 from vcs.check import check
@@ -351,6 +352,6 @@ def test_who_is_killed_can_go_on(tmp_path: Path, step: str) -> None:
                 assert again.text("main", "text") == b"1\nboth\n3\n"
             assert not again.is_under_way()
             for container in again.containers.all():
-                again.containers.remove(container)
+                remove(again.containers, container)
             store.history.move(BRANCHES + "main", ours, tip, "as it was", AUTHOR, force=True)
     assert number > 3

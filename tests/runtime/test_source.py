@@ -13,6 +13,7 @@ from runtime import source
 from runtime.containers import Container, Containers
 from runtime.settings import Settings
 from runtime.source import OPENER, ContainerNames, StoreWithContainers
+from tests.support.containers import remove
 from tests.support.values import root
 from vcs.history import Author
 from vcs.model import CommitId
@@ -66,8 +67,7 @@ def test_names_follow_containers(containers: Containers) -> None:
     assert (names.find(b"web"), names.find(b"site")) == (None, two)
     containers.rename(other, "web")
     assert names.find(b"web") == two, "the name may be another container's by now"
-    with containers.changing(web) as now:
-        containers.remove(now)
+    remove(containers, web)
     assert names.find(b"site") is None
     assert names.below(b"") == {b"web": False}
     assert (names.is_directory(b""), names.is_directory(b"web/"), names.below(b"web/")) == (True, False, {})

@@ -509,6 +509,23 @@ def test_redo_does_all_again_of_an_undo_that_went_on_after_another_command(tmp_p
     assert partial > 5
 
 
+def test_a_container_that_comes_back_before_its_removal_has_ended(tmp_path: Path) -> None:
+    """Another command takes it back as soon as it is in the log; then there is nothing more to remove."""
+    world = World(tmp_path / "store")
+    world.create("web")
+    before = world.look()
+    world.do("rm", "web")
+    with world.containers.changing(world.containers.find("web")) as web:
+        world.containers.take_away(web)
+    with Store.open(tmp_path / "store") as store:
+        World.of(store).undo()
+    world.containers.finish_removing([web])
+    assert world.look() == before
+    assert check_containers(world.store) == []
+    with pytest.raises(AlreadyExists):
+        world.create("web")
+
+
 def fork_logs(world: World) -> dict[str, list[str]]:
     """Where the forks' refs came from and went to."""
     forks = [container for container in world.containers.all() if container.name != "web"]

@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from runtime.bundle import LaunchSpec
+from runtime.containers import Container, Containers
 from runtime.state import RunPaths
 from runtime.supervision.launch import launch
 from tests.support.busybox_root import make_busybox_root
@@ -35,6 +36,13 @@ def eventually(condition: Callable[[], Any], seconds: float = 60) -> Any:
         assert time.monotonic() < deadline, f"not within {seconds} s: {condition}"
         time.sleep(0.005)
     return found
+
+
+def remove(containers: Containers, container: Container) -> None:
+    """Remove one that never ran, without keeping its state."""
+    with containers.changing(container) as now:
+        containers.take_away(now)
+    containers.finish_removing([now])
 
 
 def kill_wholly(pid: int) -> None:
