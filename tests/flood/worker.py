@@ -276,6 +276,7 @@ class Worker:
         try:
             paths = contents.on_disk(top.resolve())
             wrong = contents.wrong_below(top.resolve() / contents.TOP)
+            (top.resolve() / contents.TOP).stat()  # a mount that went away meanwhile looks empty to glob
         except OSError as error:
             if not self._kills_since(time.time() - 60):
                 self.place.find(f"worker {self.number}: {top} cannot be read: {error}")
