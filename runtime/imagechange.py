@@ -19,6 +19,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from runtime.imageconfig import words
 from vcs.errors import BadInput
 
 Section = dict[str, Any]
@@ -69,7 +70,7 @@ def _entrypoint(section: Section, rest: str) -> None:
 
 
 def _env(section: Section, rest: str) -> None:
-    variables = dict(item.partition("=")[::2] for item in section.get("Env") or [])
+    variables = dict(item.partition("=")[::2] for item in words(section.get("Env")))
     variables.update(_pairs(rest))
     section["Env"] = [f"{name}={value}" for name, value in variables.items()]
 

@@ -68,7 +68,7 @@ def command(asked: Asked, image: Mapping[str, Any]) -> list[str]:
     if asked.entrypoint is not None:
         args = [*asked.entrypoint, *asked.args]
     else:
-        args = [*_words(inner.get("Entrypoint")), *(asked.args or _words(inner.get("Cmd")))]
+        args = [*words(inner.get("Entrypoint")), *(asked.args or words(inner.get("Cmd")))]
     if not args or not args[0]:
         raise EngineError("no command was given and the image has none")
     return args
@@ -80,7 +80,7 @@ def environment(asked: Asked, image: Mapping[str, Any], hostname: str, home: str
     if asked.tty:
         merged["TERM"] = "xterm"
     merged["HOME"] = home
-    for item in (*_words(section(image).get("Env")), *asked.env):
+    for item in (*words(section(image).get("Env")), *asked.env):
         name, equals, value = item.partition("=")
         if equals and name:
             merged[name] = value
@@ -145,7 +145,7 @@ def image_health(image: Mapping[str, Any]) -> Health | None:
     5.0
     """
     found = section(image).get("Healthcheck")
-    if not isinstance(found, Mapping) or not (test := _words(found.get("Test"))):
+    if not isinstance(found, Mapping) or not (test := words(found.get("Test"))):
         return None
     usual = Health(tuple(test))
 
@@ -170,7 +170,8 @@ def exposed_ports(image: Mapping[str, Any]) -> list[str]:
     return sorted(ports, key=lambda port: (len(port.partition("/")[0]), port))
 
 
-def _words(value: Any) -> tuple[str, ...]:
+def words(value: Any) -> tuple[str, ...]:
+    """The members of a list; none of what is no list."""
     return tuple(map(str, value)) if isinstance(value, (list, tuple)) else ()
 
 
