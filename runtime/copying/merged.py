@@ -19,7 +19,7 @@ from runtime.source import OPENER
 from runtime.state import is_running
 from runtime.system import mounts
 from runtime.system.rootaccess import Root
-from runtime.upper.unfinished import noted, random_name
+from runtime.upper.unfinished import noted
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class Merged:
     """A root to read, and perhaps to write."""
 
     root: Root
-    aside: bytes
-    """How second names of files begin that are written (runtime.upper.unfinished)."""
+    aside: bytes | None = None
+    """How second names of files begin that are written while it rests (runtime.upper.unfinished)."""
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def merged_root(containers: Containers, container: Container, *, writes: bool) -
     """The root of a container. Conflict if it is just starting or ending; EngineError."""
     if is_running(container.paths.directory):
         with reached(container) as found:
-            yield Merged(found.root, random_name())
+            yield Merged(found.root)
         return
     with ExitStack() as stack:
         now = stack.enter_context(containers.changing(container))
@@ -50,4 +50,4 @@ def merged_root(containers: Containers, container: Container, *, writes: bool) -
         overlay.prepare_upper(lower, now.upper, now.work)
         root, _ = overlay.make_overlay(lower, now.upper, now.work, volatile=now.record.settings.volatile)
         stack.callback(os.close, root)
-        yield Merged(Root(root), stack.enter_context(noted(now.upper.parent)) if writes else b"")
+        yield Merged(Root(root), stack.enter_context(noted(now.upper.parent)) if writes else None)

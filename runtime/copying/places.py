@@ -56,8 +56,9 @@ class Inside:
 
     root: Root
     name: str
-    aside: bytes = b".treering-"
-    """How second names begin of files that are written."""
+    aside: bytes | None = None
+    """How second names begin of files that are written, which are synced then; None where that is not wanted: in a
+    container that runs, nobody promises what is not synced."""
 
     def open(self, path: bytes, flags: int) -> int:
         return self.root.open(path, flags)

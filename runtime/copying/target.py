@@ -2,9 +2,9 @@
 
 A name is made anew beside its place, gets its attributes through a descriptor, and is renamed into its place: links are
 replaced, never followed, and nobody sees half a file. A file has no name until it is whole, so that a kill leaves
-nothing of it; in a container not until it is synced, so that neither does a power cut. Attributes come in the order in
-which the kernel leaves them alone: data, owner (which takes set-user-ID and capabilities away), extended attributes,
-mode, times; a new directory's own after everything in it. A directory that is there already keeps its own.
+nothing of it; in a container that rests not until it is synced, so that neither does a power cut. Attributes come in
+the order in which the kernel leaves them alone: data, owner (which takes set-user-ID and capabilities away), extended
+attributes, mode, times; a new directory's own after everything in it. A directory that is there already keeps its own.
 """
 
 from __future__ import annotations
