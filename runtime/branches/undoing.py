@@ -98,12 +98,25 @@ def carry_out(containers: Containers, plan: Plan, args: Sequence[str], author: A
     reason = f"{plan.kind}: operation {plan.operation.id}"
     with containers.coming_back(plan.removed) as arrivals:
         operations.begin_last_step()
+        moves = {**_kept(store, plan), **plan.moves}
         move_all(
-            store.history, operations, plan.moves, reason, author, deleted=plan.deleted, arrivals=arrivals,
+            store.history, operations, moves, reason, author, deleted=plan.deleted, arrivals=arrivals,
             force=plan.anywhere,
         )  # fmt: skip
     with store.history.locked():
         operations.note_end(author)
+
+
+def _kept(store: Store, plan: Plan) -> dict[str, Change]:
+    """The refs that containers which come back need and that nobody has noted as deleted: who removed the container
+    was just about to when this was planned, or was killed before, and gc has done it. To be asked while nobody makes or
+    removes any."""
+    found = {
+        record.ref(generation.number): Change(None, generation.base)
+        for record in plan.removed
+        for generation in record.generations
+    }
+    return {ref: change for ref, change in found.items() if store.history.target(ref) is None}
 
 
 def _change(containers: Containers, container: Container, record: Record) -> None:

@@ -509,8 +509,9 @@ def test_redo_does_all_again_of_an_undo_that_went_on_after_another_command(tmp_p
     assert partial > 5
 
 
-def test_a_container_that_comes_back_before_its_removal_has_ended(tmp_path: Path) -> None:
-    """Another command takes it back as soon as it is in the log; then there is nothing more to remove."""
+@pytest.mark.parametrize("ends", ["after the undo", "before it", "while it is planned", "never, and gc comes"])
+def test_a_container_that_comes_back_before_its_removal_has_ended(tmp_path: Path, ends: str) -> None:
+    """Another command takes it back as soon as it is in the log: it comes back with its refs, whenever they go."""
     world = World(tmp_path / "store")
     world.create("web")
     before = world.look()
@@ -518,8 +519,18 @@ def test_a_container_that_comes_back_before_its_removal_has_ended(tmp_path: Path
     with world.containers.changing(world.containers.find("web")) as web:
         world.containers.take_away(web)
     with Store.open(tmp_path / "store") as store:
-        World.of(store).undo()
-    world.containers.finish_removing([web])
+        other = World.of(store)
+        if ends == "before it":
+            world.containers.finish_removing([web])
+        elif ends == "never, and gc comes":
+            world.containers.forget_gone()
+        other.do("undo")
+        plan = plan_inverse(other.containers, next_undo(store.operations), "undo")
+        if ends == "while it is planned":
+            world.containers.finish_removing([web])
+        carry_out(other.containers, plan, ["undo"], other.author)
+    if ends == "after the undo":
+        world.containers.finish_removing([web])
     assert world.look() == before
     assert check_containers(world.store) == []
     with pytest.raises(AlreadyExists):
