@@ -40,6 +40,8 @@ acknowledged ones, and always there; an import needs nothing but what it writes 
 _ID = re.compile(r"[0-9a-f]{40}")
 _BY_KILLS = {"EngineError", "StoreError", "code 125", "code 255"}
 """How one may end whose helpers were killed."""
+_UNCONNECTED = "Transport endpoint is not connected"
+"""What is said in a container of which the whole service was killed: it has no root any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,9 @@ class Worker:
         self.place.count(verb=verb, kind=kind, seconds=done.seconds, peak=done.peak)
         gone = kind == "NotFound" and any(word[:12] in done.err for word in map(str, arguments) if _ID.fullmatch(word))
         gone |= kind == "NotFound" and verb == "import"
-        if gone or (kind not in _TOLERATED | set(also) and not (kind in _BY_KILLS and self._kills_since(begun - 5))):
+        is_by_kill = kind in _BY_KILLS and self._kills_since(begun - 5)
+        is_by_kill |= _UNCONNECTED in done.err and self._kills_since(0)
+        if gone or (kind not in _TOLERATED | set(also) and not is_by_kill):
             self.place.find(f"worker {self.number}: {what}: {done.code}\n{done.out[-1000:]}\n{done.err[-3000:]}")
         return done
 
