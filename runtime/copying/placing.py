@@ -50,8 +50,13 @@ class Waiting:
         return not self._names.isdisjoint(path.split(b"/"))
 
     def add(self, fd: int, size: int, parent: int, path: bytes, aside: bytes) -> None:
-        """A file that is whole; both descriptors may be closed afterwards."""
-        self._files.append(_Nameless(os.dup(fd), os.dup(parent), path, aside))
+        """A file that is whole; both descriptors may be closed afterwards. OSError if there are too many."""
+        own = os.dup(fd)
+        try:
+            self._files.append(_Nameless(own, os.dup(parent), path, aside))
+        except OSError:
+            os.close(own)
+            raise
         self._names.add(posixpath.basename(path))
         self._bytes += size
 

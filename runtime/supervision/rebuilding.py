@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import errno
+import traceback
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from vcs import errors
 from vcs.errors import EngineError, TreeringError
+
+_LOG = "supervisors.log"
+"""In STORE/run: what went wrong in supervisors that nobody expects."""
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT)
+
+
+def unexpected(error: BaseException, run: Path) -> EngineError:
+    """What to say of an exception that ends a supervisor. Where it came from is in a log in STORE/run, unless the
+    machine had too little of something just then, and nothing is wrong with us."""
+    is_short = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _SHORTAGES)
+    if not is_short:
+        with suppress(OSError), (run / _LOG).open("a") as file:
+            traceback.print_exception(error, file=file)
+    said = error if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+    return EngineError(f"the supervisor failed: {said}")
 
 
 def error_fields(error: TreeringError, exit_code: int) -> dict[str, Any]:

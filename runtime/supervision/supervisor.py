@@ -14,13 +14,11 @@ a time (`duties`).
 
 from __future__ import annotations
 
-import errno
 import gc
 import os
 import select
 import signal
 import time
-import traceback
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -35,7 +33,7 @@ from runtime.supervision import restarts
 from runtime.supervision.duties import Duties, aside
 from runtime.supervision.job import Job
 from runtime.supervision.joined import Joined
-from runtime.supervision.rebuilding import error_fields
+from runtime.supervision.rebuilding import error_fields, unexpected
 from runtime.supervision.reception import Reception
 from runtime.supervision.settingup import Begun, Streams, result, set_up, set_up_aside
 from runtime.supervision.sleeping import Channel, Sleeper, Status, go_to_sleep, log_of
@@ -45,9 +43,6 @@ from runtime.system.descriptors import close_all_but
 from runtime.system.signals import FORWARDED, SignalPipe
 from vcs.errors import EngineError, TreeringError
 
-LOG = "supervisors.log"
-"""In STORE/run: what went wrong in supervisors that nobody expects."""
-_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT)
 _PATIENCE = 3
 """The so-manieth SIGINT or SIGTERM kills: a first process without a handler ignores them (pid_namespaces(7))."""
 _TOLD_SECONDS = 5.0
@@ -66,19 +61,11 @@ def supervise(job: Job, channel: Channel | None = None, sleeper: Sleeper | None 
         gc.disable()
         code = _Supervisor(job, channel, sleeper).run()
     except BaseException as error:
-        if not _is_shortage(error):
-            with suppress(OSError), (job.paths.engine_state.parent / LOG).open("a") as log:
-                traceback.print_exc(file=log)
+        failure = unexpected(error, job.paths.engine_state.parent)
         if job.control:
-            said = error if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-            job.control.send(error_fields(EngineError(f"the supervisor failed: {said}"), engine.FAILED))
+            job.control.send(error_fields(failure, engine.FAILED))
     finally:
         os._exit(code)
-
-
-def _is_shortage(error: BaseException) -> bool:
-    """Whether the machine had too little of something just then, and nothing is wrong with us."""
-    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _SHORTAGES)
 
 
 class _Supervisor:

@@ -8,33 +8,42 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _NOTE = "copying"
+_BEGIN = re.compile(rb"\.treering-[0-9a-f]{16}-")
 
 
 @contextmanager
 def noted(generation: Path) -> Iterator[bytes]:
     """How second names may begin in the upper of that generation, until the block ends and there are none any more.
     The caller sees to it that nobody else does this. OSError."""
-    begin = random_name()
+    begin = b".treering-%s-" % secrets.token_hex(8).encode()
     note = generation / _NOTE
-    fd = os.open(note, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    fd = _locked(note)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        os.ftruncate(fd, 0)
         os.write(fd, begin)
         yield begin
-        note.unlink()
     finally:
+        with suppress(OSError):  # then the next one finds that there is nothing to take away
+            note.unlink()
         os.close(fd)
 
 
-def random_name() -> bytes:
-    """How names may begin that no file has."""
-    return b".treering-%s-" % secrets.token_hex(8).encode()
+def _locked(note: Path) -> int:
+    """The note, locked. Whoever looks for an unfinished copy may take it for one before it is, and remove it: then it
+    is made once more."""
+    while True:
+        fd = os.open(note, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.fstat(fd).st_nlink:
+            return fd
+        os.close(fd)
 
 
 def remove_unfinished(generation: Path) -> None:
@@ -46,8 +55,10 @@ def remove_unfinished(generation: Path) -> None:
     try:
         with suppress(OSError):  # it goes on, or nothing can be written here
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.fstat(fd).st_nlink:  # somebody else has done it meanwhile
+                return
             begin = os.read(fd, 64)
-            if len(begin) == len(random_name()):  # else it was killed before it gave any name
+            if _BEGIN.fullmatch(begin):  # else it was killed before it gave any name
                 _remove(os.fsencode(generation / "upper"), begin)
             (generation / _NOTE).unlink()
     finally:

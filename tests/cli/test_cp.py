@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import signal
@@ -307,4 +308,21 @@ def test_the_names_that_a_copy_needs_are_left_alone_while_it_goes_on(tmp_path: P
         remove_unfinished(tmp_path)
         assert needed.exists()
         needed.unlink()
+    assert [path.name for path in tmp_path.iterdir()] == ["upper"]
+
+
+def test_a_note_that_is_taken_for_a_killed_copys_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "upper").mkdir()
+    lock, looked = fcntl.flock, []
+
+    def after_a_look(fd: int, how: int) -> None:
+        if not looked:
+            looked.append(how)
+            remove_unfinished(tmp_path)
+        lock(fd, how)
+
+    monkeypatch.setattr("runtime.upper.unfinished.fcntl.flock", after_a_look)
+    with noted(tmp_path) as begin:
+        assert (tmp_path / "copying").read_bytes() == begin
+    assert looked
     assert [path.name for path in tmp_path.iterdir()] == ["upper"]

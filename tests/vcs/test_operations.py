@@ -295,6 +295,20 @@ def test_many_refs_go_and_come_at_once(store: Store, monkeypatch: pytest.MonkeyP
     assert moved == [TAGS + "told"] * 2
 
 
+def after_each_kill_of_undo(path: Path, errors: Path) -> Iterator[Store]:
+    """Kill an undo at each of its calls, and open the store after it."""
+
+    def work(arm: Callable[[], None]) -> None:
+        with Store.open(path) as store:
+            store.history.refs(BRANCHES)
+            arm()
+            undo(store)
+
+    for _ in killed_anywhere(work, errors):
+        with Store.open(path) as store:
+            yield store
+
+
 def test_many_refs_that_come_back_do_so_together_wherever_the_process_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,21 +323,14 @@ def test_many_refs_that_come_back_do_so_together_wherever_the_process_is_killed(
         do(store, "delete")
         store.history.delete_all(before)
 
-    def work(arm: Callable[[], None]) -> None:
-        with Store.open(path) as store:
-            store.history.refs(BRANCHES)
-            arm()
-            undo(store)
-
     seen = []
-    for _ in killed_anywhere(work, tmp_path / "errors"):
-        with Store.open(path) as store:
-            assert refs(store) in ({}, before)
-            assert check(store).problems == []
-            seen.append(refs(store) == before)
-            if seen[-1]:
-                assert {ref: lines[: len(logs[ref])] for ref, lines in reflogs_of(store).items()} == logs
-                redo(store)
+    for store in after_each_kill_of_undo(path, tmp_path / "errors"):
+        assert refs(store) in ({}, before)
+        assert check(store).problems == []
+        seen.append(refs(store) == before)
+        if seen[-1]:
+            assert {ref: lines[: len(logs[ref])] for ref, lines in reflogs_of(store).items()} == logs
+            redo(store)
     assert seen.count(False) > 2
     assert seen.count(True) > 10
 
@@ -478,22 +485,15 @@ def test_a_killed_undo_is_done_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
         store.history.tag("v1", two, None, AUTHOR)
         done = refs(store)
 
-    def work(arm: Callable[[], None]) -> None:
-        with Store.open(path) as store:
-            store.history.refs(BRANCHES)
-            arm()
-            undo(store)
-
     seen = []
-    for _ in killed_anywhere(work, tmp_path / "errors"):
-        with Store.open(path) as store:
-            now = refs(store)
-            assert (now, store.operations.read()[-1].kind) in ((done, ""), (done, "redo"), (before, "undo"))
-            assert not store.operations.moves.exists()
-            assert check(store).problems == []
-            if now == before:
-                redo(store)
-            seen.append(now == before)
+    for store in after_each_kill_of_undo(path, tmp_path / "errors"):
+        now = refs(store)
+        assert (now, store.operations.read()[-1].kind) in ((done, ""), (done, "redo"), (before, "undo"))
+        assert not store.operations.moves.exists()
+        assert check(store).problems == []
+        if now == before:
+            redo(store)
+        seen.append(now == before)
     assert seen.count(False) > 3
     assert seen.count(True) > 10
 
