@@ -36,9 +36,11 @@ def judge(place: Place, deadline: float) -> Iterator[str]:
     yield from _is_whole(place, deadline)
     yield from _lost(place)
     serves = not run(place, "service", "stop", forked=False).ok  # then gc keeps what it shows, whoever needs that
-    yield from _must(place, deadline, "gc", "--expire", place.expire)
-    yield from _is_whole(place, deadline, garbage=serves)
-    yield from _lost(place)
+    # A little garbage may stay beside what is needed, but not when all is written anew.
+    for repack in ([], ["--repack"]):
+        yield from _must(place, deadline, "gc", "--expire", place.expire, *repack)
+        yield from _is_whole(place, deadline, garbage=serves or not repack)
+        yield from _lost(place)
     yield from remove_all(place, deadline)
 
 
@@ -60,7 +62,7 @@ def _is_whole(place: Place, deadline: float, *, garbage: bool = True) -> Iterato
     if not done.ok:
         yield f"fsck: {done.code} {done.out[-3000:]} {done.err[-2000:]}"
     elif not garbage and done.value["unreachable"]:
-        yield f"after gc, fsck finds garbage: {done.value['unreachable']} objects"
+        yield f"after gc --repack, fsck finds garbage: {done.value['unreachable']} objects"
     with Store.open(place.store) as store:
         if told := git_fsck(store):
             yield f"git fsck: {told}"
