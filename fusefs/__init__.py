@@ -22,6 +22,7 @@
         memory       the requests in hand, where a worker's death does not reach them
         trace        a line for each message
         readahead    the next small files, given before they are asked for
+        scattered    reads here and there, answered from plain copies; and when one pays
         starts       what containers read first: noted, and read from a profile the next time
         wakefulness  processors that stay awake while messages come fast
         mounting     mount(2), umount2(2), mountinfo, readahead
@@ -43,5 +44,6 @@
         detached     processes that live on, and say when they are ready
 
 The one rule: everything here reads. Nothing in this package writes to a store, and of `vcs` it knows only the read
-interface (`vcs.snapshot`), the values (`vcs.model`) and the errors; the service is told by name what opens the store.
+interface (`vcs.snapshot`), the values (`vcs.model`), the errors and the caches of readers (`vcs.profiles`, `vcs.plain`,
+which write them); the service is told by name what opens the store.
 """

@@ -19,9 +19,10 @@ from fusefs.listing import AnyListing, Listings, Run
 from fusefs.numbers import Numbers
 from fusefs.recent import Recent
 from fusefs.rights import sees_trusted
+from fusefs.scattered import PlainCopies
 from fusefs.view import TREES, Changing, Text, View
 from vcs.errors import Missing
-from vcs.model import Chunked, Data, Device, Entry, RootId, Symlink, Tree
+from vcs.model import Chunked, Content, Data, Device, Entry, RootId, Symlink, Tree
 from vcs.snapshot import BlobReader, Source
 
 NODES_LISTED = 131_072
@@ -50,12 +51,20 @@ class FileSystem:
     """One store, as files."""
 
     def __init__(
-        self, source: Source, uid: int = 0, gid: int = 0, time: int = 0, journal: Journal | None = None
+        self,
+        source: Source,
+        uid: int = 0,
+        gid: int = 0,
+        time: int = 0,
+        journal: Journal | None = None,
+        copies: PlainCopies | None = None,
     ) -> None:
         """`uid` and `gid` own what lies above the roots; `time` is their mtime, in nanoseconds since 1970. `journal` is
-        what several of these share that serve one mount; numbers mean the same to all of them."""
+        what several of these share that serve one mount; numbers mean the same to all of them. `copies` are the store's
+        plain copies, for whoever has some."""
         self._source = source
         self._listings = Listings(source)
+        self._copies = copies
         self._readers: Recent[bytes, BlobReader] = Recent(_READERS_KEPT)
         self.numbers = Numbers(journal or Journal.create(), self._listings)
         self.table = Table(source, self._listings, self.numbers)
@@ -139,12 +148,31 @@ class FileSystem:
                 return b""
             data = self._whole(node, content)
             return data if not offset and size >= len(data) else memoryview(data)[offset : offset + size]
-        return self._reader(node).read(offset, size)
+        copied = self._copied(content, offset, size)
+        return self._reader(node).read(offset, size) if copied is None else copied
 
     def parts(self, node: Node, offset: int, size: int) -> Sequence[bytes | memoryview]:
         """The same in pieces, without a copy."""
         content = node.entry.content
-        return [self.read(node, offset, size)] if type(content) is Data else self._reader(node).parts(offset, size)
+        if type(content) is Data:
+            return [self.read(node, offset, size)]
+        copied = self._copied(content, offset, size)
+        return self._reader(node).parts(offset, size) if copied is None else [copied]
+
+    def was_scattered(self, node: Node) -> bool:
+        """Told that a small range somewhere in a file was read: whether what is around it is at hand."""
+        content = node.entry.content
+        if self._copies is None or not isinstance(content, Chunked):
+            return True
+        if content.list in self._copies:
+            return False
+        self._copies.was_scattered(content)
+        return True
+
+    def _copied(self, content: Content, offset: int, size: int) -> memoryview | None:
+        if self._copies is None or type(content) is not Chunked:
+            return None
+        return self._copies.read(content, offset, size)
 
     def around(self, node: Node, offset: int) -> tuple[int, memoryview]:
         """The chunk in which an offset lies, and where it begins in the file; empty for a hole, or past the end."""

@@ -11,7 +11,8 @@ listed yet: one message then tells whether the walk goes into it or past it. Wha
 page cache, and goes first.
 
 Reads of a few kilobytes here and there in a large file are the other case: each brings a whole chunk, of which the
-kernel would keep a page or two, and come again for the others. The chunk is there, so it is given too.
+kernel would keep a page or two, and come again for the others. The chunk is there, so it is given too; unless the page
+came from a plain copy (scattered.py).
 
 The kernel locks a page for which it has asked us, and NOTIFY_STORE waits for that lock: from the loop's own thread it
 could wait for the very answer that the loop gives next. So a thread of its own writes them, while the loop reads their
@@ -30,6 +31,7 @@ from typing import TypeAlias
 
 from fusefs.filesystem import FileSystem
 from fusefs.inodes import Folder, Node
+from fusefs.scattered import FILE_MOST, SCATTERED_MOST
 from fusefs.wire import replies
 from vcs.errors import TreeringError
 from vcs.model import Tree
@@ -43,10 +45,6 @@ _WINDOW_MOST = 1 << 20
 _FILES_MOST = 128
 _WAITING_MOST = 4 << 20
 """Bytes that the thread may be behind; no window is given then."""
-_SCATTERED_MOST = 32 << 10
-"""Whoever reads more at once is followed by the kernel's own readahead."""
-_SCATTERED_FILE_MOST = 4 << 30
-"""In a larger file, it is too unlikely that somebody comes by again."""
 _PAGE = 4096
 _WALKS = 4
 """How many walks are followed at once."""
@@ -114,7 +112,9 @@ class ReadAhead:
 
     def was_read_within(self, node: Node, offset: int, size: int) -> None:
         """A range somewhere in a file was read, and has been answered."""
-        if size > _SCATTERED_MOST or node.entry.size > _SCATTERED_FILE_MOST or self._behind > _WAITING_MOST:
+        if size > SCATTERED_MOST or node.entry.size > FILE_MOST:
+            return
+        if not self._fs.was_scattered(node) or self._behind > _WAITING_MOST:
             return
         try:
             start, chunk = self._fs.around(node, offset)

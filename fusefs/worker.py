@@ -34,6 +34,7 @@ from fusefs.filesystem import FileSystem
 from fusefs.journal import Journal
 from fusefs.memory import RequestMemory, Slot
 from fusefs.readahead import ReadAhead
+from fusefs.scattered import PlainCopies
 from fusefs.session import Session
 from fusefs.starts import Starts
 from fusefs.wakefulness import Wakefulness, is_of_use
@@ -107,7 +108,8 @@ def main(arguments: Sequence[str]) -> int:
 def _open(given: dict[str, Any]) -> tuple[Starts, FileSystem]:
     """The store and what is served of it. TreeringError or OSError."""
     source = Starts(load_opener(given["opener"])(Path(given["store"]), read_ahead=True))
-    return source, FileSystem(source, given["uid"], given["gid"], given["time"], Journal(given["journal"]))
+    copies = PlainCopies(Path(given["store"]))
+    return source, FileSystem(source, given["uid"], given["gid"], given["time"], Journal(given["journal"]), copies)
 
 
 def _listen(

@@ -43,9 +43,10 @@ def serve(path: Path, point: Path, ready: Callable[[], None]) -> None:
     except OSError as error:
         raise Denied(f"the library libfuse.so.2 cannot be loaded: {error}", driver="libfuse") from None
     from fusefs.filesystem import FileSystem
+    from fusefs.scattered import PlainCopies
 
     with StoreWithContainers.open(path, read_ahead=True) as store, _kept(store) as keep:
-        filesystem = FileSystem(store, os.geteuid(), os.getegid(), time.time_ns())
+        filesystem = FileSystem(store, os.geteuid(), os.getegid(), time.time_ns(), copies=PlainCopies(store.path))
         said = _Said()
 
         def mounted() -> None:

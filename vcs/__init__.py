@@ -17,6 +17,8 @@
                  operations what commands did to all of it        takingback what of it is taken back, and how
                  keptreflogs   of the refs that they deleted      past       the store as it was after one of them
                  profiles   what containers read when they start
+                 plain      large files as they are, for who reads here and there
+                 cachefiles what such files have in common
                  snapshot   the read interface, the only one that fusefs sees
     in and out   importer   a directory -> a root                exporter   a root -> a directory
                  importframe   one directory of an import        importcache   what the last import saw

@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
+from vcs.cachefiles import FIRST, NOTHING
 from vcs.encoding import digest
 from vcs.model import DIGEST_SIZE, RootId, Tree
 
@@ -45,9 +46,6 @@ if TYPE_CHECKING:
     from vcs.store import Store
 
 _MAGIC = b"treering import 1\n"
-_LINE = 2 * DIGEST_SIZE + 1
-_NO_ROOT = b"0" * (_LINE - 1) + b"\n"
-"""The first line of a cache that is being written, and of one whose writer was killed: gc removes it."""
 
 _RECORD = struct.Struct("<I3Q2q3q")
 """st_mode, ino, dev, nlink, uid, gid, size, mtime (ns), ctime (ns)."""
@@ -61,7 +59,7 @@ _COMPARED = 1024
 """Names whose records are compared at once: a stat_result takes 600 bytes."""
 
 _HEADER = struct.Struct(f"<{len(_MAGIC)}s{RECORD_SIZE}sQ")
-_ROWS = _LINE + DIGEST_SIZE + _HEADER.size
+_ROWS = FIRST + DIGEST_SIZE + _HEADER.size
 _LENGTH = struct.Struct("<I")
 
 
@@ -137,7 +135,7 @@ class Previous:
         self._data = data
         self.root = root
         self.snapshot = snapshot
-        _, self.record, self.top = _HEADER.unpack_from(data, _LINE + DIGEST_SIZE)
+        _, self.record, self.top = _HEADER.unpack_from(data, FIRST + DIGEST_SIZE)
 
     @property
     def size(self) -> int:
@@ -212,9 +210,9 @@ class Recorder:
             return
         header = _HEADER.pack(_MAGIC, top, place.at)
         with contextlib.suppress(OSError):
-            self._put(_LINE + DIGEST_SIZE, header)
+            self._put(FIRST + DIGEST_SIZE, header)
             with mmap.mmap(self._file.fileno(), 0, prot=mmap.PROT_READ) as data:
-                name = digest(memoryview(data)[_LINE + DIGEST_SIZE :])
+                name = digest(memoryview(data)[FIRST + DIGEST_SIZE :])
             self._put(0, root.hex().encode() + b"\n" + name)
             self._aside.rename(self._path)
         self.close()
@@ -243,8 +241,8 @@ class Recorder:
         try:
             if self.position == _ROWS:
                 self._file = self._aside.open("w+b", buffering=1 << 16)
-                fcntl.flock(self._file, fcntl.LOCK_EX)  # until it is closed: see is_abandoned
-                self._file.write(_NO_ROOT + bytes(_ROWS - _LINE))
+                fcntl.flock(self._file, fcntl.LOCK_EX)  # until it is closed: see cachefiles.is_abandoned
+                self._file.write(NOTHING + bytes(_ROWS - FIRST))
             if self._file is not None:
                 self._file.write(data)
         except OSError:
@@ -313,27 +311,14 @@ def _reliable(store: Store, lease: Lease, path: Path) -> Previous | None:
             os.close(fd)
 
 
-def is_abandoned(path: Path) -> bool:
-    """Whether a cache is one that was being written by a process that has died.
-
-    One that was opened just now and is not locked yet may be taken for that: whoever writes it does without.
-    """
-    if not path.suffix:
-        return False
-    with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return True
-    return False
-
-
 def _root_of(data: mmap.mmap) -> RootId | None:
     """The root in a cache's first line; None if this is not a cache of ours, or damaged."""
-    start = _LINE + DIGEST_SIZE
+    start = FIRST + DIGEST_SIZE
     if len(data) < _ROWS or data[start : start + len(_MAGIC)] != _MAGIC:
         return None
-    if digest(memoryview(data)[start:]) != data[_LINE:start]:
+    if digest(memoryview(data)[start:]) != data[FIRST:start]:
         return None
     try:
-        return RootId(bytes.fromhex(data[: _LINE - 1].decode("ascii")))
+        return RootId(bytes.fromhex(data[: FIRST - 1].decode("ascii")))
     except ValueError:
         return None

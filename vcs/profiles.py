@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
+from vcs.cachefiles import FIRST, NOTHING, make_room
 from vcs.encoding import digest as digest_of
 from vcs.errors import Damaged
 from vcs.model import DIGEST_SIZE, RootId
@@ -45,12 +46,9 @@ TOTAL_MAX = 256 << 20
 """Bytes of all profiles of a store; those that were used longest ago go first."""
 
 _MAGIC = b"treering start 1\n"
-_LINE = 2 * DIGEST_SIZE + 1
-_NO_ROOT = b"0" * (_LINE - 1) + b"\n"
-"""The first line of a profile that is being written, and of one whose writer was killed: gc removes it."""
 _COUNT = struct.Struct("<I")
 _ROW = struct.Struct(f"<{DIGEST_SIZE}sI")
-_START = _LINE + DIGEST_SIZE
+_START = FIRST + DIGEST_SIZE
 _TABLE = _START + len(_MAGIC) + _COUNT.size
 _ITEMS_MAX = 65_536
 _PIECE = 1 << 20
@@ -157,7 +155,7 @@ def save_profile(caches: Path, root: RootId, digests: Iterable[bytes], objects: 
         with aside.open("wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed, gc does not take it for a killed process's
             items = _sizes(digests, objects)
-            file.write(_NO_ROOT + bytes(DIGEST_SIZE))
+            file.write(NOTHING + bytes(DIGEST_SIZE))
             hasher = blake3()
             for data in _body(items, objects):
                 hasher.update(data)
@@ -167,7 +165,7 @@ def save_profile(caches: Path, root: RootId, digests: Iterable[bytes], objects: 
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
-    _make_room(caches, path)
+    make_room(caches, PREFIX, TOTAL_MAX, path)
     return sum(item.length for item in items)
 
 
@@ -187,17 +185,3 @@ def _body(items: list[Item], objects: Objects) -> Iterator[bytes]:
     yield _MAGIC + _COUNT.pack(len(items)) + b"".join(_ROW.pack(item.digest, item.length) for item in items)
     for item in items:
         yield objects.get(item.digest)
-
-
-def _make_room(caches: Path, kept: Path) -> None:
-    """Delete the profiles that were used longest ago, but one, until they fit TOTAL_MAX."""
-    found = []
-    for path in caches.glob(f"{PREFIX}*"):
-        with contextlib.suppress(FileNotFoundError):
-            status = path.stat()
-            found.append((status.st_mtime, status.st_size, path))
-    total = sum(size for _, size, _ in found)
-    for _, size, path in sorted(found):
-        if total > TOTAL_MAX and path != kept:
-            total -= size
-            path.unlink(missing_ok=True)

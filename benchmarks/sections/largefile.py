@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import statistics
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from benchmarks.measure import drop_caches, in_turns, timed
 from benchmarks.peers.servers import Ours, Plain
 from benchmarks.report import Section
 from benchmarks.setting import BIG, Setting
+from vcs.plain import PREFIX, SETTING
 
 _PIECE = 1 << 20
 _READ = 4 << 10
@@ -24,6 +27,7 @@ _FAST = 800e6
 """Bytes a second that are fast enough, however fast the disk is."""
 _OF_EXT4 = 0.9
 _RANDOM_OF_EXT4 = 0.5
+_COPY_SECONDS = 120.0
 
 
 def large_file(setting: Setting) -> list[Section]:
@@ -31,8 +35,8 @@ def large_file(setting: Setting) -> list[Section]:
     section = Section("A file of 1 GiB, cold", "from")
     section.note(
         f"Medians; caches dropped and a new service before each. In order: read(2) of 1 MiB each into one buffer. At "
-        f"random: {_READS:,} places by seed, pread(2) of 4 KiB, with no advice to the kernel. `zstd -3` leaves half of "
-        "the file."
+        f"random: {_READS:,} places by seed, pread(2) of 4 KiB, with no advice to the kernel; without a plain copy and "
+        "once the service has made one. `zstd -3` leaves half of the file."
     )
     source = setting.corpus(BIG)
     ours, plain = Ours(), Plain()
@@ -42,7 +46,14 @@ def large_file(setting: Setting) -> list[Section]:
     size = (source / NAME).stat().st_size
     sequential: dict[str, float] = {}
     scattered: dict[str, float] = {}
-    for work, rates, amount in ((_in_order, sequential, size), (_at_random, scattered, _READS)):
+    copied: dict[str, float] = {}
+    _allow_copies(place, "0")
+    for work, rates, amount in (
+        (_in_order, sequential, size), (_at_random, scattered, _READS), (_at_random, copied, _READS),
+    ):  # fmt: skip
+        if rates is copied:
+            _allow_copies(place, "2g")
+            _have_copied(ours, place, source)
 
         def once(server: Ours | Plain, work: Callable[[Path], None] = work) -> float:
             with server.serving(place, source) as root:
@@ -54,16 +65,36 @@ def large_file(setting: Setting) -> list[Section]:
     for name in sequential:
         section.put(name, "in order", sequential[name], "MB/s")
         section.put(name, "at random", round(scattered[name]), "reads/s")
-    for rates, column in ((sequential, "in order, of ext4"), (scattered, "at random, of ext4")):
+        section.put(name, "with a copy", round(copied[name]), "reads/s")
+    for rates, column in (
+        (sequential, "in order, of ext4"), (scattered, "at random, of ext4"), (copied, "with a copy, of ext4"),
+    ):  # fmt: skip
         section.put(ours.name, column, rates[ours.name] / rates[plain.name], "×")
     enough = min(_FAST, _OF_EXT4 * sequential[plain.name])
     section.claim(
         "9", "1 GiB in order, cold (800 MB/s, or 0.9 of ext4's if that is less)", sequential[ours.name], enough,
         "MB/s", at_least=True,
     )  # fmt: skip
-    ratio = scattered[ours.name] / scattered[plain.name]
-    section.claim("9", "4 KiB at random, cold: rate to ext4's", ratio, _RANDOM_OF_EXT4, at_least=True)
+    for rates, which in ((scattered, "without a plain copy"), (copied, "with one")):
+        ratio = rates[ours.name] / rates[plain.name]
+        section.claim("9", f"4 KiB at random, cold, {which}: rate to ext4's", ratio, _RANDOM_OF_EXT4, at_least=True)
     return [section]
+
+
+def _allow_copies(place: Path, size: str) -> None:
+    """Plain copies of so much may be made."""
+    subprocess.run(["git", "-C", place / "store/history.git", "config", SETTING, size], check=True)
+
+
+def _have_copied(ours: Ours, place: Path, source: Path) -> None:
+    """Read until the service has a copy made, and wait for it."""
+    with ours.serving(place, source) as root:
+        _cold(root, _at_random)
+        until = time.monotonic() + _COPY_SECONDS
+        while not [path for path in (place / "store/caches").glob(f"{PREFIX}*") if not path.suffix]:
+            if time.monotonic() > until:
+                raise TimeoutError("no plain copy was made")
+            time.sleep(0.1)
 
 
 def _cold(root: Root, work: Callable[[Path], None]) -> float:

@@ -1,4 +1,4 @@
-"""The caches that imports and starts leave. They may be lost, and a damaged one is not used; but it is told of.
+"""The caches that imports and readers leave. They may be lost, and a damaged one is not used; but it is told of.
 
 None is synced. Of one that was just written, a power cut leaves an empty file, or zeros: that is no damage.
 """
@@ -20,8 +20,9 @@ _PIECE = 1 << 20
 
 
 def check_caches(directory: Path, has: Callable[[bytes], bool], report: Report) -> None:
-    """Check the files of vcs.importcache and vcs.profiles in a directory; `has` says whether the store has a root."""
-    for path in sorted([*directory.glob("import-*"), *directory.glob("start-*")]):
+    """Check the files of vcs.importcache, vcs.profiles and vcs.plain in a directory; `has` says whether the store has
+    an object."""
+    for path in sorted(found for kind in ("import-*", "start-*", "plain-*") for found in directory.glob(kind)):
         if path.suffix:
             continue  # one that is being written
         with contextlib.suppress(FileNotFoundError):

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vcs import reflogs
+from vcs.cachefiles import is_abandoned
 from vcs.collect.copying import Compaction, Doomed, LayerSink, Strategy
 from vcs.collect.plan import LayerUse, Plan, plan
 from vcs.collect.pulls import remove_left, size_left
 from vcs.errors import Conflict, Damaged, Missing, NoSpace
 from vcs.gitfiles import drop_overridden, remove_stale
-from vcs.importcache import is_abandoned
 from vcs.layers.reader import LayerReader
 from vcs.layers.writer import remove_abandoned
 from vcs.leases import Leased, read_leases
@@ -287,11 +287,12 @@ class Collection:
                     raise
 
     def _stale_caches(self) -> Iterator[Path]:
-        """The caches of imports and of images' layers, start profiles and layers that were made, whose root may go
-        (their first line names it), and what killed imports left of some."""
+        """The caches of imports and of images' layers, start profiles, plain copies and layers that were made, of what
+        may go (their first line names it), and what killed writers left of some."""
         caches = self._store.path / "caches"
         yield from removable(caches, self.reach)
-        for path in (found for kind in ("import-*", "image-*", "start-*") for found in caches.glob(kind)):
+        kinds = ("import-*", "image-*", "start-*", "plain-*")
+        for path in (found for kind in kinds for found in caches.glob(kind)):
             if path.suffix:
                 if is_abandoned(path):
                     yield path

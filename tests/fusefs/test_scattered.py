@@ -1,0 +1,174 @@
+"""When a plain copy is asked for, and that what comes from one is right, or comes from the chunks."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fusefs.filesystem import FileSystem
+from fusefs.readahead import ReadAhead
+from fusefs.scattered import FILE_LEAST, SCATTERED_MOST, PlainCopies
+from fusefs.session import Session
+from fusefs.wire.protocol import Opcode
+from tests.fusefs.fake_kernel import FakeKernel
+from tests.support.values import file, root
+from vcs.blobs import BlobWriter
+from vcs.model import Chunked
+from vcs.plain import PAGE, plain_path, save_plain
+from vcs.testing import MemoryStore
+
+SIZE = FILE_LEAST
+ENOUGH = SIZE >> 20
+"""So many scattered reads make a copy worth while."""
+LARGE = b"".join(b"%08x" % place for place in range(0, SIZE, 8))
+
+
+class Copying:
+    """A large file, seen by one worker; copies are made when it is said."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        (place / "caches").mkdir()
+        self.store = MemoryStore()
+        writer = BlobWriter(self.store)
+        writer.feed(LARGE)
+        content = writer.finish()
+        assert isinstance(content, Chunked)
+        self.content = content
+        self.asked: list[tuple[bytes, int]] = []
+        self.processes: list[subprocess.Popen[bytes]] = []
+        made = root(self.store, {"large": file(content), "small": b"small"})
+        self.kernel = FakeKernel(self.store)
+        self.copies = PlainCopies(place, self._begin)
+        system = self.kernel.filesystem = FileSystem(self.store, journal=self.kernel.journal, copies=self.copies)
+        device = self.kernel.theirs.fileno()
+        self.ahead = ReadAhead(device, system)
+        self.kernel.session = Session(device, system, self.ahead)
+        self.node = self.kernel.walk(b"trees", made.hex().encode(), b"large").nodeid
+        self._unique = 1000
+
+    def _begin(self, store: Path, digest: bytes, size: int) -> subprocess.Popen[bytes]:
+        assert store == self.place
+        self.asked.append((digest, size))
+        waits = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.processes.append(waits)
+        return waits
+
+    @property
+    def path(self) -> Path:
+        return plain_path(self.place / "caches", self.content.list)
+
+    def save(self) -> None:
+        """Make the copy, as the process would."""
+        assert save_plain(self.store, self.place / "caches", self.content.list, SIZE)
+
+    def read(self, offset: int, size: int = PAGE) -> bytes:
+        """Ask for a range; what is given besides is left where it is."""
+        self._unique += 2
+        body = struct.pack("<QQIIQII", 0, offset, size, 0, 0, 0, 0)
+        for message in self.kernel.raw(
+            struct.pack("<IIQQIIIHH", 80, Opcode.READ, self._unique, self.node, 0, 0, 0, 0, 0) + body
+        ):
+            _, code, unique = struct.unpack_from("<IiQ", message)
+            if unique == self._unique:
+                assert code == 0
+                return message[16:]
+        raise AssertionError("no answer")
+
+    def end(self) -> None:
+        self.ahead.close()
+        for process in self.processes:
+            process.communicate()
+
+
+@pytest.fixture
+def copying(tmp_path: Path) -> Iterator[Copying]:
+    made = Copying(tmp_path)
+    yield made
+    made.end()
+
+
+def scatter(copying: Copying, count: int) -> None:
+    for number in range(count):
+        offset = (number * 97 % (SIZE // PAGE - 1) + 1) * PAGE
+        assert copying.read(offset) == LARGE[offset : offset + PAGE]
+
+
+def test_a_copy_is_asked_for_once_when_enough_was_read(copying: Copying) -> None:
+    scatter(copying, ENOUGH - 1)
+    assert copying.asked == []
+    scatter(copying, 3 * ENOUGH)
+    assert copying.asked == [(copying.content.list, SIZE)]
+
+
+def test_one_copy_is_made_at_a_time(copying: Copying) -> None:
+    other = Chunked(SIZE, b"\1" * 32, SIZE)
+    scatter(copying, ENOUGH)
+    for _ in range(2 * ENOUGH):
+        copying.copies.was_scattered(other)
+    assert [digest for digest, _ in copying.asked] == [copying.content.list]
+    copying.processes[0].communicate(b"\n")
+    copying.copies.was_scattered(other)
+    assert [digest for digest, _ in copying.asked] == [copying.content.list, other.list]
+
+
+def test_reads_in_large_pieces_ask_for_none(copying: Copying) -> None:
+    for number in range(4 * ENOUGH):
+        copying.read((number % 100 + 1) * (64 << 10), SCATTERED_MOST + PAGE)
+    assert copying.asked == []
+
+
+@pytest.mark.parametrize("size", [FILE_LEAST - 1, (4 << 30) + 1])
+def test_of_files_that_are_small_or_huge_there_is_none(copying: Copying, size: int) -> None:
+    other = Chunked(size, b"\1" * 32, size)
+    for _ in range(5000):
+        copying.copies.was_scattered(other)
+    assert copying.asked == []
+    assert copying.copies.read(other, PAGE, PAGE) is None
+
+
+def test_a_copy_that_comes_to_be_there_answers_and_gives_nothing_besides(copying: Copying) -> None:
+    scatter(copying, 2)
+    copying.save()
+    copying.store.get = lambda _: pytest.fail("a chunk was read")  # type: ignore[method-assign]
+    for offset, size in ((PAGE, PAGE), (5, 10), (SIZE - 3, PAGE), (SIZE - SCATTERED_MOST, SCATTERED_MOST)):
+        assert copying.read(offset, size) == LARGE[offset : offset + size]
+    scatter(copying, 2 * ENOUGH)
+    assert copying.asked == []
+
+
+def test_a_damaged_copy_goes_and_the_chunks_answer(copying: Copying) -> None:
+    copying.save()
+    data = bytearray(copying.path.read_bytes())
+    data[6 * PAGE] ^= 1  # the file's fifth page
+    copying.path.write_bytes(data)
+    assert copying.read(7 * PAGE) == LARGE[7 * PAGE : 8 * PAGE]
+    assert copying.path.exists()
+    assert copying.read(5 * PAGE) == LARGE[5 * PAGE : 6 * PAGE]
+    assert not copying.path.exists()
+    copying.save()
+    scatter(copying, 2)
+    assert copying.content.list not in copying.copies, "a disk that damages it once does so again"
+
+
+def test_a_copy_of_another_size_is_none(copying: Copying) -> None:
+    assert save_plain(copying.store, copying.place / "caches", copying.content.list, SIZE)
+    other = Chunked(SIZE + 1, copying.content.list, SIZE)
+    assert copying.copies.read(other, PAGE, PAGE) is None
+
+
+def test_copies_that_are_open_have_a_bound(copying: Copying) -> None:
+    copying.save()
+    contents = []
+    for number in range(20):
+        digest = bytes([number]) * 32
+        plain_path(copying.place / "caches", digest).hardlink_to(copying.path)
+        contents.append(Chunked(SIZE, digest, SIZE))
+    for content in contents:
+        assert copying.copies.read(content, PAGE, PAGE) == LARGE[PAGE : 2 * PAGE]
+    assert sum(content.list in copying.copies for content in contents) == 16
