@@ -12,11 +12,14 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from subprocess import Popen
+from typing import TYPE_CHECKING
 
 from vcs import plain
 from vcs.model import Chunked
 from vcs.plain import PlainCopy, open_plain, plain_path
+
+if TYPE_CHECKING:
+    from subprocess import Popen
 
 _log = logging.getLogger(__name__)
 

@@ -160,6 +160,7 @@ def _serve(device: int, filesystem: FileSystem, slot: Slot, channel: socket.sock
             os._exit(LEFT)
 
     signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a process that makes a plain copy
     filesystem.numbers.catch_up()
     try:
         if session.replay():

@@ -24,9 +24,7 @@ import contextlib
 import fcntl
 import os
 import re
-import shutil
 import struct
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import repeat
@@ -42,6 +40,8 @@ from vcs.errors import TreeringError
 from vcs.model import DIGEST_SIZE
 
 if TYPE_CHECKING:
+    from subprocess import Popen
+
     from vcs.trees import Objects
 
 PREFIX = "plain-"
@@ -132,8 +132,10 @@ def remove(path: Path) -> None:
         path.unlink()
 
 
-def begin(store: Path, digest: bytes, size: int) -> subprocess.Popen[bytes]:
+def begin(store: Path, digest: bytes, size: int) -> Popen[bytes]:
     """Start a process that makes the copy of a file, if there is room; it outlives us. OSError."""
+    import subprocess  # 5 ms, and most services never need it
+
     package = str(Path(__file__).resolve().parent.parent)
     program = [sys.executable, "-P", "-c", _PROGRAM, package, str(store), digest.hex(), str(size)]
     nothing = subprocess.DEVNULL
@@ -146,8 +148,9 @@ def save_plain(objects: Objects, caches: Path, digest: bytes, size: int, most: i
     OSError, with nothing left."""
     path = plain_path(caches, digest)
     total = size + PAGE + -(-size // PAGE) * _SUM
-    disk = shutil.disk_usage(caches)
-    if path.exists() or total > most or disk.free - total < LEFT_FREE * disk.total:
+    disk = os.statvfs(caches)
+    free, all_of_it = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+    if path.exists() or total > most or free - total < LEFT_FREE * all_of_it:
         return False
     aside = path.with_name(f"{path.name}.new")
     fd = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
