@@ -162,7 +162,8 @@ class Statistics:
     tags: int
     index_bytes: int
     git_bytes: int
-    """Both as the disk allocates them."""
+    cache_bytes: int
+    """All three as the disk allocates them."""
 
     @property
     def garbage(self) -> int:
@@ -202,6 +203,7 @@ def statistics(store: Store, since: float = 0, progress: Callable[[int], None] =
         tags=len(store.tags()),
         index_bytes=sum(allocated(path) for path in store.path.glob("index.db*")),
         git_bytes=allocated(store.path / "history.git"),
+        cache_bytes=allocated(store.path / "caches"),
     )
 
 

@@ -274,7 +274,8 @@ def _statistics_lines(found: Statistics, containers: int) -> Iterable[tuple[str,
     yield "Garbage", f"{size_text(found.garbage)}, {_share(found.garbage, found.blocks)} of what is stored"
     yield "Compression", f"{found.compression:.2f}"
     yield "Sharing", f"{found.deduplication:.2f}"
-    yield "On the disk", f"{size_text(found.index_bytes)} in the index, {size_text(found.git_bytes)} in git"
+    sizes = ((found.index_bytes, "the index"), (found.git_bytes, "git"), (found.cache_bytes, "caches"))
+    yield "On the disk", ", ".join(f"{size_text(size)} in {what}" for size, what in sizes)
 
 
 def _share(part: int, whole: int) -> str:
@@ -300,6 +301,7 @@ def _statistics_fields(found: Statistics, containers: int) -> dict[str, Any]:
         "containers": containers,
         "index_bytes": found.index_bytes,
         "git_bytes": found.git_bytes,
+        "cache_bytes": found.cache_bytes,
     }  # fmt: skip
 
 

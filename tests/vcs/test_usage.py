@@ -250,6 +250,7 @@ def test_statistics(store: Store) -> None:
     commit(store, {"a": text, "b": noise("b", 10_000)})
     commit(store, {"a": text, "b": noise("b", 10_000), "c": noise("c", 10_000)})
     write(store, {"lost": noise("lost", 50_000)})
+    (store.caches / "plain-0").write_bytes(noise("cache", 100_000))
     found = statistics(store)
     assert (found.layers, found.commits, found.branches, found.tags) == (3, 2, 1, 0)
     assert found.layer_bytes == sum(store.layer_path(name).stat().st_size for name in store.index.layers())
@@ -262,6 +263,7 @@ def test_statistics(store: Store) -> None:
     assert found.compression > 3
     assert found.git_bytes > 0
     assert found.index_bytes > 0
+    assert found.cache_bytes >= 100_000
 
 
 def test_duplicates_are_garbage(store: Store, tmp_path: Path) -> None:
