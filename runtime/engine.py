@@ -260,6 +260,16 @@ def failure(engine: Engine, log: Path, code: int, what: str = "start the contain
     )
 
 
+def unkept(engine: Engine, but: str) -> EngineError:
+    """The error of an engine that says it has started something, though it has not done all that goes with that."""
+    return EngineError(
+        f"the OCI runtime {engine.path} says that it has done its work, but {but}",
+        engine=str(engine.path),
+        advice="what it had started was ended. Use another one, such as the distribution's crun or runc: "
+        "treering run --runtime crun",
+    )
+
+
 def _read(log: Path) -> str:
     try:
         return log.read_text(errors="replace")

@@ -31,7 +31,7 @@ from runtime.containers import Container
 from runtime.engine import Engine, find_engine
 from runtime.identity import Identity, oci_user, resolve_user
 from runtime.idranges import SIZE
-from runtime.inheriting import end_all, inherited, waited_for
+from runtime.inheriting import end_all, inherited, told_pid, waited_for
 from runtime.namespace import in_user_namespace
 from runtime.namespace.mapping import last_ids
 from runtime.pausing import paused
@@ -329,7 +329,7 @@ class _Preparation:
             code = waited_for(spawn())
             if code:
                 raise engines.failure(self._engine, self._log, code, "run the command in the container")
-            pid = inherited(int(self._pid_file.read_text()))
+            pid = inherited(told_pid(self._engine, self._pid_file))
             return _Command(pid, os.pidfd_open(pid))
         except BaseException:
             end_all()  # nobody would wait for it

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from runtime import engine, metering, preparation
+from runtime.inheriting import told_pid
 from runtime.supervision.job import Job
 from runtime.supervision.joined import Joined
 from runtime.supervision.rebuilding import error_fields, rebuild
@@ -86,7 +87,7 @@ def _set_up(job: Job, streams: Streams, network: Joined, terminal: Callable[[int
     bundled = paths.bundle / engine.CONFIG
     if job.detach and job.engine.config(spec.id, paths.bundle) != bundled:
         bundled.unlink()  # there may be a thousand; it has 24 kB, and the engine has a copy
-    return Begun(int(paths.pid_file.read_text()), master)
+    return Begun(told_pid(job.engine, paths.pid_file), master)
 
 
 def _run(job: Job, streams: Streams) -> int:
