@@ -21,7 +21,7 @@ from runtime.supervision.job import Job
 from runtime.supervision.joined import Joined
 from runtime.supervision.rebuilding import error_fields, rebuild
 from runtime.system import mounts
-from runtime.system.console import receive_terminal
+from runtime.system.console import NO_TERMINAL, receive_terminal
 from runtime.system.terminal import set_window_size
 from vcs.errors import EngineError, NoSpace, TreeringError
 
@@ -82,6 +82,8 @@ def _set_up(job: Job, streams: Streams, network: Joined, terminal: Callable[[int
     code, master = _run_with_terminal(job, terminal) if spec.tty else (_run(job, streams), None)
     if code:
         raise engine.failure(job.engine, paths.engine_log, code)
+    if spec.tty and master is None:
+        raise engine.unkept(job.engine, NO_TERMINAL)
     if new_filter:
         new_filter.keep(job.engine, spec.id)
     bundled = paths.bundle / engine.CONFIG

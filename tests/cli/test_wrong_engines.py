@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,34 @@ UNTOLD = {
     'rm "$2"': "there is no pid file",
 }
 """What becomes of a pid file, and what is said of that."""
+_WITHOUT_TERMINAL = f"""#!{sys.executable} -ISE
+import json, os, socket, subprocess, sys
+words = sys.argv[1:]
+
+def taken(option):
+    at = words.index(option)
+    found = words[at + 1]
+    del words[at : at + 2]
+    return found
+
+if "--console-socket" in words:
+    address = taken("--console-socket")
+    option, below = ("--process", "") if "exec" in words else ("--bundle", "/config.json")
+    path = words[words.index(option) + 1] + below
+    config = json.load(open(path))
+    config.get("process", config)["terminal"] = False
+    json.dump(config, open(path, "w"))
+    {{}}
+sys.exit(subprocess.call(["crun", *words], close_fds=False))
+"""
+_CONNECT = "there = socket.socket(socket.AF_UNIX); there.connect(address)"
+_HOLD = "os.dup2(there.fileno(), 3); os.set_inheritable(3, True); words[-1:-1] = ['--preserve-fds', '1']"
+WITHOUT_TERMINAL = {
+    "silent": "",
+    "closed": f"{_CONNECT}; there.sendall(b'none'); there.close()",
+    "held": f"{_CONNECT}; {_HOLD}",
+}
+"""What an engine does with the console socket. Held: by the command, as long as that runs."""
 
 
 def engine(path: Path, text: str = '#!/bin/sh\nexec crun "$@"\n') -> str:
@@ -90,6 +119,27 @@ def test_run_of_which_no_pid_is_told(box: Cli, wrong: Path, option: str) -> None
         assert told in error["message"]
         eventually(lambda command=command: not runs(command))
         assert box.json("ps") == []
+
+
+@pytest.mark.parametrize("way", WITHOUT_TERMINAL)
+@pytest.mark.parametrize("option", ["-t", "-dt"])
+def test_exec_that_gets_no_terminal(web: Cli, wrong: Path, option: str, way: str) -> None:
+    engine(wrong, _WITHOUT_TERMINAL.replace("{}", WITHOUT_TERMINAL[way]))
+    error = refused(web, "exec", option, "web", "sleep", "299")
+    assert str(wrong) in error["message"]
+    assert "terminal" in error["message"]
+    eventually(lambda: is_alone(web))
+
+
+@pytest.mark.parametrize("way", WITHOUT_TERMINAL)
+@pytest.mark.parametrize("option", ["-t", "-dt"])
+def test_run_that_gets_no_terminal(box: Cli, wrong: Path, option: str, way: str) -> None:
+    runtime, command = engine(wrong, _WITHOUT_TERMINAL.replace("{}", WITHOUT_TERMINAL[way])), endless()
+    error = refused(box, "run", option, "--runtime", runtime, "main", *command)
+    assert str(wrong) in error["message"]
+    assert "terminal" in error["message"]
+    eventually(lambda: not runs(command))
+    assert box.json("ps") == []
 
 
 def endless() -> list[str]:
