@@ -217,7 +217,8 @@ def remove_cgroups(container: str) -> None:
     may have started a process and told nobody."""
     name = f"{CGROUP_PREFIX}{container}"
     deadline = time.monotonic() + 1
-    for directory in [_CGROUP_ROOT / name, *_CGROUP_ROOT.glob(f"*/{name}")]:
+    found = [_CGROUP_ROOT / name, *_CGROUP_ROOT.glob(f"*/{name}")]
+    for directory in sorted(found, key=lambda path: not (path / "freezer.state").exists()):  # frozen, nothing can end
         if directory.parent == _HYBRID and mounts.file_system_type(os.fsencode(_HYBRID)) != mounts.CGROUP2_MAGIC:
             continue  # what hides it; ends with our namespace
         while directory.exists() and not _remove_tree(directory) and time.monotonic() < deadline:
@@ -257,6 +258,16 @@ def failure(engine: Engine, log: Path, code: int, what: str = "start the contain
         engine=engine.name,
         line=line,
         exit_code=_docker_code(line),
+    )
+
+
+def unkept(engine: Engine, but: str) -> EngineError:
+    """The error of an engine that says it has started something, though it has not done all that goes with that."""
+    return EngineError(
+        f"the OCI runtime {engine.path} says that it has done its work, but {but}",
+        engine=str(engine.path),
+        advice="what it had started was ended. Use another one, such as the distribution's crun or runc: "
+        "treering run --runtime crun",
     )
 
 

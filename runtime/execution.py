@@ -31,14 +31,14 @@ from runtime.containers import Container
 from runtime.engine import Engine, find_engine
 from runtime.identity import Identity, oci_user, resolve_user
 from runtime.idranges import SIZE
-from runtime.inheriting import end_all, inherited, waited_for
+from runtime.inheriting import end_all, inherited, told_pid, waited_for
 from runtime.namespace import in_user_namespace
 from runtime.namespace.mapping import last_ids
 from runtime.pausing import paused
 from runtime.reaching import Reached, not_running, reached
 from runtime.state import load_run
 from runtime.system import mounts
-from runtime.system.console import receive_terminal
+from runtime.system.console import NO_TERMINAL, receive_terminal
 from runtime.system.descriptors import close_all_but
 from runtime.system.rootaccess import Root
 from runtime.system.signals import FORWARDED, SignalPipe
@@ -268,9 +268,7 @@ def _start_with_terminal(container: Container, wanted: Execution, size: tuple[in
             return process
 
         try:
-            command = prepared.run(spawn)
-            if not masters:
-                raise EngineError("the engine gave the command no terminal")
+            command = prepared.run(spawn, lambda: bool(masters))
         except BaseException:
             for master in masters:
                 os.close(master)
@@ -322,14 +320,17 @@ class _Preparation:
         process = self.directory / "process.json"
         return self._engine.execute(self._container.id, process, self._pid_file, self._log, console)
 
-    def run(self, spawn: Callable[[], int]) -> _Command:
-        """Have the engine start the command, and inherit it. EngineError with the engine's words."""
+    def run(self, spawn: Callable[[], int], has_terminal: Callable[[], bool] = lambda: True) -> _Command:
+        """Have the engine start the command, and inherit it. EngineError with the engine's words, or if afterwards the
+        command has not the terminal that it is to have."""
         mounts.become_subreaper()
         try:
             code = waited_for(spawn())
             if code:
                 raise engines.failure(self._engine, self._log, code, "run the command in the container")
-            pid = inherited(int(self._pid_file.read_text()))
+            if not has_terminal():
+                raise engines.unkept(self._engine, NO_TERMINAL)
+            pid = inherited(told_pid(self._engine, self._pid_file))
             return _Command(pid, os.pidfd_open(pid))
         except BaseException:
             end_all()  # nobody would wait for it

@@ -18,14 +18,29 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-from runtime.engine import wait
+from runtime.engine import Engine, unkept, wait
 from vcs.errors import EngineError
 
 _LOOK_SECONDS = 5
+_PID = re.compile(rb"\s*(\d{1,10})\s*")
+_TOLD_MAX = 64
 _DEAD = re.compile(rb"^State:\tZ", re.MULTILINE)
 _PARENT = re.compile(rb"^PPid:\t(\d+)$", re.MULTILINE)
 _INSIDE = re.compile(rb"^NSpid:\t\d+\t\d", re.MULTILINE)
 """Pids in several namespaces, ours the first (proc(5))."""
+
+
+def told_pid(engine: Engine, pid_file: Path) -> int:
+    """What an engine's pid file says. EngineError if that is no number at all: crun writes none of these, however short
+    a write is, and what another engine has meant is not guessed."""
+    try:
+        with pid_file.open("rb") as file:
+            text = file.read(_TOLD_MAX)
+    except FileNotFoundError:
+        raise unkept(engine, "there is no pid file") from None
+    if found := _PID.fullmatch(text):
+        return int(found[1])
+    raise unkept(engine, f"its pid file says {text!r}, which is no pid" if text else "its pid file is empty")
 
 
 def inherited(told: int) -> int:

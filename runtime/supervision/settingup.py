@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from runtime import engine, metering, preparation
+from runtime.inheriting import told_pid
 from runtime.supervision.job import Job
 from runtime.supervision.joined import Joined
 from runtime.supervision.rebuilding import error_fields, rebuild
 from runtime.system import mounts
-from runtime.system.console import receive_terminal
+from runtime.system.console import NO_TERMINAL, receive_terminal
 from runtime.system.terminal import set_window_size
 from vcs.errors import EngineError, NoSpace, TreeringError
 
@@ -81,12 +82,14 @@ def _set_up(job: Job, streams: Streams, network: Joined, terminal: Callable[[int
     code, master = _run_with_terminal(job, terminal) if spec.tty else (_run(job, streams), None)
     if code:
         raise engine.failure(job.engine, paths.engine_log, code)
+    if spec.tty and master is None:
+        raise engine.unkept(job.engine, NO_TERMINAL)
     if new_filter:
         new_filter.keep(job.engine, spec.id)
     bundled = paths.bundle / engine.CONFIG
     if job.detach and job.engine.config(spec.id, paths.bundle) != bundled:
         bundled.unlink()  # there may be a thousand; it has 24 kB, and the engine has a copy
-    return Begun(int(paths.pid_file.read_text()), master)
+    return Begun(told_pid(job.engine, paths.pid_file), master)
 
 
 def _run(job: Job, streams: Streams) -> int:

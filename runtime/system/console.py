@@ -8,6 +8,8 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+NO_TERMINAL = "it has sent no terminal over its console socket"
+"""What is wrong with an engine that has ended with success, of whom none came."""
 _NAME = "console.sock"
 
 
@@ -34,18 +36,24 @@ def receive_terminal(directory: Path, start: Callable[[str], int]) -> tuple[int,
 
 
 def _accept(listener: socket.socket, process: int) -> int | None:
+    """What comes before the engine has ended; whoever else may have the connection then will send nothing."""
     ended = os.pidfd_open(process)
     try:
-        poll = select.poll()
-        poll.register(listener, select.POLLIN)
-        poll.register(ended, select.POLLIN)
-        if listener.fileno() not in dict(poll.poll()):
+        if not _comes(listener, ended):
             return None
+        connection, _ = listener.accept()
+        with connection:
+            fds = socket.recv_fds(connection, 4096, 1)[1] if _comes(connection, ended) else []
     finally:
         os.close(ended)
-    connection, _ = listener.accept()
-    with connection:
-        _, fds, _, _ = socket.recv_fds(connection, 4096, 1)
     for fd in fds:
         os.set_inheritable(fd, False)
     return fds[0] if fds else None
+
+
+def _comes(source: socket.socket, ended: int) -> bool:
+    """Wait until there is something, or the end of an engine (a pidfd) and nothing."""
+    poll = select.poll()
+    poll.register(source, select.POLLIN)
+    poll.register(ended, select.POLLIN)
+    return source.fileno() in dict(poll.poll())

@@ -78,8 +78,12 @@ def run(
         given.seek(0)
         streams = (given.fileno(), out.fileno(), err.fileno())
         pid = _broken(place, words, streams) if place.broken else _spawned(place, words, streams, forked)
-        begun(pid)
-        _, status, usage = os.wait4(pid, 0)
+        try:
+            begun(pid)
+            _, status, usage = os.wait4(pid, 0)
+        except BaseException:  # we are told to end; a fork of ours cannot be found by the directory
+            os.kill(pid, signal.SIGKILL)
+            raise
         passed = time.monotonic() - started
         return Outcome(
             os.waitstatus_to_exitcode(status), _text(out), _text(err), passed, usage.ru_maxrss * 1024,

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 from runtime import state
 from runtime.cgroups import Cgroup
-from runtime.engine import failure, find_engine
+from runtime.engine import failure, find_engine, remove_cgroups
 from runtime.state import Created, Exited, Running, Starting, send_signal, state_of
 from runtime.supervision.launch import launch, sweep
 from tests.support.containers import Bench, bench, eventually
@@ -321,6 +322,26 @@ def test_everything_killed_at_once(place: Bench) -> None:
     assert place.leftovers()
     sweep(paths)
     assert not place.leftovers()
+
+
+def test_what_stands_still_and_is_unknown_to_its_engine_is_removed(place: Bench) -> None:
+    """A live commit that was killed leaves it frozen; in v1 nothing of it can end before it is thawed in one tree."""
+    paths = place.container()
+    process = place.start(paths, *FOREVER)
+    assert process.stdout
+    process.stdout.readline()
+    run = state.load_run(paths.directory)
+    assert run
+    Cgroup.of(run.container).freeze()
+    os.kill(run.supervisor.pid, signal.SIGKILL)
+    process.communicate()
+    shutil.rmtree(paths.engine_state / run.container)
+    try:
+        remove_cgroups(run.container)
+        assert not place.leftovers()
+    finally:
+        with suppress(EngineError):  # it is in none any more
+            Cgroup.of(run.container).thaw()
 
 
 def test_another_boot_or_an_unfinished_start(place: Bench) -> None:
