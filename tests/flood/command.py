@@ -19,6 +19,7 @@ import benchmarks.launch
 from runtime.cli import program
 from tests.flood.broken import VARIANTS
 from tests.flood.place import Place
+from tests.support.ending import fork
 
 _TREERING = str(Path(sys.executable).with_name("treering"))
 _LAUNCH = Path(benchmarks.launch.__file__)
@@ -99,7 +100,7 @@ def _spawned(place: Place, words: list[str], streams: tuple[int, int, int], fork
 
 def _broken(place: Place, words: list[str], streams: tuple[int, int, int]) -> int:
     """A fork of this process, which has imported all: the faster commands are, the more of them meet."""
-    pid = os.fork()
+    pid = fork()
     if pid:
         return pid
     code = 1

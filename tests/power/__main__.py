@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing import active_children, get_context
@@ -100,7 +100,7 @@ def _run(arguments: argparse.Namespace, directory: Path) -> int:
     jobs = [job for job in _jobs(arguments) if (job.file_system, job.operation, job.seed) not in done]
     print(f"{'FILE SYSTEM':12} {'OPERATION':16} {'STATES':>7} {'STORES':>7} {'WRONG':>6} {'SECONDS':>8}", flush=True)
     # Each with mounts of its own: whatever becomes of it, nothing stays mounted, and each boots again by itself.
-    with ProcessPoolExecutor(arguments.jobs, get_context("fork"), _be_alone) as pool, _ended_with_us():
+    with ProcessPoolExecutor(arguments.jobs, get_context("fork"), _be_alone) as pool, _ended_with_us(pool):
         running = {pool.submit(_tried, directory, job, arguments.broken): job for job in jobs}
         for one in as_completed(running):
             tally, seconds = one.result()
@@ -119,13 +119,18 @@ def _be_alone() -> None:
 
 
 @contextmanager
-def _ended_with_us() -> Iterator[None]:
-    """If we are told to end, so are the processes that look at disks; the pool waits for them."""
+def _ended_with_us(pool: Executor) -> Iterator[None]:
+    """If we are told to end, so are the processes that look at disks, and waited for. A directory that is removed while
+    another namespace has a disk's image mounted there stays in the kernel for ever, and with it the loop device."""
     try:
         yield
     except BaseException:
-        for child in active_children():
+        children = active_children()
+        for child in children:
             child.terminate()
+        pool.shutdown(cancel_futures=True)
+        for child in children:
+            child.join()
         raise
 
 
@@ -143,11 +148,10 @@ def _tried(directory: Path, job: Job, broken: str) -> tuple[Tally, float]:
     file_system, operation = FILE_SYSTEMS[job.file_system], OPERATIONS[job.operation]
     try:
         tally = tried(at, file_system, operation, job.states, job.seed, VARIANTS[broken])
-    except BaseException:
+    finally:
         end_descendants()
         if is_ending():
             os._exit(1)  # the pool would give this process its next job
-        raise
     return tally, time.monotonic() - began
 
 

@@ -21,6 +21,7 @@ import os
 import random
 import stat
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -70,6 +71,8 @@ class _Tried(Place):
     """A place whose commands all are a broken variant, if that is what it is given; this process is a subreaper."""
 
     def run(self, *arguments: str) -> Traced:
+        if is_ending() and self.spared is None:
+            sys.exit(1)  # Python ignores an exception in some places
         done = super().run(*arguments)
         reap(frozenset())
         return done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,12 @@ def not_now() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+
+def fork() -> int:
+    """os.fork(): of what Python calls itself just before and after one, exceptions are ignored."""
+    with not_now():
+        return os.fork()
 
 
 def is_ending() -> bool:

@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.ending import fork
+
 _AS_AT_FIRST = {
     signal.SIGALRM: signal.SIG_DFL,
     signal.SIGTERM: signal.SIG_DFL,
@@ -56,7 +58,7 @@ def untraced(work: Callable[[], int], directory: Path) -> Traced:
 
 
 def forked(work: Callable[[], int], directory: Path, first: Callable[[], None]) -> int:
-    child = os.fork()
+    child = fork()
     if child:
         return child
     code = 99
