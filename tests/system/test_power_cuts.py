@@ -52,9 +52,10 @@ def test_what_was_acknowledged_survives_and_nothing_poisons_what_comes(
 @_needs("ext4")
 @pytest.mark.parametrize(
     ("broken", "operation", "states"),
-    [("layers-unsynced", "import-again", 8), ("history-unsynced", "import-again", 8), ("copies-unsynced", "cp", 250)],
+    [("layers-unsynced", "import-again", 8), ("history-unsynced", "import-again", 8), ("copies-unsynced", "cp", 750)],
 )
 def test_what_is_not_synced_is_missed(tmp_path: Path, broken: str, operation: str, states: int) -> None:
+    """Of `cp` three recordings: in one of eight, the copies come to the disk with something else."""
     arguments = ("--filesystems", "ext4", "--operations", operation, "--states", str(states))
     code, told = cut(tmp_path, *arguments, "--broken", broken)
     assert code == 1, told
