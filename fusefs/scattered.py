@@ -79,11 +79,8 @@ class PlainCopies:
         if content.list in self._damaged:
             return None
         path = plain_path(self._store / "caches", content.list)
-        copy = open_plain(path)
+        copy = open_plain(path, content.size)
         if copy is None:
-            return None
-        if copy.size != content.size:
-            copy.close()
             return None
         self._open[content.list] = copy
         if len(self._open) > _OPEN_MOST:

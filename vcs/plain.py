@@ -82,7 +82,7 @@ class PlainCopy:
         end = min(offset + size, self.size)
         if offset >= end:
             return memoryview(b"")
-        first, after = offset // PAGE, -(-end // PAGE)
+        first, after = offset // PAGE, _pages_of(end)
         try:
             data = os.pread(self._fd, (after - first) * PAGE, (first + 1) * PAGE)
         except OSError:
@@ -106,17 +106,16 @@ def plain_path(caches: Path, digest: bytes) -> Path:
     return caches / f"{PREFIX}{digest.hex()}"
 
 
-def open_plain(path: Path) -> PlainCopy | None:
-    """The copy at a path; None if there is none, or it is none of ours. Reads its sums: 2 MiB for 1 GiB."""
+def open_plain(path: Path, size: int) -> PlainCopy | None:
+    """The copy at a path of a file of so many bytes; None if there is none. Reads its sums: 2 MiB for 1 GiB."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # it may be anything
     except OSError:
         return None
-    with contextlib.suppress(OSError, struct.error):
-        head = os.pread(fd, len(_MAGIC) + _SIZE.size, _START)
-        (size,) = _SIZE.unpack(head[len(_MAGIC) :])
-        pages = -(-size // PAGE)
-        if head.startswith(_MAGIC) and os.fstat(fd).st_size == (pages + 1) * PAGE + pages * _SUM:
+    with contextlib.suppress(OSError):
+        head = _MAGIC + _SIZE.pack(size)
+        if os.pread(fd, len(head), _START) == head and os.fstat(fd).st_size == _bytes_of(size):
+            pages = _pages_of(size)
             sums = os.pread(fd, pages * _SUM, (pages + 1) * PAGE)
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
             with contextlib.suppress(OSError):
@@ -124,6 +123,15 @@ def open_plain(path: Path) -> PlainCopy | None:
             return PlainCopy(fd, size, sums)
     os.close(fd)
     return None
+
+
+def _pages_of(size: int) -> int:
+    return -(-size // PAGE)
+
+
+def _bytes_of(size: int) -> int:
+    """Those of the copy of a file that has so many."""
+    return (_pages_of(size) + 1) * PAGE + _pages_of(size) * _SUM
 
 
 def remove(path: Path) -> None:
@@ -147,7 +155,7 @@ def save_plain(objects: Objects, caches: Path, digest: bytes, size: int, most: i
     makes it, or if there is no room for it: not in `most` bytes for all copies, or on the disk. Missing, Corrupt or
     OSError, with nothing left."""
     path = plain_path(caches, digest)
-    total = size + PAGE + -(-size // PAGE) * _SUM
+    total = _bytes_of(size)
     disk = os.statvfs(caches)
     free, all_of_it = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
     if path.exists() or total > most or free - total < LEFT_FREE * all_of_it:
@@ -158,8 +166,8 @@ def save_plain(objects: Objects, caches: Path, digest: bytes, size: int, most: i
         if not _is_ours(fd, aside):
             return False
         try:
-            make_room(caches, PREFIX, most - total, aside)
             file.truncate(0)
+            make_room(caches, PREFIX, most - total, aside)
             _write(file, objects, digest, size)
             aside.rename(path)
         except BaseException:
@@ -203,22 +211,16 @@ def _pages(objects: Objects, digest: bytes) -> Iterator[bytes | memoryview]:
     """A file's pages; those in holes are _ZEROS itself."""
     rest = b""
     for item in list_items(objects, digest):
-        length = item.length
-        if not item.digest and rest:  # the page in which a hole begins
-            length -= min(length, PAGE - len(rest))
-            rest += bytes(item.length - length)
-            if len(rest) == PAGE:
-                yield rest
-                rest = b""
-        if not item.digest:
-            yield from repeat(_ZEROS, length // PAGE)
-            rest += bytes(length % PAGE)
-            continue
-        data = memoryview(rest + objects.get(item.digest))
+        filled = 0 if item.digest else min(-len(rest) % PAGE, item.length)  # of a hole, the page in which it begins
+        data = memoryview(rest + (objects.get(item.digest) if item.digest else bytes(filled)))
         whole = len(data) - len(data) % PAGE
         for start in range(0, whole, PAGE):
             yield data[start : start + PAGE]
         rest = bytes(data[whole:])
+        if not item.digest:
+            pages, more = divmod(item.length - filled, PAGE)
+            yield from repeat(_ZEROS, pages)
+            rest += bytes(more)
     if rest:
         yield rest.ljust(PAGE, b"\0")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.corpora.big import NAME
 from benchmarks.inside import Root
-from benchmarks.measure import drop_caches, in_turns, timed
+from benchmarks.measure import FailedError, drop_caches, in_turns, timed
 from benchmarks.peers.servers import Ours, Plain
 from benchmarks.report import Section
 from benchmarks.setting import BIG, Setting
@@ -44,39 +44,36 @@ def large_file(setting: Setting) -> list[Section]:
     place.mkdir()
     ours.prepare(place, source)
     size = (source / NAME).stat().st_size
-    sequential: dict[str, float] = {}
-    scattered: dict[str, float] = {}
-    copied: dict[str, float] = {}
-    _allow_copies(place, "0")
-    for work, rates, amount in (
-        (_in_order, sequential, size), (_at_random, scattered, _READS), (_at_random, copied, _READS),
-    ):  # fmt: skip
-        if rates is copied:
-            _allow_copies(place, "2g")
-            _have_copied(ours, place, source)
 
-        def once(server: Ours | Plain, work: Callable[[Path], None] = work) -> float:
+    def rates(work: Callable[[Path], None], amount: int) -> dict[str, float]:
+        def once(server: Ours | Plain) -> float:
             with server.serving(place, source) as root:
                 return _cold(root, work)
 
         turns = {server.name: (lambda _, server=server: once(server)) for server in (ours, plain)}
-        for name, times in in_turns(max(_ROUNDS, setting.rounds), turns).items():
-            rates[name] = amount / statistics.median(times)
+        times = in_turns(max(_ROUNDS, setting.rounds), turns)
+        return {name: amount / statistics.median(seconds) for name, seconds in times.items()}
+
+    _allow_copies(place, "0")
+    sequential, scattered = rates(_in_order, size), rates(_at_random, _READS)
+    _allow_copies(place, "2g")
+    _have_copied(ours, place, source)
+    copied = rates(_at_random, _READS)
     for name in sequential:
         section.put(name, "in order", sequential[name], "MB/s")
         section.put(name, "at random", round(scattered[name]), "reads/s")
         section.put(name, "with a copy", round(copied[name]), "reads/s")
-    for rates, column in (
+    for found, column in (
         (sequential, "in order, of ext4"), (scattered, "at random, of ext4"), (copied, "with a copy, of ext4"),
     ):  # fmt: skip
-        section.put(ours.name, column, rates[ours.name] / rates[plain.name], "×")
+        section.put(ours.name, column, found[ours.name] / found[plain.name], "×")
     enough = min(_FAST, _OF_EXT4 * sequential[plain.name])
     section.claim(
         "9", "1 GiB in order, cold (800 MB/s, or 0.9 of ext4's if that is less)", sequential[ours.name], enough,
         "MB/s", at_least=True,
     )  # fmt: skip
-    for rates, which in ((scattered, "without a plain copy"), (copied, "with one")):
-        ratio = rates[ours.name] / rates[plain.name]
+    for found, which in ((scattered, "without a plain copy"), (copied, "with one")):
+        ratio = found[ours.name] / found[plain.name]
         section.claim("9", f"4 KiB at random, cold, {which}: rate to ext4's", ratio, _RANDOM_OF_EXT4, at_least=True)
     return [section]
 
@@ -93,7 +90,7 @@ def _have_copied(ours: Ours, place: Path, source: Path) -> None:
         until = time.monotonic() + _COPY_SECONDS
         while not [path for path in (place / "store/caches").glob(f"{PREFIX}*") if not path.suffix]:
             if time.monotonic() > until:
-                raise TimeoutError("no plain copy was made")
+                raise FailedError("no plain copy was made")
             time.sleep(0.1)
 
 

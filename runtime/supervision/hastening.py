@@ -9,26 +9,19 @@ where it is. Measured 15 ms later, the engine's write takes 0.2 ms instead of 12
 from __future__ import annotations
 
 import os
-import sys
 from _thread import start_new_thread
 from contextlib import suppress
 from pathlib import Path
 
+from vcs.stillborn import dispensable
+
 _TOP = Path("/sys/fs/cgroup")
-_tell_others = sys.unraisablehook
 
 
 def hasten() -> None:
     """Have the wait begun, in the background. Root only: an ordinary user's containers have no cgroups."""
     if os.geteuid() == 0 and (procs := _procs()) is not None:
-        sys.unraisablehook = _tell
         start_new_thread(_stay, (procs,))
-
-
-def _tell(what: sys.UnraisableHookArgs) -> None:
-    """What Python ignores, it tells of. That there was no memory for this thread makes nothing but a slower start."""
-    if what.object is not _stay:
-        _tell_others(what)
 
 
 def _procs() -> int | None:
@@ -46,6 +39,7 @@ def _procs() -> int | None:
     return None
 
 
+@dispensable
 def _stay(procs: int) -> None:
     """Nothing but two system calls: a fork meanwhile finds no lock taken."""
     with suppress(OSError):

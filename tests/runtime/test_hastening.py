@@ -25,22 +25,25 @@ def test_nothing_is_moved_and_nothing_is_left() -> None:
 
 
 _WITHOUT_MEMORY = """
-import gc, os, sys
+import os, sys
 from runtime.supervision import hastening
+from vcs.stillborn import ended_by_stillborn_threads
 
 def write(*_):
     raise MemoryError
-
-hastening.os.write = write
-hastening.hasten()
-while len(os.listdir("/proc/self/task")) > 1:
-    pass
 
 class Loud:
     def __del__(self):
         raise ValueError("told")
 
-Loud()
+with ended_by_stillborn_threads(lambda: 3):
+    hook = sys.unraisablehook
+    hastening.os.write = write
+    hastening.hasten()
+    while len(os.listdir("/proc/self/task")) > 1:
+        pass
+    Loud()
+    assert sys.unraisablehook is hook, "threads that are waited for are looked after"
 """
 
 

@@ -36,6 +36,8 @@ PIECES = st.lists(st.tuples(st.booleans(), st.integers(1, 1 << 20)), min_size=1,
 def store(tmp_path: Path) -> Iterator[Store]:
     with Store.create(tmp_path / "store") as opened:
         yield opened
+    with Store.open(tmp_path / "store") as again:
+        assert [problem for problem in check(again).problems if problem.kind != "cache"] == []
 
 
 def chunked(sink: object, pieces: list[bytes | int]) -> Chunked:
@@ -80,7 +82,7 @@ def test_every_range_comes_back(
     made = chunked(store, [*data, content(600_000)])
     whole = b"".join(bytes(piece) if isinstance(piece, int) else piece for piece in data) + content(600_000)
     assert save_plain(store, caches, made.list, made.size)
-    copy = open_plain(plain_path(caches, made.list))
+    copy = open_plain(plain_path(caches, made.list), made.size)
     assert copy is not None
     assert copy.size == len(whole)
     assert copy.read(0, len(whole)) == whole
@@ -106,7 +108,7 @@ def test_a_page_that_is_not_what_it_was_is_not_given(store: Store, file: Chunked
     data[place] ^= 1
     path.write_bytes(data)
     number = (place if place >= 0 else PAGE + file.size) // PAGE - 1
-    copy = open_plain(path)
+    copy = open_plain(path, file.size)
     assert copy is not None
     assert copy.read(number * PAGE + 5, 10) is None
     assert copy.read((number - 1 if number else 1) * PAGE, PAGE) is not None
@@ -118,20 +120,21 @@ def test_a_page_that_is_not_what_it_was_is_not_given(store: Store, file: Chunked
 def test_what_is_cut_off_is_no_copy(store: Store, file: Chunked, size: int) -> None:
     path = saved(store, file)
     path.write_bytes(path.read_bytes()[:size])
-    assert open_plain(path) is None
+    assert open_plain(path, file.size) is None
 
 
 def test_what_is_something_else_is_no_copy(store: Store, file: Chunked) -> None:
     path = plain_path(store.caches, file.list)
-    assert open_plain(path) is None
+    assert open_plain(path, file.size) is None
     path.write_bytes(os.urandom(50_000))
-    assert open_plain(path) is None
+    assert open_plain(path, file.size) is None
     path.unlink()
     path.mkdir()
-    assert open_plain(path) is None
+    assert open_plain(path, file.size) is None
     path.rmdir()
     os.mkfifo(path)
-    assert open_plain(path) is None
+    assert open_plain(path, file.size) is None
+    path.unlink()
 
 
 def test_nobody_makes_what_is_there_or_being_made(store: Store, file: Chunked) -> None:
@@ -220,7 +223,7 @@ def test_the_process_makes_a_copy_as_far_as_the_setting_allows(store: Store, fil
     assert not path.exists()
     set_room(store, "2m")
     assert plain.begin(store.path, file.list, file.size).wait() == 0
-    copy = open_plain(path)
+    copy = open_plain(path, file.size)
     assert copy is not None
     assert copy.read(0, file.size) == content(file.size)
     copy.close()
