@@ -252,7 +252,7 @@ def _remove_tree(directory: Path) -> bool:
 def failure(engine: Engine, log: Path, code: int, what: str = "start the container") -> EngineError:
     """The engine's last complaint as one line, with the facts `engine`, `line` and `exit_code` (125, 126 or 127)."""
     lines = [_message(line) for line in _read(log).splitlines() if line.strip()]
-    line = lines[-1] if lines else f"it exited with code {code} and said nothing"
+    line = lines[-1] if lines else f"it {_ended(code)} and said nothing"
     return EngineError(
         f"{engine.name} could not {what}: {line}",
         engine=engine.name,
@@ -269,6 +269,10 @@ def unkept(engine: Engine, but: str) -> EngineError:
         advice="what it had started was ended. Use another one, such as the distribution's crun or runc: "
         "treering run --runtime crun",
     )
+
+
+def _ended(code: int) -> str:
+    return f"was killed by signal {code - 128}" if code > 128 else f"exited with code {code}"
 
 
 def _read(log: Path) -> str:

@@ -13,19 +13,16 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import signal
 from contextlib import suppress
 from pathlib import Path
 
 from runtime.engine import Engine, unkept, wait
+from runtime.system.watched import Watched, parent_of, status_of
 from vcs.errors import EngineError
 
-_LOOK_SECONDS = 5
 _PID = re.compile(rb"\s*(\d{1,10})\s*")
 _TOLD_MAX = 64
-_DEAD = re.compile(rb"^State:\tZ", re.MULTILINE)
-_PARENT = re.compile(rb"^PPid:\t(\d+)$", re.MULTILINE)
 _INSIDE = re.compile(rb"^NSpid:\t\d+\t\d", re.MULTILINE)
 """Pids in several namespaces, ours the first (proc(5))."""
 
@@ -53,37 +50,10 @@ def inherited(told: int) -> int:
 
 
 def waited_for(engine: int) -> int:
-    """Wait for an engine, a child; its exit code, 128 + the signal if it was killed.
-
-    Engines have helpers, and crun waits for ever for what one that was killed would have said, while it lies there as a
-    zombie. An engine that has one for so long that it cannot be by chance is killed.
-    """
-    process = os.pidfd_open(engine)
-    try:
-        before: set[int] = set()
-        while not _ends(process):
-            dead = _dead_children(engine)
-            if dead & before:
-                os.kill(engine, signal.SIGKILL)
-            before = dead
-    finally:
-        os.close(process)
+    """Wait for an engine, a child; its exit code, 128 + the signal if it was killed. It is watched (system.watched)."""
+    with Watched(engine) as process:
+        process.wait()
     return wait(engine)
-
-
-def _ends(process: int) -> bool:
-    poll = select.poll()
-    poll.register(process, select.POLLIN)
-    return bool(poll.poll(_LOOK_SECONDS * 1000))
-
-
-def _dead_children(pid: int) -> set[int]:
-    found = set()
-    for name in filter(str.isdecimal, os.listdir("/proc")):
-        status = _status(int(name))
-        if _parent(status) == pid and _DEAD.search(status):
-            found.add(int(name))
-    return found
 
 
 def end_all() -> None:
@@ -101,23 +71,10 @@ def _all_of_ours() -> list[int]:
 
 
 def _is_ours(pid: int) -> bool:
-    status, own = _status(pid), os.getpid()
+    status, own = status_of(pid), os.getpid()
     if not _INSIDE.search(status):
         return False
-    if _parent(status) == own:
+    if parent_of(status) == own:
         return True
-    helper = _status(_parent(status))
-    return _parent(helper) == own and not _INSIDE.search(helper)
-
-
-def _status(pid: int) -> bytes:
-    """Nothing of one that is gone."""
-    try:
-        return Path(f"/proc/{pid}/status").read_bytes()
-    except OSError:
-        return b""
-
-
-def _parent(status: bytes) -> int:
-    found = _PARENT.search(status)
-    return int(found[1]) if found else 0
+    helper = status_of(parent_of(status))
+    return parent_of(helper) == own and not _INSIDE.search(helper)

@@ -7,7 +7,10 @@ nothing needs. One that is being written has a suffix, a first line of zeros, an
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import os
+import stat
 from pathlib import Path
 
 from vcs.model import DIGEST_SIZE
@@ -18,6 +21,16 @@ NOTHING = b"0" * (FIRST - 1) + b"\n"
 """The first line of a file that is being written, or whose writer was killed: gc removes it."""
 
 
+def open_cache(path: Path) -> int:
+    """Open a cache for reading. Under its name there may be anything: what is no regular file is refused, and nobody
+    waits for a FIFO's other end. OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return fd
+
+
 def is_abandoned(path: Path) -> bool:
     """Whether a cache is one that was being written by a process that has died.
 
@@ -25,7 +38,7 @@ def is_abandoned(path: Path) -> bool:
     """
     if not path.suffix:
         return False
-    with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
+    with contextlib.suppress(OSError), open(open_cache(path), "rb") as file:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return True
     return False

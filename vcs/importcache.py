@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
-from vcs.cachefiles import FIRST, NOTHING
+from vcs.cachefiles import FIRST, NOTHING, open_cache
 from vcs.encoding import digest
 from vcs.model import DIGEST_SIZE, RootId, Tree
 
@@ -294,7 +294,7 @@ def _reliable(store: Store, lease: Lease, path: Path) -> Previous | None:
     """
     while True:
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = open_cache(path)
         except OSError:
             return None
         try:

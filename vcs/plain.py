@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from blake3 import blake3
 
 from vcs.blobs import list_items
-from vcs.cachefiles import FIRST, NOTHING, make_room
+from vcs.cachefiles import FIRST, NOTHING, make_room, open_cache
 from vcs.encoding import digest as digest_of
 from vcs.errors import TreeringError
 from vcs.model import DIGEST_SIZE
@@ -109,7 +109,7 @@ def plain_path(caches: Path, digest: bytes) -> Path:
 def open_plain(path: Path, size: int) -> PlainCopy | None:
     """The copy at a path of a file of so many bytes; None if there is none. Reads its sums: 2 MiB for 1 GiB."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # it may be anything
+        fd = open_cache(path)
     except OSError:
         return None
     with contextlib.suppress(OSError):

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-from vcs.cachefiles import FIRST, NOTHING, make_room
+from vcs.cachefiles import FIRST, NOTHING, make_room, open_cache
 from vcs.encoding import digest as digest_of
 from vcs.errors import Damaged
 from vcs.model import DIGEST_SIZE, RootId
@@ -113,7 +113,7 @@ def profile_path(caches: Path, root: RootId) -> Path:
 def open_profile(path: Path) -> Profile | None:
     """The profile at a path; None if there is none, or it is none of ours."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # it may be anything
+        fd = open_cache(path)
     except OSError:
         return None
     items = _items(fd)

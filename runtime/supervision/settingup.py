@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from runtime import engine, metering, preparation
-from runtime.inheriting import told_pid
+from runtime.inheriting import told_pid, waited_for
 from runtime.supervision.job import Job
 from runtime.supervision.joined import Joined
 from runtime.supervision.rebuilding import error_fields, rebuild
@@ -95,7 +95,7 @@ def _set_up(job: Job, streams: Streams, network: Joined, terminal: Callable[[int
 def _run(job: Job, streams: Streams) -> int:
     paths = job.paths
     args = job.engine.run(job.spec.id, paths.bundle, paths.pid_file, paths.engine_log)
-    return engine.wait(engine.spawn(args, streams))
+    return waited_for(engine.spawn(args, streams))
 
 
 def _run_with_terminal(job: Job, terminal: Callable[[int], None]) -> tuple[int, int | None]:
@@ -110,7 +110,7 @@ def _run_with_terminal(job: Job, terminal: Callable[[int], None]) -> tuple[int, 
         if job.terminal_size:
             set_window_size(master, job.terminal_size)
         terminal(master)
-    return engine.wait(process), master
+    return waited_for(process), master
 
 
 # -- by a child

@@ -4,7 +4,7 @@
     rootaccess  looking into a root from outside               deletion      directories, however deep
     spreading   directories apart on the disk                  signals       as bytes in a pipe
     terminal    the user's end of a container's                console       the master side, from an engine
-    streams     descriptors in one event loop
+    streams     descriptors in one event loop              watched       a child that may wait for ever
     likeness    one process made like another                  afresh        a forked process begins anew
 
 One rule: nothing here knows of containers.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
 from collections.abc import Callable
 from pathlib import Path
+
+from runtime.system.watched import Watched
 
 NO_TERMINAL = "it has sent no terminal over its console socket"
 """What is wrong with an engine that has ended with success, of whom none came."""
@@ -37,23 +38,12 @@ def receive_terminal(directory: Path, start: Callable[[str], int]) -> tuple[int,
 
 def _accept(listener: socket.socket, process: int) -> int | None:
     """What comes before the engine has ended; whoever else may have the connection then will send nothing."""
-    ended = os.pidfd_open(process)
-    try:
-        if not _comes(listener, ended):
+    with Watched(process) as engine:
+        if not engine.wait(listener.fileno()):
             return None
         connection, _ = listener.accept()
         with connection:
-            fds = socket.recv_fds(connection, 4096, 1)[1] if _comes(connection, ended) else []
-    finally:
-        os.close(ended)
+            fds = socket.recv_fds(connection, 4096, 1)[1] if engine.wait(connection.fileno()) else []
     for fd in fds:
         os.set_inheritable(fd, False)
     return fds[0] if fds else None
-
-
-def _comes(source: socket.socket, ended: int) -> bool:
-    """Wait until there is something, or the end of an engine (a pidfd) and nothing."""
-    poll = select.poll()
-    poll.register(source, select.POLLIN)
-    poll.register(ended, select.POLLIN)
-    return source.fileno() in dict(poll.poll())

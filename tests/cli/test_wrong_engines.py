@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -60,6 +61,14 @@ WITHOUT_TERMINAL = {
     "held": f"{_CONNECT}; {_HOLD}",
 }
 """What an engine does with the console socket. Held: by the command, as long as that runs."""
+_STUCK = """#!/bin/sh
+case " $* " in *" exec "* | *" run "*)
+    sh -c 'kill -9 $$' &
+    exec sleep 299
+esac
+exec crun "$@"
+"""
+"""Exec'd programs do not wait for children that they had before."""
 
 
 def engine(path: Path, text: str = '#!/bin/sh\nexec crun "$@"\n') -> str:
@@ -140,6 +149,22 @@ def test_run_that_gets_no_terminal(box: Cli, wrong: Path, option: str, way: str)
     assert "terminal" in error["message"]
     eventually(lambda: not runs(command))
     assert box.json("ps") == []
+
+
+def test_one_that_waits_for_a_dead_helper_is_killed(web: Cli, wrong: Path) -> None:
+    """All at once: each is watched for seconds."""
+    engine(wrong, _STUCK)
+    run = ("run", "--runtime", str(wrong))
+    ways = [("exec", option, "web") for option in ("-i", "-t", "-d", "-dt")]
+    ways += [(*run, option, "main") for option in ("-i", "-t", "-d", "-dt")]
+    started = [web.start("--format", "json", *way, "true", stderr=subprocess.PIPE) for way in ways]
+    for way, process in zip(ways, started, strict=True):
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 125, (way, said)
+        assert "signal 9" in json.loads(said)["error"]["message"], way
+    engine(wrong)
+    eventually(lambda: is_alone(web))
+    assert [one["name"] for one in web.json("ps")] == ["web"]
 
 
 def endless() -> list[str]:

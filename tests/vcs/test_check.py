@@ -1,24 +1,29 @@
 """Checking a store: clean ones have no problem, and each kind of damage is named with what needs it."""
 
+import os
 import random
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
+from tests.support.collecting import NOW
 from tests.support.values import EMPTY_TREE, Spec, directory, file, link, root
 from vcs.blobs import BlobWriter, put_data, write_list
 from vcs.check import Problem, check
 from vcs.check.index import check_index
+from vcs.collect import collect
 from vcs.encoding import encode_entries, encode_root, encode_tree_index
 from vcs.history import Author
 from vcs.importcache import import_cache
 from vcs.importer import import_directory
 from vcs.layers.format import SUFFIX
 from vcs.model import Chunked, CommitId, Data, Entry, LayerId, ListItem, RootId, Tree, TreeItem
+from vcs.profiles import open_profile, profile_path
+from vcs.repair import repair
 from vcs.store import Batch, Store
 from vcs.trees import write_root
 
@@ -272,6 +277,25 @@ def test_what_a_power_cut_leaves_of_a_cache_is_no_damage(store: Store, left: byt
     for kind in ("import", "start"):
         (store.caches / f"{kind}-0123").write_bytes(left)
     assert problems(store) == []
+
+
+def test_what_is_no_file_is_no_cache_and_nobody_waits_for_it(store: Store) -> None:
+    made = commit_spec(store, {"a": b"1"})
+    base = store.commit(made).root
+    others: dict[str, Callable[[Path], None]] = {
+        f"start-{base.hex()}": os.mkfifo,
+        f"plain-{base.hex()}": Path.mkdir,
+        "import-0123": lambda path: path.symlink_to("/dev/zero"),
+        "plain-0123.new": os.mkfifo,
+    }
+    for name, make in others.items():
+        make(store.caches / name)
+    assert open_profile(profile_path(store.caches, base)) is None
+    assert {problem.kind for problem in problems(store)} == {"cache"}
+    collect(store, since=NOW)
+    assert {path.name for path in store.caches.iterdir()} == set(others)
+    assert repair(store.path).report.problems == []
+    assert [path.name for path in store.caches.iterdir()] == ["plain-0123.new"]
 
 
 def test_a_ref_that_leads_nowhere_is_told(store: Store) -> None:

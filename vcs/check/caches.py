@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
 from blake3 import blake3
 
+from vcs.cachefiles import open_cache
 from vcs.check.report import Report
 from vcs.model import DIGEST_SIZE
 
@@ -33,7 +35,9 @@ def check_caches(directory: Path, has: Callable[[bytes], bool], report: Report) 
 
 def _is_whole(path: Path, has: Callable[[bytes], bool]) -> bool:
     """Whether a cache is as it was written, or has nothing in it."""
-    with path.open("rb") as file:
+    if not stat.S_ISREG(path.lstat().st_mode):
+        return False
+    with open(open_cache(path), "rb") as file:
         first = file.readline(80)
         if not any(first):
             return True

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vcs import reflogs
-from vcs.cachefiles import is_abandoned
+from vcs.cachefiles import is_abandoned, open_cache
 from vcs.collect.copying import Compaction, Doomed, LayerSink, Strategy
 from vcs.collect.plan import LayerUse, Plan, plan
 from vcs.collect.pulls import remove_left, size_left
@@ -297,7 +297,7 @@ class Collection:
                 if is_abandoned(path):
                     yield path
                 continue
-            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+            with contextlib.suppress(OSError), open(open_cache(path), "rb") as file:
                 try:
                     root = bytes.fromhex(file.readline(80).decode("ascii"))
                 except ValueError:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -71,12 +72,20 @@ def repair(
             replace_file(path / "format", FORMAT_LINE)
             repaired.done.append("the format file is as it was")
         for cache in repaired.report.caches:
-            cache.unlink(missing_ok=True)
+            _delete(cache)
             repaired.done.append(f"caches/{cache.name} was deleted: the next import or start makes it anew")
         _repair_history(path, found, repaired)
         _Objects(path, found, repaired).run()
     repaired.report = examine(path, progress)
     return repaired
+
+
+def _delete(cache: Path) -> None:
+    """What is under a cache's name, whatever it is."""
+    if cache.is_dir() and not cache.is_symlink():
+        shutil.rmtree(cache)
+    else:
+        cache.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
