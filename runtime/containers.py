@@ -26,7 +26,7 @@ from vcs.durable import sync_directory
 from vcs.errors import AlreadyExists, Corrupt, NotFound, UnknownFormat
 from vcs.locks import flocked
 from vcs.model import CommitId
-from vcs.operations import ContainerChange
+from vcs.operationlines import ContainerChange
 from vcs.store import Store, translated
 
 if TYPE_CHECKING:

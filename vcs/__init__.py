@@ -14,7 +14,8 @@
                  gitwords   how it writes names and people       signed     signatures in commits and tags
                  loose      its loose objects, without a library
                  notes      texts on commits, added later
-                 operations what commands did to all of it        takingback what of it is taken back, and how
+                 operations what commands did to all of it        operationlines   how that is written
+                 takingback what of it is taken back, and how
                  keptreflogs   of the refs that they deleted      past       the store as it was after one of them
                  profiles   what containers read when they start
                  plain      large files as they are, for who reads here and there

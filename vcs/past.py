@@ -25,7 +25,8 @@ from vcs.gitwords import BRANCHES, TAGS, kind, short
 from vcs.history import History
 from vcs.model import CommitId
 from vcs.names import RefFiles
-from vcs.operations import Operation, Operations
+from vcs.operationlines import Operation
+from vcs.operations import Operations
 from vcs.reflogs import RefChange, lines_of, log_path, rewound
 from vcs.store import Store, check_format, translated
 from vcs.takingback import later, restoring

@@ -25,7 +25,8 @@ from vcs.durable import replace_file, sync_directory
 from vcs.errors import Conflict, Corrupt, Denied, NoSpace, NotFound, TreeringError, UnknownFormat
 from vcs.gitwords import BRANCHES, TAGS, Author, kind, short
 from vcs.model import CommitId
-from vcs.operations import Change, ContainerChange, Operation, Operations, operation_of
+from vcs.operationlines import Change, ContainerChange, Operation, operation_of
+from vcs.operations import Operations
 from vcs.reflogs import seal
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from runtime.state import is_running
 from vcs.errors import Conflict, NotFound
 from vcs.history import Author
 from vcs.model import CommitId
-from vcs.operations import Change, ContainerChange, Kind, Operation
+from vcs.operationlines import Change, ContainerChange, Kind, Operation
 from vcs.store import Store
 from vcs.takingback import check_moves, deleters, inverse, later, move_all
 

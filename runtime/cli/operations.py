@@ -17,7 +17,7 @@ from runtime.cli.render_commits import SHORT, date_text, moment
 
 if TYPE_CHECKING:
     from runtime.branches.undoing import Plan
-    from vcs.operations import Change, Operation
+    from vcs.operationlines import Change, Operation
 
 _KINDS = {
     "refs/heads/": "branch", "refs/tags/": "tag", "refs/containers/": "container", "refs/removed/": "last state",

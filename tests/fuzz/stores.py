@@ -33,7 +33,8 @@ from vcs.layers.format import KIND_CHUNKS, KIND_TREES, TRAILER
 from vcs.layers.reader import LayerReader
 from vcs.layers.writer import LayerWriter
 from vcs.model import Chunked, Data, Device, Entry, Link, ListItem, Special, Symlink, Tree, TreeItem
-from vcs.operations import HEADER, Operations, damaged_lines, without_damage
+from vcs.operationlines import HEADER, damaged_lines, without_damage
+from vcs.operations import Operations
 from vcs.reflogs import ids_in, is_damaged, restored, seal, shortened, with_old, without, without_seal
 from vcs.snapshot import Snapshot
 from vcs.takingback import stacks

@@ -27,7 +27,7 @@ from vcs.collect import collect
 from vcs.errors import AlreadyExists, Conflict, Corrupt, NoSpace, NotFound, UnknownFormat
 from vcs.history import BRANCHES, TAGS, Author, History
 from vcs.model import CommitId
-from vcs.operations import HEADER, Change, Operation, damaged_lines, without_damage
+from vcs.operationlines import HEADER, Change, Operation, damaged_lines, without_damage
 from vcs.reflogs import lines_of
 from vcs.store import Store
 from vcs.takingback import deleters, inverse, move_all, next_redo, next_undo, restoring, stacks

@@ -35,7 +35,7 @@ from vcs.gitwords import is_of_notes
 from vcs.leases import Lease
 from vcs.model import CommitId, RootId
 from vcs.notes import are_notes, needed
-from vcs.operations import damaged_lines
+from vcs.operationlines import damaged_lines
 from vcs.reach import Reach
 from vcs.snapshot import CommitInfo
 from vcs.store import FORMAT_LINE, Store, check_format, translated

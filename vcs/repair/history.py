@@ -21,7 +21,8 @@ from vcs.gitfiles import drop_overridden, is_summed
 from vcs.gitobjects import GitObjects
 from vcs.history import History
 from vcs.locks import flocked
-from vcs.operations import Operations, without_damage
+from vcs.operationlines import without_damage
+from vcs.operations import Operations
 from vcs.reflogs import is_damaged, restored, without_seal
 from vcs.repair.sources import StoreSource
 
