@@ -7,7 +7,8 @@
                  layers/    the files that hold objects          index      where each object lies
                  objects    reading them, verified               ahead      blocks decompressed before they are needed
                  scratch    a sink that keeps nothing
-    the store    store      all of it, opened                    history    commits, branches, tags; with
+    the store    store      all of it, opened                    batch      objects on their way into it
+                 history    commits, branches, tags; with
                  names      branches and tags, one at a time     ancestry   which commits are whose ancestors
                  packing    which of git's objects are needed     reflogs    their files: both for gc
                  gitobjects any git object by its id              gitfiles   its checksums, and packed-refs

@@ -30,19 +30,18 @@ import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from vcs.ancestry import Ancestry
+from vcs.batch import Batch
 from vcs.durable import replace_file, sync_directory
-from vcs.encoding import digest as digest_of
 from vcs.errors import AlreadyExists, Conflict, Corrupt, Denied, NoSpace, NotAStore, NotFound, UnknownFormat
 from vcs.gitwords import is_of_notes
 from vcs.index import Index
 from vcs.layers.compression import FAST, Compression
-from vcs.layers.format import KIND_CHUNKS, KIND_TREES, SUFFIX, Place
-from vcs.layers.writer import LayerWriter, remove_abandoned
+from vcs.layers.format import SUFFIX
+from vcs.layers.writer import remove_abandoned
 from vcs.leases import Lease
 from vcs.locks import flocked
 from vcs.model import CommitId, LayerId, RootId
@@ -290,7 +289,7 @@ class Store:
         """
         with translated("the store cannot be written"), self.writing() as lease:
             remove_abandoned(self._layers)
-            batch = Batch(self, lease, compression)
+            batch = Batch(self._layers, self.index, lease, compression)
             try:
                 yield batch
                 batch.finish()
@@ -323,76 +322,6 @@ class Store:
                 commit = history.write(signed)
                 lease.commit(commit)
                 return commit
-
-
-class Batch:
-    """Objects being added. Satisfies `trees.Sink`, and `trees.Objects` for what it and the store hold."""
-
-    def __init__(self, store: Store, lease: Lease, compression: Compression) -> None:
-        self._store = store
-        self._lease = lease
-        self._writer = LayerWriter(store._layers, compression)
-        self._own: set[bytes] = set()
-        self._kept: set[int] = set()
-        self._fresh = store.index.is_empty()
-        self.layer: LayerId | None = None
-        """The layer that was written; None before finish(), and if everything was in the store already."""
-        self.added = 0
-        """Bytes of that layer."""
-
-    def put_chunk(self, data: bytes | memoryview, digest: bytes | None = None) -> bytes:
-        """Take a chunk, unless the store has it; returns its digest, which may be given if it is known."""
-        return self._put(KIND_CHUNKS, data, digest or digest_of(data))
-
-    def put_tree(self, data: bytes) -> bytes:
-        """Take a tree, a root or a chunk list, unless the store has it; returns its digest."""
-        return self._put(KIND_TREES, data, digest_of(data))
-
-    def _put(self, kind: int, data: bytes | memoryview, digest: bytes) -> bytes:
-        if digest not in self._own and (self._fresh or not self._is_kept(digest)):
-            self._own.add(digest)
-            self._writer.add(kind, digest, data)
-        return digest
-
-    def _is_kept(self, digest: bytes) -> bool:
-        """Whether the store has an object, and will: gc does not remove the layer that it is in."""
-        place = self._store.index.find(digest)
-        if place is None:
-            return False
-        if place.layer not in self._kept:
-            with contextlib.suppress(FileNotFoundError):
-                self._lease.layer(self._store.index.layer_name(place.layer))
-            if self._store.index.is_doomed(place.layer):
-                return False
-            self._kept.add(place.layer)
-        return True
-
-    @property
-    def objects(self) -> int:
-        """How many objects were new."""
-        return self._writer.objects
-
-    def finish(self) -> None:
-        """Make what was added durable and findable."""
-        if not self._writer.objects:
-            return
-        layer, self.added = self._writer.complete()
-        self._lease.layer(layer)
-        self._store.index.add(layer, self.added, self._places(), self._writer.publish)
-        sync_directory(self._store._layers)
-        self.layer = layer
-
-    def close(self) -> None:
-        self._writer.close()
-
-    def _places(self) -> Iterator[Place]:
-        blocks, digests, lengths = self._writer.contents()
-        objects = zip(digests, lengths, strict=True)
-        for number, block in enumerate(blocks):
-            offset = 0
-            for digest, length in islice(objects, block.objects):
-                yield Place(digest, number, offset, length)
-                offset += length
 
 
 def check_format(path: Path) -> None:

@@ -32,6 +32,7 @@ from runtime.identity import resolve_user
 from runtime.secrets import Finding, Policy
 from runtime.settings import Mount
 from runtime.source import OPENER
+from vcs.batch import Batch
 from vcs.blobs import put_data
 from vcs.diff import diff
 from vcs.errors import BadInput, EngineError
@@ -40,7 +41,6 @@ from vcs.model import Chunked, CommitId, Data, Entry, RootId
 from vcs.scratch import Scratch
 from vcs.signed import Sign
 from vcs.snapshot import Snapshot
-from vcs.store import Batch
 from vcs.trees import write_root, write_tree
 
 _TITLE_MAX = 4096

@@ -14,11 +14,12 @@ import tempfile
 from pathlib import Path
 
 from tests.support.values import DIRECTORY, Spec, directory, file, link
+from vcs.batch import Batch
 from vcs.blobs import BlobWriter, put_data
 from vcs.history import Author
 from vcs.model import Device, Entry, Link, Special
 from vcs.snapshot import Snapshot
-from vcs.store import Batch, Store
+from vcs.store import Store
 from vcs.trees import write_root
 
 AUTHOR = Author("Golden Tester", "golden@example.org", 1_700_000_000, 60)

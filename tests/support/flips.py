@@ -24,6 +24,7 @@ from runtime.check import check_containers
 from runtime.containers import Containers
 from runtime.settings import Settings
 from tests.support.values import Spec, directory, file, link
+from vcs.batch import Batch
 from vcs.bisection.notebook import Words
 from vcs.bisection.session import Bisection
 from vcs.blobs import BlobWriter, put_data
@@ -31,7 +32,7 @@ from vcs.check import Problem, examine
 from vcs.errors import TreeringError
 from vcs.history import Author
 from vcs.model import CommitId, Device, Entry, Link, RootId, Special
-from vcs.store import Batch, Store
+from vcs.store import Store
 from vcs.trees import write_root
 
 AUTHOR = Author("Ada Tester", "ada@example.org", 1_700_000_000)

@@ -95,7 +95,7 @@ def test_a_killed_import_leaves_a_clean_store_that_works(store_path: Path, tmp_p
         from vcs.history import History as H
         from vcs.index import Index as I
         from vcs.layers.writer import LayerWriter as W
-        from vcs.store import Batch as B
+        from vcs.batch import Batch as B
         def killing(function, after):
             left = [after]
             def wrapper(*args, **kwargs):

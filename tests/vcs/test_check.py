@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from tests.support.collecting import NOW
 from tests.support.values import EMPTY_TREE, Spec, directory, file, link, root
+from vcs.batch import Batch
 from vcs.blobs import BlobWriter, put_data, write_list
 from vcs.check import Problem, check
 from vcs.check.index import check_index
@@ -24,7 +25,7 @@ from vcs.layers.format import SUFFIX
 from vcs.model import Chunked, CommitId, Data, Entry, LayerId, ListItem, RootId, Tree, TreeItem
 from vcs.profiles import open_profile, profile_path
 from vcs.repair import repair
-from vcs.store import Batch, Store
+from vcs.store import Store
 from vcs.trees import write_root
 
 TESTER = Author("tester", "tester@localhost", 1_700_000_000)

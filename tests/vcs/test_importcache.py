@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.rich_tree import make, needs_root
+from vcs.batch import Batch
 from vcs.check import check
 from vcs.history import Author
 from vcs.ignore import Ignore, Patterns
@@ -27,7 +28,7 @@ from vcs.importcache import RECORD_SIZE, UNKNOWN, import_cache, record_of, spoil
 from vcs.importer import ImportResult, import_directory
 from vcs.importframe import Frame
 from vcs.model import RootId
-from vcs.store import Batch, Store
+from vcs.store import Store
 
 BRANCH = "refs/heads/main"
 
