@@ -158,6 +158,9 @@ class Monitor:
         """To the supervisors of containers that are our children, by the pid of init."""
         self._woken_up: dict[int, tuple[Sleeper, Status | None]] = {}
         """What was left to the supervisors that we have forked for sleepers, by the channel's descriptor."""
+        self._forsaken: dict[int, Sleeper] = {}
+        """Those that such a supervisor was killed with, by the pid of init. The one before it may be init's parent for
+        a moment more, so that we are told only then how init ended."""
         self._note_at = time.monotonic() + NOTE_SECONDS
         self._woken, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
@@ -338,7 +341,9 @@ class Monitor:
             return
         with suppress(OSError):
             if status is not None:
-                save_exit(directory, run, Exited(exit_code(status.status), ended=time.time()))
+                _save_end(sleeper, status)
+            elif run.init:
+                self._forsaken[run.init.pid] = sleeper
             save_run(directory, replace(run, supervisor=_NOBODY))
 
     def _reap(self) -> None:
@@ -348,10 +353,23 @@ class Monitor:
                 if not pid:
                     return
                 ended = Status(status, used.ru_utime, used.ru_stime, used.ru_inblock, used.ru_oublock)
+                forsaken = self._forsaken.pop(pid, None)
                 if sleeper := self._sleepers.get(pid):
                     self._wake(sleeper, None, ended)
                 elif channel := self._watched.pop(pid, None):
                     channel.send({"status": ended})
+                    if woken := self._woken_up.get(channel.fileno()):
+                        self._woken_up[channel.fileno()] = woken[0], ended  # it may be dead already
+                elif forsaken:
+                    with suppress(OSError):
+                        run = load_run(forsaken.job.paths.directory)
+                        if run and run.run == forsaken.run.run and run.supervisor == _NOBODY:
+                            _save_end(forsaken, ended)
+
+
+def _save_end(sleeper: Sleeper, status: Status) -> None:
+    end = Exited(exit_code(status.status), ended=time.time())
+    save_exit(sleeper.job.paths.directory, sleeper.run, end)
 
 
 def _received(words: bytes, fds: list[int]) -> Job:

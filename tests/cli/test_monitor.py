@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import pytest
 
 from runtime.state import Exited, Running, load_run, state_of
-from runtime.supervision import monitor
+from runtime.supervision import monitor, supervisor
 from runtime.supervision.job import Job
 from runtime.supervision.sleeping import Channel, Sleeper
 from runtime.supervision.supervisor import supervise
@@ -174,6 +174,32 @@ def test_a_supervisor_that_is_killed_at_the_end(box: Cli) -> None:
     watched(directory)
     let_go(directory)
     # Until the monitor has done so, the container has ended, and nobody knows how.
+    eventually(lambda: isinstance(found := state_of(directory), Exited) and found.code == 7)
+    removed_without_a_trace(box, "web")
+
+
+def stays_a_parent(job: Job, channel: Channel | None = None, sleeper: Sleeper | None = None) -> NoReturn:
+    """The same; and the first one does not end before the other was killed."""
+    if sleeper:
+        os._exit(1)
+    real = supervisor.go_to_sleep
+
+    def go_to_sleep(*arguments: Any) -> bool:
+        gone = real(*arguments)
+        eventually(lambda: not supervisor_of(job.paths.directory))
+        return gone
+
+    supervisor.go_to_sleep = go_to_sleep
+    supervise(job, channel, None)
+
+
+def test_a_supervisor_that_is_killed_before_anybody_knows_how_the_container_ended(box: Cli) -> None:
+    (box.store / "run").mkdir(mode=0o700, exist_ok=True)
+    monitor.start(box.store / "run", stays_a_parent)
+    detached(box, "web", "sh", "-c", "while ! test -e /go; do sleep 0.02; done; exit 7")
+    directory = directories(box)["web"]
+    watched(directory)
+    let_go(directory)
     eventually(lambda: isinstance(found := state_of(directory), Exited) and found.code == 7)
     removed_without_a_trace(box, "web")
 
