@@ -53,7 +53,7 @@ test:
 	@$(MAKE) --no-print-directory setup
 	@# Tests start thousands of commands; where Python is told to keep no bytecode, each would compile all of it.
 	@$(BIN)/python -m compileall -q vcs fusefs runtime
-	@$(BIN)/python -P -m pytest $(ARGS)
+	@$(BIN)/python -P -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(ARGS)
 
 # Hours in all: ARGS='--only merge,gc --fault kill' for some of it, '--sample 20' for some points of each.
 torture:

@@ -4,18 +4,31 @@ Hypothesis draws the same examples in every run, so that a failure is the change
 `pytest --hypothesis-profile=explore` draws new ones. A busy machine is no failure, so examples have no deadline.
 
 A test that hangs fails, whatever it hangs in: pytest-timeout ends most, support/deadline.py the others.
+
+`make test` runs several files at once (pytest-xdist), each process with mounts of its own: what is mounted for a test
+must be gone when that has unmounted it, and not when the containers of others end that began meanwhile.
 """
 
+import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 
+from runtime.system.mounts import private_mount_namespace
 from tests.support.deadline import Watchdog, hide_control, requests_end
 
 settings.register_profile("same", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile("same")
+
+
+def pytest_configure() -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of what a shell runs in the background; tests send it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if os.environ.get("PYTEST_XDIST_WORKER") and os.geteuid() == 0:
+        private_mount_namespace()
 
 
 @pytest.fixture(scope="session", autouse=True)
