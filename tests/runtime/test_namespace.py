@@ -148,8 +148,13 @@ class TestRecord:
 
     def test_members_are_the_others_in_the_same_namespaces(self) -> None:
         user, mount = (os.stat(f"/proc/self/ns/{kind}").st_ino for kind in ("user", "mnt"))
-        assert os.getppid() in members(user, mount)
-        assert os.getpid() not in members(user)
+        other = subprocess.Popen(["sleep", "60"])
+        try:
+            assert other.pid in members(user, mount)
+            assert os.getpid() not in members(user)
+        finally:
+            other.kill()
+            other.wait()
         assert members(user, 1) == []
 
 
