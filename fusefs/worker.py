@@ -23,6 +23,7 @@ import socket
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -94,7 +95,7 @@ def main(arguments: Sequence[str]) -> int:
     gc.set_threshold(100_000, 50, 1000)
     lines = channel.makefile("rb")
     memory = RequestMemory(given["memory"])
-    line = lines.readline()
+    line = _next(lines)
     slot = memory.slot(json.loads(line)["slot"]) if line else orphans.next_vacancy(memory)
     if slot is None:
         return LEFT  # the holder is gone, and nothing is served
@@ -103,6 +104,14 @@ def main(arguments: Sequence[str]) -> int:
         listening = (given, lines, channel, source, memory)
         threading.Thread(target=_listen, args=listening, name="starts", daemon=True).start()
         return _serve(given["device"], filesystem, slot, channel, source)
+
+
+def _next(lines: BinaryIO) -> bytes:
+    """What the holder says next; nothing once it is gone. That is a reset if it had not read what we said last."""
+    try:
+        return lines.readline()
+    except ConnectionResetError:
+        return b""
 
 
 def _open(given: dict[str, Any]) -> tuple[Starts, FileSystem]:
@@ -116,7 +125,7 @@ def _listen(
     given: dict[str, Any], lines: BinaryIO, channel: socket.socket, starts: Starts, memory: RequestMemory
 ) -> None:
     """The thread: follow the starts that the holder tells of. Once it is gone, answer for workers that die."""
-    for line in lines:
+    for line in iter(partial(_next, lines), b""):
         try:
             reply = starts.told(json.loads(line))
         except Exception:

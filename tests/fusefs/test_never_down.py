@@ -329,6 +329,28 @@ def test_a_spare_takes_the_place_of_a_worker_that_died_with_the_holder(trap: Pat
         replace_service(trap, [spare])
 
 
+def test_a_spare_takes_the_place_also_if_the_holder_had_not_heard_of_it_yet(trap: Path) -> None:
+    """What it has said and nobody has read makes the end of the connection a reset."""
+    with service(trap, opener="tests.fusefs.openers:snared") as served:
+        workers = served.workers()
+        until(lambda: len(processes(trap)) == 3)
+        os.kill(served.lease.pid, signal.SIGSTOP)
+        (spare,) = set(processes(trap)) - {served.lease.pid, *workers}
+        until(lambda: is_receiving(spare))
+        reading = served.begin("cat", served.top / "branches/main/bad/snare")
+        snared = who_is_snared(trap)
+        kill(served.lease.pid)
+        kill(snared)
+        assert served.finish(reading) == "snare is passed"
+        assert served.run("cat", served.top / "branches/main/last") == "last"
+        replace_service(trap, [spare])
+
+
+def is_receiving(pid: int) -> bool:
+    """Whether a process waits for a message: in recvfrom(2), on x86-64 or arm64."""
+    return Path(f"/proc/{pid}/syscall").read_text().split()[0] in ("45", "207")
+
+
 def who_is_snared(store: Path) -> int:
     """The worker that does not come back."""
     place = store / "caches/snared-worker"
