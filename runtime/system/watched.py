@@ -42,13 +42,13 @@ class Watched:
         return source in ready
 
     def _look(self) -> None:
-        dead = dead_children(self._pid)
+        dead = _dead_children(self._pid)
         if dead & self._dead:
             os.kill(self._pid, signal.SIGKILL)
         self._dead = dead
 
 
-def dead_children(pid: int) -> set[int]:
+def _dead_children(pid: int) -> set[int]:
     """Those that a process has not waited for yet. Not every kernel tells what children one has; this is rare."""
     found = ((int(name), status_of(int(name))) for name in filter(str.isdecimal, os.listdir("/proc")))
     return {child for child, status in found if parent_of(status) == pid and _DEAD.search(status)}

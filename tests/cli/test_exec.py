@@ -12,6 +12,7 @@ import select
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -116,16 +117,13 @@ def test_containers_with_ids_of_their_own(box: Cli) -> None:
     assert b"hint: take another --user" in done.stderr
 
 
-def program_of(pid: str) -> bytes:
-    """What a process runs; nothing if it has ended."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return b""
-
-
-def programs_in(cgroup: Path) -> list[bytes]:
-    return list(map(program_of, cgroup.read_text().split()))
+def programs_in(cgroup: Path) -> set[bytes]:
+    """What its processes run, less those that have ended."""
+    found = set()
+    for pid in cgroup.read_text().split():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found.add(Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0])
+    return found
 
 
 def test_it_is_in_the_container_s_cgroups(web: Cli) -> None:

@@ -165,41 +165,33 @@ def crash_when_woken(job: Job, channel: Channel | None = None, sleeper: Sleeper 
     supervise(job, channel, None)
 
 
-def test_a_supervisor_that_is_killed_at_the_end(box: Cli) -> None:
-    """Then the monitor writes down how the container has ended."""
-    (box.store / "run").mkdir(mode=0o700, exist_ok=True)
-    monitor.start(box.store / "run", crash_when_woken)
-    detached(box, "web", "sh", "-c", "while ! test -e /go; do sleep 0.02; done; exit 7")
-    directory = directories(box)["web"]
-    watched(directory)
-    let_go(directory)
-    # Until the monitor has done so, the container has ended, and nobody knows how.
-    eventually(lambda: isinstance(found := state_of(directory), Exited) and found.code == 7)
-    removed_without_a_trace(box, "web")
-
-
 def stays_a_parent(job: Job, channel: Channel | None = None, sleeper: Sleeper | None = None) -> NoReturn:
-    """The same; and the first one does not end before the other was killed."""
+    """The same; and the first one does not end before the other was killed, so that nobody else knows yet how the
+    container has ended."""
     if sleeper:
         os._exit(1)
     real = supervisor.go_to_sleep
 
     def go_to_sleep(*arguments: Any) -> bool:
         gone = real(*arguments)
-        eventually(lambda: not supervisor_of(job.paths.directory))
+        if gone:
+            eventually(lambda: not supervisor_of(job.paths.directory))
         return gone
 
     supervisor.go_to_sleep = go_to_sleep
     supervise(job, channel, None)
 
 
-def test_a_supervisor_that_is_killed_before_anybody_knows_how_the_container_ended(box: Cli) -> None:
+@pytest.mark.parametrize("supervision", [crash_when_woken, stays_a_parent])
+def test_a_supervisor_that_is_killed_at_the_end(box: Cli, supervision: monitor.Supervise) -> None:
+    """Then the monitor writes down how the container has ended."""
     (box.store / "run").mkdir(mode=0o700, exist_ok=True)
-    monitor.start(box.store / "run", stays_a_parent)
+    monitor.start(box.store / "run", supervision)
     detached(box, "web", "sh", "-c", "while ! test -e /go; do sleep 0.02; done; exit 7")
     directory = directories(box)["web"]
     watched(directory)
     let_go(directory)
+    # Until the monitor has done so, the container has ended, and nobody knows how.
     eventually(lambda: isinstance(found := state_of(directory), Exited) and found.code == 7)
     removed_without_a_trace(box, "web")
 

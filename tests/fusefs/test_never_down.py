@@ -315,10 +315,16 @@ def test_what_a_worker_had_in_hand_that_died_with_the_holder_is_answered(trap: P
         replace_service(trap, workers)
 
 
-def test_a_spare_takes_the_place_of_a_worker_that_died_with_the_holder(trap: Path) -> None:
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_spare_takes_the_place_of_a_worker_that_died_with_the_holder(trap: Path, is_known: bool) -> None:
+    """Also one that the holder had not heard of: what nobody has read makes the end of their connection a reset."""
     with service(trap, opener="tests.fusefs.openers:snared") as served:
+        workers = served.workers()
         until(lambda: len(processes(trap)) == 3)
-        (spare,) = set(processes(trap)) - {served.lease.pid, *served.workers()}
+        (spare,) = set(processes(trap)) - {served.lease.pid, *workers}
+        if not is_known:
+            os.kill(served.lease.pid, signal.SIGSTOP)
+            until(lambda: is_receiving(spare))
         reading = served.begin("cat", served.top / "branches/main/bad/snare")
         snared = who_is_snared(trap)
         kill(served.lease.pid)
@@ -326,23 +332,6 @@ def test_a_spare_takes_the_place_of_a_worker_that_died_with_the_holder(trap: Pat
         assert served.finish(reading) == "snare is passed"
         assert served.run("cat", served.top / "branches/main/last") == "last"
         until(lambda: processes(trap) == [spare])
-        replace_service(trap, [spare])
-
-
-def test_a_spare_takes_the_place_also_if_the_holder_had_not_heard_of_it_yet(trap: Path) -> None:
-    """What it has said and nobody has read makes the end of the connection a reset."""
-    with service(trap, opener="tests.fusefs.openers:snared") as served:
-        workers = served.workers()
-        until(lambda: len(processes(trap)) == 3)
-        os.kill(served.lease.pid, signal.SIGSTOP)
-        (spare,) = set(processes(trap)) - {served.lease.pid, *workers}
-        until(lambda: is_receiving(spare))
-        reading = served.begin("cat", served.top / "branches/main/bad/snare")
-        snared = who_is_snared(trap)
-        kill(served.lease.pid)
-        kill(snared)
-        assert served.finish(reading) == "snare is passed"
-        assert served.run("cat", served.top / "branches/main/last") == "last"
         replace_service(trap, [spare])
 
 

@@ -89,4 +89,4 @@ def test_a_redo_that_was_killed(tmp_path: Path, change: Callable[[World], None])
         assert check_containers(again.store) == []
     with Store.open(path) as store:
         assert check(store).problems == []
-    assert partial > len(BETWEEN)
+    assert partial > 2 * len(BETWEEN)

@@ -333,7 +333,7 @@ def test_who_is_killed_can_go_on(tmp_path: Path, step: str) -> None:
             arm()
             STEPS[step](world)
 
-    for number, is_done in enumerate(killed_anywhere(work, tmp_path / "errors", every=3)):
+    for number, is_done in enumerate(killed_anywhere(work, tmp_path / "errors")):
         with Store.open(path) as store:
             again = World(store)
             if step == "abort" and not again.is_under_way():

@@ -448,7 +448,7 @@ def after_each_kill(store: Path, errors: Path, work: Callable[[World], object]) 
             arm()
             work(world)
 
-    for is_done in killed_anywhere(armed, errors, every=3):
+    for is_done in killed_anywhere(armed, errors):
         with Store.open(store) as opened:
             yield World.of(opened), is_done
 

@@ -17,12 +17,11 @@ _MOST = 400
 _SECONDS = 60
 
 
-def killed_anywhere(work: Callable[[Callable[[], None]], None], errors: Path, every: int = 1) -> Iterator[bool]:
+def killed_anywhere(work: Callable[[Callable[[], None]], None], errors: Path) -> Iterator[bool]:
     """Do the work in a process that is killed at its first such call, in another at its second, and so on; yields after
     each whether that was the one that came to its end. `work` calls what it is given when it is to be killed from then
-    on. What it raises is written to `errors`, and raised here. With `every` above 1 some calls are passed over, which
-    takes as much less time: all count if the environment has EVERY_CALL."""
-    for number in range(0, _MOST, 1 if os.environ.get("EVERY_CALL") else every):
+    on. What it raises is written to `errors`, and raised here."""
+    for number in range(_MOST):
         child = os.fork()
         if child == 0:
             _be_killed(work, number, errors)
