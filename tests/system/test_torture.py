@@ -3,15 +3,19 @@ harness is seen to notice variants of the program that have a fault."""
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 import subprocess
 import sys
+from ctypes import c_int, c_long, c_size_t, c_void_p
 from pathlib import Path
 
 import pytest
 
 from tests.torture.operations import OPERATIONS, prepare
 from tests.torture.stores import Place
+from tests.torture.tracer import text_at
 
 PROJECT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: containers")
@@ -46,6 +50,25 @@ def test_a_command_is_done_or_not_whatever_happens_to_it(
     code, told = torture(tmp_path, "--fault", fault, "--only", operations, "--sample", str(sample))
     assert code == 0, told
     assert told.splitlines()[-1].endswith(" 0 findings")
+
+
+_PAGE = mmap.PAGESIZE
+
+
+@pytest.mark.parametrize("at", [_PAGE - 5, 2 * _PAGE - 24])
+def test_a_path_is_seen_whole_wherever_it_lies_in_memory(at: int) -> None:
+    """Across two pages, and at the very end of what there is."""
+    path = b"/store/operations.moves\0"
+    libc = ctypes.CDLL(None)
+    libc.mmap.restype, libc.mmap.argtypes = c_void_p, (c_void_p, c_size_t, c_int, c_int, c_int, c_long)
+    libc.munmap.argtypes = (c_void_p, c_size_t)
+    start = libc.mmap(None, 3 * _PAGE, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+    libc.munmap(start + 2 * _PAGE, _PAGE)
+    try:
+        ctypes.memmove(start + at, path, len(path))
+        assert text_at(os.getpid(), start + at) == path[:-1].decode()
+    finally:
+        libc.munmap(start, 2 * _PAGE)
 
 
 def test_an_undo_is_in_the_log_before_its_moves_are_forgotten(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ _LONGEST = 2.0
 _ORIG_RAX, _RAX = 15, 10
 _ARGUMENTS = (14, 13, 12, 7, 9, 8)  # rdi rsi rdx r10 r8 r9, in struct user_regs_struct
 _WALL = 0x40000000
+_PATH_MAX = 4096
 _FAULTS = (signal.SIGSEGV, signal.SIGBUS)
 """What a process gets that cannot read its own pages."""
 _ENGINE = re.compile("crun|runc")
@@ -294,21 +295,22 @@ def _target(pid: int, fd: int) -> str:
 
 def _line(pid: int, name: str, arguments: list[int]) -> str:
     if name in _PATH_FIRST:
-        what = repr(_text(pid, arguments[0]))
-        what += f", {_text(pid, arguments[1])!r}" if name in ("rename", "link", "symlink") else ""
+        what = repr(text_at(pid, arguments[0]))
+        what += f", {text_at(pid, arguments[1])!r}" if name in ("rename", "link", "symlink") else ""
     elif name in _PATH_SECOND:
-        what = repr(_text(pid, arguments[1]))
-        what += f", {_text(pid, arguments[3])!r}" if name.startswith(("rename", "link")) else ""
+        what = repr(text_at(pid, arguments[1]))
+        what += f", {text_at(pid, arguments[3])!r}" if name.startswith(("rename", "link")) else ""
     else:
         what = f"{arguments[0]}<{_target(pid, arguments[0])}>"
     return f"{name}({what})"
 
 
-def _text(pid: int, address: int) -> str:
+def text_at(pid: int, address: int) -> str:
+    """A path in a process's memory. The kernel reads as far as there are pages (proc(5))."""
     try:
         with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
             memory.seek(address)
-            return memory.read(min(256, 4096 - address % 4096)).split(b"\0")[0].decode(errors="replace")
+            return memory.read(_PATH_MAX).split(b"\0")[0].decode(errors="replace")
     except (OSError, ValueError, OverflowError):
         return "?"
 
