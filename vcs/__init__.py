@@ -13,7 +13,7 @@
                  packing    which of git's objects are needed     reflogs    their files: both for gc
                  gitobjects any git object by its id              gitfiles   its checksums, and packed-refs
                  gitwords   how it writes names and people       signed     signatures in commits and tags
-                 loose      its loose objects, without a library
+                 gitrefs    a ref moved by git's library          loose      its loose objects, without a library
                  notes      texts on commits, added later
                  operations what commands did to all of it        operationlines   how that is written
                  takingback what of it is taken back, and how

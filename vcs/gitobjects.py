@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pygit2
@@ -20,7 +20,7 @@ from pygit2.enums import ObjectType
 
 from vcs.commits import parsed
 from vcs.errors import Corrupt, Denied, NoSpace, NotFound, TreeringError
-from vcs.gitfiles import check_pack_indexes, remove_stale
+from vcs.gitfiles import check_pack_indexes
 from vcs.gitwords import Author, clean, stamp, tree_entries
 from vcs.loose import LooseObjects
 
@@ -65,17 +65,6 @@ def make_repository(path: Path) -> None:
     for name in ("hooks", "info"):  # texts of libgit2's that mean nothing here
         shutil.rmtree(path / name, ignore_errors=True)
     (path / "description").unlink(missing_ok=True)
-
-
-def retry(path: Path, change: Callable[[], None]) -> None:
-    """Change a ref of the repository at `path`; once more after removing the `.lock` files that killed processes left.
-    The caller holds the lock on refs."""
-    try:
-        change()
-    except (pygit2.GitError, pygit2.AlreadyExistsError, OSError):
-        if not remove_stale(path):
-            raise
-        change()
 
 
 def read_object(objects: pygit2.Repository | pygit2.Odb, oid: str) -> tuple[int, bytes]:

@@ -1,4 +1,4 @@
-"""Commits, branches, tags and reflogs: a real git repository. Only here, in packing and in gitobjects is pygit2.
+"""Commits, branches, tags and reflogs: a real git repository. Only here, in packing, gitobjects and gitrefs is pygit2.
 
 A commit's git tree holds `root`, the root digest in hexadecimal, and `config.json`, the OCI image config. Anything that
 can read git can read the history.
@@ -23,16 +23,15 @@ from typing import Any, cast
 
 import pygit2
 from pygit2.enums import ObjectType, SortMode
-from pygit2.transaction import ReferenceTransaction
 
 from vcs.ancestry import Ancestry
 from vcs.commits import Commit, Commits
-from vcs.durable import sync_all
-from vcs.errors import AlreadyExists, BadInput, Conflict, Corrupt, InvalidName, Missing, NotFound
-from vcs.gitfiles import add_refs, drop_interrupted, drop_refs, packed_refs
-from vcs.gitobjects import GitObjects, make_repository, retry, signature_of, stamp_of, translated
+from vcs.errors import AlreadyExists, BadInput, Conflict, Corrupt, Missing, NotFound
+from vcs.gitfiles import add_refs, drop_refs
+from vcs.gitobjects import GitObjects, make_repository, signature_of, stamp_of, translated
+from vcs.gitrefs import NO_ID, GitRefs, Step, check_name
 from vcs.gitwords import BRANCHES as BRANCHES
-from vcs.gitwords import FILE, clean, is_in_the_way, is_of_notes, kind, moved, one_line, short, tree_of
+from vcs.gitwords import FILE, clean, is_of_notes, kind, moved, one_line, short, tree_of
 from vcs.gitwords import TAGS as TAGS
 from vcs.gitwords import Author as Author
 from vcs.locks import flocked
@@ -40,18 +39,13 @@ from vcs.model import CommitId, RootId
 from vcs.names import RefFiles
 from vcs.operations import Operations
 from vcs.reflogs import RefChange as RefChange
-from vcs.reflogs import carry_on, continued, heads_branch, heads_line, seal, without_seal
+from vcs.reflogs import carry_on, continued, heads_branch, seal
 from vcs.signed import Sign
 from vcs.snapshot import CommitInfo
 
 _ROOT_FILE = "root"
 _CONFIG_FILE = "config.json"
-_ZERO = "0" * 40
 _NOTHING: Mapping[str, Sequence[bytes]] = MappingProxyType({})
-
-
-class _SecondPassed(Exception):
-    """Nothing has been changed yet, and what was to be is of the second before."""
 
 
 class History:
@@ -65,7 +59,8 @@ class History:
         self._git = GitObjects(path)
         self._loose = self._git.loose
         self._repo = self._git.repository
-        """For refs and settings. What is about objects is asked through `_git`."""
+        """For settings. What is about objects is asked through `_git`, what is about refs through `_refs`."""
+        self._refs = GitRefs(self._repo)
         self._files = RefFiles(path)
 
     @classmethod
@@ -115,7 +110,7 @@ class History:
         Conflict if it does not. With `force`, wherever it points. `reason` goes into the reflog. Unless `durable`, a
         power cut may take a new ref away, but leaves nothing half written.
         """
-        _check_name(ref)
+        check_name(ref)
         with translated(), self.locked():
             current = self.target(ref)
             if current != expected and not force:
@@ -123,7 +118,7 @@ class History:
             self._must_be_there(new)
             if current != new:
                 with self._operations.noting({ref: (current, new)}, None, author, reason):
-                    self._set(ref, current, new, reason, author, durable)
+                    self._refs.move(Step(ref, current, new, reason, author, durable))
 
     def continue_reflog(self, before: str, ref: str) -> None:
         """Have a new ref's reflog begin with that of another ref, whose place it takes. Durable."""
@@ -141,13 +136,13 @@ class History:
         NotFound if a commit is not. `before` are lines of reflogs that go on with this."""
         with translated(), self.locked():
             for ref, commit in refs.items():
-                _check_name(ref)
+                check_name(ref)
                 if self.target(ref) is not None:
                     raise AlreadyExists(moved(ref, commit, None), name=short(ref))
             self._must_be_there(*refs.values())
             who = stamp_of(pygit2.Signature(clean(author.name), clean(author.email)))
             lines = {
-                ref: f"{_ZERO} {commit} ".encode() + who + b"\t" + one_line(reason).encode()
+                ref: f"{NO_ID} {commit} ".encode() + who + b"\t" + one_line(reason).encode()
                 for ref, commit in refs.items()
             }
             logs = {
@@ -219,11 +214,7 @@ class History:
 
     def target(self, ref: str) -> CommitId | None:
         """The object a ref (full name) names, not peeled; None if there is no such ref."""
-        with translated():
-            try:
-                return CommitId(str(self._repo.references[ref].resolve().target))
-            except (KeyError, pygit2.InvalidSpecError):
-                return None
+        return self._refs.target(ref)
 
     def has(self, oid: str) -> bool:
         """Whether there is an object of git's with this full id. Corrupt if it cannot be told."""
@@ -312,14 +303,7 @@ class History:
         """Where a ref (full name) pointed, newest first. NotFound if there is no such ref."""
         if self.target(ref) is None:
             raise NotFound(f"no {kind(ref)} {short(ref)!r}", name=short(ref))
-        with translated():
-            return [
-                RefChange(
-                    index, _id(entry.oid_old), cast(CommitId, _id(entry.oid_new)), entry.committer.name,
-                    entry.committer.time, os.fsdecode(without_seal(os.fsencode(entry.message or ""))),
-                )
-                for index, entry in enumerate(self._repo.references[ref].log())
-            ]  # fmt: skip
+        return self._refs.reflog(ref)
 
     def head(self) -> str | None:
         """The full name of HEAD's branch: reflogs.heads_branch."""
@@ -351,74 +335,6 @@ class History:
             self._git.close()
             self._pruned = pruned
 
-    def _set(
-        self, ref: str, current: CommitId | None, new: CommitId, reason: str, author: Author, durable: bool
-    ) -> None:
-        def change() -> None:
-            is_moved = False
-            while not is_moved:
-                with (
-                    contextlib.suppress(_SecondPassed),
-                    heads_line(Path(self._repo.path), ref) as heads,
-                    self._repo.transaction() as transaction,
-                ):
-                    transaction.lock_ref(ref)
-                    if current is None and durable:
-                        # Git's lock before the reflog, which without it would be that of a ref that was lost.
-                        sync_all([above[0], *changing])
-                    if (now := self.target(ref)) != current:  # another program's doing: it does not know our lock
-                        raise Conflict(moved(ref, now, current), ref=ref, expected=current, found=now)
-                    heads.append(self._set_sealed(transaction, ref, current, new, one_line(reason), author))
-                    is_moved = True
-
-        above = self._above(ref)
-        # libgit2 makes a file durable in its own directory. That may be new too, and the one above it.
-        changing = above[1 : 1 + sum(not path.is_dir() for path in above)]
-        if current is not None:
-            is_packed = not Path(self._repo.path, ref).exists()
-            retry(Path(self._repo.path), change)
-            if is_packed:
-                sync_all(changing)  # it got a file, perhaps in directories that are new too
-            return
-        if any(is_in_the_way(other, ref) for other in packed_refs(Path(self._repo.path))):
-            self._check_room(ref)  # a transaction does not look there
-        try:
-            retry(Path(self._repo.path), change)
-        except (pygit2.GitError, OSError):
-            drop_interrupted(Path(self._repo.path), [ref], is_ours=True)
-            self._check_room(ref)
-            raise
-
-    def _set_sealed(
-        self, transaction: ReferenceTransaction, ref: str, current: str | None, new: str, message: str, author: Author
-    ) -> bytes:
-        """Have a ref moved, with a line in its reflog that carries its seal. Returns the line.
-
-        libgit2 notes the time when a transaction is first told of a move. So the seal is made for the present second,
-        and if that has passed meanwhile, another transaction is needed: _SecondPassed.
-        """
-        name, email = clean(author.name), clean(author.email)
-        self._repo.set_ident(name, email)
-        now = stamp_of(pygit2.Signature(name, email))
-        line = f"{current or _ZERO} {new} ".encode() + now + b"\t" + message.encode()
-        transaction.set_target(ref, new, message=message + seal(line).decode())
-        if stamp_of(pygit2.Signature(name, email)) != now:
-            raise _SecondPassed
-        return line + seal(line) + b"\n"
-
-    def _check_room(self, ref: str) -> None:
-        """A ref is a file or a directory: with `main` there can be no `main/sub`, and the other way round."""
-        for other in self._repo.references:
-            if is_in_the_way(other, ref):
-                raise AlreadyExists(
-                    f"{kind(other)} {short(other)!r} exists, so {short(ref)!r} cannot", name=short(other)
-                )
-
-    def _above(self, ref: str) -> list[Path]:
-        """The directories that a ref is in, from its own upwards."""
-        top = Path(self._repo.path)
-        return [path for path in Path(top, ref).parents if top in path.parents]
-
 
 def _named(commits: Commits, name: str) -> Commit:
     """A commit that a user may have named. NotFound if it is not there."""
@@ -436,12 +352,3 @@ def _peeled(ancestry: Ancestry, ref: bytes, oid: str) -> CommitId:
     if commit is None:
         raise Corrupt(f"the ref {os.fsdecode(ref)!r} names {oid}, which leads to no commit", ref=ref)
     return commit
-
-
-def _check_name(ref: str) -> None:
-    if not pygit2.reference_is_valid_name(ref):
-        raise InvalidName(f"{short(ref)!r} cannot be a name: see git-check-ref-format(1)", name=short(ref))
-
-
-def _id(oid: pygit2.Oid) -> CommitId | None:
-    return None if str(oid) == _ZERO else CommitId(str(oid))

@@ -81,7 +81,7 @@ KILL_POINTS = {
     "before the index learns of it": "I.add = killing(I.add, 0)",
     "before the commit is written": "H.write_commit = killing(H.write_commit, 0)",
     "before the branch moves": "H.move = killing(H.move, 0)",
-    "while the branch moves": "H._set = locked_and_killed",
+    "while the branch moves": "R.move = locked_and_killed",
 }
 
 
@@ -93,6 +93,7 @@ def test_a_killed_import_leaves_a_clean_store_that_works(store_path: Path, tmp_p
     killed = run_child(
         f"""
         import pathlib, signal
+        from vcs.gitrefs import GitRefs as R
         from vcs.history import History as H
         from vcs.index import Index as I
         from vcs.layers.writer import LayerWriter as W
@@ -105,8 +106,8 @@ def test_a_killed_import_leaves_a_clean_store_that_works(store_path: Path, tmp_p
                     os.kill(os.getpid(), signal.SIGKILL)
                 return function(*args, **kwargs)
             return wrapper
-        def locked_and_killed(self, ref, *rest):
-            Path(self._repo.path, ref + ".lock").touch()  # what libgit2 leaves when it is killed here
+        def locked_and_killed(self, step):
+            Path(self._path, step.ref + ".lock").touch()  # what libgit2 leaves when it is killed here
             os.kill(os.getpid(), signal.SIGKILL)
         store = Store.open(Path(sys.argv[1]))
         {KILL_POINTS[point]}

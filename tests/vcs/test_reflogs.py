@@ -12,7 +12,7 @@ import pygit2
 import pytest
 
 from tests.support.collecting import NOW, commit, git_fsck, noise
-from vcs import history, reflogs
+from vcs import gitrefs, reflogs
 from vcs.check import check
 from vcs.check.history import check_history
 from vcs.check.report import Report
@@ -112,7 +112,7 @@ def test_a_seal_is_right_also_where_a_second_ends(store: Store) -> None:
 
 def test_a_second_that_ends_after_libgit2_noted_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """libgit2 notes the time of a transaction once, however often it is told of the move."""
-    stamp, said = history.stamp_of, list[bytes]()
+    stamp, said = gitrefs.stamp_of, list[bytes]()
 
     def slow(signature: pygit2.Signature) -> bytes:
         now = stamp(pygit2.Signature(signature.name, signature.email))
@@ -123,7 +123,7 @@ def test_a_second_that_ends_after_libgit2_noted_it(store: Store, monkeypatch: py
         return now
 
     tip = store.history.target(commit(store, {"a": b"1"}, "refs/heads/side")) or commit(store, {}, "refs/heads/side")
-    monkeypatch.setattr(history, "stamp_of", slow)
+    monkeypatch.setattr(gitrefs, "stamp_of", slow)
     store.history.move("refs/tags/plain", tip, None, "step", Author("Ada", "ada@example.org", 5))
     assert len(said) == 4
     assert told(store) == []
