@@ -19,6 +19,7 @@ import benchmarks.launch
 from runtime.cli import program
 from tests.flood.broken import VARIANTS
 from tests.flood.place import Place
+from tests.support.ending import fork
 
 _TREERING = str(Path(sys.executable).with_name("treering"))
 _LAUNCH = Path(benchmarks.launch.__file__)
@@ -78,8 +79,12 @@ def run(
         given.seek(0)
         streams = (given.fileno(), out.fileno(), err.fileno())
         pid = _broken(place, words, streams) if place.broken else _spawned(place, words, streams, forked)
-        begun(pid)
-        _, status, usage = os.wait4(pid, 0)
+        try:
+            begun(pid)
+            _, status, usage = os.wait4(pid, 0)
+        except BaseException:  # we are told to end; a fork of ours cannot be found by the directory
+            os.kill(pid, signal.SIGKILL)
+            raise
         passed = time.monotonic() - started
         return Outcome(
             os.waitstatus_to_exitcode(status), _text(out), _text(err), passed, usage.ru_maxrss * 1024,
@@ -95,7 +100,7 @@ def _spawned(place: Place, words: list[str], streams: tuple[int, int, int], fork
 
 def _broken(place: Place, words: list[str], streams: tuple[int, int, int]) -> int:
     """A fork of this process, which has imported all: the faster commands are, the more of them meet."""
-    pid = os.fork()
+    pid = fork()
     if pid:
         return pid
     code = 1

@@ -72,6 +72,7 @@ class Storm:
                 str(number), seed, json.dumps(actions),
             ],
             cwd=PROJECT, env=place.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for who watches over all
         )  # fmt: skip
 
     def _end_command_of(self, number: int) -> None:

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from runtime.engine import remove_cgroups
 from tests.flood import contents, processes
 from tests.flood.command import run
 from tests.flood.place import Acknowledged, Place
 from tests.support.collecting import git_fsck
 from tests.support.deadline import abort_below
+from tests.torture.leftovers import identities
 from vcs.errors import TreeringError
 from vcs.model import CommitId
 from vcs.store import Store
@@ -128,7 +130,7 @@ def remove_all(place: Place, deadline: float) -> Iterator[str]:
 def _left(place: Place, identities: set[str]) -> Iterator[str]:
     checks: list[tuple[str, Callable[[], list[str]]]] = [
         ("processes", lambda: [f"{one.pid} {one.role}" for one in processes.of(place.directory)]),
-        ("mounts", lambda: _mounts(place.directory)),
+        ("mounts", lambda: mounts(place.directory)),
         ("cgroups", lambda: _cgroups(identities)),
         ("files", lambda: _files(place.store)),
     ]
@@ -140,7 +142,7 @@ def _left(place: Place, identities: set[str]) -> Iterator[str]:
             yield f"{name} left: {left[:20]}"
 
 
-def _mounts(directory: Path) -> list[str]:
+def mounts(directory: Path) -> list[str]:
     """Mounts of the flood, in whatever mount namespace."""
     found: dict[str, None] = {}
     for path in Path("/proc").glob("[0-9]*/mountinfo"):
@@ -167,10 +169,17 @@ def _files(store: Path) -> list[str]:
 
 def give_up(place: Place, *, keep: bool = False) -> None:
     """Whatever is left of a flood goes, by force, so that the machine is as it was; with `keep` files stay."""
-    for one in processes.of(place.directory):
-        processes.kill(one.pid, place.directory)
-    abort_below(place.directory)
-    for line in _mounts(place.directory):
+    until = time.monotonic() + _WAIT
+    while (found := list(processes.of(place.directory))) and time.monotonic() < until:
+        for one in found:  # while some still start others
+            processes.kill(one.pid, place.directory)
+        abort_below(place.directory)  # who waits for a service that is gone cannot be killed
+    stores = [place.store, *place.directory.glob(f"*/{place.store.name}")]
+    made = set().union(*map(identities, stores))
+    while (groups := _cgroups(made)) and time.monotonic() < until:
+        for path in groups:  # a container's own processes know nothing of the directory
+            remove_cgroups(Path(path).name[9:])
+    for line in mounts(place.directory):
         point = line.split()[4]
         if point.startswith(str(place.directory)):
             subprocess.run(["umount", "-l", point], check=False, capture_output=True)

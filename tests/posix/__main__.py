@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -18,13 +17,14 @@ from pathlib import Path
 from tests.posix.broken import VARIANTS
 from tests.posix.rounds import Plan, Told, run, shrink
 from tests.posix.step import Step
+from tests.support.ending import end_in_order
 
 
 def main() -> int:
     arguments = _parser().parse_args()
     if os.geteuid() != 0:
         sys.exit("this needs root")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # so that containers and mounts are taken away
+    end_in_order()
     with tempfile.TemporaryDirectory(prefix="posix-", dir=arguments.directory, ignore_cleanup_errors=True) as directory:
         if arguments.replay:
             return _replay(arguments, Path(directory))

@@ -15,9 +15,10 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ from tests.power.disks import FILE_SYSTEMS, missing
 from tests.power.operations import OPERATIONS
 from tests.power.recorder import PROGRAM
 from tests.power.trials import Tally, tried
+from tests.support.ending import end_in_order, is_ending
 from tests.torture.__main__ import import_all
+from tests.torture.processes import end_descendants
 
 _OF_ONE = 250
 """States of one recording; then the operation is recorded anew."""
@@ -53,6 +56,7 @@ def main() -> int:
         sys.exit(f"this machine lacks {lacking}")
     import_all()
     gc.freeze()  # each command is a fork
+    end_in_order()
     with tempfile.TemporaryDirectory(prefix="power-", dir=arguments.directory) as directory:
         return _run(arguments, Path(directory))
 
@@ -96,7 +100,7 @@ def _run(arguments: argparse.Namespace, directory: Path) -> int:
     jobs = [job for job in _jobs(arguments) if (job.file_system, job.operation, job.seed) not in done]
     print(f"{'FILE SYSTEM':12} {'OPERATION':16} {'STATES':>7} {'STORES':>7} {'WRONG':>6} {'SECONDS':>8}", flush=True)
     # Each with mounts of its own: whatever becomes of it, nothing stays mounted, and each boots again by itself.
-    with ProcessPoolExecutor(arguments.jobs, get_context("fork"), mounts.private_mount_namespace) as pool:
+    with ProcessPoolExecutor(arguments.jobs, get_context("fork"), _be_alone) as pool, _ended_with_us(pool):
         running = {pool.submit(_tried, directory, job, arguments.broken): job for job in jobs}
         for one in as_completed(running):
             tally, seconds = one.result()
@@ -107,6 +111,27 @@ def _run(arguments: argparse.Namespace, directory: Path) -> int:
                 with log.open("a") as file:
                     file.write(json.dumps(told) + "\n")
     return _total(before)
+
+
+def _be_alone() -> None:
+    mounts.private_mount_namespace()
+    mounts.become_subreaper()
+
+
+@contextmanager
+def _ended_with_us(pool: Executor) -> Iterator[None]:
+    """If we are told to end, so are the processes that look at disks, and waited for. A directory that is removed while
+    another namespace has a disk's image mounted there stays in the kernel for ever, and with it the loop device."""
+    try:
+        yield
+    except BaseException:
+        children = active_children()
+        for child in children:
+            child.terminate()
+        pool.shutdown(cancel_futures=True)
+        for child in children:
+            child.join()
+        raise
 
 
 def _jobs(arguments: argparse.Namespace) -> Iterator[Job]:
@@ -121,7 +146,12 @@ def _tried(directory: Path, job: Job, broken: str) -> tuple[Tally, float]:
     began = time.monotonic()
     at = directory / str(os.getpid())
     file_system, operation = FILE_SYSTEMS[job.file_system], OPERATIONS[job.operation]
-    tally = tried(at, file_system, operation, job.states, job.seed, VARIANTS[broken])
+    try:
+        tally = tried(at, file_system, operation, job.states, job.seed, VARIANTS[broken])
+    finally:
+        end_descendants()
+        if is_ending():
+            os._exit(1)  # the pool would give this process its next job
     return tally, time.monotonic() - began
 
 

@@ -31,8 +31,10 @@ _QUIT = b'{"execute": "qmp_capabilities"}\n{"execute": "quit"}\n'
 class Recorder:
     """A disk that is being recorded. Made by `recorded`."""
 
-    def __init__(self, device: Path, behind: int) -> None:
+    def __init__(self, device: Path, behind: int, daemon: int) -> None:
         self.device = device
+        self.daemon = daemon
+        """The process without which the device cannot be read or written."""
         self._behind = behind
 
     def mark(self, number: int) -> None:
@@ -57,7 +59,7 @@ def recorded(directory: Path, size: int) -> Iterator[Recorder]:
     daemon = _started(disk, log, export)
     try:
         with looped(export) as device:
-            yield Recorder(device, size)
+            yield Recorder(device, size, daemon.pid)
     finally:
         daemon.communicate(_QUIT)  # a signal may come between its look whether one has come and its wait for events
 

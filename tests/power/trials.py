@@ -21,8 +21,9 @@ import os
 import random
 import stat
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,7 +32,9 @@ from tests.power.disks import FileSystem, booted_again, in_memory, looped, make,
 from tests.power.log import Log
 from tests.power.operations import AFTERWARDS, REMOTE
 from tests.power.recorder import recorded
+from tests.support.ending import is_ending
 from tests.torture.operations import Operation, do_steps, make_files
+from tests.torture.processes import Traced, reap
 from tests.torture.remotes import beside
 from tests.torture.stores import Place, Shape
 from tests.torture.sweep import Undisturbed, difference, done_twice, goes_on, keeps, public, unclean
@@ -64,12 +67,30 @@ class _Expected:
     overlap: str
 
 
-class _Broken(Place):
-    """A place whose commands all are a broken variant."""
+class _Tried(Place):
+    """A place whose commands all are a broken variant, if that is what it is given; this process is a subreaper."""
+
+    def run(self, *arguments: str) -> Traced:
+        if is_ending() and self.spared is None:
+            sys.exit(1)  # Python ignores an exception in some places
+        done = super().run(*arguments)
+        reap(frozenset())
+        return done
 
     def _command(self, arguments: tuple[str, ...]) -> int:
         self._broken()
         return super()._command(arguments)
+
+    @contextmanager
+    def ended(self, but: int = 0) -> Iterator[None]:
+        """If we are told to end, or a command fails, all that runs is ended first, but this process: otherwise disks
+        could not be unmounted."""
+        try:
+            yield
+        except (SystemExit, AssertionError, subprocess.SubprocessError):
+            self.spared = frozenset({but})
+            self.leave()
+            raise
 
 
 def tried(
@@ -81,7 +102,7 @@ def tried(
     with in_memory(directory), ExitStack() as stack:
         point = directory / "mounted"
         point.mkdir()
-        place = _Broken(directory / "work", broken, point / "store")
+        place = _Tried(directory / "work", broken, point / "store")
         stack.enter_context(beside(place) if operation.name in REMOTE else nullcontext())
         expected = _recorded(directory, file_system, operation, place)
         with Log.opened(directory / "log", file_system.size) as log, booted_again(directory / "boot_id"):
@@ -97,35 +118,35 @@ def tried(
 # Recording
 
 
-def _recorded(directory: Path, file_system: FileSystem, operation: Operation, place: Place) -> _Expected:
+def _recorded(directory: Path, file_system: FileSystem, operation: Operation, place: _Tried) -> _Expected:
     """Do the operation on a disk that is recorded; returns what is so without a power cut."""
     make_files(place.directory)
     with recorded(directory, file_system.size) as recorder:
         make(file_system, recorder.device)
-        with mounted(recorder.device, file_system, place.store.parent):
+        with mounted(recorder.device, file_system, place.store.parent), place.ended(but=recorder.daemon):
             recorder.mark(_MOUNTED)
-            try:
-                do_steps(place, operation)
-                if any(place.store.glob("containers/*/gen")):  # what was written in containers nobody else has synced
-                    subprocess.run(["sync", "-f", str(place.store)], check=True)
-                recorder.mark(_PREPARED)
-                place.leave()
-                if place.store.exists():
-                    _copy(place)
-                done = place.run(*operation.command.split())
-                recorder.mark(_ENDED)
-            finally:
-                if operation.name in AFTERWARDS:
-                    place.must(*AFTERWARDS[operation.name].split())
-                place.leave()
+            do_steps(place, operation)
+            if any(place.store.glob("containers/*/gen")):  # what was written in containers nobody else has synced
+                subprocess.run(["sync", "-f", str(place.store)], check=True)
+            recorder.mark(_PREPARED)
+            place.leave()
+            if place.store.exists():
+                _copy(place)
+            done = place.run(*operation.command.split())
+            recorder.mark(_ENDED)
+            if operation.name in AFTERWARDS:
+                place.must(*AFTERWARDS[operation.name].split())
+            place.leave()
     if done.code not in (0, 1):
         raise AssertionError(f"{operation.name} cannot be done: {done.code} {done.err}")
-    return _expected(_whole(place, place.directory / "store"), operation)
+    copy = _whole(place, place.directory / "store")
+    with copy.ended():
+        return _expected(copy, operation)
 
 
-def _whole(place: Place, store: Path) -> Place:
+def _whole(place: Place, store: Path) -> _Tried:
     """The same place without a fault in its commands; the store may be another."""
-    whole = Place(place.directory, store=store)
+    whole = _Tried(place.directory, store=store)
     whole.registry = place.registry
     return whole
 
@@ -162,7 +183,7 @@ def _import_everything(place: Place) -> None:
 class _Trial:
     """Looks at states of one recorded disk."""
 
-    def __init__(self, file_system: FileSystem, operation: Operation, place: Place, expected: _Expected) -> None:
+    def __init__(self, file_system: FileSystem, operation: Operation, place: _Tried, expected: _Expected) -> None:
         self._file_system = file_system
         self._operation = operation
         self._place = place
@@ -176,13 +197,15 @@ class _Trial:
         wrong: list[str] = []
         with looped(image) as device:
             try:
-                with mounted(device, self._file_system, self._place.store.parent):
+                with mounted(device, self._file_system, self._place.store.parent), self._place.ended():
                     before = self._seen.setdefault((_digest(self._place.store), crash.is_acknowledged), [])
                     if len(before) < _LOOKS:
                         wrong = self._told(crash, is_other=bool(before))
                         before.append(bool(wrong))
                     self.tally.wrong += any(before)
             except OSError as error:
+                if is_ending():
+                    raise
                 wrong = [f"the file system: {error}"]
                 self.tally.wrong += 1
         self.tally.states += 1

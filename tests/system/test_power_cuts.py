@@ -4,14 +4,20 @@ variants of the program that do not sync what they should."""
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from runtime.state import load_run
+from tests.flood import processes
+from tests.flood.verdict import mounts
 from tests.power.disks import missing
 from tests.power.recorder import PROGRAM
+from tests.support.containers import eventually
+from tests.torture.leftovers import cgroups
 
 PROJECT = Path(__file__).parents[2]
 pytestmark = [
@@ -66,3 +72,33 @@ def test_what_is_not_synced_is_missed(tmp_path: Path, broken: str, operation: st
 def test_a_copy_that_is_cut_short_is_whole_or_not_there(tmp_path: Path) -> None:
     code, told = cut(tmp_path, "--filesystems", "ext4", "--operations", "cp,cp-over", "--states", "150")
     assert code == 0, told
+
+
+@_needs("ext4")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_nothing_is_left_of_one_that_is_told_to_end(tmp_path: Path, number: signal.Signals) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "tests.power", "--filesystems", "ext4", "--operations", "commit-live",
+         "--jobs", "1", "--directory", str(tmp_path)],
+        cwd=PROJECT, env={**os.environ, "PYTHONPATH": str(PROJECT)}, stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        made = eventually(lambda: _cgroups(tmp_path))
+        process.send_signal(number)
+        told = process.communicate(timeout=120)[1]
+        assert (process.returncode, told, list(tmp_path.iterdir())) == (128 + number, b"", [])
+        assert not [path for path in made if path.exists()]
+        assert not [*processes.of(tmp_path), *mounts(tmp_path)]
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _cgroups(directory: Path) -> list[Path]:
+    """Those of a container that runs from a disk, which is mounted for some processes only."""
+    for one in processes.of(directory):
+        for store in Path(f"/proc/{one.pid}/root{directory}").glob("power-*/*/mounted/store"):
+            if any((run := load_run(path.parent)) and run.init for path in store.glob("containers/*/run.json")):
+                return cgroups(store)
+    return []

@@ -11,7 +11,6 @@ import json
 import os
 import pkgutil
 import platform
-import signal
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 import runtime
 import vcs
 from runtime.system import mounts
+from tests.support.ending import end_in_order
 from tests.torture.broken import VARIANTS
 from tests.torture.operations import OPERATIONS as _OF_STORES
 from tests.torture.remotes import OPERATIONS as _OF_REGISTRIES
@@ -38,7 +38,7 @@ def main() -> int:
     if os.geteuid() != 0 or platform.machine() != "x86_64":
         sys.exit("this needs root on x86-64")
     import_all()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what runs is ended then, too
+    end_in_order()
     with tempfile.TemporaryDirectory(prefix="torture-", dir=arguments.directory) as directory:
         place = Place(Path(directory), VARIANTS[arguments.broken])
         mounts.become_subreaper()

@@ -14,6 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.ending import fork
+
+_AS_AT_FIRST = {
+    signal.SIGALRM: signal.SIG_DFL,
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGINT: signal.default_int_handler,
+}
 SECONDS = 60
 """A command that takes longer does not end."""
 
@@ -51,7 +58,7 @@ def untraced(work: Callable[[], int], directory: Path) -> Traced:
 
 
 def forked(work: Callable[[], int], directory: Path, first: Callable[[], None]) -> int:
-    child = os.fork()
+    child = fork()
     if child:
         return child
     code = 99
@@ -63,8 +70,8 @@ def forked(work: Callable[[], int], directory: Path, first: Callable[[], None]) 
             file = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             os.dup2(file, number)
         os.closerange(3, 256)
-        for number in (signal.SIGALRM, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
+        for number, action in _AS_AT_FIRST.items():
+            signal.signal(number, action)
         signal.alarm(SECONDS)
         first()
         code = work()

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from tests.support.ending import fork
 from tests.torture.calls import CHANGING, NAMES, NUMBERS, SIZES
 from tests.torture.processes import SECONDS, Traced, forked, told
 
@@ -89,7 +90,7 @@ def traced(
     return when it has nothing more to do.
     """
     reader, writer = os.pipe()
-    tracer = os.fork()
+    tracer = fork()
     if not tracer:
         _trace(work, directory, _Tracer(strike, see, stays), writer)
     os.close(writer)
