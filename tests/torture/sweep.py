@@ -40,6 +40,7 @@ FAULTS = {
     "short": Strike(0, SHORT, frozenset(calls.SIZES)),
 }
 """What happens at the first call of those; and then at the second, and so on."""
+_OF_A_CONTAINER = re.compile("containers/|^run/engine/")
 _BUG = re.compile(r"Traceback|[Uu]nexpected|is a bug|Exception ignored")
 
 
@@ -225,10 +226,10 @@ def goes_on(place: Place, operation: Operation, plain: Undisturbed, shape: Shape
 
 
 def _named(kind: str, shape: Shape) -> bool:
-    """Whether a file is there for something that the store says."""
+    """Whether a file is there for something that the store says: with containers, what the engine keeps of them too."""
     name = kind.removeprefix("history.git/").removeprefix("logs/").removeprefix("refs/")
     containers = any(one.startswith("container ") for one in shape)
-    return name in shape or name == "packed-refs" or (containers and "containers/" in kind)
+    return name in shape or name == "packed-refs" or (containers and _OF_A_CONTAINER.search(kind) is not None)
 
 
 def unclean(place: Place, when: str) -> Generator[str, None, int]:
