@@ -34,7 +34,7 @@ class _SecondPassed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Move:
     """A ref (full name) comes from one id, or from nothing, to another; `reason` is for its reflog. Unless `durable`, a
     power cut may take a new ref away, but leaves nothing half written."""
 
@@ -72,57 +72,57 @@ class GitRefs:
                 for index, entry in enumerate(self._repo.references[ref].log())
             ]  # fmt: skip
 
-    def move(self, step: Step) -> None:
-        """Take a step. The caller holds the lock on refs. Conflict if another program has moved the ref, AlreadyExists
+    def move(self, one: Move) -> None:
+        """Make a move. The caller holds the lock on refs. Conflict if another program has moved the ref, AlreadyExists
         if another ref has its place."""
-        above = self._above(step.ref)
+        above = self._above(one.ref)
         # libgit2 makes a file durable in its own directory. That may be new too, and the one above it.
         changing = above[1 : 1 + sum(not path.is_dir() for path in above)]
-        if step.current is not None:
-            is_packed = not Path(self._path, step.ref).exists()
-            self._retried(lambda: self._take(step, []))
+        if one.current is not None:
+            is_packed = not Path(self._path, one.ref).exists()
+            self._retried(lambda: self._take(one, []))
             if is_packed:
                 sync_all(changing)  # it got a file, perhaps in directories that are new too
             return
-        if any(is_in_the_way(other, step.ref) for other in packed_refs(self._path)):
-            self._check_room(step.ref)  # a transaction does not look there
+        if any(is_in_the_way(other, one.ref) for other in packed_refs(self._path)):
+            self._check_room(one.ref)  # a transaction does not look there
         try:
-            self._retried(lambda: self._take(step, [above[0], *changing] if step.durable else []))
+            self._retried(lambda: self._take(one, [above[0], *changing] if one.durable else []))
         except (pygit2.GitError, OSError):
-            drop_interrupted(self._path, [step.ref], is_ours=True)
-            self._check_room(step.ref)
+            drop_interrupted(self._path, [one.ref], is_ours=True)
+            self._check_room(one.ref)
             raise
 
-    def _take(self, step: Step, first: list[Path]) -> None:
-        """Make a transaction of a step, and another if the second passes meanwhile. Directories that are to be made
+    def _take(self, one: Move, first: list[Path]) -> None:
+        """Make a transaction of a move, and another if the second passes meanwhile. Directories that are to be made
         durable `first` are so before the reflog is there, which without git's lock would be that of a ref that was
         lost."""
         is_moved = False
         while not is_moved:
             with (
                 contextlib.suppress(_SecondPassed),
-                heads_line(self._path, step.ref) as heads,
+                heads_line(self._path, one.ref) as heads,
                 self._repo.transaction() as transaction,
             ):
-                transaction.lock_ref(step.ref)
+                transaction.lock_ref(one.ref)
                 sync_all(first)
-                if (now := self.target(step.ref)) != step.current:  # another program's: it does not know our lock
-                    raise Conflict(moved(step.ref, now, step.current), ref=step.ref, expected=step.current, found=now)
-                heads.append(self._sealed(transaction, step))
+                if (now := self.target(one.ref)) != one.current:  # another program's: it does not know our lock
+                    raise Conflict(moved(one.ref, now, one.current), ref=one.ref, expected=one.current, found=now)
+                heads.append(self._sealed(transaction, one))
                 is_moved = True
 
-    def _sealed(self, transaction: ReferenceTransaction, step: Step) -> bytes:
+    def _sealed(self, transaction: ReferenceTransaction, one: Move) -> bytes:
         """Have a ref moved, with a line in its reflog that carries its seal. Returns the line.
 
         libgit2 notes the time when a transaction is first told of a move. So the seal is made for the present second,
         and if that has passed meanwhile, another transaction is needed: _SecondPassed.
         """
-        name, email = clean(step.author.name), clean(step.author.email)
-        message = one_line(step.reason)
+        name, email = clean(one.author.name), clean(one.author.email)
+        message = one_line(one.reason)
         self._repo.set_ident(name, email)
         now = stamp_of(pygit2.Signature(name, email))
-        line = f"{step.current or NO_ID} {step.new} ".encode() + now + b"\t" + message.encode()
-        transaction.set_target(step.ref, step.new, message=message + seal(line).decode())
+        line = f"{one.current or NO_ID} {one.new} ".encode() + now + b"\t" + message.encode()
+        transaction.set_target(one.ref, one.new, message=message + seal(line).decode())
         if stamp_of(pygit2.Signature(name, email)) != now:
             raise _SecondPassed
         return line + seal(line) + b"\n"

@@ -29,7 +29,7 @@ from vcs.commits import Commit, Commits
 from vcs.errors import AlreadyExists, BadInput, Conflict, Corrupt, Missing, NotFound
 from vcs.gitfiles import add_refs, drop_refs
 from vcs.gitobjects import GitObjects, make_repository, signature_of, stamp_of, translated
-from vcs.gitrefs import NO_ID, GitRefs, Step, check_name
+from vcs.gitrefs import NO_ID, GitRefs, Move, check_name
 from vcs.gitwords import BRANCHES as BRANCHES
 from vcs.gitwords import FILE, clean, is_of_notes, kind, moved, one_line, short, tree_of
 from vcs.gitwords import TAGS as TAGS
@@ -118,7 +118,7 @@ class History:
             self._must_be_there(new)
             if current != new:
                 with self._operations.noting({ref: (current, new)}, None, author, reason):
-                    self._refs.move(Step(ref, current, new, reason, author, durable))
+                    self._refs.move(Move(ref, current, new, reason, author, durable))
 
     def continue_reflog(self, before: str, ref: str) -> None:
         """Have a new ref's reflog begin with that of another ref, whose place it takes. Durable."""

@@ -106,8 +106,8 @@ def test_a_killed_import_leaves_a_clean_store_that_works(store_path: Path, tmp_p
                     os.kill(os.getpid(), signal.SIGKILL)
                 return function(*args, **kwargs)
             return wrapper
-        def locked_and_killed(self, step):
-            Path(self._path, step.ref + ".lock").touch()  # what libgit2 leaves when it is killed here
+        def locked_and_killed(self, one):
+            Path(self._path, one.ref + ".lock").touch()  # what libgit2 leaves when it is killed here
             os.kill(os.getpid(), signal.SIGKILL)
         store = Store.open(Path(sys.argv[1]))
         {KILL_POINTS[point]}
