@@ -53,8 +53,7 @@ test:
 	@$(MAKE) --no-print-directory setup
 	@# Tests start thousands of commands; where Python is told to keep no bytecode, each would compile all of it.
 	@$(BIN)/python -m compileall -q vcs fusefs runtime
-	@# One process more than there are processors: tests wait for disks and for one another's ends.
-	@$(BIN)/python -P -m pytest --numprocesses=$$(n=$$(nproc); echo $$((n < 4 ? n + 1 : 4))) --dist=loadfile $(ARGS)
+	@$(BIN)/python -P -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(ARGS)
 
 # Hours in all: ARGS='--only merge,gc --fault kill' for some of it, '--sample 20' for some points of each.
 torture:
