@@ -200,16 +200,13 @@ def write_file(
 ) -> Data | Chunked:
     """Store an open regular file's content: its data extents, and its holes as holes.
 
-    `before` is what BlobWriter says. `status` is the descriptor's fstat; a file that grows or shrinks meanwhile is
-    stored as long as it was read.
+    `before` is what BlobWriter says. `status` is the descriptor's fstat: a file that shrinks meanwhile is stored as far
+    as it was read, and one that grows, perhaps as fast as it can be read, as long as it was.
     """
     size = status.st_size
     if status.st_blocks * 512 >= size:
         if size <= CHUNK_MAX:
-            data = os.read(fd, size + 1)
-            if len(data) <= size:
-                return put_data(sink, data)
-            os.lseek(fd, 0, os.SEEK_SET)
+            return put_data(sink, os.read(fd, size))
         writer = BlobWriter(sink, before)
         for data in _windows(fd, size, before or {}):
             writer.feed(data)
@@ -222,17 +219,19 @@ def write_file(
 
 
 def _windows(fd: int, size: int, before: Mapping[int, ListItem]) -> Iterator[bytes]:
-    """A file's bytes in order; of a large one, the next are read while the last are worked on."""
+    """A file's first `size` bytes in order; of a large one, the next are read while the last are worked on."""
     if size < LARGE:
-        while data := os.read(fd, _WINDOW):
+        while size and (data := os.read(fd, min(_WINDOW, size))):
+            size -= len(data)
             yield data
         return
     keep_freed_memory()
     lengths = _lengths(list(before))
     with _thread() as reader:
-        coming = reader.submit(os.read, fd, next(lengths))
+        coming = reader.submit(os.read, fd, min(next(lengths), size))
         while data := coming.result():
-            coming = reader.submit(os.read, fd, next(lengths))
+            size -= len(data)
+            coming = reader.submit(os.read, fd, min(next(lengths), size))
             yield data
 
 

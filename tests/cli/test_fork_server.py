@@ -23,7 +23,7 @@ import pytest
 
 from tests.cli.conftest import PROJECT, Cli, environment
 from tests.support.busybox_root import make_busybox_root
-from tests.support.containers import eventually
+from tests.support.containers import eventually, is_gone
 
 SECONDS = 60
 CLIENT = (
@@ -127,14 +127,6 @@ def named(pid: int, name: str) -> list[int]:
             if Path(f"/proc/{child}/comm").read_text() == f"{name}\n":
                 found.append(child)
     return found
-
-
-def is_gone(pid: int) -> bool:
-    """Whether a process has ended; one that nobody has waited for has."""
-    try:
-        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 @pytest.fixture

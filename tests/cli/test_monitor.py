@@ -17,7 +17,7 @@ from runtime.supervision.job import Job
 from runtime.supervision.sleeping import Channel, Sleeper
 from runtime.supervision.supervisor import supervise
 from tests.cli.conftest import Cli, environment
-from tests.support.containers import eventually
+from tests.support.containers import eventually, is_gone
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -45,13 +45,6 @@ def let_go(directory: Path) -> None:
     assert run
     assert run.init
     (Path(f"/proc/{run.init.pid}/root") / "go").touch()
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        return b") Z " in Path(f"/proc/{pid}/stat").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def detached(box: Cli, name: str, *command: str, options: tuple[str, ...] = ()) -> None:

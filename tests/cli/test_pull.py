@@ -247,7 +247,7 @@ def test_a_pull_that_is_ended_leaves_nobody_and_the_next_one_goes_on(
 
 
 def test_a_terminal_has_a_line_for_each_layer(store: Cli, server: Registry, slow: Slow) -> None:
-    said = slow.shown(until=b"fetching  [")
+    said = slow.shown(until=b" B  done")
     assert re.search(rb"%s +\d+ B  done" % blob(BASE)[7:19].encode(), said)
     server.proxy.release()
     said += slow.rest()

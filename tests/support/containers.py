@@ -29,6 +29,14 @@ from tests.support.busybox_root import make_busybox_root
 PROJECT = Path(__file__).parents[2]
 
 
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended; one that nobody has waited for has."""
+    try:
+        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def eventually(condition: Callable[[], Any], seconds: float = 60) -> Any:
     """Wait until `condition` gives something true, and return that. Fails when the time is up."""
     deadline = time.monotonic() + seconds

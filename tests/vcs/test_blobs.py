@@ -187,7 +187,9 @@ def test_a_terabyte_of_nothing_is_never_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [10, CHUNK_MAX, 2 * MIB])
-def test_a_file_that_grew_or_shrank_is_stored_as_it_was_read(tmp_path: Path, size: int) -> None:
+def test_a_file_that_shrank_is_stored_as_it_was_read_and_one_that_grew_as_long_as_it_was(
+    tmp_path: Path, size: int
+) -> None:
     path = tmp_path / "f"
     for claimed in (size // 2, size * 2):
         path.write_bytes(noise(claimed))
@@ -197,8 +199,20 @@ def test_a_file_that_grew_or_shrank_is_stored_as_it_was_read(tmp_path: Path, siz
         store = MemoryStore()
         with path.open("rb") as file:
             content = write_file(store, file.fileno(), status)
-        assert whole(store, content) == data
-        assert content.size == size
+        assert whole(store, content) == data[:claimed]
+        assert content.size == min(size, claimed)
+
+
+@pytest.mark.parametrize("size", [10, 2 * CHUNK_MAX, 5 * MIB])
+def test_a_file_that_grows_faster_than_it_is_read_has_an_end(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(noise(size))
+    status = path.stat()
+    os.truncate(path, 1 << 40)
+    store = MemoryStore()
+    with path.open("rb") as file:
+        content = write_file(store, file.fileno(), status)
+    assert whole(store, content) == noise(size)
 
 
 def test_extents_of_an_ordinary_file(tmp_path: Path) -> None:
