@@ -12,10 +12,10 @@ from typing import TextIO
 
 from vcs.durable import sync_all, sync_directory
 from vcs.errors import Corrupt
+from vcs.gitwords import NO_ID
 
 _HEADER = "# pack-refs with: peeled fully-peeled sorted \n"
 """Of a file that we make: what it names are commits, which need not be peeled."""
-_NO_COMMIT = "0" * 40
 _PACKED_REF = re.compile(r"([0-9a-f]{40}) (refs/\S+)\n")
 
 
@@ -149,7 +149,7 @@ def is_interrupted(repository: Path, ref: str, lines: Iterable[str]) -> bool:
     or to remove: the reflog comes first and goes last, under git's lock. The lock on packed-refs is for new refs."""
     if (repository / f"{ref}.lock").exists():
         return True
-    return (repository / "packed-refs.lock").exists() and all(line.startswith(_NO_COMMIT) for line in lines)
+    return (repository / "packed-refs.lock").exists() and all(line.startswith(NO_ID) for line in lines)
 
 
 def remove_stale(repository: Path) -> bool:

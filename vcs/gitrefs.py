@@ -21,12 +21,9 @@ from vcs.durable import sync_all
 from vcs.errors import AlreadyExists, Conflict, InvalidName
 from vcs.gitfiles import drop_interrupted, packed_refs, remove_stale
 from vcs.gitobjects import stamp_of, translated
-from vcs.gitwords import Author, clean, is_in_the_way, kind, moved, one_line, short
+from vcs.gitwords import NO_ID, Author, clean, is_in_the_way, kind, moved, one_line, short
 from vcs.model import CommitId
 from vcs.reflogs import RefChange, heads_line, seal, without_seal
-
-NO_ID = "0" * 40
-"""What a reflog has for a ref that is not there."""
 
 
 class _SecondPassed(Exception):

@@ -11,6 +11,8 @@ from vcs.errors import Corrupt
 BRANCHES = "refs/heads/"
 TAGS = "refs/tags/"
 NOTES = "refs/notes/"
+NO_ID = "0" * 40
+"""In place of an object's, where there is none."""
 FILE, DIRECTORY = b"100644", b"40000"
 """Modes in git's trees."""
 _TRAILER = re.compile(r"([A-Za-z][A-Za-z0-9-]*): (.*)")

@@ -29,9 +29,9 @@ from vcs.commits import Commit, Commits
 from vcs.errors import AlreadyExists, BadInput, Conflict, Corrupt, Missing, NotFound
 from vcs.gitfiles import add_refs, drop_refs
 from vcs.gitobjects import GitObjects, make_repository, signature_of, stamp_of, translated
-from vcs.gitrefs import NO_ID, GitRefs, Move, check_name
+from vcs.gitrefs import GitRefs, Move, check_name
 from vcs.gitwords import BRANCHES as BRANCHES
-from vcs.gitwords import FILE, clean, is_of_notes, kind, moved, one_line, short, tree_of
+from vcs.gitwords import FILE, NO_ID, clean, is_of_notes, kind, moved, one_line, short, tree_of
 from vcs.gitwords import TAGS as TAGS
 from vcs.gitwords import Author as Author
 from vcs.locks import flocked

@@ -22,11 +22,12 @@ from pathlib import Path
 from blake3 import blake3
 
 from vcs.durable import replace_file
+from vcs.gitwords import NO_ID
 from vcs.model import CommitId
 
 _LINE = re.compile(rb"([0-9a-f]{40}) ([0-9a-f]{40}) .*> (\d{1,20}) [-+]\d{4}(?:\t|$)")
 _ASIDE = "reflog.new"
-_ZERO = b"0" * 40
+_ZERO = NO_ID.encode()
 _SEAL = re.compile(rb" #[0-9a-f]{8}")
 _SEAL_SIZE = 10
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Cli, environment
-from tests.support.containers import eventually
+from tests.support.containers import eventually, is_gone
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -102,7 +102,7 @@ def test_a_killed_supervisor_is_replaced(box: Cli) -> None:
     directory = _directory(box, "web")
     supervisor = _supervisor(directory)
     os.kill(supervisor, signal.SIGKILL)
-    eventually(lambda: not Path(f"/proc/{supervisor}").exists() or _is_zombie(supervisor))
+    eventually(lambda: not Path(f"/proc/{supervisor}").exists() or is_gone(supervisor))
     (row,) = box.json("ps")
     assert row["state"] == "running"
     eventually(lambda: _supervisor(directory) != supervisor)
@@ -131,13 +131,6 @@ def _supervisor(directory: Path) -> int:
     run = load_run(directory)
     assert run
     return run.supervisor.pid
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        return b") Z " in Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return True
 
 
 def test_attach_to_streams(box: Cli) -> None:

@@ -12,10 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.flood import processes
-from tests.flood.verdict import mounts
 from tests.fusefs.serving import needs_fuse
-from tests.support.containers import eventually
+from tests.support.told_to_end import leaves_nothing
 from tests.torture.leftovers import cgroups
 
 PROJECT = Path(__file__).parents[2]
@@ -73,20 +71,8 @@ def test_a_fault_of_the_program_is_found(tmp_path: Path, broken: str, expire: st
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_nothing_is_left_of_one_that_is_told_to_end(tmp_path: Path, number: signal.Signals) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "tests.flood", "--only", "storm", "--actions", "live", "--processes", "3",
-         "--directory", str(tmp_path)],
-        cwd=PROJECT, env={**os.environ, "PYTHONPATH": str(PROJECT)}, stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        (store,) = eventually(lambda: list(tmp_path.glob("flood-storm-*/store")))
-        made = eventually(lambda: cgroups(store))
-        process.send_signal(number)
-        told = process.communicate(timeout=120)[1]
-        assert (process.returncode, told, list(tmp_path.iterdir())) == (128 + number, b"", [])
-        assert not [path for path in made if path.exists()]
-        assert not [*processes.of(tmp_path), *mounts(tmp_path)]
-    finally:
-        process.kill()
-        process.wait()
+    def made() -> list[Path]:
+        return [path for store in tmp_path.glob("flood-storm-*/store") for path in cgroups(store)]
+
+    arguments = ("--only", "storm", "--actions", "live", "--processes", "3")
+    leaves_nothing("tests.flood", arguments, tmp_path, number, made)

@@ -13,10 +13,9 @@ import pytest
 
 from runtime.state import load_run
 from tests.flood import processes
-from tests.flood.verdict import mounts
 from tests.power.disks import missing
 from tests.power.recorder import PROGRAM
-from tests.support.containers import eventually
+from tests.support.told_to_end import leaves_nothing
 from tests.torture.leftovers import cgroups
 
 PROJECT = Path(__file__).parents[2]
@@ -77,22 +76,8 @@ def test_a_copy_that_is_cut_short_is_whole_or_not_there(tmp_path: Path) -> None:
 @_needs("ext4")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_nothing_is_left_of_one_that_is_told_to_end(tmp_path: Path, number: signal.Signals) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "tests.power", "--filesystems", "ext4", "--operations", "commit-live",
-         "--jobs", "1", "--directory", str(tmp_path)],
-        cwd=PROJECT, env={**os.environ, "PYTHONPATH": str(PROJECT)}, stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        made = eventually(lambda: _cgroups(tmp_path))
-        process.send_signal(number)
-        told = process.communicate(timeout=120)[1]
-        assert (process.returncode, told, list(tmp_path.iterdir())) == (128 + number, b"", [])
-        assert not [path for path in made if path.exists()]
-        assert not [*processes.of(tmp_path), *mounts(tmp_path)]
-    finally:
-        process.kill()
-        process.wait()
+    arguments = ("--filesystems", "ext4", "--operations", "commit-live", "--jobs", "1")
+    leaves_nothing("tests.power", arguments, tmp_path, number, lambda: _cgroups(tmp_path))
 
 
 def _cgroups(directory: Path) -> list[Path]:

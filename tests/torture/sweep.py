@@ -40,7 +40,8 @@ FAULTS = {
     "short": Strike(0, SHORT, frozenset(calls.SIZES)),
 }
 """What happens at the first call of those; and then at the second, and so on."""
-_OF_A_CONTAINER = re.compile("containers/|^run/engine/")
+_OF_A_CONTAINER = re.compile(r"containers/|^run/engine/#/status\.tmp$")
+"""A crun that was killed leaves the last of these in its state of a container, with which it goes."""
 _BUG = re.compile(r"Traceback|[Uu]nexpected|is a bug|Exception ignored")
 
 
@@ -226,7 +227,7 @@ def goes_on(place: Place, operation: Operation, plain: Undisturbed, shape: Shape
 
 
 def _named(kind: str, shape: Shape) -> bool:
-    """Whether a file is there for something that the store says: with containers, what the engine keeps of them too."""
+    """Whether a file is there for something that the store says."""
     name = kind.removeprefix("history.git/").removeprefix("logs/").removeprefix("refs/")
     containers = any(one.startswith("container ") for one in shape)
     return name in shape or name == "packed-refs" or (containers and _OF_A_CONTAINER.search(kind) is not None)

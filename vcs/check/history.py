@@ -15,6 +15,7 @@ from pathlib import Path
 
 from vcs.check.report import Report
 from vcs.gitfiles import is_interrupted
+from vcs.gitwords import NO_ID
 from vcs.reflogs import is_damaged
 
 _LOOSE_MAX = 256 << 20
@@ -28,7 +29,6 @@ _PACKED_FIRST = [
 ]
 _LINE = re.compile(rf"({_ID}) ({_ID}) [^<>\n\0]+ <[^<>\n\0]*> \d+ [+-]\d{{4}}(\t[^\n\0]*)?")
 _HEAD = re.compile(r"ref: (refs/heads/\S+)\n")
-_ZERO = "0" * 40
 _ZLIB_HEADERS = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 _SUMMED = (".pack", ".idx", ".rev", ".bitmap", ".mtimes")
 SETTINGS = ("[core]", "bare = true", "repositoryformatversion = 0", "logAllRefUpdates = always", "[gc]", "auto = 0")
@@ -166,7 +166,7 @@ def _check_log(path: Path, file: Path, name: str, refs: Refs, report: Report) ->
         if is_damaged(os.fsencode(line)):
             report.add("ref", f"the reflog of {name} is damaged: line {number} is not as it was written")
     found = [match for match in matches if match]
-    refs.others.update(oid for match in found for oid in match.group(1, 2) if oid != _ZERO)
+    refs.others.update(oid for match in found for oid in match.group(1, 2) if oid != NO_ID)
     if name == "HEAD" or not found:
         return
     target = refs.targets.get(name)

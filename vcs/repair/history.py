@@ -19,6 +19,7 @@ from vcs.durable import replace_file, sync_directory
 from vcs.errors import TreeringError
 from vcs.gitfiles import drop_overridden, is_summed
 from vcs.gitobjects import GitObjects
+from vcs.gitwords import NO_ID
 from vcs.history import History
 from vcs.locks import flocked
 from vcs.operationlines import without_damage
@@ -27,7 +28,7 @@ from vcs.reflogs import is_damaged, restored, without_seal
 from vcs.repair.sources import StoreSource
 
 _LINE = re.compile(rb"([0-9a-f]{40}) ([0-9a-f]{40}) [^<>\n\0]+ <[^<>\n\0]*> \d+ [+-]\d{4}(\t[^\n\0]*)?")
-_ZERO = b"0" * 40
+_ZERO = NO_ID.encode()
 _KINDS = {b"commit": 1, b"tree": 2, b"blob": 3, b"tag": 4}
 
 
