@@ -7,65 +7,95 @@ from pathlib import Path
 
 from runtime.branches.resolving import conflicts_of
 from runtime.capturing.capture import SEEN
-from runtime.containers import Containers
+from runtime.containers import Container, Containers
 from runtime.naming import Names
 from runtime.records import ContainerPaths, Record, load, render
 from runtime.upper.seen import is_damaged
 from vcs.check import Problem
-from vcs.errors import TreeringError
+from vcs.errors import NotFound, TreeringError
 from vcs.gitwords import Author
 from vcs.store import Store
 
 
 def check_containers(store: Store) -> list[Problem]:
     """What is wrong with containers' records. What was written in a container is not checked: it has no digest yet."""
-    found = []
     names = Names(store.path / "containers")
+    found = []
     for directory in sorted((store.path / "containers").iterdir()):
         if not directory.name.startswith("."):
-            found += [Problem("container", message) for message in _faults(store, directory)]
-            found += [Problem("cache", message) for message in _unknown(names, directory)]
-            for cache in filter(is_damaged, directory.glob(f"gen/*/{SEEN}")):
-                found.append(Problem("cache", f"{cache} is damaged: it is not used, and nothing is lost"))
+            found += _check(store, names, ContainerPaths(directory))
     return found
+
+
+def _check(store: Store, names: Names, paths: ContainerPaths) -> list[Problem]:
+    """What is wrong with a container. No lock is held, so that nobody waits for a check, and a check for nobody: what
+    seems wrong with one that was changed or removed meanwhile is looked at again."""
+    while True:
+        before = _bytes(paths.record)
+        found = [Problem("container", message) for message in _faults(store, paths)]
+        found += [Problem("cache", message) for message in _unknown(names, paths)]
+        found += [Problem("cache", message) for message in _damaged(paths)]
+        if not found or _bytes(paths.record) == before:
+            return found
+
+
+def _damaged(paths: ContainerPaths) -> list[str]:
+    with suppress(FileNotFoundError):
+        caches = [generation / SEEN for generation in (paths.directory / "gen").iterdir()]
+        return [f"{cache} is damaged: it is not used, and nothing is lost" for cache in caches if is_damaged(cache)]
+    return []
+
+
+def _bytes(path: Path) -> bytes | None:
+    with suppress(FileNotFoundError):
+        return path.read_bytes()
+    return None
 
 
 def keep_again(store: Store, author: Author) -> list[str]:
     """Make the refs that keep containers' generations, where they are missing and the commits are there; tells which. A
     copy of a store that was in use lacks some, and so does one in which an undo was killed by an older version."""
-    done = []
     containers = Containers(store)
+    done: list[str] = []
     for container in containers.all():
-        for generation in container.record.generations:
-            ref = container.record.ref(generation.number)
-            with suppress(TreeringError), containers.changing(container), store.operations.silent():
-                if store.history.target(ref) is None:
-                    reason = f"container {container.name}: kept again"
-                    store.history.move(ref, generation.base, None, reason, author, force=True)
-                    done.append(f"generation {generation.number} of container {container.name!r} is kept again")
+        with suppress(NotFound), containers.changing(container) as now, store.operations.silent():
+            done += [
+                f"generation {number} of container {now.name!r} is kept again" for number in _keep(store, now, author)
+            ]
     return done
 
 
-def _unknown(names: Names, directory: Path) -> list[str]:
+def _keep(store: Store, container: Container, author: Author) -> list[int]:
+    done = []
+    for generation in container.record.generations:
+        ref = container.record.ref(generation.number)
+        with suppress(TreeringError):  # its commit is not there
+            if store.history.target(ref) is None:
+                reason = f"container {container.name}: kept again"
+                store.history.move(ref, generation.base, None, reason, author, force=True)
+                done.append(generation.number)
+    return done
+
+
+def _unknown(names: Names, paths: ContainerPaths) -> list[str]:
     """Whether the index of names knows a container."""
     with suppress(FileNotFoundError, TreeringError):
-        name = load(ContainerPaths(directory)).name
-        if names.is_complete and names.owner(name) != directory.name:
+        name = load(paths).name
+        if names.is_complete and names.owner(name) != paths.directory.name:
             return [f"the index of names is damaged: it does not know {name!r}. Remove {names.path}: it is made anew"]
     return []
 
 
-def _faults(store: Store, directory: Path) -> list[str]:
-    paths = ContainerPaths(directory)
+def _faults(store: Store, paths: ContainerPaths) -> list[str]:
     try:
         record = load(paths)
         if paths.record.read_bytes() not in (render(record), render(record, with_digest=False)):
             return [f"{paths.record} is damaged: it is not as it was written"]
     except FileNotFoundError:
-        return [] if not directory.exists() else [f"container {directory.name} has no record"]
+        return [] if not paths.directory.exists() else [f"container {paths.directory.name} has no record"]
     except TreeringError as error:
         return [str(error)]
-    return _disagreements(store, record, directory)
+    return _disagreements(store, record, paths.directory)
 
 
 def _disagreements(store: Store, record: Record, directory: Path) -> list[str]:

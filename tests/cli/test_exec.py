@@ -20,6 +20,7 @@ import pytest
 
 from runtime.inheriting import waited_for
 from tests.cli.conftest import Cli, environment
+from tests.support import cgroups
 from tests.support.containers import eventually
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -120,7 +121,7 @@ def test_containers_with_ids_of_their_own(box: Cli) -> None:
 def programs_in(cgroup: Path) -> set[bytes]:
     """What its processes run, less those that have ended."""
     found = set()
-    for pid in cgroup.read_text().split():
+    for pid in (cgroup / "cgroup.procs").read_text().split():
         with suppress(FileNotFoundError, ProcessLookupError):
             found.add(Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0])
     return found
@@ -132,7 +133,7 @@ def test_it_is_in_the_container_s_cgroups(web: Cli) -> None:
         assert process.stdout
         process.stdout.readline()
         identity = web.json("ps")[0]["id"]
-        found = list(Path("/sys/fs/cgroup").glob(f"**/treering-{identity}/cgroup.procs"))
+        found = cgroups.of_container(identity)
         assert found
         for path in found:
             eventually(lambda path=path: b"sleep" in programs_in(path))

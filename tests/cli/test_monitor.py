@@ -17,6 +17,7 @@ from runtime.supervision.job import Job
 from runtime.supervision.sleeping import Channel, Sleeper
 from runtime.supervision.supervisor import supervise
 from tests.cli.conftest import Cli, environment
+from tests.support import cgroups
 from tests.support.containers import eventually, is_gone
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -145,9 +146,9 @@ def test_a_commit_at_the_end_says_how_long_it_ran(box: Cli) -> None:
 def removed_without_a_trace(box: Cli, name: str) -> None:
     """Nobody has cleaned up after its run but who removes it."""
     identity = directories(box)[name].name
-    assert [*Path("/sys/fs/cgroup").glob(f"*/treering-{identity}")]
+    assert cgroups.of_container(identity)
     box("rm", name)
-    assert not [*Path("/sys/fs/cgroup").glob(f"*/treering-{identity}")]
+    assert not cgroups.of_container(identity)
     assert not (box.store / "run/engine" / identity).exists()
 
 

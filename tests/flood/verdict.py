@@ -14,6 +14,7 @@ from runtime.engine import remove_cgroups
 from tests.flood import contents, processes
 from tests.flood.command import run
 from tests.flood.place import Acknowledged, Place
+from tests.support import cgroups
 from tests.support.collecting import git_fsck
 from tests.support.deadline import abort_below
 from tests.torture.leftovers import identities
@@ -153,8 +154,7 @@ def mounts(directory: Path) -> list[str]:
 
 
 def _cgroups(identities: set[str]) -> list[str]:
-    top = Path("/sys/fs/cgroup")
-    return [str(path) for path in (*top.glob("treering-*"), *top.glob("*/treering-*")) if path.name[9:] in identities]
+    return [str(path) for one in identities for path in cgroups.of_container(one)]
 
 
 def _files(store: Path) -> list[str]:

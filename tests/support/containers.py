@@ -25,6 +25,7 @@ from runtime.containers import Container, Containers
 from runtime.state import RunPaths
 from runtime.supervision.launch import launch
 from tests.support.busybox_root import make_busybox_root
+from tests.support.cgroups import of_container
 
 PROJECT = Path(__file__).parents[2]
 
@@ -118,7 +119,7 @@ class Bench:
     def leftovers(self) -> list[str]:
         """Whatever still exists of this bench's containers outside their directories."""
         found = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(self.path) in line]
-        found += [str(path) for name in self.ids for path in _cgroups(name)]
+        found += [str(path) for one in self.ids for path in of_container(one)]
         found += [str(path) for path in (self.path / "run/engine").glob("t*")]
         found += [process for process in _command_lines() if str(self.path) in process]
         return found
@@ -126,12 +127,6 @@ class Bench:
 
 def environment() -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1"}
-
-
-def _cgroups(name: str) -> list[Path]:
-    top = Path("/sys/fs/cgroup")
-    places = [top, *(path for path in top.iterdir() if path.is_dir())]
-    return [path for place in places if (path := place / f"treering-{name}").exists()]
 
 
 def _command_lines() -> Iterator[str]:

@@ -3,6 +3,7 @@ which the tests are elsewhere. Where it can be shown cheaply that an attack is o
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import shutil
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -256,9 +257,10 @@ def test_nothing_of_ours_listens_where_a_container_reaches(web: Cli) -> None:
     assert ours
     inodes = set()
     for process in ours:
-        for fd in (process / "fd").iterdir():
-            if fd.is_symlink() and (target := os.readlink(fd)).startswith("socket:["):
-                inodes.add(target[8:-1])
+        for fd in glob.glob(f"{process}/fd/*"):
+            with suppress(FileNotFoundError):  # it has just been closed
+                if (target := os.readlink(fd)).startswith("socket:["):
+                    inodes.add(target[8:-1])
     assert inodes
     lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
     assert not [line for line in lines if line[6] in inodes and len(line) > 7 and line[7].startswith("@")]

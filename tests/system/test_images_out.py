@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from runtime.images.model import digest_of
 from tests.cli.conftest import Cli
 from tests.cli.test_saving import for_platform
-from tests.support import rich_tree
+from tests.support import cgroups, rich_tree
 from tests.support.busybox_root import make_busybox_root
 from tests.support.compare import differences, has_same_bytes
 from tests.support.containers import eventually
@@ -221,7 +221,7 @@ class Podman:
 
     def clean(self) -> None:
         """Its monitor has a cgroup for itself, which stays."""
-        for top in Path("/sys/fs/cgroup").glob(f"**{self._group}"):
+        for top in cgroups.named(self._group[1:]):
             for directory, _, _ in os.walk(top, topdown=False):
                 eventually(lambda directory=directory: _removed(directory))
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,8 @@ def test_nothing_is_left_of_one_that_is_told_to_end(tmp_path: Path, number: sign
 def _cgroups(directory: Path) -> list[Path]:
     """Those of a container that runs from a disk, which is mounted for some processes only."""
     for one in processes.of(directory):
-        for store in Path(f"/proc/{one.pid}/root{directory}").glob("power-*/*/mounted/store"):
-            if any((run := load_run(path.parent)) and run.init for path in store.glob("containers/*/run.json")):
-                return cgroups(store)
+        with suppress(OSError):  # the process and its mounts go while they are looked at
+            for store in Path(f"/proc/{one.pid}/root{directory}").glob("power-*/*/mounted/store"):
+                if any((run := load_run(path.parent)) and run.init for path in store.glob("containers/*/run.json")):
+                    return cgroups(store)
     return []

@@ -10,11 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from fusefs import mounting
+from tests.support.cgroups import of_container
 from tests.torture.processes import Process, descendants
 from vcs.errors import EngineError
 
 _ID = re.compile(rb"\b[0-9a-f]{64}\b")
-_CGROUPS = Path("/sys/fs/cgroup")
 _RESIDENTS = ("fusefs.", "treering-watch")
 """The service and the monitor: they stay a while after the last container."""
 _SECONDS = 20.0
@@ -31,8 +31,7 @@ def identities(store: Path) -> set[str]:
 
 def cgroups(store: Path) -> list[Path]:
     """The cgroups that a store's containers have."""
-    names = [f"treering-{one}" for one in identities(store)]
-    return [found for name in names for found in (_CGROUPS / name, *_CGROUPS.glob(f"*/{name}")) if found.is_dir()]
+    return [found for one in identities(store) for found in of_container(one)]
 
 
 def take_cgroups_away(store: Path) -> None:
