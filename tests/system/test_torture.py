@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.torture.operations import OPERATIONS, prepare
+from tests.torture.points import Points
 from tests.torture.stores import Place
 from tests.torture.tracer import text_at
 
@@ -34,22 +35,40 @@ def torture(directory: Path, *arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(
-    ("fault", "operations", "sample"),
+    ("fault", "operations", "points"),
     [
-        ("kill", "init,import,commit,merge,rm,undo-rm,gc", 2),
-        ("full,eio", "import,merge", 2),
-        ("short,enomem", "tag", 2),
-        ("kill,kill-one", "commit-live", 1),
-        ("kill-one", "run-rm", 2),
-        ("kill", "pull", 1),
+        ("kill", "init,import,commit,merge,rm,undo-rm,gc", "--sample=2"),
+        ("full,eio", "import,merge", "--sample=2"),
+        ("enomem", "tag", "--sample=2"),
+        ("short", "tag", "--each=0"),
+        ("kill,kill-one", "commit-live", "--sample=1"),
+        ("kill-one", "run-rm", "--sample=2"),
+        ("kill", "pull", "--sample=1"),
     ],
 )
 def test_a_command_is_done_or_not_whatever_happens_to_it(
-    tmp_path: Path, fault: str, operations: str, sample: int
+    tmp_path: Path, fault: str, operations: str, points: str
 ) -> None:
-    code, told = torture(tmp_path, "--fault", fault, "--only", operations, "--sample", str(sample))
+    code, told = torture(tmp_path, "--fault", fault, "--only", operations, points)
     assert code == 0, told
     assert told.splitlines()[-1].endswith(" 0 findings")
+
+
+def test_calls_of_each_kind_are_struck() -> None:
+    """The first of each, whichever file of a kind it is, and some more by chance."""
+    seen = [
+        *(f"openat('store/layers/{one:064x}.layer') by treering" for one in range(100)),
+        "openat('store/layers/new') by crun",
+        *("openat('store/layers/new') by treering", "fsync(3<store/layers/new>) by treering") * 50,
+        "fsync(12<store/layers/new>) by treering",
+    ]
+    assert list(Points(each=0).numbers(len(seen), seen, "one")) == [0, 100, 101, 102]
+    more, again, other = (list(Points(each=2).numbers(len(seen), seen, salt)) for salt in ("one", "one", "other"))
+    assert more == again != other
+    assert len(more) == 4 + 3 * 2
+    assert {0, 100, 101, 102} < {*more}
+    assert list(Points().numbers(3, [], "one"))[:3] == [0, 1, 2]
+    assert {0, 99} < {*Points(5).numbers(100, [], "one")}
 
 
 _PAGE = mmap.PAGESIZE

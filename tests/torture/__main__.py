@@ -24,6 +24,7 @@ from runtime.system import mounts
 from tests.support.ending import end_in_order
 from tests.torture.broken import VARIANTS
 from tests.torture.operations import OPERATIONS as _OF_STORES
+from tests.torture.points import Points
 from tests.torture.remotes import OPERATIONS as _OF_REGISTRIES
 from tests.torture.remotes import beside
 from tests.torture.running import OPERATIONS as _OF_CONTAINERS
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", metavar="OP[,OP]", help=f"of {', '.join(OPERATIONS)}")
     parser.add_argument("--fault", metavar="FAULT[,FAULT]", default=",".join(FAULTS), help=f"of {', '.join(FAULTS)}")
     parser.add_argument("--sample", type=int, default=0, metavar="N", help="only N points of each, by chance")
+    parser.add_argument("--each", type=int, metavar="N", help="only the first call of each kind, and N more by chance")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--at", type=int, metavar="N", help="only the call N, and tell all about it")
     parser.add_argument("--log", type=Path, help="a file of what is done")
@@ -77,6 +79,7 @@ def _all(place: Place, names: list[str], arguments: argparse.Namespace) -> int:
     done = {(one["operation"], one["fault"]) for one in before}
     points = sum(one["points"] for one in before)
     found = sum(one["findings"] for one in before)
+    at = Points(arguments.sample, arguments.each, arguments.seed)
     print(f"{'OPERATION':16} {'FAULT':8} {'POINTS':>6} {'FINDINGS':>8} {'SECONDS':>8}", flush=True)
     for name in names:
         todo = [fault for fault in arguments.fault.split(",") if (name, fault) not in done]
@@ -84,7 +87,7 @@ def _all(place: Place, names: list[str], arguments: argparse.Namespace) -> int:
         for fault in todo:
             assert plain is not None
             began = time.monotonic()
-            tally = sweep(place, OPERATIONS[name], fault, plain, _tell, arguments.sample, arguments.seed)
+            tally = sweep(place, OPERATIONS[name], fault, plain, _tell, at)
             _line(tally, time.monotonic() - began, arguments.log)
             points, found = points + tally.points, found + len(tally.findings)
     print(f"all: {points} points, {found} findings", flush=True)

@@ -32,6 +32,7 @@ from vcs.store import Store
 Shape = dict[str, str]
 """What a store says: refs and containers, each with a digest of what it is."""
 _HEX = re.compile(r"[0-9a-f]{12,}")
+_SHARD = re.compile(r"objects/[0-9a-f]{2}/")
 _NUMBER = re.compile(r"\d+")
 _OF_NO_INTEREST = (
     "containers/.names", "caches/", "history.git/hooks/", "history.git/info/", "history.git/description",
@@ -184,8 +185,7 @@ class Place:
         for path in self._files():
             name = path.relative_to(self.store).as_posix()
             if path.is_file() and not name.startswith(_OF_NO_INTEREST):
-                name = _HEX.sub("#", name)
-                found.add(_NUMBER.sub("N", re.sub(r"objects/[0-9a-f]{2}/", "objects/##/", name)))
+                found.add(kind_of_name(name))
         return found
 
     def _files(self) -> Iterator[Path]:
@@ -194,6 +194,11 @@ class Place:
             if directory == f"{self.store}/run":
                 below[:] = [name for name in below if name != "mnt"]
             yield from (Path(directory, name) for name in names)
+
+
+def kind_of_name(name: str) -> str:
+    """A file's name without digests, ids and numbers."""
+    return _NUMBER.sub("N", _SHARD.sub("objects/##/", _HEX.sub("#", name)))
 
 
 def _told(store: Store, commit: CommitId, digests: dict[str, str]) -> str:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import errno
 import json
-import random
 import re
 import signal
 from collections.abc import Callable, Generator, Iterator
@@ -23,6 +22,7 @@ from dataclasses import dataclass, field, replace
 
 from tests.torture import calls
 from tests.torture.operations import Operation, prepare, take
+from tests.torture.points import Points
 from tests.torture.processes import Traced
 from tests.torture.running import looked_after, removed
 from tests.torture.stores import Place, Shape
@@ -129,33 +129,25 @@ def sweep(
     fault: str,
     plain: Undisturbed,
     tell: Callable[[str], None],
-    sample: int = 0,
-    seed: int = 0,
+    points: Points,
 ) -> Tally:
-    """Strike everywhere, or at `sample` points by chance, and at the first and the last. The store is the one that
-    undisturbed() has prepared."""
+    """Strike at these points. The store is the one that undisturbed() has prepared."""
     strike = FAULTS[fault]
     tally = Tally(operation.name, fault)
     _begin(place, operation)
     command = tuple(operation.command.split())
-    count = place.struck(command, replace(strike, number=NEVER.number), stays=operation.stays).calls
-    for number in _numbers(count, sample, random.Random(f"{seed} {operation.name} {fault}")):
+    never = replace(strike, number=NEVER.number)
+    counted = place.struck(command, never, see=points.are_by_kind, stays=operation.stays)
+    for number in points.numbers(counted.calls, counted.seen, f"{operation.name} {fault}"):
         done, wrong = struck_at(place, operation, plain, replace(strike, number=number))
         if not done.at:
-            break  # it has fewer calls now and then
+            break  # it makes fewer calls now and then
         tally.points += 1
         if wrong:
             tally.findings.append(Finding(operation.name, fault, number, done.at, "\n    ".join(wrong)))
             tell(str(tally.findings[-1]))
     place.leave()
     return tally
-
-
-def _numbers(count: int, sample: int, chance: random.Random) -> Iterator[int]:
-    if not sample or sample >= count:
-        yield from range(count + 50)
-    else:
-        yield from sorted({0, count - 1, *chance.sample(range(count), sample)})
 
 
 def struck_at(place: Place, operation: Operation, plain: Undisturbed, strike: Strike) -> tuple[Traced, list[str]]:

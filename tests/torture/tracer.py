@@ -303,7 +303,13 @@ def _line(pid: int, name: str, arguments: list[int]) -> str:
         what += f", {text_at(pid, arguments[3])!r}" if name.startswith(("rename", "link")) else ""
     else:
         what = f"{arguments[0]}<{_target(pid, arguments[0])}>"
-    return f"{name}({what})"
+    return f"{name}({what}) by {_program(pid)}"
+
+
+def _program(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return "?"
 
 
 def text_at(pid: int, address: int) -> str:

@@ -1,0 +1,51 @@
+"""At which of a command's calls it is struck: at all, at some by chance, or at some of each kind.
+
+Two calls are of one kind if programs of the same name make the same call on files whose names differ in digests, ids
+and numbers only. Commands that start containers make thousands of calls of a few hundred kinds.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from tests.torture.stores import kind_of_name
+
+_MORE = 50
+"""A command may make more calls than it did when they were counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """All; or `sample` by chance, with the first and the last; or of each kind the first and `each` by chance."""
+
+    sample: int = 0
+    each: int | None = None
+    seed: int = 0
+
+    @property
+    def are_by_kind(self) -> bool:
+        """Whether the calls themselves have to be known, not only how many they are."""
+        return self.each is not None
+
+    def numbers(self, count: int, seen: Iterable[str], salt: str) -> Iterator[int]:
+        """Which of `count` calls, from 0; `seen` are lines of them. The same ones for the same `salt`."""
+        chance = random.Random(f"{self.seed} {salt}")
+        if self.each is not None:
+            yield from sorted(_of_each_kind(seen, self.each, chance))
+        elif not self.sample or self.sample >= count:
+            yield from range(count + _MORE)
+        else:
+            yield from sorted({0, count - 1, *chance.sample(range(count), self.sample)})
+
+
+def _of_each_kind(seen: Iterable[str], each: int, chance: random.Random) -> set[int]:
+    kinds = defaultdict(list)
+    for number, line in enumerate(seen):
+        kinds[kind_of_name(line)].append(number)
+    chosen = set()
+    for first, *others in kinds.values():
+        chosen |= {first, *chance.sample(others, min(each, len(others)))}
+    return chosen
