@@ -9,7 +9,7 @@ import pytest
 
 from runtime import removal
 from runtime.check import check_containers
-from tests.runtime.test_undoing import World, after_each_kill
+from tests.support.undoing import World, after_each_kill
 from vcs.check import check
 from vcs.store import Store
 from vcs.takingback import stacks

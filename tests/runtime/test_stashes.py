@@ -17,10 +17,10 @@ from runtime.containers import Container
 from runtime.overlay import prepare_upper
 from runtime.settings import Settings
 from tests.runtime.overlay_cases import Layers, described, needs_root
-from tests.runtime.test_undoing import AUTHOR, World
 from tests.runtime.test_upper_random import STEPS, Hand, make_base
 from tests.support.collecting import NOW, git_fsck
 from tests.support.killing import killed_anywhere
+from tests.support.undoing import AUTHOR, World
 from vcs.check import check
 from vcs.collect import collect
 from vcs.errors import NotFound

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.killing import killed_anywhere
-from tests.vcs.test_operations import AUTHOR, MAIN, WORK, add, do, redo, refs
+from tests.support.operations import AUTHOR, MAIN, WORK, add, do, redo, refs
 from vcs.check import check
 from vcs.collect import collect
 from vcs.model import CommitId
