@@ -1,4 +1,4 @@
-"""Blocks read and decompressed by threads before they are needed. Both leave Python's lock to others meanwhile."""
+"""Blocks read, decompressed and digested by threads before they are needed. All that leaves Python's lock to others."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
+from vcs.encoding import digest
 from vcs.errors import TreeringError
 from vcs.layers.reader import LayerReader
 
@@ -21,12 +22,20 @@ _GROUP_BYTES = 384 << 10
 """What a thread is given at once: less would be handed over too often, more would keep the others idle."""
 
 
+class Read(NamedTuple):
+    """A block that was read."""
+
+    data: bytes
+    digest: bytes | None
+    """Of all of it, if it holds one object; what the object should have is for others to know."""
+
+
 class Ahead:
     """Blocks on their way. Its methods are for one thread."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_THREADS, "blocks")
-        self._coming: OrderedDict[Key, tuple[Future[list[bytes]], int]] = OrderedDict()
+        self._coming: OrderedDict[Key, tuple[Future[list[Read]], int]] = OrderedDict()
 
     def __contains__(self, key: Key) -> bool:
         return key in self._coming
@@ -48,7 +57,7 @@ class Ahead:
         if group:
             self._submit(reader, layer, group)
 
-    def take(self, key: Key) -> bytes | None:
+    def take(self, key: Key) -> Read | None:
         """A block that was begun, waited for; None if it was not, or cannot be read: who reads it himself is told."""
         found = self._coming.pop(key, None)
         if found is None:
@@ -77,5 +86,9 @@ class Ahead:
             self._coming.popitem(last=False)
 
 
-def _read(reader: LayerReader, numbers: list[int]) -> list[bytes]:
-    return [reader.block(number) for number in numbers]
+def _read(reader: LayerReader, numbers: list[int]) -> list[Read]:
+    read = []
+    for number in numbers:
+        data = reader.block(number)
+        read.append(Read(data, digest(data) if reader.is_alone(number) else None))
+    return read

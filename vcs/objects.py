@@ -97,11 +97,11 @@ class Objects:
         """An object's bytes. Missing or Corrupt, with the digest and the layer as facts, if they cannot be had."""
         found = self._near.get(digest)
         if found is None:
-            key, start, end = self._locate(digest)
-            is_verified = False
+            place = self._locate(digest)
+            found = self._near.get(digest) or (*place, False)
         else:
-            key, start, end, is_verified = found
-            self._blocks.move_to_end(key)
+            self._blocks.move_to_end(found[0])
+        key, start, end, is_verified = found
         block = self._blocks[key].data
         data = block if end - start == len(block) else block[start:end]
         if not is_verified:
@@ -181,11 +181,11 @@ class Objects:
 
     def _load(self, key: Key, digest: bytes) -> None:
         reader = self._reader(key[0])
-        data = (self._ahead.take(key) if self._ahead else None) or reader.block(key[1])
+        data, known = (self._ahead.take(key) if self._ahead else None) or (reader.block(key[1]), None)
         objects = [(digest, 0, len(data))] if reader.is_alone(key[1]) else reader.objects(key[1])
         block = self._blocks[key] = _Block(data, tuple([name for name, _, _ in objects]))
         for name, start, length in objects:
-            self._near[name] = key, start, start + length, False
+            self._near[name] = key, start, start + length, name == known
         self._cached += block.size
         while self._cached > self._cache_bytes and len(self._blocks) > 1:
             self._drop(next(iter(self._blocks)))

@@ -144,3 +144,38 @@ def test_reading_tables_whole_is_not_repeated_at_once(tmp_path: Path, monkeypatc
         for _ in range(3):
             assert store._objects._find(name) is not None
         assert warmed == [1]
+
+
+def test_a_thread_that_reads_ahead_verifies_what_it_can(
+    written: tuple[Path, dict[bytes, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large objects, which have a block for themselves; the first is left to who asks for it."""
+    path, expected = written
+    large = [name for name, data in expected.items() if len(data) == 200_000]
+    seen = []
+    monkeypatch.setattr("vcs.objects.digest_of", lambda data: seen.append(len(data)) or digest(data))
+    with Store.open(path, 1 << 30, read_ahead=True) as store:
+        store.expect(large[:6])
+        for name in large[:6]:
+            assert store.get(name) == expected[name]
+        assert seen == [200_000]
+
+
+def test_what_a_thread_read_and_is_not_what_it_should_be_is_refused(tmp_path: Path) -> None:
+    """Two objects that do not compress, exchanged: each block can be read, and holds the other one."""
+    chance = random.Random(3)
+    datas = [chance.randbytes(300_000) for _ in range(3)]
+    with Store.create(tmp_path / "store") as store, store.batch() as batch:
+        first, one, two = map(batch.put_chunk, datas)
+    (layer,) = (tmp_path / "store" / "layers").glob("*.layer")
+    content = layer.read_bytes()
+    assert content.count(datas[1]) == content.count(datas[2]) == 1
+    layer.write_bytes(
+        content.replace(datas[1], b"\0" * 300_000).replace(datas[2], datas[1]).replace(b"\0" * 300_000, datas[2])
+    )
+    with Store.open(tmp_path / "store", read_ahead=True) as store:
+        store.expect([first, one, two])
+        assert store.get(first) == datas[0]
+        for name in (one, two):
+            with pytest.raises(Corrupt, match=f"object {name.hex()} in layer .* is damaged"):
+                store.get(name)
