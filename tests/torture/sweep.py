@@ -138,14 +138,18 @@ def sweep(
     command = tuple(operation.command.split())
     never = replace(strike, number=NEVER.number)
     counted = place.struck(command, never, see=points.are_by_kind, stays=operation.stays)
-    for number in points.numbers(counted.calls, counted.seen, f"{operation.name} {fault}"):
-        done, wrong = struck_at(place, operation, plain, replace(strike, number=number))
-        if not done.at:
-            break  # it makes fewer calls now and then
-        tally.points += 1
-        if wrong:
-            tally.findings.append(Finding(operation.name, fault, number, done.at, "\n    ".join(wrong)))
-            tell(str(tally.findings[-1]))
+    try:
+        for number in points.numbers(counted.calls, counted.seen, f"{operation.name} {fault}"):
+            done, wrong = struck_at(place, operation, plain, replace(strike, number=number))
+            if not done.at:
+                break  # it makes fewer calls now and then
+            tally.points += 1
+            if wrong:
+                tally.findings.append(Finding(operation.name, fault, number, done.at, "\n    ".join(wrong)))
+                tell(str(tally.findings[-1]))
+    except BaseException:
+        tell(f"{operation.name} --fault {fault} ends after {tally.points} points, {len(tally.findings)} findings")
+        raise
     place.leave()
     return tally
 
