@@ -9,10 +9,10 @@ from runtime.branches.resolving import conflicts_of
 from runtime.capturing.capture import SEEN
 from runtime.containers import Container, Containers
 from runtime.naming import Names
-from runtime.records import ContainerPaths, Record, load, render
+from runtime.records import ContainerPaths, Record, parse, render
 from runtime.upper.seen import is_damaged
 from vcs.check import Problem
-from vcs.errors import NotFound, TreeringError
+from vcs.errors import TreeringError
 from vcs.gitwords import Author
 from vcs.store import Store
 
@@ -31,12 +31,20 @@ def _check(store: Store, names: Names, paths: ContainerPaths) -> list[Problem]:
     """What is wrong with a container. No lock is held, so that nobody waits for a check, and a check for nobody: what
     seems wrong with one that was changed or removed meanwhile is looked at again."""
     while True:
-        before = _bytes(paths.record)
-        found = [Problem("container", message) for message in _faults(store, paths)]
-        found += [Problem("cache", message) for message in _unknown(names, paths)]
-        found += [Problem("cache", message) for message in _damaged(paths)]
-        if not found or _bytes(paths.record) == before:
+        data = _bytes(paths.record)
+        found = [Problem("cache", message) for message in _damaged(paths)]
+        if data is not None:
+            found += _faults(store, names, paths, data)
+        elif paths.directory.exists():
+            found.append(Problem("container", f"container {paths.directory.name} has no record"))
+        if not found or _bytes(paths.record) == data:
             return found
+
+
+def _bytes(path: Path) -> bytes | None:
+    with suppress(FileNotFoundError):
+        return path.read_bytes()
+    return None
 
 
 def _damaged(paths: ContainerPaths) -> list[str]:
@@ -46,19 +54,13 @@ def _damaged(paths: ContainerPaths) -> list[str]:
     return []
 
 
-def _bytes(path: Path) -> bytes | None:
-    with suppress(FileNotFoundError):
-        return path.read_bytes()
-    return None
-
-
 def keep_again(store: Store, author: Author) -> list[str]:
     """Make the refs that keep containers' generations, where they are missing and the commits are there; tells which. A
     copy of a store that was in use lacks some, and so does one in which an undo was killed by an older version."""
     containers = Containers(store)
     done: list[str] = []
     for container in containers.all():
-        with suppress(NotFound), containers.changing(container) as now, store.operations.silent():
+        with suppress(TreeringError), containers.changing(container) as now, store.operations.silent():
             done += [
                 f"generation {number} of container {now.name!r} is kept again" for number in _keep(store, now, author)
             ]
@@ -77,25 +79,29 @@ def _keep(store: Store, container: Container, author: Author) -> list[int]:
     return done
 
 
-def _unknown(names: Names, paths: ContainerPaths) -> list[str]:
-    """Whether the index of names knows a container."""
-    with suppress(FileNotFoundError, TreeringError):
-        name = load(paths).name
-        if names.is_complete and names.owner(name) != paths.directory.name:
-            return [f"the index of names is damaged: it does not know {name!r}. Remove {names.path}: it is made anew"]
-    return []
-
-
-def _faults(store: Store, paths: ContainerPaths) -> list[str]:
+def _faults(store: Store, names: Names, paths: ContainerPaths, data: bytes) -> list[Problem]:
     try:
-        record = load(paths)
-        if paths.record.read_bytes() not in (render(record), render(record, with_digest=False)):
-            return [f"{paths.record} is damaged: it is not as it was written"]
-    except FileNotFoundError:
-        return [] if not paths.directory.exists() else [f"container {paths.directory.name} has no record"]
+        record = parse(data, paths)
     except TreeringError as error:
-        return [str(error)]
-    return _disagreements(store, record, paths.directory)
+        return [Problem("container", str(error))]
+    if data not in (render(record), render(record, with_digest=False)):
+        told = [f"{paths.record} is damaged: it is not as it was written"]
+    else:
+        told = _disagreements(store, record, paths.directory)
+    found = [Problem("container", message) for message in told]
+    if not _knows(names, record.name, paths.directory.name):
+        message = (
+            f"the index of names is damaged: it does not know {record.name!r}. Remove {names.path}: it is made anew"
+        )
+        found.append(Problem("cache", message))
+    return found
+
+
+def _knows(names: Names, name: str, identity: str) -> bool:
+    """Whether the index of names, if it is complete, says whose a name is."""
+    with suppress(FileNotFoundError, TreeringError):
+        return not names.is_complete or names.owner(name) == identity
+    return True
 
 
 def _disagreements(store: Store, record: Record, directory: Path) -> list[str]:

@@ -108,7 +108,11 @@ class ContainerPaths:
 
 def load(paths: ContainerPaths) -> Record:
     """Read a record. FileNotFoundError, UnknownFormat or Corrupt."""
-    data = paths.record.read_bytes()
+    return parse(paths.record.read_bytes(), paths)
+
+
+def parse(data: bytes, paths: ContainerPaths) -> Record:
+    """What the bytes of a record's file say. UnknownFormat or Corrupt."""
     try:
         fields = msgspec.json.decode(data, type=dict[str, Any])
         if (version := fields.get("version")) not in READABLE:

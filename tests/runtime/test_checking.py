@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,9 @@ from runtime.containers import Container, Containers
 from runtime.naming import Names
 from runtime.settings import Settings
 from tests.support.containers import remove
-from vcs.history import Author, History
-from vcs.model import EMPTY_FILE, Entry
+from tests.support.operations import AUTHOR, add
+from vcs.history import History
 from vcs.store import Store
-from vcs.trees import write_root, write_tree
-
-AUTHOR = Author("tester", "tester@localhost", int(time.time()))
 
 
 @pytest.fixture
@@ -32,28 +28,24 @@ def store(tmp_path: Path) -> Iterator[Store]:
 @pytest.fixture
 def web(store: Store) -> Container:
     """A container on a commit."""
-    with store.batch() as batch:
-        tree = write_tree(batch, [Entry(b"file", 0o100644, 0, 0, 0, EMPTY_FILE)])
-        root = write_root(batch, Entry(b"", 0o40755, 0, 0, 0, tree))
-    commit = store.add_commit(root, {}, "base\n", AUTHOR)
-    return Containers(store).create("main", commit, Settings(), AUTHOR, "web")
+    return Containers(store).create("main", add(store, 1), Settings(), AUTHOR, "web")
 
 
-Before = Callable[[Any, str, Callable[[], object]], list[object]]
+Before = Callable[[Any, str, Callable[[], object]], list[str]]
 
 
 @pytest.fixture
 def before(monkeypatch: pytest.MonkeyPatch) -> Before:
-    """Have something happen before the first call of a function, once; returns what it did."""
+    """Have something happen before the first call of a function; returns a list that has its name from then on."""
 
-    def arrange(owner: Any, name: str, happens: Callable[[], object]) -> list[object]:
+    def arrange(owner: Any, name: str, happens: Callable[[], object]) -> list[str]:
         function = getattr(owner, name)
-        done: list[object] = []
+        done: list[str] = []
 
         def called(*arguments: Any, **options: Any) -> Any:
             if not done:
-                done.append(None)
-                done[0] = happens()
+                done.append(name)
+                happens()
             return function(*arguments, **options)
 
         monkeypatch.setattr(owner, name, called)
@@ -62,7 +54,7 @@ def before(monkeypatch: pytest.MonkeyPatch) -> Before:
     return arrange
 
 
-PLACES = [(check, "load"), (History, "info"), (History, "target"), (Names, "owner"), (check, "is_damaged")]
+PLACES = [(check, "parse"), (History, "info"), (History, "target"), (Names, "owner"), (check, "is_damaged")]
 
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: place[1])
@@ -97,14 +89,7 @@ def test_faults_of_one_that_changes_are_told_all_the_same(store: Store, web: Con
 def test_what_is_removed_meanwhile_is_not_kept_again(store: Store, web: Container, before: Before) -> None:
     ref = web.record.ref(0)
     store.history.delete_all([ref])
-    done = before(Containers, "changing", lambda: remove_once(store, web))
+    done = before(Containers, "changing", lambda: remove(Containers(store), web))
     assert keep_again(store, AUTHOR) == []
     assert done
     assert store.history.target(ref) is None
-
-
-def remove_once(store: Store, web: Container) -> None:
-    """Without the function that is waited for."""
-    containers = Containers(store)
-    containers.take_away(web)
-    containers.finish_removing([web])

@@ -41,22 +41,14 @@ def test_a_killed_command_can_be_taken_back(tmp_path: Path, change: str) -> None
     before, depth = world.look(), len(stacks(world.store.operations.read())[0])
     world.store.close()
 
-    def work(arm: Callable[[], None]) -> None:
-        with Store.open(path) as store:
-            world = World.of(store)
-            arm()
-            CHANGES[change](world)
-
-    for number, _ in enumerate(killed_anywhere(work, tmp_path / "errors")):
-        with Store.open(path) as store:
-            again = World.of(store)
-            while len(stacks(store.operations.read())[0]) > depth:
-                again.undo()
-            while len(stacks(store.operations.read())[0]) < depth:
-                again.redo()
-            assert again.look() == before, number
-            assert again.text("web") == "mine"
-            assert check(store).problems == []
+    for number, (again, _) in enumerate(after_each_kill(path, tmp_path / "errors", CHANGES[change])):
+        while len(stacks(again.store.operations.read())[0]) > depth:
+            again.undo()
+        while len(stacks(again.store.operations.read())[0]) < depth:
+            again.redo()
+        assert again.look() == before, number
+        assert again.text("web") == "mine"
+        assert check(again.store).problems == []
     assert number > 3
 
 
@@ -170,23 +162,16 @@ def test_a_generation_that_no_record_has_goes_with_garbage(tmp_path: Path, chang
     world.write("web", "mine")
     world.store.close()
 
-    def work(arm: Callable[[], None]) -> None:
-        with Store.open(path) as store:
-            world = World.of(store)
-            arm()
-            CHANGES[change](world)
-
     found = []
-    for _ in killed_anywhere(work, tmp_path / "errors"):
-        with Store.open(path) as store:
-            world = World.of(store)
-            (web,) = world.containers.all()
-            there = (len(store.history.refs(CONTAINERS)), len(list(path.glob("containers/*/gen/*"))))
-            forget_left(world.containers)
-            count = len(web.record.generations)
-            found.append(there != (count, count))
-            assert len(store.history.refs(CONTAINERS)) == len(list(path.glob("containers/*/gen/*"))) == count
-            assert check_containers(store) == []
-            assert web.paths.generation(web.record.current).exists()
-            world.write("web", f"mine {len(found)}")
+    for world, _ in after_each_kill(path, tmp_path / "errors", CHANGES[change]):
+        store = world.store
+        (web,) = world.containers.all()
+        there = (len(store.history.refs(CONTAINERS)), len(list(path.glob("containers/*/gen/*"))))
+        forget_left(world.containers)
+        count = len(web.record.generations)
+        found.append(there != (count, count))
+        assert len(store.history.refs(CONTAINERS)) == len(list(path.glob("containers/*/gen/*"))) == count
+        assert check_containers(store) == []
+        assert web.paths.generation(web.record.current).exists()
+        world.write("web", f"mine {len(found)}")
     assert any(found)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tests.torture.stores import kind_of_name
@@ -25,13 +25,9 @@ class Points:
     each: int | None = None
     seed: int = 0
 
-    @property
-    def are_by_kind(self) -> bool:
-        """Whether the calls themselves have to be known, not only how many they are."""
-        return self.each is not None
-
-    def numbers(self, count: int, seen: Iterable[str], salt: str) -> Iterator[int]:
-        """Which of `count` calls, from 0; `seen` are lines of them. The same ones for the same `salt`."""
+    def numbers(self, seen: Sequence[str], salt: str) -> Iterator[int]:
+        """Which of the calls that were seen, from 0. The same ones for the same `salt`."""
+        count = len(seen)
         chance = random.Random(f"{self.seed} {salt}")
         if self.each is not None:
             yield from sorted(_of_each_kind(seen, self.each, chance))

@@ -137,9 +137,9 @@ def sweep(
     _begin(place, operation)
     command = tuple(operation.command.split())
     never = replace(strike, number=NEVER.number)
-    counted = place.struck(command, never, see=points.are_by_kind, stays=operation.stays)
+    seen = place.struck(command, never, see=True, stays=operation.stays).seen
     try:
-        for number in points.numbers(counted.calls, counted.seen, f"{operation.name} {fault}"):
+        for number in points.numbers(seen, f"{operation.name} {fault}"):
             done, wrong = struck_at(place, operation, plain, replace(strike, number=number))
             if not done.at:
                 break  # it makes fewer calls now and then

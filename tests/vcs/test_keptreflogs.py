@@ -6,13 +6,13 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.killing import killed_anywhere
-from tests.support.operations import AUTHOR, MAIN, WORK, add, do, redo, refs
+from tests.support.operations import AUTHOR, MAIN, WORK, add, do, redo, refs, undo
 from vcs.check import check
 from vcs.collect import collect
 from vcs.model import CommitId
@@ -20,27 +20,9 @@ from vcs.past import as_of
 from vcs.reflogs import is_damaged, lines_of, log_path
 from vcs.repair import repair
 from vcs.store import Store
-from vcs.takingback import deleters, inverse, move_all, next_undo
+from vcs.takingback import next_undo
 
 OTHER = "refs/containers/c/0"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.create(tmp_path / "store") as made:
-        yield made
-
-
-def take_back(store: Store) -> None:
-    """As the command does it, reflogs included."""
-    one = next_undo(store.operations)
-    store.operations.begin(["undo"], lambda: AUTHOR, "undo", one.id)
-    move_all(
-        store.history, store.operations, inverse(one.refs), f"undo {one.id}", AUTHOR, one.unsure,
-        deleted=deleters([one]),
-    )  # fmt: skip
-    with store.history.locked():
-        store.operations.note_end(AUTHOR)
 
 
 def moved(store: Store, ref: str, *commits: CommitId) -> list[bytes]:
@@ -70,12 +52,12 @@ def test_the_lines_come_back_as_they_were_and_sealed(store: Store) -> None:
     before = moved(store, WORK, one, two, one)
     delete(store, WORK)
     assert log(store, WORK) == []
-    take_back(store)
+    undo(store)
     assert log(store, WORK) == before
     assert not any(map(is_damaged, before))
     redo(store)
     moved(store, WORK, two)
-    take_back(store)  # of what has the name now, nothing is mixed in
+    undo(store)  # of what has the name now, nothing is mixed in
     delete(store, MAIN)
     assert check(store).problems == []
 
@@ -85,7 +67,7 @@ def test_a_line_tells_of_it_where_the_reflog_led_elsewhere(store: Store) -> None
     before = moved(store, WORK, one)
     (store.repository / WORK).write_text(f"{two}\n")  # as a program does that writes no reflog
     delete(store, WORK)
-    take_back(store)
+    undo(store)
     found = log(store, WORK)
     assert found[:-1] == before
     assert found[-1].startswith(f"{one} {two} ".encode())
@@ -101,7 +83,7 @@ def test_of_other_refs_only_those_that_say_something_are_kept(store: Store) -> N
     before = log(store, OTHER)
     delete(store, OTHER)
     assert len(kept(store)) == 1
-    take_back(store)
+    undo(store)
     assert log(store, OTHER) == before
 
 
@@ -126,7 +108,7 @@ def test_a_long_name_and_a_name_below_another(store: Store) -> None:
     long = "refs/heads/" + "/".join(["x" * 200] * 3)
     before = moved(store, long, one)
     delete(store, long)
-    take_back(store)
+    undo(store)
     assert log(store, long) == before
 
 
@@ -139,7 +121,7 @@ def test_gc_keeps_what_the_lines_name_and_removes_them_with_the_operation(store:
     now = time.time()
     collect(store, since=now - 1000)
     assert store.history.has(one)
-    take_back(store)
+    undo(store)
     assert log(store, WORK) == before
     store.operations.path.write_bytes(saved)
     with store.operations.silent():
@@ -197,7 +179,7 @@ def test_a_killed_undo_brings_the_reflog_back_as_well(tmp_path: Path) -> None:
         with Store.open(path) as store:
             store.history.refs("refs/heads/")
             arm()
-            take_back(store)
+            undo(store)
 
     seen = []
     for _ in killed_anywhere(work, tmp_path / "errors"):
@@ -227,7 +209,7 @@ def test_what_is_looked_at_has_the_reflogs_of_then(store: Store) -> None:
         delete(store, ref)
         note()
     for _ in range(3):
-        take_back(store)
+        undo(store)
         note()
     delete(store, WORK)
     note()

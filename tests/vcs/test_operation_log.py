@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,14 +13,6 @@ from vcs.errors import Corrupt, NoSpace, UnknownFormat
 from vcs.history import BRANCHES
 from vcs.operationlines import HEADER, damaged_lines, without_damage
 from vcs.store import Store
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.create(tmp_path / "store") as made:
-        yield made
-    with Store.open(tmp_path / "store") as again:
-        assert check(again).problems == []
 
 
 def test_an_unfinished_line_is_passed_over_and_cut_off(store: Store) -> None:

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from blake3 import blake3
 
 from tests.support.operations import AUTHOR, MAIN, WORK, add, do, make_some, redo, reflogs_of, refs, undo
 from vcs import history
-from vcs.check import check
 from vcs.collect import collect
 from vcs.errors import AlreadyExists, Conflict, NotFound
 from vcs.history import BRANCHES, TAGS, History
 from vcs.operationlines import Change, Operation
 from vcs.store import Store
 from vcs.takingback import move_all, restoring, stacks
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.create(tmp_path / "store") as made:
-        yield made
-    with Store.open(tmp_path / "store") as again:
-        assert check(again).problems == []
-
 
 # -- what is noted
 

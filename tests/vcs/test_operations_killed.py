@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,14 +30,6 @@ from vcs.store import Store
 from vcs.takingback import stacks
 
 REPOSITORY = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.create(tmp_path / "store") as made:
-        yield made
-    with Store.open(tmp_path / "store") as again:
-        assert check(again).problems == []
 
 
 def test_many_refs_that_come_back_do_so_together_wherever_the_process_is_killed(
@@ -137,7 +129,9 @@ def test_commands_beside_one_another_lose_no_operation(store: Store) -> None:
     store.operations.flush()
     code = """
         from pathlib import Path
-        from tests.support.operations import AUTHOR, BRANCHES, Store, do
+        from tests.support.operations import AUTHOR, do
+        from vcs.history import BRANCHES
+        from vcs.store import Store
         with Store.open(Path(sys.argv[1])) as store:
             one = store.branches()["b0"]
             for number in range(25):

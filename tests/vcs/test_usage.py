@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from tests.support.collecting import NOW, author, commit, noise, write
 from tests.support.values import Spec, file
 from tests.support.values import root as written
 from vcs.blobs import BlobWriter
-from vcs.check import check
 from vcs.collect import collect
 from vcs.errors import Missing, NotFound
 from vcs.history import BRANCHES
@@ -25,14 +23,6 @@ from vcs.store import Store
 from vcs.usage import Sizes, Usage, allocated, statistics
 
 MAIN, OTHER = BRANCHES + "main", BRANCHES + "other"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.create(tmp_path / "store") as made:
-        yield made
-    with Store.open(tmp_path / "store") as again:
-        assert check(again).problems == []
 
 
 def block_bytes(store: Store) -> int:
