@@ -160,26 +160,24 @@ class FileSystem:
         return self._reader(node).parts(offset, size) if copied is None else [copied]
 
     def was_scattered(self, node: Node) -> bool:
-        """Told that a small range somewhere in a file was read: whether what is around it is at hand."""
+        """Told that a small range somewhere in a file was read: whether what is around it should be given."""
         content = node.entry.content
-        if self._copies is None or not isinstance(content, Chunked):
-            return True
-        if content.list in self._copies:
-            return False
-        self._copies.was_scattered(content)
-        return True
+        return self._copies is None or type(content) is not Chunked or self._copies.was_scattered(content)
 
     def _copied(self, content: Content, offset: int, size: int) -> memoryview | None:
         if self._copies is None or type(content) is not Chunked:
             return None
         return self._copies.read(content, offset, size)
 
-    def around(self, node: Node, offset: int) -> tuple[int, memoryview]:
-        """The chunk in which an offset lies, and where it begins in the file; empty for a hole, or past the end."""
+    def around(self, node: Node, offset: int) -> tuple[int, Sequence[bytes | memoryview]]:
+        """What is at hand around an offset: where in the file it begins, and pieces from there on; none around a hole,
+        or past the end."""
         content = node.entry.content
         if type(content) is Data:
-            return 0, memoryview(self._whole(node, content))
-        return self._reader(node).around(offset)
+            return 0, [self._whole(node, content)]
+        if self._copies is not None and type(content) is Chunked and (copied := self._copies.around(content, offset)):
+            return copied[0], [copied[1]]
+        return self._reader(node).around(offset, self._source.are_together)
 
     def _whole(self, node: Node, content: Data) -> bytes:
         return node.text if type(node) is Text else self._source.get(content.chunk)

@@ -24,13 +24,15 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import TypeAlias
+from typing import NamedTuple
 
 from fusefs.filesystem import FileSystem
 from fusefs.inodes import Folder, Node
+from fusefs.recent import Recent
 from fusefs.scattered import FILE_MOST, SCATTERED_MOST
 from fusefs.wire import replies
 from vcs.errors import TreeringError
@@ -46,14 +48,61 @@ _FILES_MOST = 128
 _WAITING_MOST = 4 << 20
 """Bytes that the thread may be behind; no window is given then."""
 _PAGE = 4096
+_EDGES_MOST = 12 << 20
+"""Bytes of parts of pages that are kept. Reading all of 1 GiB here and there takes so many."""
+_EDGE_BYTES = 200
+"""What one takes besides."""
 _WALKS = 4
 """How many walks are followed at once."""
 _STEPS_MOST = 256
 """Names that are no files, between two that are."""
 
 
-_Piece: TypeAlias = tuple[int, int, bytes | memoryview]
-"""A file's number, and where in it which bytes are."""
+class _Piece(NamedTuple):
+    """Bytes of a file, by its number, from an offset on."""
+
+    number: int
+    offset: int
+    parts: Sequence[bytes | memoryview]
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.parts))
+
+
+class _Edges:
+    """Parts of pages. What is at hand of a file begins and ends within a page, mostly, and the page's rest is in what
+    lies next to it: a part is kept until that comes by, for of a page that is given in part the kernel asks for all."""
+
+    def __init__(self) -> None:
+        self._parts: Recent[tuple[int, int, bool], bytes] = Recent(_EDGES_MOST)
+        """By the file's number, the page's offset, and whether it is the page's end."""
+
+    def whole_pages(self, node: Node, start: int, parts: Sequence[bytes | memoryview]) -> list[_Piece]:
+        """The whole pages of a file's bytes from `start` on, and those next to them that are whole now."""
+        end = start + sum(map(len, parts))
+        head = -start % _PAGE
+        tail = end % _PAGE if end < node.entry.size else 0
+        if not parts or len(parts[0]) < head or len(parts[-1]) < tail or end - start <= head + tail:
+            return []  # next to a hole chunks may be as small
+        number = node.number
+        views = [memoryview(part) for part in parts]
+        pieces = []
+        if head:
+            pieces += self._joined(number, start + head - _PAGE, views[0][:head], is_end=True)
+            views[0] = views[0][head:]
+        if tail:
+            pieces += self._joined(number, end - tail, views[-1][-tail:], is_end=False)
+            views[-1] = views[-1][:-tail]
+        return [*pieces, _Piece(number, start + head, views)]
+
+    def _joined(self, number: int, page: int, part: memoryview, is_end: bool) -> list[_Piece]:
+        """The page that a part is of, if the other part was there before."""
+        other = self._parts.pop((number, page, not is_end))
+        if other is None or len(other) + len(part) != _PAGE:
+            self._parts.put((number, page, is_end), bytes(part), len(part) + _EDGE_BYTES)
+            return []
+        return [_Piece(number, page, [other, part] if is_end else [part, other])]
 
 
 @dataclass(slots=True)
@@ -79,6 +128,7 @@ class ReadAhead:
         self._nodes = filesystem.table.nodes
         self._walks: list[_Walk] = []
         self._queue: SimpleQueue[list[_Piece] | None] = SimpleQueue()
+        self._edges = _Edges()
         self._asked: set[int] = set()
         """Files that the kernel asked for while the thread had them; they need not be given."""
         self._queued = 0
@@ -116,19 +166,8 @@ class ReadAhead:
             return
         if not self._fs.was_scattered(node) or self._behind > _WAITING_MOST:
             return
-        try:
-            start, chunk = self._fs.around(node, offset)
-        except (TreeringError, OSError):
-            return
-        if not chunk:
-            return
-        # Whole pages: of one that is given in part, the kernel asks for all once more.
-        first, last = -start % _PAGE, len(chunk)
-        if start + last < node.entry.size:
-            last -= (start + last) % _PAGE
-        before, after = offset - start, offset - start + size
-        ranges = [(first, before), (after, last)]
-        self._put([(node.number, start + begin, chunk[begin:end]) for begin, end in ranges if begin < end])
+        with suppress(TreeringError, OSError):  # whoever reads the others is told
+            self._put(self._edges.whole_pages(node, *self._fs.around(node, offset)))
 
     @property
     def _behind(self) -> int:
@@ -136,7 +175,7 @@ class ReadAhead:
         return self._queued - self._done
 
     def _put(self, batch: list[_Piece]) -> None:
-        self._queued += sum(len(data) for _, _, data in batch)
+        self._queued += sum(piece.size for piece in batch)
         self._queue.put(batch)
 
     def _continue(self, walk: _Walk, number: int) -> None:
@@ -162,7 +201,7 @@ class ReadAhead:
                 walk.mark = number
                 continue
             try:
-                batch.append((number, 0, self._fs.read(self._nodes[number], 0, size)))
+                batch.append(_Piece(number, 0, [self._fs.read(self._nodes[number], 0, size)]))
             except (TreeringError, OSError):
                 break  # whoever reads it is told
         if batch:
@@ -191,12 +230,12 @@ class ReadAhead:
 
     def _give(self) -> None:
         while (batch := self._queue.get()) is not None:
-            for number, offset, data in batch:
-                self._done += len(data)
-                if not offset and number in self._asked:
-                    self._asked.discard(number)
+            for piece in batch:
+                self._done += piece.size
+                if not piece.offset and piece.number in self._asked:
+                    self._asked.discard(piece.number)
                     continue
                 # ENOENT: the kernel has forgotten the file. What else may go wrong, it will ask instead.
                 with suppress(OSError):
-                    os.writev(self._device, (replies.store(number, len(data), offset), data))
+                    os.writev(self._device, (replies.store(piece.number, piece.size, piece.offset), *piece.parts))
                     self.given += 1

@@ -35,5 +35,11 @@ class Recent(Generic[Key, Value]):
             _, (_, old) = self._values.popitem(last=False)
             self._weight -= old
 
+    def pop(self, key: Key) -> Value | None:
+        """Forget a value, and return it."""
+        value, weight = self._values.pop(key, (None, 0))
+        self._weight -= weight
+        return value
+
     def __len__(self) -> int:
         return len(self._values)

@@ -3,12 +3,16 @@
 A page out of a layer costs as much as its chunk, some thirty pages: so a copy is worth while for whoever reads as many
 pages here and there as it would take reads of whole mebibytes to see all of the file. Whoever reads in order, a larger
 piece each time, is not slower without one.
+
+A page out of a copy comes alone, for with what is around it an answer takes four times as long. Whoever has read a
+sixteenth of a file's pages is likely to want the others too, and gets them. If he still asks when he was given as much
+as the whole file, there is no memory that keeps it: then it takes twice as many reads until that is tried again.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from vcs import plain
 from vcs.model import Chunked
-from vcs.plain import PlainCopy, open_plain, plain_path
+from vcs.plain import PAGE, PlainCopy, open_plain, plain_path
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -27,9 +31,35 @@ SCATTERED_MOST = 32 << 10
 """Bytes. Whoever reads more at once is followed by the kernel's own readahead."""
 FILE_LEAST, FILE_MOST = 16 << 20, 4 << 30
 """Bytes. Of a smaller file all chunks are soon there; in a larger one it is unlikely that somebody comes by again."""
+AROUND = 128 << 10
+"""Bytes that are given of a copy, from a multiple of that on, with a page somewhere in them."""
 _READS_FOR_A_BYTE = 1 / (1 << 20)
+_READS_FOR_A_PAGE = 1 / 16
 _OPEN_MOST = 16
 """Copies that are open at once; the sums of one take up to 8 MB."""
+
+
+class _Use:
+    """How a file of so many bytes is read here and there."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.reads = 0
+        self._patience = size / PAGE * _READS_FOR_A_PAGE
+        self._alone = self._patience
+        """So many reads get nothing besides."""
+        self._given = 0
+        """Bytes, since those."""
+
+    def is_dense(self) -> bool:
+        """Whether what is around a page is worth while; it is given then."""
+        if self.reads < self._alone:
+            return False
+        self._given += AROUND
+        if self._given >= self.size:
+            self._patience *= 2
+            self._alone, self._given = self.reads + self._patience, 0
+        return True
 
 
 class PlainCopies:
@@ -39,41 +69,57 @@ class PlainCopies:
         self._store = store
         self._begin = begin
         self._open: OrderedDict[bytes, PlainCopy] = OrderedDict()
-        self._reads: Counter[bytes] = Counter()
-        """How many reads of each file were scattered, and had no copy."""
+        self._uses: dict[bytes, _Use] = {}
         self._asked: set[bytes] = set()
         """The files of which a copy was asked for: once is enough."""
         self._damaged: set[bytes] = set()
         """The files whose copy was damaged: where it cannot be removed, it must not be opened again."""
         self._process: Popen[bytes] | None = None
 
-    def __contains__(self, digest: bytes) -> bool:
-        return digest in self._open
-
     def read(self, content: Chunked, offset: int, size: int) -> memoryview | None:
         """A small range of a large file; None if there is no copy to read it from."""
         if size > SCATTERED_MOST or not FILE_LEAST <= content.size <= FILE_MOST:
             return None
         copy = self._open.get(content.list) or self._opened(content)
+        return None if copy is None else self._range(copy, content.list, offset, size)
+
+    def was_scattered(self, content: Chunked) -> bool:
+        """A small range somewhere in a file was read: whether what is around it should be given. Has a copy made, if it
+        came from the chunks and there were enough of these."""
+        digest, size = content.list, content.size
+        if not FILE_LEAST <= size <= FILE_MOST:
+            return True
+        use = self._uses.get(digest)
+        if use is None:
+            use = self._uses[digest] = _Use(size)
+        use.reads += 1
+        if digest in self._open:
+            return use.is_dense()
+        if digest not in self._asked and use.reads >= size * _READS_FOR_A_BYTE:
+            self._ask(digest, size)
+        return True
+
+    def around(self, content: Chunked, offset: int) -> tuple[int, memoryview] | None:
+        """What a copy has around an offset, and where in the file it begins; None if there is no copy of it open."""
+        copy = self._open.get(content.list)
         if copy is None:
             return None
+        start = offset - offset % AROUND
+        data = self._range(copy, content.list, start, AROUND)
+        return None if data is None else (start, data)
+
+    def _ask(self, digest: bytes, size: int) -> None:
+        """Have a copy made, unless another one is being made."""
+        if self._process is None or self._process.poll() is not None:
+            self._asked.add(digest)
+            with suppress(OSError):
+                self._process = self._begin(self._store, digest, size)
+
+    def _range(self, copy: PlainCopy, digest: bytes, offset: int, size: int) -> memoryview | None:
         data = copy.read(offset, size)
         if data is None:
-            self._drop(content.list)
+            self._drop(digest)
         return data
-
-    def was_scattered(self, content: Chunked) -> None:
-        """A small range somewhere in a file was read from its chunks: have a copy made, if there were enough."""
-        digest, size = content.list, content.size
-        if not FILE_LEAST <= size <= FILE_MOST or digest in self._asked:
-            return
-        self._reads[digest] += 1
-        if self._reads[digest] < size * _READS_FOR_A_BYTE or (self._process and self._process.poll() is None):
-            return
-        self._asked.add(digest)
-        del self._reads[digest]
-        with suppress(OSError):
-            self._process = self._begin(self._store, digest, size)
 
     def _opened(self, content: Chunked) -> PlainCopy | None:
         if content.list in self._damaged:

@@ -148,6 +148,10 @@ class Starts:
             start.note(digest, len(data), now)
         return data
 
+    def are_together(self, one: bytes, other: bytes) -> bool:
+        """Not while a container starts: what it did not ask for is not to be noted."""
+        return not self._starts and self._source.are_together(one, other)
+
     def expect(self, digests: Iterable[bytes]) -> None:
         starts = self._starts
         self._source.expect(digest for digest in digests if not any(digest in start for start in starts))

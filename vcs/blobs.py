@@ -41,6 +41,8 @@ LARGE = 8 << 20
 """From here on, threads that read ahead and digest are worth their start."""
 _LOOK_AHEAD = 2 << 20
 """Bytes whose chunks are expected after those that a sequential reader asks for."""
+AROUND_MOST = 1 << 20
+"""Bytes that are told of around an offset. The blocks that commits write have less."""
 _LEVELS_MAX = 32
 """Of lists in one file."""
 _AHEAD = 2
@@ -336,14 +338,27 @@ class BlobReader:
         self._end = end
         return parts
 
-    def around(self, offset: int) -> tuple[int, memoryview]:
-        """The chunk in which an offset lies, and where it begins in the file; empty for a hole, or past the end."""
+    def around(self, offset: int, are_together: Callable[[bytes, bytes], bool]) -> tuple[int, list[bytes]]:
+        """What is at hand around an offset: where in the file it begins, and the chunks from there on. Those are the
+        chunk in which the offset lies and, next to it, those together with it; none around a hole, or past the end."""
         if not 0 <= offset < self.size:
-            return offset, memoryview(b"")
-        position = bisect_right(self._ends, offset)
-        item = self._items[position]
-        chunk = self._objects.get(item.digest) if item.digest else b""
-        return self._ends[position] - item.length, memoryview(chunk)
+            return offset, []
+        items, ends = self._items, self._ends
+        first = bisect_right(ends, offset)
+        own = items[first].digest
+        if not own:
+            return offset, []
+        chunks = [self._objects.get(own)]
+        start, after = ends[first] - items[first].length, first + 1
+        while after < len(items) and ends[after] - start <= AROUND_MOST and are_together(own, items[after].digest):
+            chunks.append(self._objects.get(items[after].digest))
+            after += 1
+        least = ends[after - 1] - AROUND_MOST
+        while first and start - items[first - 1].length >= least and are_together(own, items[first - 1].digest):
+            first -= 1
+            start -= items[first].length
+            chunks.insert(0, self._objects.get(items[first].digest))
+        return start, chunks
 
     def _look_ahead(self, expect: Callable[[Iterable[bytes]], None], position: int, end: int, more: int) -> None:
         """Tell which chunks a range has, and of one that goes on from the last, what follows it."""

@@ -113,6 +113,11 @@ class Objects:
                 self._near[digest] = key, start, end, True
         return data
 
+    def are_together(self, one: bytes, other: bytes) -> bool:
+        """Whether two objects lie in the same block, which is in memory."""
+        first, second = self._near.get(one), self._near.get(other)
+        return first is not None and second is not None and first[0] == second[0]
+
     def expect(self, digests: Iterable[bytes]) -> None:
         """These objects will be asked for in this order, the first of them at once.
 

@@ -69,6 +69,10 @@ class Source(Protocol):
         """The commit that a branch named at a time (seconds since 1970), None if there was none."""
         ...
 
+    def are_together(self, one: bytes, other: bytes) -> bool:
+        """Whether having read one object, another can be had without reading anything."""
+        ...
+
     def expect(self, digests: Iterable[bytes]) -> None:
         """These objects will be asked for soon, in this order."""
         ...

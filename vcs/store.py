@@ -185,6 +185,10 @@ class Store:
         """An object's bytes, verified against its digest. Missing or Corrupt if it cannot be had."""
         return self._objects.get(digest)
 
+    def are_together(self, one: bytes, other: bytes) -> bool:
+        """Whether having read one object, another can be had without reading anything."""
+        return self._objects.are_together(one, other)
+
     def expect(self, digests: Iterable[bytes]) -> None:
         """These objects will be asked for soon, in this order: see vcs.objects."""
         self._objects.expect(digests)

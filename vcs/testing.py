@@ -26,6 +26,9 @@ class MemoryStore:
         except KeyError:
             raise Missing(f"no object {digest.hex()}", digest=digest.hex()) from None
 
+    def are_together(self, one: bytes, other: bytes) -> bool:
+        return one in self.objects and other in self.objects
+
     def expect(self, digests: Iterable[bytes]) -> None:
         """They are in memory already."""
 

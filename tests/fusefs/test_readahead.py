@@ -40,7 +40,7 @@ class Ahead:
         self.top = self.kernel.walk(b"trees", made.hex().encode()).nodeid
         self.given: dict[int, bytes] = {}
         self.pieces: list[tuple[int, int, bytes]] = []
-        """What was given of files from elsewhere than their beginning: node, offset, bytes."""
+        """The same, and what was given from elsewhere than a file's beginning: node, offset, bytes."""
 
     def list(self, node: int) -> dict[str, int]:
         return {found.name.decode(): found.nodeid for found in self.kernel.readdirplus(node)[2:]}
@@ -68,9 +68,8 @@ class Ahead:
                 assert code == STORE
                 node, offset, size, _ = struct.unpack_from("<QQII", message, 16)
                 assert size == len(message) - 40
-                if offset:
-                    self.pieces.append((node, offset, message[40:]))
-                else:
+                self.pieces.append((node, offset, message[40:]))
+                if not offset:
                     self.given[node] = message[40:]
 
 
@@ -166,21 +165,75 @@ def large_file(store: MemoryStore) -> Entry:
     return file(writer.finish())
 
 
-def test_a_small_read_within_a_large_file_brings_the_rest_of_its_chunk() -> None:
-    store = MemoryStore()
+class Blocks(MemoryStore):
+    """Chunks lie in blocks of three."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chunks: list[bytes] = []
+
+    def put_chunk(self, data: bytes | memoryview, digest: bytes | None = None) -> bytes:
+        self.chunks.append(super().put_chunk(data, digest))
+        return self.chunks[-1]
+
+    def are_together(self, one: bytes, other: bytes) -> bool:
+        return self._block_of(one) == self._block_of(other)
+
+    def _block_of(self, digest: bytes) -> int:
+        return self.chunks.index(digest) // 3
+
+
+def test_a_small_read_within_a_large_file_brings_the_rest_of_its_block() -> None:
+    store = Blocks()
     ahead = Ahead({"large": large_file(store)}, store)
     node = ahead.list(ahead.top)["large"]
     place = 200 * PAGE
     ahead.read(node, place, PAGE)
     ahead.finish()
-    (_, first, before), (_, second, after) = ahead.pieces
-    assert first % PAGE == len(before) % PAGE == len(after) % PAGE == 0
-    assert first + len(before) == place, "up to the page that was asked for"
-    assert second == place + PAGE
-    assert LARGE[first:place] == before
-    assert LARGE[second : second + len(after)] == after
-    assert CHUNK_MIN - 3 * PAGE <= len(before) + len(after) <= CHUNK_MAX
-    assert {piece[0] for piece in ahead.pieces} == {node}
+    ((of, start, data),) = ahead.pieces
+    assert of == node
+    assert start % PAGE == len(data) % PAGE == 0
+    assert start <= place < start + len(data)
+    assert LARGE[start : start + len(data)] == data
+    assert 3 * CHUNK_MIN - 3 * PAGE <= len(data) <= 3 * CHUNK_MAX
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pages_between_blocks_are_given_when_both_were_read(seed: int) -> None:
+    store = Blocks()
+    ahead = Ahead({"large": large_file(store)}, store)
+    node = ahead.list(ahead.top)["large"]
+    places = list(range(PAGE, len(LARGE), PAGE))
+    random.Random(seed).shuffle(places)
+    known: set[int] = set()
+    asked = 0
+    for place in places:
+        if place not in known:
+            ahead.read(node, place, PAGE)
+            ahead._sort(_later(ahead))
+            asked += 1
+            known |= {
+                page for _, start, data in ahead.pieces for page in range(start, start + len(data), PAGE)
+            }  # fmt: skip
+    ahead.finish()
+    assert all(LARGE[start : start + len(data)] == data for _, start, data in ahead.pieces)
+    blocks = -(-len(store.chunks) // 3)
+    assert asked < 2 * blocks, "some of those that lie in two blocks are asked for before the others are known"
+    assert len(places) - len(known) < asked
+
+
+def test_what_lies_around_a_page_in_two_blocks_is_right_at_once() -> None:
+    """The page itself comes out of both, and no part of it is given as if it were all."""
+    store = Blocks()
+    ahead = Ahead({"large": large_file(store)}, store)
+    node = ahead.list(ahead.top)["large"]
+    ends = [sum(len(store.objects[name]) for name in store.chunks[: 3 * number]) for number in (1, 2, 3)]
+    for end in ends:
+        ahead.read(node, end - end % PAGE, PAGE)
+    ahead.finish()
+    assert ahead.pieces
+    assert all(LARGE[start : start + len(data)] == data for _, start, data in ahead.pieces)
+    assert all(start % PAGE == len(data) % PAGE == 0 for _, start, data in ahead.pieces)
 
 
 def test_the_end_of_a_file_need_not_be_a_whole_page() -> None:
@@ -188,7 +241,15 @@ def test_the_end_of_a_file_need_not_be_a_whole_page() -> None:
     ahead = Ahead({"large": large_file(store)}, store)
     ahead.read(ahead.list(ahead.top)["large"], (len(LARGE) // PAGE - 1) * PAGE, PAGE)
     ahead.finish()
-    assert ahead.pieces[-1][2] == LARGE[len(LARGE) // PAGE * PAGE :]
+    assert LARGE.endswith(ahead.pieces[-1][2])
+
+
+def test_a_damaged_neighbour_is_no_fault_of_whoever_did_not_ask_for_it() -> None:
+    store = Blocks()
+    ahead = Ahead({"large": large_file(store)}, store)
+    del store.objects[store.chunks[1]]
+    ahead.read(ahead.list(ahead.top)["large"], PAGE, PAGE)
+    assert (ahead.finish(), ahead.pieces) == ({}, [])
 
 
 def test_large_reads_and_holes_bring_nothing() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from fusefs.filesystem import FileSystem
 from fusefs.readahead import ReadAhead
-from fusefs.scattered import FILE_LEAST, SCATTERED_MOST, PlainCopies
+from fusefs.scattered import AROUND, FILE_LEAST, SCATTERED_MOST, PlainCopies
 from fusefs.session import Session
 from fusefs.wire.protocol import Opcode
 from tests.fusefs.fake_kernel import FakeKernel
@@ -142,6 +142,34 @@ def test_a_copy_that_comes_to_be_there_answers_and_gives_nothing_besides(copying
     assert copying.asked == []
 
 
+def test_who_reads_much_of_a_file_gets_what_is_around_from_its_copy(copying: Copying) -> None:
+    copying.save()
+    alone, given = SIZE // PAGE // 16, SIZE // AROUND
+    copying.read(PAGE)
+    told = [True] + [copying.copies.was_scattered(copying.content) for _ in range(3 * alone + 2 * given - 2)]
+    assert told[:alone] == [True] + [False] * (alone - 2) + [True], "the first was read, which counts"
+    assert told.count(True) - 1 == 2 * given, "as much as all of it, and after twice as many reads once more"
+    assert told[alone + given - 1 : 3 * alone + given - 2] == [False] * (2 * alone - 1)
+    for offset in (0, PAGE, 5 * AROUND - 1, 5 * AROUND, SIZE - 1):
+        around = copying.copies.around(copying.content, offset)
+        assert around is not None
+        start, data = around
+        assert start <= offset < start + len(data)
+        assert LARGE[start : start + len(data)] == data
+
+
+def test_a_copy_that_is_damaged_around_goes(copying: Copying) -> None:
+    copying.save()
+    data = bytearray(copying.path.read_bytes())
+    data[6 * PAGE] ^= 1
+    copying.path.write_bytes(data)
+    copying.read(7 * PAGE)
+    assert copying.copies.around(copying.content, AROUND) is not None
+    assert copying.copies.around(copying.content, 7 * PAGE) is None
+    assert not copying.path.exists()
+    assert copying.copies.around(copying.content, AROUND) is None
+
+
 def test_a_damaged_copy_goes_and_the_chunks_answer(copying: Copying) -> None:
     copying.save()
     data = bytearray(copying.path.read_bytes())
@@ -153,7 +181,7 @@ def test_a_damaged_copy_goes_and_the_chunks_answer(copying: Copying) -> None:
     assert not copying.path.exists()
     copying.save()
     scatter(copying, 2)
-    assert copying.content.list not in copying.copies, "a disk that damages it once does so again"
+    assert copying.copies.around(copying.content, PAGE) is None, "a disk that damages it once does so again"
 
 
 def test_a_copy_of_another_size_is_none(copying: Copying) -> None:
@@ -171,4 +199,4 @@ def test_copies_that_are_open_have_a_bound(copying: Copying) -> None:
         contents.append(Chunked(SIZE, digest, SIZE))
     for content in contents:
         assert copying.copies.read(content, PAGE, PAGE) == LARGE[PAGE : 2 * PAGE]
-    assert sum(content.list in copying.copies for content in contents) == 16
+    assert sum(copying.copies.around(content, 0) is not None for content in contents) == 16

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vcs.blobs import (
+    AROUND_MOST,
     CHUNK_MAX,
     CHUNK_MIN,
     LARGE,
@@ -169,6 +170,30 @@ def test_seek_answers_as_lseek_does(tmp_path: Path) -> None:
             reader.seek(5 * MIB, os.SEEK_HOLE)
     assert whole(store, content) == path.read_bytes()
     assert content.allocated == status.st_blocks * 512
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_what_is_around_an_offset_is_what_the_file_has_there(together: bool) -> None:
+    store = MemoryStore()
+    writer = BlobWriter(store)
+    data = noise(4 * MIB)
+    writer.feed(data)
+    writer.hole(MIB + 5)
+    writer.feed(data[:300])
+    content = writer.finish()
+    assert isinstance(content, Chunked)
+    expected = data + bytes(MIB + 5) + data[:300]
+    reader = BlobReader(store, content)
+    for offset in range(0, len(expected) + 2, 40_001):
+        start, chunks = reader.around(offset, lambda _one, other: together and bool(other))
+        found = b"".join(chunks)
+        assert found == expected[start : start + len(found)]
+        if 4 * MIB <= offset < len(expected) - 300 or offset >= len(expected):
+            assert found == b"", "a hole, or past the end"
+        else:
+            assert start <= offset < start + len(found)
+            assert len(found) <= AROUND_MOST
+            assert (len(chunks) > 1) == (together and offset < 4 * MIB)
 
 
 def test_a_terabyte_of_nothing_is_never_read(tmp_path: Path) -> None:

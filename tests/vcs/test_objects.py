@@ -42,6 +42,20 @@ def test_any_order_reads_the_same(written: tuple[Path, dict[bytes, bytes]], cach
                 assert store.get(name) == expected[name]
 
 
+def test_objects_are_together_once_their_block_was_read(tmp_path: Path) -> None:
+    with Store.create(tmp_path / "store") as store, store.batch() as batch:
+        one, two, other = (batch.put_tree(b"%100d" % number) for number in range(3))
+        chunk = batch.put_chunk(b"%100d" % 3)
+    with Store.open(tmp_path / "store") as store:
+        assert not store.are_together(one, two), "nothing was read yet"
+        store.get(other)
+        assert store.are_together(one, two)
+        store.get(chunk)
+        assert not store.are_together(one, chunk), "chunks and trees lie in blocks of their own"
+        assert not store.are_together(one, b"")
+        assert not store.are_together(b"", one)
+
+
 def test_the_cache_is_bounded(written: tuple[Path, dict[bytes, bytes]]) -> None:
     path, expected = written
     with Store.open(path, cache_bytes=1 << 20) as store:
