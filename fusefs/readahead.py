@@ -10,9 +10,9 @@ out, and when the kernel asks for that one, the next window is given. A window e
 listed yet: one message then tells whether the walk goes into it or past it. What was given and is not wanted is clean
 page cache, and goes first.
 
-Reads of a few kilobytes here and there in a large file are the other case: each brings a whole chunk, of which the
-kernel would keep a page or two, and come again for the others. The chunk is there, so it is given too; unless the page
-came from a plain copy (scattered.py).
+Reads of a few kilobytes here and there in a large file are the other case: each brings a whole block, of which the
+kernel would keep a page or two, and come again for the others. The block is there, so it is given too, as far as it is
+the file's; for pages from a plain copy, scattered.py says when.
 
 The kernel locks a page for which it has asked us, and NOTIFY_STORE waits for that lock: from the loop's own thread it
 could wait for the very answer that the loop gives next. So a thread of its own writes them, while the loop reads their

@@ -34,10 +34,10 @@ def large_file(setting: Setting) -> list[Section]:
     """One table: the mount itself next to ext4."""
     section = Section("A file of 1 GiB, cold", "from")
     section.note(
-        f"Medians; caches dropped and a new service before each. In order: read(2) of 1 MiB each into one buffer. At "
-        f"random: pread(2) of 4 KiB with no advice to the kernel, {_READS:,} places by seed, and all places in an order "
-        "by seed, as `fio --rw=randread` does; without a plain copy and once the service has made one. `zstd -3` leaves "
-        "half of the file."
+        "Medians; caches dropped and a new service before each. In order: read(2) of 1 MiB each into one buffer. At "
+        f"random: pread(2) of 4 KiB with no advice to the kernel, {_READS:,} places by seed, and all there are in an "
+        "order by seed, as `fio --rw=randread` has them; without a plain copy and once the service has made one. "
+        "`zstd -3` leaves half of the file."
     )
     source = setting.corpus(BIG)
     ours, plain = Ours(), Plain()
