@@ -32,7 +32,8 @@ trap 'exit 0' TERM
 while :; do echo >> /ticks/ticks; sleep 0.05; done
 """
 _AT_ONCE = 1.0
-"""A container that goes on has ticked by then, as a rule; if not, it is looked at once more after the next command."""
+"""Where somebody was killed, a container that goes on has ticked by then, as a rule; if not, it is looked at once more
+after the next command."""
 _SECONDS = 20.0
 _STILL = 4.0
 """One that has not ticked for so long after that stands still."""
@@ -104,7 +105,7 @@ OPERATIONS = {
 def looked_after(place: Place, operation: Operation, strike: Strike) -> Iterator[str]:
     """What is wrong with what runs after a strike; at the latest after the next command, whatever that is."""
     had = told(place)
-    goes_on = ticks(place, had, _AT_ONCE)
+    goes_on = strike.errno == KILL and ticks(place, had, _AT_ONCE)
     listed = place.run("ps", "-a", "--format", "json")
     if listed.code:
         yield f"ps ends with {listed.code}: {listed.err.strip()[-600:]}"

@@ -134,12 +134,16 @@ class _Tracer:
         self._result = Traced()
         self._child = 0
         self._alive: set[int] = set()
+        self._ours: set[int] = set()
+        """Those of them that are known to be in our own pid namespace."""
         self._is_followed = False
         self._is_over = False
         """Whether all that is not inside a container is to be dead."""
         self._has_ended = False
         self._last = 0.0
-        """When the last call was counted, or the command ended."""
+        """When the command ended, or a call was counted after that which was not made again and again."""
+        self._afterwards: set[str] = set()
+        """The calls that were counted since it ended."""
         self._ended_at = 0.0
         self._is_told = False
         """Whether what becomes of it was told; from then on nothing is struck."""
@@ -174,6 +178,7 @@ class _Tracer:
 
     def _gone(self, pid: int, status: int) -> None:
         self._alive.discard(pid)
+        self._ours.discard(pid)
         if pid == self._child:
             self._result.code = os.waitstatus_to_exitcode(status)
             self._has_ended = True
@@ -188,20 +193,34 @@ class _Tracer:
         if pid == self._child and not self._is_followed:
             _ptrace(_SETOPTIONS, pid, _OPTIONS)
             self._is_followed = True
-        elif self._is_over and not (self._stays and _is_inside(pid)):
+        elif self._is_over and not (self._stays and self._is_inside(pid)):
             _kill({pid})  # it was just being started when the others were killed
             return
         elif status >> 16 == _EVENT_SECCOMP:
-            if not self._is_told and not _is_inside(pid) and self._strikes(pid) and self.strike.errno == KILL:
+            if self._matters() and not self._is_inside(pid) and self._strikes(pid) and self.strike.errno == KILL:
                 self._kill(pid)
                 return
         elif status >> 16 == 0 and stop not in (signal.SIGSTOP, signal.SIGTRAP):
             passed = stop
-            if stop in _FAULTS and _is_inside(pid):
+            if stop in _FAULTS and self._is_inside(pid):
                 _kill({pid})  # its service is dead; a first process that is traced would get the same signal for ever
                 return
         with suppress(ProcessLookupError):
             _ptrace(_CONT, pid, passed)
+
+    def _matters(self) -> bool:
+        """Whether a call may be struck, or tells that there is more to do."""
+        is_struck = self._result.calls > self.strike.number and not self.strike.on
+        return not self._is_told and (self._has_ended or not is_struck)
+
+    def _is_inside(self, pid: int) -> bool:
+        """Whether a process is a container's own. One in our own pid namespace stays there, and is not asked again."""
+        if pid in self._ours:
+            return False
+        if _is_ours(pid):
+            self._ours.add(pid)
+            return False
+        return _is_inside(pid)
 
     def _kill(self, pid: int) -> None:
         """Kill who makes a call, or everybody."""
@@ -209,7 +228,7 @@ class _Tracer:
             _kill({pid})
         else:
             self._is_over = True
-            _kill({one for one in self._alive if not (self._stays and _is_inside(one))})
+            _kill({one for one in self._alive if not (self._stays and self._is_inside(one))})
 
     def _strikes(self, pid: int) -> bool:
         strike, result = self.strike, self._result
@@ -223,7 +242,8 @@ class _Tracer:
         if not _counts(pid, name, arguments, strike) or (self._has_ended and _target(pid, arguments[0]) in _SERVING):
             return False
         number, result.calls = result.calls, result.calls + 1
-        self._last = time.monotonic()
+        if self._has_ended and not self._is_repeated(_line(pid, name, arguments)):
+            self._last = time.monotonic()
         if self._see:
             result.seen.append(_line(pid, name, arguments))
         if number < strike.number or (number > strike.number and not strike.on):
@@ -236,6 +256,13 @@ class _Tracer:
             _ptrace(_POKEUSER, pid, _ORIG_RAX * 8, (1 << 64) - 1)
             _ptrace(_POKEUSER, pid, _RAX * 8, _break_of(pid) if name == "brk" else (1 << 64) - strike.errno)
         return True
+
+    def _is_repeated(self, line: str) -> bool:
+        """Whether what a command has left behind makes a call that it has made before: a service looks at the same file
+        every fifth of a second."""
+        before = len(self._afterwards)
+        self._afterwards.add(line)
+        return len(self._afterwards) == before
 
 
 def _be_traced(calls: frozenset[str]) -> None:
@@ -255,8 +282,14 @@ def _be_traced(calls: frozenset[str]) -> None:
 def _is_inside(pid: int) -> bool:
     """Whether a process is a container's own: in another pid namespace, and not the engine any more."""
     with suppress(OSError):
-        is_ours = os.readlink(f"/proc/{pid}/ns/pid") == os.readlink("/proc/self/ns/pid")
-        return not is_ours and not _ENGINE.search(os.readlink(f"/proc/{pid}/exe"))
+        return not _is_ours(pid) and not _ENGINE.search(os.readlink(f"/proc/{pid}/exe"))
+    return False
+
+
+def _is_ours(pid: int) -> bool:
+    """Whether a process is in our own pid namespace."""
+    with suppress(OSError):
+        return os.readlink(f"/proc/{pid}/ns/pid") == os.readlink("/proc/self/ns/pid")
     return False
 
 
