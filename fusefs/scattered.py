@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fusefs.recent import Recent
 from vcs import plain
 from vcs.model import Chunked
 from vcs.plain import PAGE, PlainCopy, open_plain, plain_path
@@ -35,6 +36,8 @@ AROUND = 128 << 10
 """Bytes that are given of a copy, from a multiple of that on, with a page somewhere in them."""
 _READS_FOR_A_BYTE = 1 / (1 << 20)
 _READS_FOR_A_PAGE = 1 / 16
+_USES_MOST = 4096
+"""Files of which it is remembered how much of them was read."""
 _OPEN_MOST = 16
 """Copies that are open at once; the sums of one take up to 8 MB."""
 
@@ -69,7 +72,7 @@ class PlainCopies:
         self._store = store
         self._begin = begin
         self._open: OrderedDict[bytes, PlainCopy] = OrderedDict()
-        self._uses: dict[bytes, _Use] = {}
+        self._uses: Recent[bytes, _Use] = Recent(_USES_MOST)
         self._asked: set[bytes] = set()
         """The files of which a copy was asked for: once is enough."""
         self._damaged: set[bytes] = set()
@@ -91,7 +94,8 @@ class PlainCopies:
             return True
         use = self._uses.get(digest)
         if use is None:
-            use = self._uses[digest] = _Use(size)
+            use = _Use(size)
+            self._uses.put(digest, use, 1)
         use.reads += 1
         if digest in self._open:
             return use.is_dense()
