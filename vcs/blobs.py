@@ -1,4 +1,4 @@
-"""File contents as objects: one chunk, or a list of chunks and holes.
+"""File contents as objects: one chunk, or a list of chunks and holes. What reads them is in blobreader.py.
 
 A file of up to CHUNK_MAX bytes without holes is one chunk. A larger one is cut by FastCDC, so that a change, even one
 that shifts what follows, leaves most chunks as they were; holes are recorded and never read.
@@ -6,18 +6,18 @@ that shifts what follows, leaves most chunks as they were; holes are recorded an
 
 from __future__ import annotations
 
-import errno
 import os
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from itertools import accumulate, takewhile
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-from vcs.encoding import decode_list, encode_list, split
+from vcs.blobreader import list_items
 from vcs.encoding import digest as digest_of
-from vcs.errors import Corrupt, Damaged
+from vcs.encoding import encode_list, split
+from vcs.errors import Damaged
 from vcs.extents import data_extents
 from vcs.heap import keep_freed_memory
 from vcs.model import EMPTY_FILE, Chunked, Data, ListItem
@@ -39,12 +39,6 @@ _WINDOW = 1 << 20
 """Bytes read at once: what is read, cut and hashed stays in the processor's cache."""
 LARGE = 8 << 20
 """From here on, threads that read ahead and digest are worth their start."""
-_LOOK_AHEAD = 2 << 20
-"""Bytes whose chunks are expected after those that a sequential reader asks for."""
-AROUND_MOST = 1 << 20
-"""Bytes that are told of around an offset. The blocks that commits write have less."""
-_LEVELS_MAX = 32
-"""Of lists in one file."""
 _AHEAD = 2
 """Windows that may wait for their digests."""
 
@@ -288,116 +282,3 @@ def _feed_range(writer: BlobWriter, fd: int, start: int, length: int) -> None:
             return
         writer.feed(data)
         start += len(data)
-
-
-class BlobReader:
-    """A chunk list, opened: ranges of bytes and of holes."""
-
-    def __init__(
-        self, objects: Objects, content: Chunked, expect: Callable[[Iterable[bytes]], None] | None = None
-    ) -> None:
-        """`expect` is told which chunks will be asked for soon."""
-        self._objects = objects
-        self._expect = expect
-        self.size = content.size
-        self._items = list(list_items(objects, content.list))
-        self._ends = list(accumulate(item.length for item in self._items))
-        if (self._ends or [0])[-1] != self.size:
-            name = content.list.hex()
-            raise Corrupt(f"chunk list {name} is not as long as its file, {self.size} bytes", digest=name)
-        self._end = 0
-        """Where the last range ended."""
-
-    def items(self) -> list[ListItem]:
-        """The chunks and holes, in order."""
-        return self._items
-
-    def read(self, offset: int, size: int) -> bytes:
-        """The bytes of a range; shorter at the end of the file."""
-        return b"".join(self.parts(offset, size))
-
-    def parts(self, offset: int, size: int) -> list[memoryview]:
-        """The same in pieces, which lie in the chunks: nothing is copied."""
-        end = min(offset + size, self.size)
-        parts = []
-        position = bisect_right(self._ends, offset)
-        if self._expect:
-            is_sequence = offset == self._end and size > CHUNK_MIN
-            self._look_ahead(self._expect, position, end, max(size, _LOOK_AHEAD) if is_sequence else 0)
-        while offset < end:
-            item = self._items[position]
-            start = self._ends[position] - item.length
-            stop = min(end, self._ends[position])
-            if item.digest:
-                chunk = self._objects.get(item.digest)
-                parts.append(memoryview(chunk)[offset - start : stop - start])
-            else:
-                parts.append(memoryview(bytes(stop - offset)))
-            offset = stop
-            position += 1
-        self._end = end
-        return parts
-
-    def around(self, offset: int, are_together: Callable[[bytes, bytes], bool]) -> tuple[int, list[bytes]]:
-        """What is at hand around an offset: where in the file it begins, and the chunks from there on. Those are the
-        chunk in which the offset lies and, next to it, those together with it; none around a hole, or past the end."""
-        if not 0 <= offset < self.size:
-            return offset, []
-        items, ends = self._items, self._ends
-        first = bisect_right(ends, offset)
-        own = items[first].digest
-        if not own:
-            return offset, []
-        chunks = [self._objects.get(own)]
-        start, after = ends[first] - items[first].length, first + 1
-        while after < len(items) and ends[after] - start <= AROUND_MOST and are_together(own, items[after].digest):
-            chunks.append(self._objects.get(items[after].digest))
-            after += 1
-        least = ends[after - 1] - AROUND_MOST
-        while first and start - items[first - 1].length >= least and are_together(own, items[first - 1].digest):
-            first -= 1
-            start -= items[first].length
-            chunks.insert(0, self._objects.get(items[first].digest))
-        return start, chunks
-
-    def _look_ahead(self, expect: Callable[[Iterable[bytes]], None], position: int, end: int, more: int) -> None:
-        """Tell which chunks a range has, and of one that goes on from the last, what follows it."""
-        last = position
-        while last < len(self._items) and self._ends[last] < end + more:
-            last += 1
-        if last > position:
-            expect(item.digest for item in self._items[position : last + 1] if item.digest)
-
-    def seek(self, offset: int, whence: int) -> int:
-        """lseek(2) with SEEK_DATA or SEEK_HOLE; OSError ENXIO past the end or where no data follows."""
-        if not 0 <= offset < self.size:
-            raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
-        want_data = whence == os.SEEK_DATA
-        for position in range(bisect_right(self._ends, offset), len(self._items)):
-            if bool(self._items[position].digest) == want_data:
-                return max(offset, self._ends[position] - self._items[position].length)
-        if want_data:
-            raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
-        return self.size
-
-
-def list_items(objects: Objects, digest: bytes, level: int = 0) -> Iterator[ListItem]:
-    """The chunks and holes of a chunk list, in order. `level`: how many lists this one is part of."""
-    if level > _LEVELS_MAX:
-        raise Corrupt(f"chunk list {digest.hex()} is the end of too long a chain", digest=digest.hex())
-    items, leaf = decode_list(objects.get(digest))
-    for item in items:
-        if leaf:
-            yield item
-        else:
-            yield from list_items(objects, item.digest, level + 1)
-
-
-def file_pieces(objects: Objects, content: Data | Chunked) -> Iterator[tuple[int, bytes]]:
-    """A file's content in order: pairs of a hole's length (0 for none) and bytes (empty for a hole)."""
-    if isinstance(content, Data):
-        if content.size:
-            yield 0, objects.get(content.chunk)
-        return
-    for item in list_items(objects, content.list):
-        yield (0, objects.get(item.digest)) if item.digest else (item.length, b"")

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from blake3 import blake3
 
-from vcs.blobs import list_items
+from vcs.blobreader import list_items
 from vcs.cachefiles import FIRST, NOTHING, make_room, open_cache
 from vcs.encoding import digest as digest_of
 from vcs.errors import TreeringError

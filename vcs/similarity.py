@@ -15,7 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
-from vcs.blobs import list_items
+from vcs.blobreader import list_items
 from vcs.errors import Missing
 from vcs.model import Chunked, Data, Entry
 from vcs.pairing import Alike, At

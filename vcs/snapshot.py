@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from vcs.blobs import BlobReader, file_pieces
+from vcs.blobreader import BlobReader, file_pieces
 from vcs.errors import BadInput, NotFound
 from vcs.model import Chunked, CommitId, Data, Entry, RootId, Symlink, Tree
 from vcs.profiles import Profile, open_profile

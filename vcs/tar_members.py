@@ -9,7 +9,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 
-from vcs.blobs import list_items
+from vcs.blobreader import list_items
 from vcs.exporter import ExportResult
 from vcs.model import Chunked, Data, Device, Entry, Symlink
 from vcs.progress import Meter, Progress

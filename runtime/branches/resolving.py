@@ -32,7 +32,7 @@ from runtime.records import Merging
 from runtime.removal import remove_many
 from runtime.settings import Health, Settings
 from runtime.states import States
-from vcs.blobs import list_items
+from vcs.blobreader import list_items
 from vcs.errors import BadInput, Conflict, Corrupt, EngineError, Missing, NotFound
 from vcs.history import BRANCHES, Author
 from vcs.merging import Beside, Favour, Labels, MergeConflict, markers, merge_configs

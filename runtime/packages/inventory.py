@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from runtime.packages import places
 from runtime.packages.databases import DATABASES, without
 from runtime.packages.model import Key, Package, PackageChange, PackageChanges, Packages
-from vcs.blobs import list_items
+from vcs.blobreader import list_items
 from vcs.model import Chunked, Data, Entry
 from vcs.snapshot import Snapshot
 

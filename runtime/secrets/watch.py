@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from runtime.secrets.patterns import kinds_in
 from runtime.secrets.policy import Policy
-from vcs.blobs import list_items
+from vcs.blobreader import list_items
 from vcs.diff import Change, diff
 from vcs.errors import SecretsFound
 from vcs.model import Chunked, Data, Entry, RootId

@@ -15,7 +15,7 @@ from runtime import keptlogs, log, records
 from runtime.settings import Settings
 from tests.fuzz.target import Target
 from vcs.bisection import notebook
-from vcs.blobs import BlobReader
+from vcs.blobreader import BlobReader
 from vcs.encoding import (
     check_entry,
     check_tree,

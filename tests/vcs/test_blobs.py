@@ -12,20 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vcs.blobs import (
-    AROUND_MOST,
-    CHUNK_MAX,
-    CHUNK_MIN,
-    LARGE,
-    BlobReader,
-    BlobWriter,
-    cuts_of,
-    file_pieces,
-    list_items,
-    put_data,
-    write_file,
-    write_list,
-)
+from vcs.blobreader import AROUND_MOST, BlobReader, file_pieces, list_items
+from vcs.blobs import CHUNK_MAX, CHUNK_MIN, LARGE, BlobWriter, cuts_of, put_data, write_file, write_list
 from vcs.encoding import NODE_LIMIT
 from vcs.extents import data_extents
 from vcs.model import EMPTY_FILE, Chunked, Data, ListItem

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 
-from vcs.blobs import list_items
+from vcs.blobreader import list_items
 from vcs.collect.copying import Compaction, Doomed, LayerSink
 from vcs.encoding import decode_list, decode_tree
 from vcs.errors import Damaged

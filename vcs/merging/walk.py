@@ -23,7 +23,8 @@ from typing import TypeAlias
 
 from msgspec.structs import replace
 
-from vcs.blobs import BlobWriter, file_pieces
+from vcs.blobreader import file_pieces
+from vcs.blobs import BlobWriter
 from vcs.links import holds_links
 from vcs.merging import hardlinks
 from vcs.merging.attributes import merge_attributes
