@@ -4,6 +4,7 @@
                  errors     everything that is raised on purpose
     objects      trees      directories as objects               blobs      file contents as objects
                  tree_edit  a tree with names changed, at the cost of the change
+                 blobreader ranges of files' contents
                  layers/    the files that hold objects          index      where each object lies
                  objects    reading them, verified               ahead      blocks decompressed before they are needed
                  scratch    a sink that keeps nothing
