@@ -12,8 +12,8 @@ import pytest
 from fusefs.client import Service
 from fusefs.startings import Startings
 from fusefs.workers import Workers
+from tests.fusefs.served import service
 from tests.fusefs.serving import commit, needs_fuse
-from tests.fusefs.test_never_down import service
 from vcs.encoding import digest
 from vcs.errors import BadInput
 from vcs.profiles import profile_path, save_profile
