@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import stat
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from runtime.upper import UpperResult, scan_upper
+from runtime.upper import TRUSTED, UpperResult, scan_upper
 from vcs.encoding import check_tree
 from vcs.importer import import_directory
-from vcs.model import Tree
+from vcs.model import Chunked, Data, Tree
 from vcs.snapshot import Snapshot
 from vcs.testing import MemoryStore
 
@@ -117,3 +118,35 @@ def _content(content: object) -> object:
     if isinstance(content, Tree):
         return content.entries, content.size, content.linked
     return content
+
+
+def few_layers(top: Path) -> Layers:
+    """With a file in the lower's root and some in two directories."""
+    made = Layers(top)
+    for name in ("d/sub", "e"):
+        (made.lower / name).mkdir(parents=True)
+    for name in ("f", "d/g", "d/sub/h", "e/i"):
+        (made.lower / name).write_text(f"base {name}")
+    return made
+
+
+def whiteout(path: Path) -> None:
+    """Make the mark that hides what the lower has there."""
+    os.mknod(path, stat.S_IFCHR, 0)
+
+
+def mark(path: Path, name: str, value: bytes = b"y", prefix: str = TRUSTED) -> None:
+    """Set an attribute that overlayfs obeys."""
+    os.setxattr(path, prefix + name, value, follow_symlinks=False)
+
+
+def names(root: Snapshot) -> set[str]:
+    """All paths in a root."""
+    return {os.fsdecode(path) for path, _ in root.walk()} - {"/"}
+
+
+def text(root: Snapshot, path: str) -> str:
+    """What a file holds."""
+    content = root.lookup(path.encode()).content
+    assert isinstance(content, (Data, Chunked))
+    return root.read(content).decode()

@@ -5,52 +5,42 @@ from __future__ import annotations
 import gc
 import os
 import stat
-import threading
 from pathlib import Path
 
 import pytest
 
-from runtime.upper import TRUSTED, USER, content, pinned, scan_upper
+from runtime.upper import TRUSTED, USER, scan_upper
 from runtime.upper.conventions import separate
-from tests.runtime.overlay_cases import Layers, described, exchange, imported, needs_root
-from vcs.errors import BadInput, Conflict, Denied
-from vcs.model import EMPTY_FILE, Chunked, Data, Device, Link
+from tests.runtime.overlay_cases import (
+    Layers,
+    described,
+    exchange,
+    few_layers,
+    imported,
+    mark,
+    names,
+    needs_root,
+    text,
+    whiteout,
+)
+from vcs.errors import BadInput
+from vcs.model import Chunked, Device
 from vcs.snapshot import Snapshot
 
 pytestmark = needs_root
 
+LATER = 1 << 62
+"""A time by which nothing is racy any more."""
+
 
 @pytest.fixture
 def layers(tmp_path: Path) -> Layers:
-    made = Layers(tmp_path)
-    for name in ("d/sub", "e"):
-        (made.lower / name).mkdir(parents=True)
-    for name in ("f", "d/g", "d/sub/h", "e/i"):
-        (made.lower / name).write_text(f"base {name}")
-    return made
+    return few_layers(tmp_path)
 
 
 @pytest.fixture(params=[TRUSTED, USER])
 def prefix(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-def whiteout(path: Path) -> None:
-    os.mknod(path, stat.S_IFCHR, 0)
-
-
-def mark(path: Path, name: str, value: bytes = b"y", prefix: str = TRUSTED) -> None:
-    os.setxattr(path, prefix + name, value, follow_symlinks=False)
-
-
-def names(root: Snapshot) -> set[str]:
-    return {os.fsdecode(path) for path, _ in root.walk()} - {"/"}
-
-
-def text(root: Snapshot, path: str) -> str:
-    content = root.lookup(path.encode()).content
-    assert isinstance(content, (Data, Chunked))
-    return root.read(content).decode()
 
 
 def metacopy(layers: Layers, name: str, like: str, value: bytes = b"", prefix: str = TRUSTED) -> Path:
@@ -281,92 +271,6 @@ def test_what_a_container_sets_comes_back_as_it_set_it(layers: Layers) -> None:
     ]
 
 
-def test_a_hard_link_copied_up_alone_is_a_file_of_its_own(layers: Layers) -> None:
-    for name in ("d/g2", "d/sub/g3"):
-        (layers.lower / name).hardlink_to(layers.lower / "d/g")
-    with layers.mounted() as merged:
-        (merged / "d/g2").chmod(0o600)
-    found = layers.scanned()
-    assert found.lookup(b"/d/g2").link is None
-    links = [found.lookup(path).link for path in (b"/d/g", b"/d/sub/g3")]
-    assert links[0] == links[1]
-    assert links[0] is not None
-    assert links[0].count == 2
-    assert links[0].group == layers.base.lookup(b"/d/g").link.group  # type: ignore[union-attr]
-    assert found.root.content.linked == 2  # type: ignore[union-attr]
-
-
-def test_a_group_of_the_base_that_loses_all_but_one_is_none(layers: Layers) -> None:
-    (layers.lower / "d/sub/f").hardlink_to(layers.lower / "f")
-    assert layers.base
-    whiteout(layers.upper / "d")
-    found = layers.scanned()
-    assert found.lookup(b"/f").link is None
-    assert found.root.content.linked == 0  # type: ignore[union-attr]
-
-
-def test_a_moved_directory_takes_its_links_along(layers: Layers) -> None:
-    (layers.lower / "d/sub/f").hardlink_to(layers.lower / "f")
-    with layers.mounted() as merged:
-        (merged / "d").rename(merged / "e/d2")
-    found = layers.scanned()
-    assert found.lookup(b"/e/d2/sub/f").link == found.lookup(b"/f").link == layers.base.lookup(b"/f").link
-
-
-def test_a_directory_shown_twice_shows_its_links_twice(layers: Layers) -> None:
-    (layers.lower / "d/f").hardlink_to(layers.lower / "f")
-    (layers.upper / "again").mkdir()
-    mark(layers.upper / "again", "redirect", b"/d")
-    link = layers.scanned().lookup(b"/again/f").link
-    assert link is not None
-    assert link.count == 3
-
-
-def test_links_made_in_the_upper(layers: Layers) -> None:
-    with layers.mounted() as merged:
-        (merged / "f2").hardlink_to(merged / "f")
-        (merged / "d/new").write_text("new")
-        (merged / "e/new").hardlink_to(merged / "d/new")
-        (merged / "link").symlink_to("f")
-        os.link(merged / "link", merged / "d/link", follow_symlinks=False)
-    found = layers.scanned()
-    groups = [found.lookup(path).link for path in (b"/f", b"/f2", b"/d/new", b"/e/new", b"/link", b"/d/link")]
-    assert groups[0::2] == groups[1::2]
-    assert len({link.group for link in groups if link}) == 3
-    assert {link.count for link in groups if link} == {2}
-    assert text(found, "/f2") == "base f"
-
-
-def test_a_group_written_anew_as_it_was_is_no_change(layers: Layers) -> None:
-    (layers.lower / "d/f").hardlink_to(layers.lower / "f")
-    (layers.lower / "e/f").hardlink_to(layers.lower / "f")
-    with layers.mounted() as merged:
-        times = {path: path.stat() for path in (merged, merged / "d", merged / "e", merged / "f")}
-        for name in ("f", "d/f", "e/f"):
-            (merged / name).unlink()
-        (merged / "f").write_text("base f")
-        (merged / "d/f").hardlink_to(merged / "f")
-        (merged / "e/f").hardlink_to(merged / "f")
-        for path, status in times.items():
-            os.utime(path, ns=(0, status.st_mtime_ns))
-    assert layers.scan().root == layers.base.id
-
-
-def test_a_group_that_was_split_keeps_its_id_once(layers: Layers) -> None:
-    for name in ("d/f", "e/f", "e/g"):
-        (layers.lower / name).hardlink_to(layers.lower / "f")
-    with layers.mounted() as merged:
-        for one, two in (("d/f", "f"), ("e/f", "e/g")):
-            (merged / one).unlink()
-            (merged / two).unlink()
-            (merged / one).touch()
-            (merged / two).hardlink_to(merged / one)
-    found = layers.scanned()
-    groups = {path: found.lookup(path).link for path in (b"/d/f", b"/f", b"/e/f", b"/e/g")}
-    assert groups[b"/d/f"] == groups[b"/f"] == Link(layers.base.lookup(b"/f").link.group, 2)  # type: ignore[union-attr]
-    assert groups[b"/e/f"] == groups[b"/e/g"] != groups[b"/f"]
-
-
 def test_a_terabyte_of_nothing(layers: Layers) -> None:
     with layers.mounted() as merged, (merged / "huge").open("wb") as file:
         file.seek(1 << 40)
@@ -430,57 +334,6 @@ def _remove_deep(top: Path) -> None:
         aside.rmdir()
 
 
-STUBS = frozenset({b"/etc/resolv.conf", b"/run", b"/run/x", b"/proc", b"/d/stub", b"/f"})
-
-
-def test_stubs_that_stayed_empty_leave_no_trace(layers: Layers) -> None:
-    (layers.lower / "etc").mkdir()
-    with layers.mounted() as merged:
-        for directory in ("proc", "run", "run/x"):
-            (merged / directory).mkdir()
-        (merged / "etc/resolv.conf").touch()
-        (merged / "d/stub").touch()
-    assert layers.scan().root != layers.base.id
-    assert layers.scan(stubs=STUBS).root == layers.base.id
-
-
-def test_stubs_that_were_used_stay(layers: Layers) -> None:
-    with layers.mounted() as merged:
-        for directory in ("proc", "run/x"):
-            (merged / directory).mkdir(parents=True)
-        (merged / "run/x/file").touch()
-        (merged / "d/stub").write_text("content")
-        (merged / "f").write_text("")
-    found = layers.scanned(stubs=STUBS)
-    assert names(found) - names(layers.base) == {"/run", "/run/x", "/run/x/file", "/d/stub"}
-    assert found.lookup(b"/f").content == EMPTY_FILE
-
-
-def test_a_directory_with_a_stub_keeps_what_else_changed(layers: Layers) -> None:
-    with layers.mounted() as merged:
-        (merged / "d/stub").touch()
-        (merged / "d/new").touch()
-        (merged / "e").chmod(0o700)
-        time = (merged / "d").stat().st_mtime_ns
-    found = layers.scanned(stubs=STUBS | {b"/e/other"})
-    assert names(found) - names(layers.base) == {"/d/new"}
-    assert found.lookup(b"/d").mtime == time
-    assert oct(found.lookup(b"/e").mode) == "0o40700"
-
-
-def test_a_directory_above_a_stub_is_none_itself(layers: Layers) -> None:
-    (layers.upper / "made/by").mkdir(parents=True)
-    (layers.upper / "made/by/stub").touch()
-    assert names(layers.scanned(stubs={b"/made/by/stub"})) >= {"/made", "/made/by"}
-
-
-def test_stubs_beside_hard_links(layers: Layers) -> None:
-    (layers.lower / "d/f").hardlink_to(layers.lower / "f")
-    with layers.mounted() as merged:
-        (merged / "d/stub").touch()
-    assert layers.scan(stubs=STUBS).root == layers.base.id
-
-
 def test_devices_and_other_specials(layers: Layers) -> None:
     os.mknod(layers.upper / "null", stat.S_IFCHR | 0o600, os.makedev(1, 3))
     os.mknod(layers.upper / "disk", stat.S_IFBLK | 0o600, os.makedev(0, 0))
@@ -512,156 +365,3 @@ def test_what_was_seen_saves_reading(layers: Layers) -> None:
     assert again.root == layers.scan().root == seen.root
     (layers.upper / "new").write_text("neu")
     assert text(layers.scanned(before=seen), "/new") == "neu"
-
-
-LATER = 1 << 62
-"""A time by which nothing is racy any more."""
-
-
-# While a container runs
-
-
-def before(monkeypatch: pytest.MonkeyPatch, function: str, name: bytes, action: object) -> None:
-    """Do something once, just before pinned.<function> is called for a name."""
-    original = getattr(pinned, function)
-    pending = [action]
-
-    def wrapper(*arguments: object) -> object:
-        if name in arguments and pending:
-            pending.pop()()  # type: ignore[operator]
-        return original(*arguments)
-
-    monkeypatch.setattr(pinned, function, wrapper)
-
-
-def test_a_name_that_vanishes_was_never_there(layers: Layers, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("x", "f"):
-        (layers.upper / name).write_text("upper")
-    before(monkeypatch, "pin", b"x", (layers.upper / "x").unlink)
-    found = layers.scanned()
-    assert "/x" not in names(found)
-    before(monkeypatch, "pin", b"f", (layers.upper / "f").unlink)
-    assert text(layers.scanned(), "/f") == "base f"
-
-
-def test_a_directory_that_becomes_something_else(layers: Layers, monkeypatch: pytest.MonkeyPatch) -> None:
-    outside = layers.top / "outside"
-    outside.mkdir()
-    (outside / "secret").write_text("secret")
-    (layers.upper / "d").mkdir()
-
-    def swap() -> None:
-        (layers.upper / "d").rename(layers.top / "away")
-        (layers.upper / "d").symlink_to(outside)
-
-    before(monkeypatch, "open_directory", b"d", swap)
-    found = layers.scanned()
-    assert stat.S_ISLNK(found.lookup(b"/d").mode)
-    assert not any("secret" in name for name in names(found))
-
-    (layers.upper / "e").mkdir()
-    before(monkeypatch, "open_directory", b"e", (layers.upper / "e").rmdir)
-    assert "/e/i" in names(layers.scanned())
-
-
-def test_a_directory_moved_away_while_deep_below_it(layers: Layers, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = layers.upper
-    for _ in range(80):
-        path = path / "n"
-    path.mkdir(parents=True)
-    (path / "leaf").touch()
-    aside = layers.upper / "aside"
-    aside.mkdir()
-    moved = layers.upper / "n/n"
-    before(monkeypatch, "pin", b"leaf", lambda: moved.rename(aside / "n"))
-    with pytest.raises(Conflict):
-        layers.scan()
-
-
-def test_a_file_that_is_written_while_it_is_read(layers: Layers, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = layers.upper / "log"
-    log.write_text("one")
-    rounds = []
-    original = content.write_file
-
-    def write_file(sink: object, fd: int, status: os.stat_result, before: object = None) -> object:
-        found = original(sink, fd, status)  # type: ignore[arg-type]
-        if len(rounds) < limit:
-            rounds.append(1)
-            with log.open("a") as file:
-                file.write("+")
-        return found
-
-    monkeypatch.setattr(content, "write_file", write_file)
-    limit = 1
-    result = layers.scan()
-    assert result.unsteady == ()
-    assert text(Snapshot(layers.store, result.root), "/log") == "one+"
-    rounds.clear()
-    limit = 1000
-    assert layers.scan().unsteady == (b"/log",)
-
-
-def test_swapping_directories_for_links_never_leads_outside(layers: Layers) -> None:
-    outside = layers.top / "outside"
-    (outside / "sub").mkdir(parents=True)
-    (outside / "sub/secret").write_text("secret")
-    (layers.upper / "x/sub").mkdir(parents=True)
-    (layers.upper / "y").symlink_to(outside)
-    done = threading.Event()
-
-    def swap() -> None:
-        while not done.is_set():
-            exchange(layers.upper / "x", layers.upper / "y")
-
-    thread = threading.Thread(target=swap)
-    thread.start()
-    try:
-        for _ in range(150):
-            try:
-                found = names(layers.scanned())
-            except Conflict:
-                continue
-            assert not any("secret" in name for name in found)
-    finally:
-        done.set()
-        thread.join()
-
-
-# What cannot be read
-
-
-def test_no_such_upper(layers: Layers) -> None:
-    for path in (layers.top / "none", layers.lower / "f"):
-        with pytest.raises(BadInput, match="is not a directory"):
-            scan_upper(path, layers.base, layers.store)
-
-
-def test_an_upper_of_somebody_else(layers: Layers) -> None:
-    assert layers.base
-    layers.top.chmod(0o755)
-    (layers.upper / "hidden").mkdir(mode=0o700)
-    (layers.upper / "hidden/file").touch()
-    nobody = 65534
-    pid = os.fork()
-    if not pid:
-        try:
-            os.chdir(layers.top)
-            os.setresgid(nobody, nobody, nobody)
-            os.setresuid(nobody, nobody, nobody)
-            scan_upper(Path("upper"), layers.base, layers.store)
-        except Denied as error:
-            os._exit(0 if error.facts["path"] == b"/hidden" else 2)
-        except BaseException:
-            os._exit(3)
-        os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-
-
-def test_another_file_system_inside_the_upper(layers: Layers) -> None:
-    (layers.top / "other").mkdir()
-    other = Layers(layers.top / "other")
-    (layers.upper / "here").mkdir()
-    other.merged = layers.upper / "here"
-    with other.mounted(), pytest.raises(BadInput, match="another file system"):
-        layers.scan()
