@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from runtime.settings import Health, Log, Restart
 from runtime.state import Exited, Run
+from runtime.system.aside import aside
 
 if TYPE_CHECKING:
     from runtime.cgroups.processes import Ended
@@ -173,22 +174,6 @@ class Duties:
     def _in_child(task: Callable[[], Any]) -> None:
         with suppress(ChildProcessError):
             os.waitpid(aside(task), 0)
-
-
-def aside(task: Callable[[], Any]) -> int:
-    """Do something in a process of its own; returns its pid. What it raises only ends it, with exit code 1."""
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2):
-            signal.signal(number, signal.SIG_DFL)
-        signal.set_wakeup_fd(-1)
-        task()
-        code = 0
-    finally:
-        os._exit(code)
 
 
 def note(directories: Sequence[Path]) -> None:

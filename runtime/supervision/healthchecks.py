@@ -18,6 +18,7 @@ from typing import Any
 
 from runtime.settings import Health
 from runtime.state import load_run, write_json
+from runtime.system.aside import aside
 
 NAME = "health.json"
 _KEPT = 5
@@ -92,8 +93,6 @@ class Healthchecks:
             self._check = None
 
     def _start(self) -> None:
-        from runtime.supervision.duties import aside
-
         output = os.memfd_create("health")
         now = time.monotonic()
         pid = aside(lambda: _check_in_child(self._directory, self._health, output))

@@ -41,10 +41,11 @@ from runtime.engine import exit_code
 from runtime.profiles import Recording
 from runtime.state import Exited, Process, load_run, save_exit, save_run
 from runtime.supervision.attachments import Door, Peer, knock
-from runtime.supervision.duties import NOTE_SECONDS, aside, note
+from runtime.supervision.duties import NOTE_SECONDS, note
 from runtime.supervision.job import Job
 from runtime.supervision.sleeping import Channel, Sleeper, Status
 from runtime.system import mounts
+from runtime.system.aside import aside
 from runtime.system.descriptors import close_all_but
 from runtime.system.likeness import become_like
 

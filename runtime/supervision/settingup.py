@@ -21,6 +21,7 @@ from runtime.supervision.job import Job
 from runtime.supervision.joined import Joined
 from runtime.supervision.rebuilding import error_fields, rebuild
 from runtime.system import mounts
+from runtime.system.aside import aside
 from runtime.system.console import NO_TERMINAL, receive_terminal
 from runtime.system.terminal import set_window_size
 from vcs.errors import EngineError, NoSpace, TreeringError
@@ -118,8 +119,6 @@ def _run_with_terminal(job: Job, terminal: Callable[[int], None]) -> tuple[int, 
 
 def set_up_aside(job: Job, streams: Streams, network: Joined) -> socket.socket:
     """Have a child set a container up; what comes of it is read from the socket that is returned, by `result`."""
-    from runtime.supervision.duties import aside
-
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
     def child() -> None:

@@ -30,7 +30,7 @@ from runtime.inheriting import inherited
 from runtime.pidfds import exit_status
 from runtime.state import Exited, Process, Run, boot_id, save_exit, save_run
 from runtime.supervision import restarts
-from runtime.supervision.duties import Duties, aside
+from runtime.supervision.duties import Duties
 from runtime.supervision.job import Job
 from runtime.supervision.joined import Joined
 from runtime.supervision.rebuilding import error_fields, unexpected
@@ -39,6 +39,7 @@ from runtime.supervision.settingup import Begun, Streams, result, set_up, set_up
 from runtime.supervision.sleeping import Channel, Sleeper, Status, go_to_sleep, log_of
 from runtime.supervision.stdio import Lent, Stdio, find_pipes, take_streams
 from runtime.system import mounts
+from runtime.system.aside import aside
 from runtime.system.descriptors import close_all_but
 from runtime.system.signals import FORWARDED, SignalPipe
 from vcs.errors import EngineError, TreeringError

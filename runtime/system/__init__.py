@@ -5,7 +5,8 @@
     spreading   directories apart on the disk                  signals       as bytes in a pipe
     terminal    the user's end of a container's                console       the master side, from an engine
     streams     descriptors in one event loop              watched       a child that may wait for ever
-    likeness    one process made like another                  afresh        a forked process begins anew
+    likeness    one process made like another                  aside         something done in a forked process
+    afresh      a forked process begins anew
 
 One rule: nothing here knows of containers.
 """
