@@ -29,6 +29,7 @@
     one run      running     from the record to the process       starting     many at once
                  supervision/   the process in between, and what looks after quiet containers
                  state       what is on disk about it             removal      the end of a container
+                 reconciling made true again, where its supervisor died
                  preparation the root, mounted, and the bundle, written
                  log         what is kept of what it prints       logs         read and followed
                                                                    keptlogs     of removed containers

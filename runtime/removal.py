@@ -101,7 +101,7 @@ def _take_away(
         states = States(containers)
         kept = states.save(now, author, discard=discard, tips=tips)
         if isinstance(state, Exited):
-            clean_up(containers, now, state)
+            clean_up(now, state)
             with suppress(OSError):  # a full disk keeps nobody from removing
                 about = KeptLog(
                     now.id, now.name, now.record.image, kept[-1] if kept else states.head(now),

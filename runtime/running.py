@@ -18,8 +18,6 @@ import msgspec
 from fusefs.client import Service
 from runtime.bundle import LaunchSpec
 from runtime.bundle.spec import HOST, NONE
-from runtime.capturing.standstill import release
-from runtime.cgroups import Cgroup
 from runtime.containers import Container, Containers
 from runtime.imageconfig import health
 from runtime.pausing import let_signals_through
@@ -31,7 +29,7 @@ from runtime.state import Exited, Restarting, Running, RunPaths, is_running, loa
 from runtime.states import States
 from runtime.supervision import restarts
 from runtime.supervision.duties import Orders
-from runtime.supervision.launch import adopt, launch, sweep
+from runtime.supervision.launch import launch, sweep
 from vcs.errors import Conflict, EngineError, TreeringError
 from vcs.history import Author
 
@@ -68,48 +66,21 @@ def start(
             settings = msgspec.structs.replace(settings, interactive=interactive)
         root = store.commit(now.base).root
         return launch(
-            _run_paths(containers, now),
-            _spec(now, settings),
+            run_paths(now),
+            spec(now, settings),
             store.history.config(now.base),
             lease.mountpoint / "trees" / root.hex(),
             hold=(lease.fileno(),),
             detach=detach,
             started=changing.close,
             recording=Recording(store, now.base, lease) if now.record.settings.profile else None,
-            orders=_orders(containers, now, author, detach),
+            orders=orders(containers, now, author, detach),
             instead=instead,
         )
 
 
-def reconcile(containers: Containers, container: Container, author: Author) -> None:
-    """Make what is recorded of a container true again, after its supervisor or the machine died: a container that runs
-    on gets another supervisor, and one that was to be removed at its end is. One that stands still for a commit that
-    was killed goes on."""
-    directory = container.paths.directory
-    state = state_of(directory)
-    release(directory, Cgroup.find(container.id, state.pid if isinstance(state, Running) else None))
-    if isinstance(state, Running) and not state.supervised:
-        run = load_run(directory)
-        if run is None or run.init is None:
-            return
-        store = containers.store
-        with Service.ensure(store.path, opener=OPENER) as lease:
-            adopt(
-                _run_paths(containers, container),
-                _spec(container, container.record.settings),
-                store.history.config(container.base),
-                lease.mountpoint / "trees" / store.commit(container.base).root.hex(),
-                run,
-                hold=(lease.fileno(),),
-                orders=_orders(containers, container, author, detach=True),
-            )
-    elif isinstance(state, Exited) and container.record.settings.remove:
-        from runtime.removal import remove_ended
-
-        remove_ended(store=containers.store, identity=container.id, author=author)
-
-
-def _orders(containers: Containers, container: Container, author: Author, detach: bool) -> Orders:
+def orders(containers: Containers, container: Container, author: Author, detach: bool) -> Orders:
+    """What whoever looks after a run of a container is told to do."""
     settings = container.record.settings
     watched = settings.remove and not detach  # who ran it saw what it printed, and nobody will ask for it again
     return Orders(
@@ -124,7 +95,7 @@ def _orders(containers: Containers, container: Container, author: Author, detach
     )
 
 
-def clean_up(containers: Containers, container: Container, state: Exited) -> None:
+def clean_up(container: Container, state: Exited) -> None:
     """Remove what a run whose supervisor was killed has left on the machine, before the container is removed. `state`
     is what the container is in."""
     if container.record.settings.network not in (HOST, NONE):
@@ -136,10 +107,11 @@ def clean_up(containers: Containers, container: Container, state: Exited) -> Non
     is_left = (container.paths.engine_state / container.id).exists()
     if state.code is None or is_left:
         with suppress(EngineError):  # its engine is installed no more: then so is what it left
-            sweep(_run_paths(containers, container))
+            sweep(run_paths(container))
 
 
-def _run_paths(containers: Containers, container: Container) -> RunPaths:
+def run_paths(container: Container) -> RunPaths:
+    """Where a run of a container has its files."""
     return RunPaths(
         directory=container.paths.directory,
         generation=container.paths.generation(container.record.current),
@@ -147,7 +119,8 @@ def _run_paths(containers: Containers, container: Container) -> RunPaths:
     )
 
 
-def _spec(container: Container, settings: Settings) -> LaunchSpec:
+def spec(container: Container, settings: Settings) -> LaunchSpec:
+    """How a container is to be run with these settings."""
     return LaunchSpec(
         id=container.id,
         hostname=settings.hostname or container.name,

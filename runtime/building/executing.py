@@ -273,6 +273,6 @@ def _discard(containers: Containers, container: Container) -> None:
         with containers.changing(container) as now:
             state = state_of(now.paths.directory)
             if isinstance(state, Exited):
-                clean_up(containers, now, state)
+                clean_up(now, state)
             containers.take_away(now)
         containers.finish_removing([container])

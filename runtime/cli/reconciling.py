@@ -21,7 +21,7 @@ def reconcile_all(invocation: Invocation) -> list[tuple[Container, State]]:
     for container in invocation.containers.all():
         state = state_of(container.paths.directory)
         if _is_off(container, state):
-            from runtime.running import reconcile
+            from runtime.reconciling import reconcile
 
             try:
                 reconcile(invocation.containers, container, invocation.author())

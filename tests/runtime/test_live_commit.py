@@ -20,6 +20,7 @@ from runtime.capturing import standstill
 from runtime.cgroups import Cgroup
 from runtime.containers import Container, Containers
 from runtime.imagechange import image_change
+from runtime.reconciling import reconcile
 from runtime.settings import Settings
 from runtime.state import Running, state_of
 from runtime.states import States
@@ -331,7 +332,7 @@ def test_a_commit_and_its_keeper_are_killed(place: Place) -> None:
     container = place.start("sleep", "1000")
     group = Cgroup.of(container.id)
     killed_with_its_keeper(place, container)
-    running.reconcile(place.containers, container, ANA)
+    reconcile(place.containers, container, ANA)
     assert not group.frozen
     killed_with_its_keeper(place, container)
     result = place.states.commit(container, "next", ANA, allow_empty=True)
@@ -345,7 +346,7 @@ def test_what_the_user_has_paused_since_stays_paused(place: Place) -> None:
     killed_with_its_keeper(place, container)
     group.thaw()
     pausing.pause(container)
-    running.reconcile(place.containers, container, ANA)
+    reconcile(place.containers, container, ANA)
     assert group.frozen
     pausing.unpause(container)
 
