@@ -217,13 +217,21 @@ def remove_cgroups(container: str) -> None:
     may have started a process and told nobody."""
     name = f"{CGROUP_PREFIX}{container}"
     deadline = time.monotonic() + 1
-    found = [_CGROUP_ROOT / name, *_CGROUP_ROOT.glob(f"*/{name}")]
+    found = _in_all_hierarchies(name)
     for directory in sorted(found, key=lambda path: not (path / "freezer.state").exists()):  # frozen, nothing can end
         if directory.parent == _HYBRID and mounts.file_system_type(os.fsencode(_HYBRID)) != mounts.CGROUP2_MAGIC:
             continue  # what hides it; ends with our namespace
         while directory.exists() and not _remove_tree(directory) and time.monotonic() < deadline:
             _end_all(directory)
             time.sleep(0.005)
+
+
+def _in_all_hierarchies(name: str) -> list[Path]:
+    """Where a cgroup of this name may be. What lists a directory does not begin again after a signal, as other calls do
+    (PEP 475)."""
+    while True:
+        with suppress(InterruptedError):
+            return [_CGROUP_ROOT / name, *_CGROUP_ROOT.glob(f"*/{name}")]
 
 
 def _end_all(directory: Path) -> None:

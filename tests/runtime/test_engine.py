@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -324,8 +326,24 @@ def test_everything_killed_at_once(place: Bench) -> None:
     assert not place.leftovers()
 
 
-def test_what_stands_still_and_is_unknown_to_its_engine_is_removed(place: Bench) -> None:
-    """A live commit that was killed leaves it frozen; in v1 nothing of it can end before it is thawed in one tree."""
+def interrupted_once(call: Callable[..., Any]) -> Callable[..., Any]:
+    """A signal comes when it is first called."""
+    pending = [InterruptedError(errno.EINTR, "a signal")]
+
+    def first(*arguments: object) -> Any:
+        if pending:
+            raise pending.pop()
+        return call(*arguments)
+
+    return first
+
+
+@pytest.mark.parametrize("signalled", [False, True])
+def test_what_stands_still_and_is_unknown_to_its_engine_is_removed(
+    place: Bench, monkeypatch: pytest.MonkeyPatch, signalled: bool
+) -> None:
+    """A live commit that was killed leaves it frozen; in v1 nothing of it can end before it is thawed in one tree. A
+    signal that comes while its cgroups are looked for is no reason to leave them."""
     paths = place.container()
     process = place.start(paths, *FOREVER)
     assert process.stdout
@@ -336,6 +354,8 @@ def test_what_stands_still_and_is_unknown_to_its_engine_is_removed(place: Bench)
     os.kill(run.supervisor.pid, signal.SIGKILL)
     process.communicate()
     shutil.rmtree(paths.engine_state / run.container)
+    if signalled:
+        monkeypatch.setattr(os, "scandir", interrupted_once(os.scandir))
     try:
         remove_cgroups(run.container)
         assert not place.leftovers()

@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from tests.support.busybox_root import make_busybox_root
 from tests.torture.leftovers import left
 from tests.torture.operations import Operation, Step, new_file
+from tests.torture.processes import Traced
 from tests.torture.stores import Place
 from tests.torture.tracer import KILL, Strike
 
@@ -110,10 +111,15 @@ def looked_after(place: Place, operation: Operation, strike: Strike) -> Iterator
     if listed.code:
         yield f"ps ends with {listed.code}: {listed.err.strip()[-600:]}"
         return
-    runs = any(one["name"] == "web" and one["state"] in ("running", "paused") for one in json.loads(listed.out))
     has_service = _ticking in operation.live or strike.errno != KILL or strike.alone
-    if runs and has_service and not goes_on and not ticks(place, had, _STILL):
+    is_still = not goes_on and has_service and _runs(listed) and not ticks(place, had, _STILL)
+    if is_still and _runs(place.run("ps", "-a", "--format", "json")):  # else it was about to end
         yield "the container runs, and stands still for ever"
+
+
+def _runs(listed: Traced) -> bool:
+    """Whether `ps` says that the container does."""
+    return any(one["name"] == "web" and one["state"] in ("running", "paused") for one in json.loads(listed.out))
 
 
 def removed(place: Place) -> Iterator[str]:
