@@ -213,25 +213,28 @@ def hide_cgroups() -> None:
 
 def remove_cgroups(container: str) -> None:
     """Remove the container's cgroup from every hierarchy, once the container is over. The kernel may take a moment to
-    notice that, so a busy one is tried for up to a second. Whatever is still in it is ended: an engine that was killed
-    may have started a process and told nobody."""
-    name = f"{CGROUP_PREFIX}{container}"
+    notice that, and there may be too few descriptors just then, so it is tried for up to a second. Whatever is still in
+    it is ended: an engine that was killed may have started a process and told nobody."""
     deadline = time.monotonic() + 1
-    found = _in_all_hierarchies(name)
-    for directory in sorted(found, key=lambda path: not (path / "freezer.state").exists()):  # frozen, nothing can end
-        if directory.parent == _HYBRID and mounts.file_system_type(os.fsencode(_HYBRID)) != mounts.CGROUP2_MAGIC:
-            continue  # what hides it; ends with our namespace
-        while directory.exists() and not _remove_tree(directory) and time.monotonic() < deadline:
-            _end_all(directory)
-            time.sleep(0.005)
+    while not _removed(f"{CGROUP_PREFIX}{container}") and time.monotonic() < deadline:
+        time.sleep(0.005)
 
 
-def _in_all_hierarchies(name: str) -> list[Path]:
-    """Where a cgroup of this name may be. What lists a directory does not begin again after a signal, as other calls do
-    (PEP 475)."""
-    while True:
-        with suppress(InterruptedError):
-            return [_CGROUP_ROOT / name, *_CGROUP_ROOT.glob(f"*/{name}")]
+def _removed(name: str) -> bool:
+    """Whether no hierarchy has a cgroup of this name any more. Those that there are were tried to be removed."""
+    is_left = False
+    try:
+        found = [_CGROUP_ROOT / name, *_CGROUP_ROOT.glob(f"*/{name}")]
+        found.sort(key=lambda path: not (path / "freezer.state").exists())  # what is frozen cannot end
+        for directory in found:
+            if directory.parent == _HYBRID and mounts.file_system_type(os.fsencode(_HYBRID)) != mounts.CGROUP2_MAGIC:
+                continue  # what hides it; ends with our namespace
+            if directory.exists() and not _remove_tree(directory):
+                _end_all(directory)
+                is_left = True
+    except OSError:
+        return False
+    return not is_left
 
 
 def _end_all(directory: Path) -> None:
@@ -248,13 +251,18 @@ def _end_all(directory: Path) -> None:
 
 
 def _remove_tree(directory: Path) -> bool:
-    """rmdir from the leaves up; a cgroup's files cannot be and need not be removed."""
+    """rmdir from the leaves up; a cgroup's files cannot be and need not be removed. False if it cannot be done yet."""
     try:
-        for path, _, _ in os.walk(directory, topdown=False):
+        for path, _, _ in os.walk(directory, topdown=False, onerror=_raise):
             Path(path).rmdir()
     except OSError:
         return False
     return True
+
+
+def _raise(error: OSError) -> None:
+    """What os.walk() would pass over."""
+    raise error
 
 
 def failure(engine: Engine, log: Path, code: int, what: str = "start the container") -> EngineError:

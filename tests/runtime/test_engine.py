@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import shutil
 import signal
@@ -326,24 +327,24 @@ def test_everything_killed_at_once(place: Bench) -> None:
     assert not place.leftovers()
 
 
-def interrupted_once(call: Callable[..., Any]) -> Callable[..., Any]:
-    """A signal comes when it is first called."""
-    pending = [InterruptedError(errno.EINTR, "a signal")]
+def failing_at(number: int, call: Callable[..., Any]) -> Callable[..., Any]:
+    """There are too few descriptors for one call."""
+    calls = itertools.count()
 
-    def first(*arguments: object) -> Any:
-        if pending:
-            raise pending.pop()
+    def wrapper(*arguments: object) -> Any:
+        if next(calls) == number:
+            raise OSError(errno.EMFILE, "too many open files")
         return call(*arguments)
 
-    return first
+    return wrapper
 
 
-@pytest.mark.parametrize("signalled", [False, True])
+@pytest.mark.parametrize("failing", [None, *range(12)])
 def test_what_stands_still_and_is_unknown_to_its_engine_is_removed(
-    place: Bench, monkeypatch: pytest.MonkeyPatch, signalled: bool
+    place: Bench, monkeypatch: pytest.MonkeyPatch, failing: int | None
 ) -> None:
-    """A live commit that was killed leaves it frozen; in v1 nothing of it can end before it is thawed in one tree. A
-    signal that comes while its cgroups are looked for is no reason to leave them."""
+    """A live commit that was killed leaves it frozen; in v1 nothing of it can end before it is thawed in one tree. That
+    a directory cannot be listed just then is no reason to leave a cgroup."""
     paths = place.container()
     process = place.start(paths, *FOREVER)
     assert process.stdout
@@ -354,14 +355,17 @@ def test_what_stands_still_and_is_unknown_to_its_engine_is_removed(
     os.kill(run.supervisor.pid, signal.SIGKILL)
     process.communicate()
     shutil.rmtree(paths.engine_state / run.container)
-    if signalled:
-        monkeypatch.setattr(os, "scandir", interrupted_once(os.scandir))
+    if failing is not None:
+        monkeypatch.setattr(os, "scandir", failing_at(failing, os.scandir))
     try:
         remove_cgroups(run.container)
         assert not place.leftovers()
     finally:
+        monkeypatch.undo()
         with suppress(EngineError):  # it is in none any more
             Cgroup.of(run.container).thaw()
+        if run.init is not None and run.init.alive():
+            os.kill(run.init.pid, signal.SIGKILL)
 
 
 def test_another_boot_or_an_unfinished_start(place: Bench) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.fusefs.serving import needs_fuse
 from tests.support.told_to_end import leaves_nothing
-from tests.torture.leftovers import cgroups
+from tests.torture.leftovers import cgroups, identities
 
 PROJECT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root: containers"), needs_fuse]
@@ -72,7 +72,7 @@ def test_a_fault_of_the_program_is_found(tmp_path: Path, broken: str, expire: st
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_nothing_is_left_of_one_that_is_told_to_end(tmp_path: Path, number: signal.Signals) -> None:
     def made() -> list[Path]:
-        return [path for store in tmp_path.glob("flood-storm-*/store") for path in cgroups(store)]
+        return [path for store in tmp_path.glob("flood-storm-*/store") for path in cgroups(identities(store))]
 
     arguments = ("--only", "storm", "--actions", "live", "--processes", "3")
     leaves_nothing("tests.flood", arguments, tmp_path, number, made)

@@ -17,7 +17,7 @@ from tests.flood import processes
 from tests.power.disks import missing
 from tests.power.recorder import PROGRAM
 from tests.support.told_to_end import leaves_nothing
-from tests.torture.leftovers import cgroups
+from tests.torture.leftovers import cgroups, identities
 
 PROJECT = Path(__file__).parents[2]
 pytestmark = [
@@ -87,5 +87,5 @@ def _cgroups(directory: Path) -> list[Path]:
         with suppress(OSError):  # the process and its mounts go while they are looked at
             for store in Path(f"/proc/{one.pid}/root{directory}").glob("power-*/*/mounted/store"):
                 if any((run := load_run(path.parent)) and run.init for path in store.glob("containers/*/run.json")):
-                    return cgroups(store)
+                    return cgroups(identities(store))
     return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,21 +22,21 @@ _SECONDS = 20.0
 
 
 def identities(store: Path) -> set[str]:
-    """The ids of all containers that a store has or had."""
+    """The ids of the containers that a store has, and of those that it has written down: not those of `run --rm`."""
     found = {one.name for one in store.glob("containers/*") if re.fullmatch(r"[0-9a-f]{64}", one.name)}
     with suppress(FileNotFoundError):
         found |= {one.decode() for one in _ID.findall((store / "operations.log").read_bytes())}
     return found
 
 
-def cgroups(store: Path) -> list[Path]:
-    """The cgroups that a store's containers have."""
-    return [found for one in identities(store) for found in of_container(one)]
+def cgroups(containers: Iterable[str]) -> list[Path]:
+    """The cgroups that containers have, by their ids."""
+    return [found for one in containers for found in of_container(one)]
 
 
-def take_cgroups_away(store: Path) -> None:
+def take_cgroups_away(containers: Collection[str]) -> None:
     """Have nothing frozen, so that it can be killed; and remove those that nothing is in."""
-    for directory in cgroups(store):
+    for directory in cgroups(containers):
         with suppress(OSError, EngineError):
             if (directory / "freezer.state").exists():
                 (directory / "freezer.state").write_text("THAWED")
@@ -47,28 +47,28 @@ def take_cgroups_away(store: Path) -> None:
                 Path(path).rmdir()
 
 
-def take_dead_cgroups_away(store: Path) -> None:
+def take_dead_cgroups_away(containers: Collection[str]) -> None:
     """The same when all that was in them is dead: it may take the kernel a moment to see that."""
     deadline = time.monotonic() + _SECONDS
-    while cgroups(store) and time.monotonic() < deadline:
-        take_cgroups_away(store)
+    while cgroups(containers) and time.monotonic() < deadline:
+        take_cgroups_away(containers)
 
 
-def left(store: Path, spared: frozenset[int]) -> Iterator[str]:
-    """What is left of containers when all were removed. What is just ending is waited for."""
+def left(store: Path, containers: Collection[str], spared: frozenset[int]) -> Iterator[str]:
+    """What is left of a store's containers when all were removed. What is just ending is waited for."""
     deadline = time.monotonic() + _SECONDS
-    while found := list(_left(store, spared)):
+    while found := list(_left(store, containers, spared)):
         if time.monotonic() > deadline:
             yield from found
             return
         time.sleep(0.01)
 
 
-def _left(store: Path, spared: frozenset[int]) -> Iterator[str]:
+def _left(store: Path, containers: Collection[str], spared: frozenset[int]) -> Iterator[str]:
     for process in descendants():
         if process.pid not in spared and not _is_resident(process):
             yield f"a process is left: {process}"
-    for path in (*cgroups(store), *store.glob("run/engine/*")):
+    for path in (*cgroups(containers), *store.glob("run/engine/*")):
         yield f"{path} is left"
     for mount in mounting.mounts():
         point = os.fsdecode(mount.point)

@@ -36,6 +36,8 @@ class Traced:
     out: str = ""
     err: str = ""
     seen: list[str] = field(default_factory=list)
+    containers: set[str] = field(default_factory=set)
+    """The ids of those whose files it has opened, as far as it was watched."""
     tracer: int = 0
     """The process that goes on tracing what the command has left behind."""
 

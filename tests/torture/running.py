@@ -128,4 +128,4 @@ def removed(place: Place) -> Iterator[str]:
     if done.code:
         yield f"rm -f --all ends with {done.code}: {done.err.strip()[-600:]}"
     assert place.spared is not None
-    yield from left(place.store, place.spared | place.tracers)
+    yield from left(place.store, place.containers(), place.spared | place.tracers)

@@ -22,7 +22,7 @@ from runtime.cli.program import run as run_command
 from runtime.containers import Containers
 from runtime.upper.unfinished import remove_unfinished
 from tests.support.deadline import abort
-from tests.torture.leftovers import take_cgroups_away, take_dead_cgroups_away
+from tests.torture.leftovers import identities, take_cgroups_away, take_dead_cgroups_away
 from tests.torture.processes import Traced, end_descendants, reap, untraced
 from tests.torture.tracer import NEVER, Strike, traced
 from vcs.errors import TreeringError
@@ -56,6 +56,7 @@ class Place:
         self._broken = broken
         self.spared: frozenset[int] | None = None
         self.tracers: set[int] = set()
+        self._seen: set[str] = set()
         self.registry = ""
         self.remote = directory / "storage"
         """What that registry holds; it is set back too."""
@@ -88,7 +89,12 @@ class Place:
 
         done = traced(work, self.directory, strike, see=see, stays=stays)
         self.tracers.add(done.tracer)
+        self._seen |= done.containers
         return done
+
+    def containers(self) -> set[str]:
+        """The ids of all containers that the store has or had, and of those that a command was seen to make."""
+        return identities(self.store) | self._seen
 
     def _command(self, arguments: tuple[str, ...]) -> int:
         os.chdir(self.directory)
@@ -130,9 +136,11 @@ class Place:
         if any(mount.point.startswith(below) for mount in mounting.mounts()):
             self.run("service", "stop")
         if self.spared is not None:
-            take_cgroups_away(self.store)  # nothing that is frozen can be killed
+            containers = self.containers()
+            take_cgroups_away(containers)  # nothing that is frozen can be killed
             end_descendants(self.spared)
-            take_dead_cgroups_away(self.store)
+            take_dead_cgroups_away(containers)
+            self._seen.clear()
             self.tracers.clear()
         for mount in mounting.mounts():
             if mount.point.startswith(below):

@@ -50,6 +50,7 @@ _PATH_MAX = 4096
 _FAULTS = (signal.SIGSEGV, signal.SIGBUS)
 """What a process gets that cannot read its own pages."""
 _ENGINE = re.compile("crun|runc")
+_CONTAINER = re.compile(r"/containers/([0-9a-f]{64})")
 _SERVING = ("/dev/fuse", "/dev/cpu_dma_latency")
 """What a service writes to for as long as a container runs: not counted once the command has ended."""
 _PATH_FIRST = frozenset(
@@ -241,6 +242,8 @@ class _Tracer:
         arguments = [registers[place] for place in _ARGUMENTS]
         if not _counts(pid, name, arguments, strike) or (self._has_ended and _target(pid, arguments[0]) in _SERVING):
             return False
+        if self._stays and (match := _CONTAINER.search(_path(pid, name, arguments))):
+            result.containers.add(match[1])
         number, result.calls = result.calls, result.calls + 1
         if self._has_ended and not self._is_repeated(_line(pid, name, arguments)):
             self._last = time.monotonic()
@@ -327,13 +330,18 @@ def _target(pid: int, fd: int) -> str:
     return ""
 
 
-def _line(pid: int, name: str, arguments: list[int]) -> str:
+def _path(pid: int, name: str, arguments: list[int]) -> str:
+    """The path that a call is about, empty if it has a descriptor."""
     if name in _PATH_FIRST:
-        what = repr(text_at(pid, arguments[0]))
-        what += f", {text_at(pid, arguments[1])!r}" if name in ("rename", "link", "symlink") else ""
-    elif name in _PATH_SECOND:
-        what = repr(text_at(pid, arguments[1]))
-        what += f", {text_at(pid, arguments[3])!r}" if name.startswith(("rename", "link")) else ""
+        return text_at(pid, arguments[0])
+    return text_at(pid, arguments[1]) if name in _PATH_SECOND else ""
+
+
+def _line(pid: int, name: str, arguments: list[int]) -> str:
+    if name in _PATH_FIRST or name in _PATH_SECOND:
+        what = repr(_path(pid, name, arguments))
+        if name.startswith(("rename", "link", "symlink")):
+            what += f", {text_at(pid, arguments[1 if name in _PATH_FIRST else 3])!r}"
     else:
         what = f"{arguments[0]}<{_target(pid, arguments[0])}>"
     return f"{name}({what}) by {_program(pid)}"
