@@ -128,7 +128,8 @@ class Meter:
         if init is not None and usage.source == "nothing":
             usage = self._processes.usage(init)
         elif init is not None and not usage.read_bytes and not usage.written_bytes:
-            usage = with_transfers(usage, transfers(group.processes()))
+            with suppress(OSError):  # too few descriptors, say: then there is less to tell
+                usage = with_transfers(usage, transfers(group.processes()))
         return Reading(time.monotonic(), usage, None if init is None else traffic.of_process(init))
 
 

@@ -89,7 +89,8 @@ def processes_of(init: int) -> list[int]:
 
 
 def _namespace(pid: str) -> str | None:
+    """Names its pid namespace; None if it is gone, or somebody else's."""
     try:
         return os.readlink(f"/proc/{pid}/ns/pid")
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None

@@ -9,6 +9,7 @@ any moment: then there is less to tell, and no error.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -21,6 +22,7 @@ from runtime.settings import Limits
 from runtime.state import CGROUP_PREFIX
 from vcs.errors import EngineError
 
+_NO_MEMBERS = (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP)
 PATIENCE = 10.0
 """Seconds that freezing may take."""
 
@@ -74,12 +76,13 @@ class Cgroup:
         return any(os.path.exists(directory) for directory in self._directories())
 
     def processes(self) -> list[int]:
-        """The processes in it and below it, by pid as this process sees them."""
+        """The processes in it and below it, by pid as this process sees them. OSError if that cannot be told: who goes
+        by what they do must not pass one over."""
         for directory in self._directories():
             if os.path.exists(directory):
                 found: set[int] = set()
                 for path in _with_those_below(directory):
-                    found.update(int(pid) for pid in (_read(f"{path}/cgroup.procs") or b"").split())
+                    found.update(_members(path))
                 return sorted(found - {0})  # 0: one outside of our pid namespace
         return []
 
@@ -241,11 +244,22 @@ class Cgroup:
 def _with_those_below(directory: str) -> Iterator[str]:
     """A cgroup and all below it. One has two links, and one more for each below: most need not be listed."""
     yield directory
-    with suppress(OSError):
+    with suppress(FileNotFoundError):
         if os.stat(directory).st_nlink != 2:
             for entry in os.scandir(directory):
                 if entry.is_dir(follow_symlinks=False):
                     yield from _with_those_below(entry.path)
+
+
+def _members(directory: str) -> list[int]:
+    """The processes in one cgroup; none if it is gone, or of threads: then one above it has them (cgroups(7))."""
+    try:
+        with open(f"{directory}/cgroup.procs", "rb") as file:
+            return [int(pid) for pid in file.read().split()]
+    except OSError as error:
+        if error.errno in _NO_MEMBERS:
+            return []
+        raise
 
 
 def _read(path: str) -> bytes | None:

@@ -7,7 +7,10 @@ freezing are v2's own on every machine, and are tried on a real v2 tree.
 
 from __future__ import annotations
 
+import builtins
+import errno
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -194,6 +197,38 @@ def test_any_file_may_vanish(tmp_path: Path, copy: Callable[[Path], Cgroup]) -> 
         group.freeze()
     with pytest.raises(EngineError, match="no cgroup"):
         group.update(Limits(memory=1 << 30))
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.EINTR])
+def test_processes_that_cannot_be_told_are_not_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A live commit goes by what they have open: one that is passed over may write what nobody then looks at."""
+    (tmp_path / "below").mkdir()
+    for name, pid in (("", 1), ("below", 2)):
+        (tmp_path / name / "cgroup.procs").write_text(f"{pid}\n")
+    group = Cgroup({}, tmp_path)
+    assert group.processes() == [1, 2]
+
+    def failing(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    for place, name in ((os, "scandir"), (builtins, "open")):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, failing)
+            with pytest.raises(OSError, match=re.escape(os.strerror(number))):
+                group.processes()
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP])
+def test_a_cgroup_that_goes_or_is_of_threads_has_no_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def failing(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(builtins, "open", failing)
+    assert Cgroup({}, tmp_path).processes() == []
 
 
 def test_limits_of_v2(tmp_path: Path) -> None:
