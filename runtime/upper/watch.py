@@ -18,10 +18,10 @@ Linux 6.5 was the first to tell of writes through overlayfs to the files below. 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import re
 import struct
-from contextlib import suppress
 from pathlib import Path
 
 from runtime.upper.look import Hints
@@ -105,15 +105,19 @@ class Watch:
             position += length
 
     def _inode(self, handle: bytes) -> int | None:
-        """The inode of a file handle. None if the file is gone: then an event in its directory says so as well."""
+        """The inode of a file handle. None if the file is gone: then an event in its directory says so as well; or if
+        it cannot be opened just now: then not everything was told."""
         if handle not in self._inodes:
-            self._inodes[handle] = None
-            with suppress(OSError):
+            try:
                 fd = _checked(_libc.open_by_handle_at(self._mount, handle, os.O_PATH | os.O_CLOEXEC))
-                try:
-                    self._inodes[handle] = os.fstat(fd).st_ino
-                finally:
-                    os.close(fd)
+            except OSError as error:
+                if error.errno != errno.ESTALE:
+                    self.complete = False
+                    return None
+                self._inodes[handle] = None
+            else:
+                self._inodes[handle] = os.fstat(fd).st_ino
+                os.close(fd)
         return self._inodes[handle]
 
 

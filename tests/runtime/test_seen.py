@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import mmap
 import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -109,6 +112,42 @@ def test_the_kernel_tells_what_happens_below_an_overlay(layers: Layers) -> None:
     assert inode["d/sub/c"] not in told.hints.inodes
     assert told.hints.names[directory["."]] >= {b"new", b"etc", b"renamed"}
     assert told.hints.names[directory["d"]] == {b"sub"}
+
+
+@pytest.mark.skipif(watch._linux() < watch._FIRST_LINUX, reason="needs Linux 6.6")
+def test_a_file_that_cannot_be_looked_up_is_not_taken_for_one_that_is_gone(layers: Layers) -> None:
+    """What was told of it would be lost, and a commit would take it for unchanged."""
+    told = watch.watched(layers.upper)
+    assert told is not None
+    try:
+        (layers.upper / "gone").touch()
+        (layers.upper / "gone").unlink()
+        told.read()
+        assert told.complete
+        inode = (layers.upper / "a").stat().st_ino
+        (layers.upper / "a").write_text("written")
+        with no_more_descriptors():
+            told.read()
+        assert not told.complete
+        assert inode not in told.hints.inodes
+        (layers.upper / "a").write_text("again")
+        told.read()
+        assert inode in told.hints.inodes
+    finally:
+        told.close()
+
+
+@contextmanager
+def no_more_descriptors() -> Iterator[None]:
+    """This process can open nothing meanwhile."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_where_nothing_can_be_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ NUMBERS = {
     "mknod": 133, "mount": 165, "umount2": 166, "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190, "openat": 257,
     "mkdirat": 258, "mknodat": 259, "fchownat": 260, "unlinkat": 263, "renameat": 264, "linkat": 265, "symlinkat": 266,
     "fchmodat": 268, "utimensat": 280, "fallocate": 285, "pipe2": 293, "pwritev": 296, "syncfs": 306, "renameat2": 316,
-    "copy_file_range": 326, "clone3": 435, "openat2": 437,
+    "open_by_handle_at": 304, "copy_file_range": 326, "clone3": 435, "openat2": 437,
 }  # fmt: skip
 NAMES = {number: name for name, number in NUMBERS.items()}
 
@@ -24,11 +24,14 @@ ROOM = frozenset({
 """They need room on the disk, or say late that there was none."""
 DISK = ROOM | {"unlink", "unlinkat", "rmdir", "truncate", "syncfs", "fchmod", "chmod", "fchown", "utimensat"}
 """They fail where a disk does."""
-DESCRIPTORS = OPENING | {"dup", "socket", "pipe2"}
+DESCRIPTORS = OPENING | {"dup", "socket", "pipe2", "open_by_handle_at"}
 """They make a descriptor."""
 SLOW = frozenset({"open", "openat", "write", "pwrite64", "flock", "fsync", "fdatasync", "ftruncate"})
 """They can be interrupted by a signal."""
-MEMORY = OPENING | {"mmap", "mremap", "brk", "clone", "clone3", "fork", "vfork", "flock", "mkdir", "rename", "socket"}
+MEMORY = OPENING | {
+    "mmap", "mremap", "brk", "clone", "clone3", "fork", "vfork", "flock", "mkdir", "rename", "socket",
+    "open_by_handle_at",
+}  # fmt: skip
 """They want memory, for the process or in the kernel."""
 SIZES = {"write": 2, "pwrite64": 2, "sendfile": 3, "copy_file_range": 4}
 """Calls that may write less than they were asked to, and which of their arguments (from 0) says how much that is."""
@@ -36,6 +39,7 @@ CHANGING = frozenset(NUMBERS) - {
     "dup",
     "socket",
     "pipe2",
+    "open_by_handle_at",
     "flock",
     "mmap",
     "mremap",
