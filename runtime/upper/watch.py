@@ -116,8 +116,10 @@ class Watch:
                     return None
                 self._inodes[handle] = None
             else:
-                self._inodes[handle] = os.fstat(fd).st_ino
-                os.close(fd)
+                try:
+                    self._inodes[handle] = os.fstat(fd).st_ino
+                finally:
+                    os.close(fd)
         return self._inodes[handle]
 
 

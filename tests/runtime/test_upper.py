@@ -15,7 +15,6 @@ from tests.runtime.overlay_cases import (
     Layers,
     described,
     exchange,
-    few_layers,
     imported,
     mark,
     names,
@@ -31,11 +30,6 @@ pytestmark = needs_root
 
 LATER = 1 << 62
 """A time by which nothing is racy any more."""
-
-
-@pytest.fixture
-def layers(tmp_path: Path) -> Layers:
-    return few_layers(tmp_path)
 
 
 @pytest.fixture(params=[TRUSTED, USER])

@@ -13,7 +13,6 @@ from runtime.upper import content, pinned, scan_upper
 from tests.runtime.overlay_cases import (
     Layers,
     exchange,
-    few_layers,
     names,
     needs_root,
     text,
@@ -22,11 +21,6 @@ from vcs.errors import BadInput, Conflict, Denied
 from vcs.snapshot import Snapshot
 
 pytestmark = needs_root
-
-
-@pytest.fixture
-def layers(tmp_path: Path) -> Layers:
-    return few_layers(tmp_path)
 
 
 # While a container runs

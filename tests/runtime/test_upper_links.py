@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-
-import pytest
 
 from tests.runtime.overlay_cases import (
     Layers,
-    few_layers,
     mark,
     needs_root,
     text,
@@ -18,11 +14,6 @@ from tests.runtime.overlay_cases import (
 from vcs.model import Link
 
 pytestmark = needs_root
-
-
-@pytest.fixture
-def layers(tmp_path: Path) -> Layers:
-    return few_layers(tmp_path)
 
 
 def test_a_hard_link_copied_up_alone_is_a_file_of_its_own(layers: Layers) -> None:

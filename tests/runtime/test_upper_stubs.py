@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
 from tests.runtime.overlay_cases import (
     Layers,
-    few_layers,
     names,
     needs_root,
 )
 from vcs.model import EMPTY_FILE
 
 pytestmark = needs_root
-
-
-@pytest.fixture
-def layers(tmp_path: Path) -> Layers:
-    return few_layers(tmp_path)
 
 
 STUBS = frozenset({b"/etc/resolv.conf", b"/run", b"/run/x", b"/proc", b"/d/stub", b"/f"})

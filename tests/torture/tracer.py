@@ -215,13 +215,14 @@ class _Tracer:
         return not self._is_told and (self._has_ended or not is_struck)
 
     def _is_inside(self, pid: int) -> bool:
-        """Whether a process is a container's own. One in our own pid namespace stays there, and is not asked again."""
+        """Whether a process is a container's own: in another pid namespace, and not the engine any more. One in our own
+        stays there, and is not asked again."""
         if pid in self._ours:
             return False
         if _is_ours(pid):
             self._ours.add(pid)
             return False
-        return _is_inside(pid)
+        return _is_no_engine(pid)
 
     def _kill(self, pid: int) -> None:
         """Kill who makes a call, or everybody."""
@@ -282,10 +283,10 @@ def _be_traced(calls: frozenset[str]) -> None:
         raise OSError(ctypes.get_errno(), "seccomp")
 
 
-def _is_inside(pid: int) -> bool:
-    """Whether a process is a container's own: in another pid namespace, and not the engine any more."""
+def _is_no_engine(pid: int) -> bool:
+    """Whether a process that is in another pid namespace than ours is not the engine any more; not if it is gone."""
     with suppress(OSError):
-        return not _is_ours(pid) and not _ENGINE.search(os.readlink(f"/proc/{pid}/exe"))
+        return not _ENGINE.search(os.readlink(f"/proc/{pid}/exe"))
     return False
 
 

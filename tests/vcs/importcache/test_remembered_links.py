@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,28 +11,15 @@ from tests.support.importing import (
     agree,
     fresh,
     ignoring,
-    kept_store,
     opened_files,
     run,
     same_size_same_mtime,
     settle,
-    small_tree,
 )
 from vcs.batch import Batch
 from vcs.importcache import import_cache
 from vcs.importer import import_directory
 from vcs.store import Store
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with kept_store(tmp_path_factory.mktemp("import") / "store") as store:
-        yield store
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    return small_tree(tmp_path / "tree")
 
 
 def test_hard_links_of_an_unchanged_tree(store: Store, tree: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,29 +15,16 @@ from tests.support.importing import (
     agree,
     fresh,
     ignoring,
-    kept_store,
     opened_files,
     run,
     same_size_same_mtime,
     settle,
-    small_tree,
 )
 from tests.support.rich_tree import make, needs_root
 from vcs.ignore import Ignore
 from vcs.importcache import RECORD_SIZE, UNKNOWN, record_of, spoiled
 from vcs.importframe import Frame
 from vcs.store import Store
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with kept_store(tmp_path_factory.mktemp("import") / "store") as store:
-        yield store
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    return small_tree(tmp_path / "tree")
 
 
 def test_an_unchanged_tree_is_not_read(store: Store, tree: Path) -> None:

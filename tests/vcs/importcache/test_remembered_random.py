@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,24 +13,10 @@ from hypothesis import strategies as st
 
 from tests.support.importing import (
     agree,
-    kept_store,
     same_size_same_mtime,
     settle,
-    small_tree,
 )
 from vcs.store import Store
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with kept_store(tmp_path_factory.mktemp("import") / "store") as store:
-        yield store
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    return small_tree(tmp_path / "tree")
-
 
 NAMES = ["a", "b", "c", "dir", "e" * 40]
 ACTIONS = ("write", "overwrite", "mkdir", "remove", "rename", "link", "chmod", "xattr", "symlink", "touch", "settle")

@@ -6,7 +6,6 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +13,14 @@ import pytest
 
 from tests.support.importing import (
     agree,
-    kept_store,
     opened_files,
     run,
-    small_tree,
 )
 from vcs.check import check
 from vcs.importcache import import_cache
 from vcs.importer import import_directory
 from vcs.model import RootId
 from vcs.store import Store
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with kept_store(tmp_path_factory.mktemp("import") / "store") as store:
-        yield store
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    return small_tree(tmp_path / "tree")
 
 
 def cache_file(store: Store, top: Path) -> Path:
