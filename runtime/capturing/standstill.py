@@ -3,11 +3,12 @@
     commit ──fork── keeper: freezes when told, and thaws when told, when the commit has ended, or when it takes too long
 
 The keeper holds nothing but one end of a socket. If the commit is killed at whatever moment, the kernel closes the
-other end, and the keeper thaws. If the keeper is killed, the commit thaws. If both are killed, the next command that
-lists or commits containers thaws: the commit has noted in the container's directory that it was about to freeze it.
+other end, and the keeper thaws. If the keeper is killed, or cannot thaw, the commit thaws. If both are killed, or can
+not, the next command that lists or commits containers thaws: the commit has noted in the container's directory that it
+was about to freeze it.
 
 On the socket (SOCK_SEQPACKET): `freeze` is answered by `frozen` or by why not; `thaw` by `thawed`, or by `late` if the
-container has been going on for a while.
+container has been going on for a while. A keeper that is killed, or cannot thaw, ends without an answer.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
-from runtime.cgroups import Cgroup
+from runtime.cgroups import Cgroup, NoCgroup
 from runtime.state import Process, read_json, write_json
 from runtime.system import mounts
 from runtime.system.descriptors import close_all_but
@@ -34,6 +35,11 @@ LONGEST = 30.0
 """Seconds after which a container goes on in any case."""
 _FREEZING = 10.0
 _SLACK = 5.0
+_ATTEMPTS = 2
+
+
+class StaysFrozen(EngineError):
+    """A container stands still that should go on."""
 
 
 class Standstill:
@@ -62,7 +68,7 @@ class Standstill:
                 os.waitpid(self._keeper, 0)
 
     def freeze(self) -> None:
-        """Stop all processes. EngineError if they do not stop in time; then they go on."""
+        """Stop all processes. EngineError if they do not stop in time; then they go on, or it is a StaysFrozen."""
         self._frozen_at = time.monotonic()
         answer = self._ask(b"freeze", _FREEZING + _SLACK)
         if answer != b"frozen":
@@ -70,51 +76,62 @@ class Standstill:
             raise EngineError(answer.decode() or "the process that freezes the container was killed")
 
     def thaw(self) -> float:
-        """Let all go on; returns for how long they stood (s). Conflict if they went on earlier: it took too long."""
+        """Let all go on; returns for how long they stood (s). Conflict if they went on earlier: it took too long.
+        StaysFrozen."""
         assert self._frozen_at is not None
+        since, self._frozen_at = self._frozen_at, None
         answer = self._ask(b"thaw", _FREEZING + _SLACK)
-        stood, self._frozen_at = time.monotonic() - self._frozen_at, None
+        stood = time.monotonic() - since
         if answer == b"late":
             raise Conflict(f"the container could not be read in {LONGEST:g} s, so it went on; nothing was committed")
         return stood
 
     def _ask(self, what: bytes, seconds: float) -> bytes:
-        """The keeper's answer. If there is none, because it was killed, the container is let go on: empty."""
+        """The keeper's answer. If there is none, the container is let go on: empty. StaysFrozen."""
         with suppress(OSError):
             self._socket.send(what)
             poll = select.poll()
             poll.register(self._socket, select.POLLIN)
             if poll.poll(seconds * 1000) and (answer := self._socket.recv(1024)):
                 return answer
-        _thaw(self._group)
+        if not _thaw(self._group):
+            raise StaysFrozen(
+                "the container was frozen to be read, and stands still: its freezer cannot be used",
+                advice="`treering ps` tries again",
+            )
         return b""
 
 
 @contextmanager
 def noted(directory: Path) -> Iterator[None]:
-    """Note in a container's directory that we may freeze it, for as long as that is so."""
+    """Note in a container's directory that we may freeze it, for as long as that is so, or it stays frozen."""
     me = Process.of(os.getpid())
     assert me is not None
     with suppress(OSError, NoSpace):  # a full disk keeps nobody from committing
         write_json(directory / NOTE, {"pid": me.pid, "start": me.start})
     try:
         yield
-    finally:
+    except StaysFrozen:
+        raise
+    except BaseException:
         (directory / NOTE).unlink(missing_ok=True)
+        raise
+    (directory / NOTE).unlink(missing_ok=True)
 
 
 def is_noted(directory: Path) -> bool:
-    """Whether somebody makes a container stand still, or was killed while he did."""
+    """Whether somebody makes a container stand still, or did and could not let it go on."""
     return (directory / NOTE).exists()
 
 
 def release(directory: Path, group: Cgroup) -> None:
-    """Let a container go on if whoever made it stand still was killed."""
+    """Let a container go on if whoever made it stand still was killed, or could not let it. Not for a process that
+    makes it stand still itself."""
     noted = read_json(directory / NOTE)
-    if noted is None or Process(noted["pid"], noted["start"]).alive():
+    if noted is None or (noted["pid"] != os.getpid() and Process(noted["pid"], noted["start"]).alive()):
         return
-    _thaw(group)
-    (directory / NOTE).unlink(missing_ok=True)
+    if _thaw(group):
+        (directory / NOTE).unlink(missing_ok=True)
 
 
 def _keep(group: Cgroup, control: socket.socket, longest: float) -> NoReturn:
@@ -130,10 +147,11 @@ def _keep(group: Cgroup, control: socket.socket, longest: float) -> NoReturn:
             poll = select.poll()
             poll.register(control, select.POLLIN)
             late = not poll.poll(longest * 1000)
-            _thaw(group)
+            goes_on = _thaw(group)
             if late:
                 control.recv(64)
-            control.send(b"late" if late else b"thawed")
+            if goes_on:
+                control.send(b"late" if late else b"thawed")
     except BaseException:
         _thaw(group)
     finally:
@@ -148,7 +166,14 @@ def _freeze(group: Cgroup) -> bytes:
     return b"frozen"
 
 
-def _thaw(group: Cgroup) -> None:
-    """Errors mean that the container has ended, or that somebody else keeps it still."""
-    with suppress(EngineError, OSError):
-        group.thaw()
+def _thaw(group: Cgroup) -> bool:
+    """Whether it goes on, or has ended. What fails may do so for a moment only: too few descriptors, or no memory."""
+    for _ in range(_ATTEMPTS):
+        try:
+            group.thaw()
+        except NoCgroup:
+            return True
+        except EngineError:
+            continue
+        return True
+    return False

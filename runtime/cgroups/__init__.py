@@ -8,8 +8,8 @@
 One rule: that there are two versions of cgroups, and what their files are called, is known here and nowhere else.
 """
 
-from runtime.cgroups.group import Cgroup
+from runtime.cgroups.group import Cgroup, NoCgroup
 from runtime.cgroups.parsing import Usage
 from runtime.cgroups.places import Hierarchies
 
-__all__ = ["Cgroup", "Hierarchies", "Usage"]
+__all__ = ["Cgroup", "Hierarchies", "NoCgroup", "Usage"]

@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -34,75 +35,112 @@ _LOOK = 0.1
 def freeze_v1(directory: Path, seconds: float) -> None:
     """Stop all below a cgroup of the v1 freezer. EngineError after `seconds`; OSError if it is not there."""
     deadline = time.monotonic() + seconds
-    looks = 0
-    while True:
-        _write(directory / "freezer.state", b"FROZEN")
-        if state_v1(directory) == b"FROZEN":
-            return
-        looks += 1
-        if time.monotonic() >= deadline:
-            _write(directory / "freezer.state", b"THAWED")
-            raise _late(directory, seconds)
-        if looks % _AGAIN == 0:
-            _write(directory / "freezer.state", b"THAWED")
-            time.sleep(_BREATH)
-        else:
-            time.sleep(_PAUSE)
+    with _opened(directory / "freezer.state", os.O_RDWR) as fd, _undone_on_error(fd, b"THAWED"):
+        looks = 0
+        while True:
+            os.pwrite(fd, b"FROZEN", 0)
+            if _state(fd) == b"FROZEN":
+                return
+            looks += 1
+            if time.monotonic() >= deadline:
+                raise _late(directory, seconds)
+            if looks % _AGAIN == 0:
+                os.pwrite(fd, b"THAWED", 0)
+                time.sleep(_BREATH)
+            else:
+                time.sleep(_PAUSE)
 
 
 def thaw_v1(directory: Path, seconds: float) -> None:
     """Let all of it go on. EngineError if one above it is frozen, which keeps this one still."""
     deadline = time.monotonic() + seconds
-    while True:
-        _write(directory / "freezer.state", b"THAWED")
-        if state_v1(directory) == b"THAWED":
-            return
-        if time.monotonic() >= deadline:
-            raise EngineError(f"{directory} stays frozen: a cgroup above it is", path=str(directory))
-        time.sleep(_PAUSE)
+    with _opened(directory / "freezer.state", os.O_RDWR) as fd:
+        while True:
+            os.pwrite(fd, b"THAWED", 0)
+            if _state(fd) == b"THAWED":
+                return
+            if time.monotonic() >= deadline:
+                raise EngineError(f"{directory} stays frozen: a cgroup above it is", path=str(directory))
+            time.sleep(_PAUSE)
 
 
-def state_v1(directory: Path) -> bytes:
-    """THAWED, FREEZING or FROZEN."""
-    return (directory / "freezer.state").read_bytes().strip()
+def is_frozen_v1(directory: Path) -> bool:
+    """Whether all stand. OSError if it is not there."""
+    with _opened(directory / "freezer.state", os.O_RDONLY) as fd:
+        return _state(fd) == b"FROZEN"
 
 
 def freeze_v2(directory: Path, seconds: float) -> None:
     """Stop all below a v2 cgroup. EngineError after `seconds`; OSError if it is not there."""
-    _write(directory / "cgroup.freeze", b"1")
-    if not _becomes(directory, 1, seconds):
-        _write(directory / "cgroup.freeze", b"0")
-        raise _late(directory, seconds)
+    with (
+        _opened(directory / "cgroup.events", os.O_RDONLY) as events,
+        _opened(directory / "cgroup.freeze", os.O_WRONLY) as fd,
+        _undone_on_error(fd, b"0"),
+    ):
+        os.pwrite(fd, b"1", 0)
+        if not _becomes(events, True, seconds):
+            raise _late(directory, seconds)
 
 
 def thaw_v2(directory: Path, seconds: float) -> None:
-    """Let all of it go on."""
-    _write(directory / "cgroup.freeze", b"0")
-    if not _becomes(directory, 0, seconds):
-        raise EngineError(f"{directory} stays frozen: a cgroup above it is", path=str(directory))
+    """Let all of it go on. EngineError if one above it is frozen, which keeps this one still."""
+    with (
+        _opened(directory / "cgroup.events", os.O_RDONLY) as events,
+        _opened(directory / "cgroup.freeze", os.O_WRONLY) as fd,
+    ):
+        os.pwrite(fd, b"0", 0)
+        if not _becomes(events, False, seconds):
+            raise EngineError(f"{directory} stays frozen: a cgroup above it is", path=str(directory))
 
 
-def state_v2(directory: Path) -> bool:
-    """Whether all stand."""
-    return parsing.keyed((directory / "cgroup.events").read_bytes()).get(b"frozen") == 1
+def is_frozen_v2(directory: Path) -> bool:
+    """Whether all stand. OSError if it is not there."""
+    with _opened(directory / "cgroup.events", os.O_RDONLY) as events:
+        return _all_stand(events) is True
 
 
-def _becomes(directory: Path, wanted: int, seconds: float) -> bool:
+def _state(fd: int) -> bytes:
+    """THAWED, FREEZING or FROZEN."""
+    return os.pread(fd, 64, 0).strip()
+
+
+def _all_stand(events: int) -> bool | None:
+    """`frozen` in cgroup.events; None on a kernel before 5.2, which has no such line."""
+    found = parsing.keyed(os.pread(events, 4096, 0)).get(b"frozen")
+    return None if found is None else found == 1
+
+
+def _becomes(events: int, wanted: bool, seconds: float) -> bool:
     """Wait for `frozen` in cgroup.events, a change of which the kernel notifies."""
     deadline = time.monotonic() + seconds
-    fd = os.open(directory / "cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+    poll = select.poll()
+    poll.register(events, select.POLLPRI)
+    while _all_stand(events) not in (wanted, None):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        poll.poll(min(left, _LOOK) * 1000)
+    return True
+
+
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    """Before anything is changed: once processes stand, no descriptor must be wanting."""
+    fd = os.open(path, flags | os.O_CLOEXEC)
     try:
-        poll = select.poll()
-        poll.register(fd, select.POLLPRI)
-        while True:
-            if parsing.keyed(os.pread(fd, 4096, 0)).get(b"frozen", wanted) == wanted:
-                return True
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            poll.poll(min(left, _LOOK) * 1000)
+        yield fd
     finally:
         os.close(fd)
+
+
+@contextmanager
+def _undone_on_error(fd: int, thawed: bytes) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # it is gone
+            os.pwrite(fd, thawed, 0)
+        raise
 
 
 def _late(directory: Path, seconds: float) -> EngineError:
@@ -111,11 +149,3 @@ def _late(directory: Path, seconds: float) -> EngineError:
         "perhaps since it waits for a disk or a server. It goes on",
         path=str(directory),
     )
-
-
-def _write(path: Path, data: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
-    try:
-        os.write(fd, data)
-    finally:
-        os.close(fd)

@@ -22,9 +22,14 @@ from runtime.settings import Limits
 from runtime.state import CGROUP_PREFIX
 from vcs.errors import EngineError
 
-_NO_MEMBERS = (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP)
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ENODEV)
+"""What a cgroup that is removed answers: by its name, and to those who have a file of it open."""
 PATIENCE = 10.0
 """Seconds that freezing may take."""
+
+
+class NoCgroup(EngineError):
+    """A container is in no cgroup, or in none any more."""
 
 
 class Cgroup:
@@ -72,14 +77,15 @@ class Cgroup:
 
     @property
     def exists(self) -> bool:
-        """Whether the kernel keeps it in any hierarchy: also when all of its processes have ended."""
-        return any(os.path.exists(directory) for directory in self._directories())
+        """Whether the kernel keeps it in any hierarchy: also when all of its processes have ended. OSError if that
+        cannot be told."""
+        return any(_is_there(directory) for directory in self._directories())
 
     def processes(self) -> list[int]:
         """The processes in it and below it, by pid as this process sees them. OSError if that cannot be told: who goes
         by what they do must not pass one over."""
         for directory in self._directories():
-            if os.path.exists(directory):
+            if _is_there(directory):
                 found: set[int] = set()
                 for path in _with_those_below(directory):
                     found.update(_members(path))
@@ -194,23 +200,25 @@ class Cgroup:
 
     @property
     def frozen(self) -> bool:
-        """Whether all of it stands still."""
+        """Whether all of it stands still; not so if it is gone. OSError if that cannot be told."""
         try:
             if "freezer" in self._v1:
-                return freezing.state_v1(Path(self._v1["freezer"])) == b"FROZEN"
-            return self._v2 is not None and freezing.state_v2(Path(self._v2))
-        except OSError:
-            return False
+                return freezing.is_frozen_v1(Path(self._v1["freezer"]))
+            return self._v2 is not None and freezing.is_frozen_v2(Path(self._v2))
+        except OSError as error:
+            if error.errno in _GONE:
+                return False
+            raise
 
     def freeze(self, seconds: float = PATIENCE) -> None:
         """Stop all processes where they are, and return when they all stand.
 
-        EngineError if they do not within `seconds`, and then they go on; or if there is no cgroup.
+        EngineError if they do not within `seconds`, or cannot be looked at, and then they go on. NoCgroup.
         """
         self._turn(freezing.freeze_v1, freezing.freeze_v2, seconds)
 
     def thaw(self, seconds: float = PATIENCE) -> None:
-        """Let all processes go on, whoever froze them. Fine if they do."""
+        """Let all processes go on, whoever froze them. Fine if they do; NoCgroup if they have ended."""
         self._turn(freezing.thaw_v1, freezing.thaw_v2, seconds)
 
     def _turn(self, v1: freezing.Turn, v2: freezing.Turn, seconds: float) -> None:
@@ -221,11 +229,10 @@ class Cgroup:
             if self._v2 is not None:
                 v2(Path(self._v2), seconds)
                 return
-        except (FileNotFoundError, NotADirectoryError):
-            pass
         except OSError as error:
-            raise EngineError(f"the container's freezer cannot be used: {error}") from error
-        raise EngineError(
+            if error.errno not in _GONE:
+                raise EngineError(f"the container's freezer cannot be used: {error}") from error
+        raise NoCgroup(
             "the container is in no cgroup, so it cannot be frozen",
             advice="an ordinary user's containers have none: run it as root",
         )
@@ -239,6 +246,14 @@ class Cgroup:
         """A file of a controller's, None if there is none (any more)."""
         directory = self._v1.get(controller, self._v2)
         return None if directory is None else _read(f"{directory}/{name}")
+
+
+def _is_there(directory: str) -> bool:
+    try:
+        os.stat(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _with_those_below(directory: str) -> Iterator[str]:
@@ -257,7 +272,7 @@ def _members(directory: str) -> list[int]:
         with open(f"{directory}/cgroup.procs", "rb") as file:
             return [int(pid) for pid in file.read().split()]
     except OSError as error:
-        if error.errno in _NO_MEMBERS:
+        if error.errno in (*_GONE, errno.EOPNOTSUPP):
             return []
         raise
 

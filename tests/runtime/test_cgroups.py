@@ -20,12 +20,13 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.cgroups import Cgroup, Hierarchies, Usage, parsing, places
+from runtime.cgroups import Cgroup, Hierarchies, Usage, freezing, parsing, places
 from runtime.cgroups.places import CONTROLLERS, Tree
 from runtime.settings import Limits
 from tests.support.containers import environment, eventually
@@ -253,7 +254,7 @@ def test_a_v2_cgroup_that_does_not_freeze_goes_on(tmp_path: Path) -> None:
     group = v2_copy(tmp_path)  # nobody ever changes its cgroup.events
     with pytest.raises(EngineError, match="does not stop"):
         group.freeze(seconds=0.05)
-    assert (tmp_path / "v2/cgroup.freeze").read_text() == "0"
+    assert (tmp_path / "v2/cgroup.freeze").read_text().strip() == "0"
 
 
 # -- real ones
@@ -374,6 +375,37 @@ def test_who_froze_may_be_gone() -> None:
         assert not group.frozen
         before = one.used()
         eventually(lambda: one.used() > before)
+
+
+@needs_root
+@v1_only
+def test_what_could_not_be_frozen_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error, or a key of the user's, when it may stand still already; and nothing is begun without descriptors."""
+    name = f"test-{uuid.uuid4().hex}"
+    with member(places_of(f"treering-{name}"), SPIN) as one:
+        group = Cgroup.of(name)
+        for error in (OSError(errno.ENOMEM, "no memory"), KeyboardInterrupt()):
+            with monkeypatch.context() as patched:
+                patched.setattr(freezing, "_state", raising(error))
+                with pytest.raises((EngineError, KeyboardInterrupt)):
+                    group.freeze()
+            assert not group.frozen
+        with monkeypatch.context() as patched:
+            patched.setattr(freezing.os, "open", raising(OSError(errno.EMFILE, "too many open files")))
+            with pytest.raises(EngineError, match="cannot be used"):
+                group.freeze()
+            with pytest.raises(OSError, match="too many"):
+                _ = group.frozen
+        assert not group.frozen
+        before = one.used()
+        eventually(lambda: one.used() > before)
+
+
+def raising(error: BaseException) -> Callable[..., NoReturn]:
+    def fail(*_: object) -> NoReturn:
+        raise error
+
+    return fail
 
 
 @needs_root

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
 import os
 import random
 import signal
@@ -11,13 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from runtime import autocommit, pausing, running
 from runtime.capturing import capture as capturing
 from runtime.capturing import standstill
-from runtime.cgroups import Cgroup
+from runtime.cgroups import Cgroup, freezing
 from runtime.containers import Container, Containers
 from runtime.imagechange import image_change
 from runtime.reconciling import reconcile
@@ -32,7 +35,7 @@ from tests.runtime.test_upper_random import OPERATIONS, Hand
 from tests.support.busybox_root import make_busybox_root
 from tests.support.containers import eventually
 from tests.support.fire import counting, counting_in_memory, inside, mapping
-from vcs.errors import BadInput, Conflict
+from vcs.errors import BadInput, Conflict, EngineError
 from vcs.history import Author
 from vcs.importer import import_directory
 from vcs.scratch import Scratch
@@ -338,6 +341,78 @@ def test_a_commit_and_its_keeper_are_killed(place: Place) -> None:
     result = place.states.commit(container, "next", ANA, allow_empty=True)
     assert (result.made, group.frozen) == (True, False)
     assert result.paused is not None
+
+
+class Unwilling:
+    """A freezer that cannot be used just then: thawing fails so many times, in whatever process."""
+
+    def __init__(self, patched: pytest.MonkeyPatch, times: int) -> None:
+        self._left = mmap.mmap(-1, 1)
+        self._left[0] = times
+        thaw = Cgroup.thaw
+
+        def fail(group: Cgroup, *seconds: float) -> None:
+            if self._left[0]:
+                self._left[0] -= 1
+                raise EngineError("the container's freezer cannot be used: Too many open files")
+            thaw(group, *seconds)
+
+        patched.setattr(Cgroup, "thaw", fail)
+
+    def relent(self) -> None:
+        self._left[0] = 0
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_thawing_fails_for_a_moment(place: Place, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    container = place.start("sleep", "1000")
+    with monkeypatch.context() as patched:
+        Unwilling(patched, times)
+        assert place.states.commit(container, "held", ANA, allow_empty=True).made
+    assert not Cgroup.of(container.id).frozen
+    assert not standstill.is_noted(container.paths.directory)
+
+
+@pytest.mark.parametrize("otherwise", ["read", "unreadable"])
+def test_thawing_fails_and_fails(place: Place, monkeypatch: pytest.MonkeyPatch, otherwise: str) -> None:
+    """One error that says so; the next look at containers tries again, and so does the next commit."""
+    container = place.start("sleep", "1000")
+    group = Cgroup.of(container.id)
+    head = place.states.head(container)
+    with monkeypatch.context() as patched:
+        unwilling = Unwilling(patched, 255)
+        if otherwise == "unreadable":
+            patched.setattr(capturing.Capture, "_standing", unreadable)
+        with pytest.raises(EngineError, match="stands still"):
+            place.states.commit(container, "never", ANA)
+        assert (group.frozen, place.states.head(container)) == (True, head)
+        reconcile(place.containers, container, ANA)
+        assert group.frozen
+        unwilling.relent()
+        reconcile(place.containers, container, ANA)
+        assert not group.frozen
+        assert not standstill.is_noted(container.paths.directory)
+
+
+def unreadable(*_: object) -> None:
+    raise BadInput("cannot be read")
+
+
+def test_a_container_of_which_nobody_can_tell_whether_it_stands(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is paused must not go on because its freezer could not be read just then."""
+    container = place.start("sleep", "1000")
+    pausing.pause(container)
+
+    def fail(_: Path) -> NoReturn:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patched:
+        for look in ("is_frozen_v1", "is_frozen_v2"):
+            patched.setattr(freezing, look, fail)
+        with pytest.raises(OSError, match="Too many open files"):
+            place.states.commit(container, "never", ANA)
+    assert Cgroup.of(container.id).frozen
+    pausing.unpause(container)
 
 
 def test_what_the_user_has_paused_since_stays_paused(place: Place) -> None:
