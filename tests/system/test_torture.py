@@ -55,7 +55,7 @@ def test_a_command_is_done_or_not_whatever_happens_to_it(
 
 
 def test_calls_of_each_kind_are_struck() -> None:
-    """The first of each, whichever file of a kind it is, and some more by chance."""
+    """The first and the last of each, whichever file of a kind it is, and some more by chance."""
     seen = [
         *(f"openat('store/layers/{one:064x}.layer') by treering" for one in range(100)),
         "openat('store/layers/new') by crun",
@@ -63,11 +63,11 @@ def test_calls_of_each_kind_are_struck() -> None:
         "fsync(12<store/layers/new>) by treering",
         *(f"openat('/usr/lib/python3.11/{name}.cpython-311.pyc') by python" for name in ("enum", "json/decoder")),
     ]
-    assert list(Points(each=0).numbers(seen, "one")) == [0, 100, 101, 102, 202]
+    assert list(Points(each=0).numbers(seen, "one")) == [0, 99, 100, 101, 102, 199, 201, 202, 203]
     more, again, other = (list(Points(each=2).numbers(seen, salt)) for salt in ("one", "one", "other"))
     assert more == again != other
-    assert len(more) == 5 + 3 * 2 + 1
-    assert {0, 100, 101, 102, 202} < {*more}
+    assert len(more) == 9 + 3 * 2
+    assert {0, 99, 100, 101, 102, 199, 201, 202, 203} < {*more}
     assert list(Points().numbers(seen[:3], "one"))[:3] == [0, 1, 2]
     assert {0, 99} < {*Points(5).numbers(seen[:100], "one")}
 

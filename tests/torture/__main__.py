@@ -57,7 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", metavar="OP[,OP]", help=f"of {', '.join(OPERATIONS)}")
     parser.add_argument("--fault", metavar="FAULT[,FAULT]", default=",".join(FAULTS), help=f"of {', '.join(FAULTS)}")
     parser.add_argument("--sample", type=int, default=0, metavar="N", help="only N points of each, by chance")
-    parser.add_argument("--each", type=int, metavar="N", help="only the first call of each kind, and N more by chance")
+    parser.add_argument(
+        "--each", type=int, metavar="N", help="only the first and the last call of each kind, and N more by chance"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--at", type=int, metavar="N", help="only the call N, and tell all about it")
     parser.add_argument("--log", type=Path, help="a file of what is done")

@@ -22,7 +22,8 @@ _MORE = 50
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """All; or `sample` by chance, with the first and the last; or of each kind the first and `each` by chance."""
+    """All; or `sample` by chance; or of each kind `each` by chance. The first and the last in any case: the same call often
+    ends what it began, as a container that stands still goes on by another write to the same file."""
 
     sample: int = 0
     each: int | None = None
@@ -45,6 +46,7 @@ def _of_each_kind(seen: Iterable[str], each: int, chance: random.Random) -> set[
     for number, line in enumerate(seen):
         kinds[kind_of_name(_MODULE.sub("'module'", line))].append(number)
     chosen = set()
-    for first, *others in kinds.values():
-        chosen |= {first, *chance.sample(others, min(each, len(others)))}
+    for numbers in kinds.values():
+        between = numbers[1:-1]
+        chosen |= {numbers[0], numbers[-1], *chance.sample(between, min(each, len(between)))}
     return chosen
