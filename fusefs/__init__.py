@@ -37,6 +37,8 @@
         worker       the process that answers the kernel
         orphans      workers without a holder, who look after one another
         control      who uses it, and when it leaves
+        listener     who is let in to ask
+        unmounting   the end of the mount, in a thread
         startings    starts of containers: clients tell of them, workers follow them
         known        which roots the kernel may still read from
         rundir       where service and clients meet

@@ -20,8 +20,7 @@ umount2(2) agrees. Overlays in containers' mount namespaces do not count: each h
 system, so unmounting ours takes nothing from them. The socket and the lock are given up then, so that a new service may
 start, and the workers serve on until the kernel says that the last user is gone.
 
-Unmounting may have to wait for an answer of a worker, and a worker that has died must be replaced for it. So a thread
-unmounts, and meanwhile no client is heard.
+Unmounting may take a while, so a thread unmounts (unmounting.py), and meanwhile no client is heard.
 """
 
 from __future__ import annotations
@@ -31,8 +30,6 @@ import logging
 import os
 import re
 import socket
-import struct
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -40,20 +37,19 @@ from selectors import EVENT_READ, BaseSelector
 from typing import Any
 
 from fusefs import mounting
+from fusefs.listener import Listener
 from fusefs.mounting import Mount
 from fusefs.rundir import RunDirectory
 from fusefs.startings import Startings
+from fusefs.unmounting import Unmounted, Unmounting
 from fusefs.workers import Workers
-from vcs.errors import TreeringError
+from vcs.errors import StoreError, TreeringError
 
 _log = logging.getLogger(__name__)
 
 _LINE_LIMIT = 8192
 _ROOT = re.compile("[0-9a-f]{64}")
 _SEND_SECONDS = 5.0
-
-Unmounted = Callable[["bool | TreeringError"], None]
-"""Told whether nobody was inside, or what went wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,30 +106,39 @@ class Control:
         self._leases: set[socket.socket] = set()
         self._pending: dict[socket.socket, bytes] = {}
         self._released = False
-        self._then: Unmounted | None = None
-        """What is called when the thread has unmounted."""
+        self._is_told_to_leave = False
+        self._is_refusal_said = False
+        """Whether the log has it that the unmounting cannot begin."""
         self._unheard: list[socket.socket] = []
+        """Who has asked for something while it unmounts."""
         self._selector = selector
-        self._done, self._tell_done = socket.socketpair()
-        self._selector.register(self._done, EVENT_READ, self._unmounted)
-        self._result: bool | TreeringError = False
-        self._listener = places.listen()
-        self._selector.register(self._listener, EVENT_READ, self._accept)
+        self._unmounting = Unmounting(places.mountpoint, selector, self._hear_again)
+        self._listener = Listener(places.listen(), selector, self._welcome)
 
     def tick(self) -> None:
         """Look whether it is time to go; called a few times a second."""
         self._startings.tick()
-        if not self._released and self._then is None and self._until_idle() <= 0:
+        self._unmounting.tick()
+        if self._unmounting.is_under_way:
+            return
+        self._hear_again()
+        if self._released:
+            return
+        self._listener.resume()
+        if self._is_told_to_leave:
+            self.leave()
+        elif self._until_idle() <= 0:
             self._maybe_leave()
 
     def leave(self) -> None:
-        """Leave at once, whoever is inside; they are served to the end."""
-        if self._released:
+        """Leave as soon as may be, whoever is inside; they are served to the end."""
+        self._is_told_to_leave = True  # what cannot be done now is tried again at the next tick
+        if self._released or self._unmounting.is_under_way:
             return
         if not self._in_place():
             self.release()
-        elif self._then is None:
-            self._unmount(lambda _: self.release(), detach=True)
+        else:
+            self._unmount(self._made_way, detach=True)
 
     # -- leaving
 
@@ -165,6 +170,11 @@ class Control:
         else:
             self._active = time.monotonic()
 
+    def _made_way(self, result: bool | TreeringError) -> None:
+        if result is not True:
+            _log.warning("the mount stays until a successor takes it away: %s", result)
+        self.release()
+
     def _bound_elsewhere(self) -> bool:
         point = os.fsencode(self._places.mountpoint)
         return any(mount.device == self._mounted.device and mount.point != point for mount in mounting.mounts())
@@ -175,56 +185,42 @@ class Control:
         return mount is not None and mount.device == self._mounted.device
 
     def _unmount(self, then: Unmounted, detach: bool = False) -> None:
-        self._then = then
+        """Unmount because it is time to; the next tick tries again if that cannot begin."""
+        try:
+            self._unmounting.begin(then, detach)
+        except StoreError as error:
+            if not self._is_refusal_said:
+                _log.warning("%s", error)
+            self._is_refusal_said = True
+        else:
+            self._is_refusal_said = False
 
-        def work() -> None:
-            try:
-                if detach:
-                    mounting.detach(self._places.mountpoint)
-                    self._result = True
-                else:
-                    self._result = mounting.unmount(self._places.mountpoint)
-            except TreeringError as error:
-                self._result = error
-            self._tell_done.send(b"+")
-
-        threading.Thread(target=work, name="unmount", daemon=True).start()
-
-    def _unmounted(self) -> None:
-        self._done.recv(1)
-        then, self._then = self._then, None
-        assert then is not None
-        then(self._result)
-        unheard, self._unheard = self._unheard, []
-        for connection in unheard:
-            if connection in self._pending:
-                self._listen_to(connection)
+    def _hear_again(self) -> None:
+        """Listen to those who have asked for something meanwhile."""
+        while self._unheard:
+            self._listen_to(self._unheard[-1])
+            self._unheard.pop()
 
     def release(self) -> None:
         """Let another service start. Its clients are the new one's business; ours keep their connection."""
         if self._released:
             return
         self._released = True
-        self._places.remove_socket()
-        self._selector.unregister(self._listener)
-        self._listener.close()
-        os.close(self._lock)
+        try:
+            self._places.remove_socket()
+        except OSError as error:
+            # Nobody listens at it, so clients take it for none, and the next service takes its place.
+            _log.warning("the socket stays: %s", error)
+        finally:
+            self._listener.close()
+            os.close(self._lock)
 
     # -- clients
 
-    def _accept(self) -> None:
-        try:
-            connection, _ = self._listener.accept()
-        except OSError:
-            return
-        _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        if uid not in (0, os.geteuid()):
-            _log.warning("refused a client of user %d", uid)
-            connection.close()
-            return
+    def _welcome(self, connection: socket.socket) -> None:
         connection.setblocking(False)
-        self._pending[connection] = b""
         self._listen_to(connection)
+        self._pending[connection] = b""
 
     def _listen_to(self, connection: socket.socket) -> None:
         self._selector.register(connection, EVENT_READ, lambda: self._receive(connection))
@@ -232,7 +228,7 @@ class Control:
     def _receive(self, connection: socket.socket) -> None:
         if connection not in self._pending:
             return  # it was hung up on in the same turn
-        if self._then is not None:
+        if self._unmounting.is_under_way:
             self._selector.unregister(connection)
             self._unheard.append(connection)
             return
@@ -270,6 +266,7 @@ class Control:
         else:
             self._selector.unregister(connection)
         connection.close()
+        self._listener.resume()
 
     def _answer(self, connection: socket.socket, line: bytes) -> None:
         request = request_of(line)
@@ -346,7 +343,7 @@ class Control:
         elif self._released or not self._in_place():
             stopped(True)
         else:
-            self._unmount(stopped, detach=force)
+            self._unmounting.begin(stopped, detach=force)
 
 
 def request_of(line: bytes) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 
 from fusefs.memory import RequestMemory, Slot
-from fusefs.process import state_of
+from fusefs.process import is_dead, state_of
 
 _TICK = 0.25
 """Seconds between two looks."""
@@ -51,4 +51,4 @@ def answer_for_the_dead(memory: RequestMemory, answer: Callable[[bytes], None]) 
 
 def _is_dead(pid: int) -> bool:
     """Whether a worker is; also if a thread of it waits for a page, which only another worker brings."""
-    return state_of(pid) in "ZX"
+    return is_dead(state_of(pid))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -19,6 +21,9 @@ sys.path.insert(0, sys.argv.pop(1))
 from fusefs.worker import main
 sys.exit(main(sys.argv[1:]))
 """
+
+UNKNOWN = "?"
+_ZOMBIE, _GONE = "Z", "X"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +106,27 @@ def spawn(launch: Launch, journal: int, memory: int, is_spare: bool) -> Worker:
 
 
 def state_of(pid: int) -> str:
-    """The state of a process's first thread (proc_pid_stat(5)); X if there is none."""
+    """The state of a process's first thread (proc_pid_stat(5)): X if there is none, UNKNOWN if that cannot be told
+    just now, as where there is no descriptor or no memory left to look. Who takes the living for dead has two workers
+    do the work of one."""
     try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1].decode()
-    except OSError:
-        return "X"
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1].decode() or UNKNOWN
+    except (FileNotFoundError, ProcessLookupError):
+        # The kernel says so as well where it has no memory to show a process that is there.
+        return UNKNOWN if _is_there(pid) else _GONE
+    except (OSError, MemoryError):
+        return UNKNOWN
+
+
+def is_dead(state: str) -> bool:
+    """Whether a process in this state does nothing any more; one of which nothing is known may."""
+    return state in (_ZOMBIE, _GONE)
+
+
+def _is_there(pid: int) -> bool:
+    """Whether a process has this id, which takes neither memory nor a descriptor to tell."""
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return error.errno != errno.ESRCH
+    return True

@@ -138,12 +138,8 @@ class Session:
             try:
                 os.writev(self._device, reply)
             except OSError as error:
-                # ENOENT: nobody waits for it any more, or another session was asked the same and was faster. What else
-                # the kernel refuses, it fails by itself.
-                if error.errno in _ENDED:
+                if not self._refused(reply, error):
                     return False
-                if error.errno != errno.ENOENT:
-                    _log.error("a reply was refused: %s", error)
         if self._begun is not None:
             assert self._ahead is not None
             self._ahead.was_read(self._begun)
@@ -158,6 +154,29 @@ class Session:
         self._walks.go_on()
         if self._wakefulness is not None and not self.served % BURST:
             self._wakefulness.noticed()
+        return True
+
+    def _refused(self, reply: Sequence[bytes | memoryview], error: OSError) -> bool:
+        """A reply was not taken: tell the caller so, who would wait for ever. False at the connection's end.
+
+        The kernel takes a reply whole or not at all. Where it cannot even look at it (too little memory for its parts,
+        or a header that makes no sense to it), the request stays as it was. Else the kernel has failed the request by
+        itself, and does not know it any more (ENOENT). If not even that little can be said, what is raised ends the
+        session, and the request is left in the slot to a successor.
+        """
+        if error.errno in _ENDED:
+            return False
+        if error.errno == errno.ENOENT:
+            return True  # nobody waits for it any more, or another session was asked the same and was faster
+        _log.error("a reply was refused: %s", error)
+        _, _, unique = replies.HEADER.unpack_from(reply[0])
+        try:
+            os.write(self._device, replies.error(unique, errno.EIO))
+        except OSError as again:
+            if again.errno in _ENDED:
+                return False
+            if again.errno != errno.ENOENT:
+                raise
         return True
 
     def answer(self, message: memoryview) -> Sequence[bytes | memoryview] | None:

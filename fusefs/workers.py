@@ -29,7 +29,7 @@ from typing import Any
 from fusefs.crashes import KILL_COUNTS, Crashes, header_of, unique_of
 from fusefs.journal import Journal
 from fusefs.memory import SLOTS, Counts, RequestMemory
-from fusefs.process import Launch, Stage, Worker, spawn, state_of
+from fusefs.process import Launch, Stage, Worker, is_dead, spawn, state_of
 from fusefs.wire import replies
 from fusefs.wire.protocol import Init
 
@@ -168,9 +168,9 @@ class Workers:
         now = time.monotonic()
         for worker in list(self._live):
             state = state_of(worker.process.pid)
-            if state in "ZX" and worker.process.poll() is not None:
+            if is_dead(state) and worker.process.poll() is not None:
                 self._gone(worker, worker.process.returncode)
-            elif state in "ZX" or (worker.killed is not None and now - worker.killed > TICK / 2):
+            elif is_dead(state) or (worker.killed is not None and now - worker.killed > TICK / 2):
                 self._gone(worker, -signal.SIGKILL)
             elif state == "T":
                 self._kill(worker, "was stopped", KILL_COUNTS)
