@@ -37,7 +37,8 @@
                  layer_import, layer_assembly   an image's layer and the root below -> a root
                  attributes what is kept of a live file          links      hard links
                  ticks      changes that no time stamp tells     progress   how far it has come
-    the disk     durable    what survives a power cut            locks      what a killed process cannot leave behind
+    the disk     durable    what survives a power cut            existing   what is there, told by those who could look
+                 locks      what a killed process cannot leave behind
                  leases     what running writers rely on, so that gc does not remove it
                  warming    a file read ahead that is open      heap       memory that is used again
                  stillborn  threads that there is too little memory for

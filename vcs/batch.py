@@ -66,13 +66,16 @@ class Batch:
         return self._writer.objects
 
     def finish(self) -> None:
-        """Make what was added durable and findable."""
-        if not self._writer.objects:
-            return
-        layer, self.added = self._writer.complete()
-        self._lease.layer(layer)
-        self._index.add(layer, self.added, self._places(), self._writer.publish)
-        sync_directory(self._layers)
+        """Make what was added durable and findable, and what was found durable: who wrote that may have been killed, or
+        refused, after the layer got its name and before that was synced. Where it is on the disk already, this is one
+        flush more than the dozen of a commit."""
+        layer = None
+        if self._writer.objects:
+            layer, self.added = self._writer.complete()
+            self._lease.layer(layer)
+            self._index.add(layer, self.added, self._places(), self._writer.publish)
+        if layer or self._kept:
+            sync_directory(self._layers)
         self.layer = layer
 
     def close(self) -> None:

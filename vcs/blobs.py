@@ -15,6 +15,7 @@ from itertools import accumulate, takewhile
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from vcs.blobreader import list_items
+from vcs.durable import read_all
 from vcs.encoding import digest as digest_of
 from vcs.encoding import encode_list, split
 from vcs.errors import Damaged
@@ -202,7 +203,7 @@ def write_file(
     size = status.st_size
     if status.st_blocks * 512 >= size:
         if size <= CHUNK_MAX:
-            return put_data(sink, os.read(fd, size))
+            return put_data(sink, read_all(fd, size))
         writer = BlobWriter(sink, before)
         for data in _windows(fd, size, before or {}):
             writer.feed(data)

@@ -35,6 +35,18 @@ def write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
+def read_all(fd: int, size: int, start: int = 0) -> bytes:
+    """A file's `size` bytes from `start`, or as many as it has. OSError.
+
+    A single read gives less than there is where the disk fails further on, and the next one the error: who stops at
+    what he got has a file that is cut off, and no error (read(2)).
+    """
+    data = os.pread(fd, size, start)
+    while len(data) < size and (more := os.pread(fd, size - len(data), start + len(data))):
+        data += more
+    return data
+
+
 def sync_all(paths: Sequence[Path]) -> None:
     """Make the content of files, and the names in directories, durable. OSError.
 

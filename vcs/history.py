@@ -38,6 +38,7 @@ from vcs.locks import flocked
 from vcs.model import CommitId, RootId
 from vcs.names import RefFiles
 from vcs.operations import Operations
+from vcs.packing import has_object
 from vcs.reflogs import RefChange as RefChange
 from vcs.reflogs import carry_on, continued, heads_branch, seal
 from vcs.signed import Sign
@@ -207,7 +208,8 @@ class History:
                 self._locks_held -= 1
 
     def note_pruning(self) -> None:
-        """Let every process know that objects were removed. The caller holds the lock."""
+        """Let every process know that objects are removed. The caller holds the lock, and until he gives it back nobody
+        looks: so before they are, since he may be killed in between."""
         os.utime(self._lock_path, ns=(time.time_ns(),) * 2)
 
     # -- reading
@@ -217,9 +219,9 @@ class History:
         return self._refs.target(ref)
 
     def has(self, oid: str) -> bool:
-        """Whether there is an object of git's with this full id. Corrupt if it cannot be told."""
-        with translated(), self._git.asking() as repo:
-            return oid in repo
+        """Whether there is an object of git's with this full id. Corrupt or OSError if it cannot be told."""
+        with translated():
+            return has_object(self._git, Path(self._repo.path) / "objects", oid)
 
     def refs(self, prefix: str) -> dict[str, CommitId]:
         """The refs below a prefix ("refs/heads/"), without it, sorted, each peeled to its commit."""

@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from vcs.durable import read_all
 from vcs.errors import BadInput
 from vcs.livedir import GONE, open_in
 from vcs.snapshot import split_path
@@ -174,6 +175,6 @@ def _read_file(directory: int) -> bytes | None:
             return None
         if status.st_size > _FILE_MAX:
             raise BadInput(f"{os.fsdecode(FILE_NAME)} is larger than {_FILE_MAX} bytes", size=status.st_size)
-        return os.read(fd, _FILE_MAX)
+        return read_all(fd, status.st_size)
     finally:
         os.close(fd)

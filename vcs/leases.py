@@ -17,12 +17,14 @@ A lease whose holder died is not locked any more, and counts for nothing.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vcs.durable import write_all
+from vcs.durable import read_all, write_all
+from vcs.existing import names_in
 from vcs.model import CommitId, LayerId, RootId
 
 
@@ -33,6 +35,7 @@ class Lease:
         self._path = directory / os.urandom(8).hex()
         self._fd = _create_locked(self._path)
         self._layers: set[LayerId] = set()
+        self._is_torn = False
 
     def layer(self, name: LayerId) -> bool:
         """Keep a layer; False if it is kept already. Look afterwards whether it is doomed."""
@@ -59,7 +62,18 @@ class Lease:
             self._fd = -1
 
     def _note(self, kind: str, name: str) -> None:
-        write_all(self._fd, f"{kind} {name}\n".encode())
+        """A note that fails leaves nothing: it would be a part of the next one, which then counted for nothing."""
+        if self._is_torn:
+            raise OSError(errno.EIO, "the lease ends with half a line", os.fspath(self._path))
+        size = os.fstat(self._fd).st_size
+        try:
+            write_all(self._fd, f"{kind} {name}\n".encode())
+        except BaseException:
+            self._is_torn = True
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, size)
+                self._is_torn = False
+            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +88,7 @@ class Leased:
 def read_leases(directory: Path, *, remove_dead: bool = True) -> Leased:
     """What living processes rely on now. Leases of dead ones are removed."""
     found = Leased()
-    for path in directory.glob("*"):
+    for path in (directory / name for name in names_in(directory)):
         try:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -108,7 +122,7 @@ def _is_held(fd: int) -> bool:
 
 def _read(fd: int, found: Leased) -> None:
     size = os.fstat(fd).st_size
-    for line in os.pread(fd, size, 0).decode("ascii").split("\n")[:-1]:  # what follows is half a line
+    for line in read_all(fd, size).decode("ascii").split("\n")[:-1]:  # what follows is half a line
         match line.split():
             case ["layer", name]:
                 found.layers.add(LayerId(bytes.fromhex(name)))

@@ -11,7 +11,7 @@ import os
 import sys
 from typing import TypeAlias
 
-from vcs.errors import Conflict
+from vcs.errors import BadInput, Conflict
 
 Identity: TypeAlias = tuple[int, int]
 """st_dev and st_ino."""
@@ -25,8 +25,18 @@ _ENCODING = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 
 
 def open_top(path: bytes) -> int:
-    """Open the directory that a walk begins at; a symbolic link at the path's end is followed. OSError."""
-    return open_in(path, None, _DIRECTORY & ~os.O_NOFOLLOW)
+    """Open the directory that a walk begins at; a symbolic link at the path's end is followed. OSError; BadInput
+    without /proc, where each name would seem to have gone away just when its attributes are read."""
+    fd = open_in(path, None, _DIRECTORY & ~os.O_NOFOLLOW)
+    try:
+        os.stat(f"/proc/self/fd/{fd}")
+    except FileNotFoundError:
+        os.close(fd)
+        raise BadInput(
+            "files cannot be read whole: their attributes are reached by /proc, and it is not mounted",
+            advice="mount -t proc proc /proc",
+        ) from None
+    return fd
 
 
 def open_directory(name: bytes, parent: int) -> int:

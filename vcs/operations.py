@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from vcs.durable import replace_file, sync_directory
+from vcs.durable import read_all, replace_file, sync_directory
 from vcs.errors import NotFound
 from vcs.gitwords import Author, clean
 from vcs.keptreflogs import KeptReflogs
@@ -156,7 +156,7 @@ class Operations:
         try:
             size = os.fstat(fd).st_size
             if size and os.pread(fd, 1, size - 1) != b"\n":
-                size = os.pread(fd, size, 0).rfind(b"\n") + 1
+                size = read_all(fd, size).rfind(b"\n") + 1
                 os.ftruncate(fd, size)
             if size:
                 check_version(os.pread(fd, 80, 0).split(b"\n")[0], self.path)
@@ -190,18 +190,22 @@ class Operations:
     def flush(self) -> None:
         """Make durable what was added. What cannot be is no error: what was done is durable, only its memory is not."""
         self.kept.flush()
-        if not self._dirty:
-            return
+        if self._dirty:
+            self._dirty = False
+            with contextlib.suppress(OSError):
+                self.sync()
+
+    def sync(self) -> None:
+        """Make durable what is in the log, whoever has added it. OSError."""
+        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+            is_new = os.pread(fd, 1 << 16, 0).count(b"\n") <= 2  # its name may be new too
+        finally:
+            os.close(fd)
+        if is_new:
+            sync_directory(self.path.parent)
         self._dirty = False
-        with contextlib.suppress(OSError):
-            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-                is_new = os.pread(fd, 1 << 16, 0).count(b"\n") <= 2  # its name may be new too
-            finally:
-                os.close(fd)
-            if is_new:
-                sync_directory(self.path.parent)
 
     # -- reading
 

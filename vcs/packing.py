@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import struct
+from bisect import bisect_left
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -19,6 +21,7 @@ from pathlib import Path
 import pygit2
 
 from vcs.errors import Corrupt, Missing
+from vcs.existing import is_there, names_in
 from vcs.gitobjects import GitObjects, translated
 from vcs.model import CommitId
 from vcs.names import RefFiles
@@ -26,6 +29,7 @@ from vcs.names import RefFiles
 _LOOSE_KEPT = 256
 """So many needed objects may lie in files of their own before they are packed: some 80 commits, 1 MB."""
 _FANOUT = struct.Struct(">4sI256I")
+_FANOUT_NAME = re.compile(r"[0-9a-f]{2}")
 _IDX_MAGIC = b"\xfftOc"
 _ID_SIZE = 20
 
@@ -78,12 +82,10 @@ class Packing:
         With `missing_ok`, tips that are not there are passed over; otherwise, and for anything below: Missing.
         """
         commits: list[CommitId] = []
-        tips = filter(None, tips)
-        todo = [bytes.fromhex(tip) for tip in tips]
-        if missing_ok:
-            with self._git.asking() as repo:
-                todo = [raw for raw in todo if pygit2.Oid(raw=raw) in repo]
         with translated():
+            todo = [bytes.fromhex(tip) for tip in tips if tip]
+            if missing_ok:
+                todo = [raw for raw in todo if raw in self._needed or has_object(self._git, self._directory, raw.hex())]
             while todo:
                 raw = todo.pop()
                 if raw not in self._needed:
@@ -193,7 +195,7 @@ class Packing:
         """Whether nothing needed would go with a pack: what came to be needed since may be in an old one only."""
         return (
             index != self._new
-            and not index.with_suffix(".keep").exists()
+            and not is_there(index.with_suffix(".keep"))
             and not any(raw in self._later for raw in _ids(index))
         )
 
@@ -210,7 +212,7 @@ class Packing:
 
     def _indexes(self) -> list[Path]:
         """The packs that are complete."""
-        return sorted(path for path in self._packs.glob("pack-*.idx") if path.with_suffix(".pack").exists())
+        return sorted(_indexes(self._packs))
 
     def _loose(self) -> Iterator[tuple[bytes, str]]:
         """The objects in files of their own, a directory at a time: those that were given may be removed. Not as Paths:
@@ -222,7 +224,7 @@ class Packing:
                     yield bytes.fromhex(directory.name + name), f"{top}/{name}"
 
     def _fanout(self) -> Iterator[Path]:
-        return self._directory.glob("[0-9a-f][0-9a-f]")
+        return (self._directory / name for name in names_in(self._directory) if _FANOUT_NAME.fullmatch(name))
 
     def _is_commit(self, raw: bytes) -> bool:
         """Not if it is damaged: garbage goes all the same."""
@@ -231,24 +233,70 @@ class Packing:
         return False
 
 
+def has_object(git: GitObjects, objects: Path, oid: str) -> bool:
+    """Whether the repository whose `objects` these are has an object, by its full id. OSError or Corrupt if that cannot
+    be told.
+
+    Git's library takes packs that it could not look at when it opened them for packs that are not there, for as long as
+    it is open (libgit2 1.9.7), and gc removes what it denies. So only the files can say no. If they say yes, it is
+    closed, so that it looks again.
+    """
+    with git.asking() as repository:
+        if oid in repository:
+            return True
+    if not _is_in_files(objects, oid):
+        return False
+    git.close()
+    return True
+
+
+def _is_in_files(objects: Path, oid: str) -> bool:
+    """In this order: what is packed meanwhile is in the pack before its own file goes."""
+    if is_there(objects / oid[:2] / oid[2:]):
+        return True
+    return any(_has_id(index, bytes.fromhex(oid)) for index in _indexes(objects / "pack"))
+
+
+def _indexes(packs: Path) -> Iterator[Path]:
+    """Those of packs that are complete. OSError if that cannot be told."""
+    for name in names_in(packs):
+        path = packs / name
+        if name.startswith("pack-") and path.suffix == ".idx" and is_there(path.with_suffix(".pack")):
+            yield path
+
+
+def _has_id(index: Path, raw: bytes) -> bool:
+    """Whether an id is in a pack: some ten reads, however large it is. Not if the pack was removed just now."""
+    with contextlib.suppress(FileNotFoundError), index.open("rb") as file:
+        counts = _counts(index, file.read(_FANOUT.size))
+
+        def at(number: int) -> bytes:
+            return os.pread(file.fileno(), _ID_SIZE, _FANOUT.size + number * _ID_SIZE)
+
+        place = bisect_left(range(counts[-1]), raw, counts[raw[0] - 1] if raw[0] else 0, counts[raw[0]], key=at)
+        return at(place) == raw
+    return False
+
+
 def _ids(index: Path) -> Iterator[bytes]:
     """The ids in a pack, from its index (gitformat-pack(5), version 2), sorted."""
     with index.open("rb") as file:
-        for _ in range(_fanout(index, file.read(_FANOUT.size))):
+        for _ in range(_counts(index, file.read(_FANOUT.size))[-1]):
             yield file.read(_ID_SIZE)
 
 
 def _count(index: Path) -> int:
     """How many there are."""
     with index.open("rb") as file:
-        return _fanout(index, file.read(_FANOUT.size))
+        return _counts(index, file.read(_FANOUT.size))[-1]
 
 
-def _fanout(index: Path, data: bytes) -> int:
+def _counts(index: Path, data: bytes) -> tuple[int, ...]:
+    """For each first byte, how many ids begin with that or a smaller one."""
     magic, version, *counts = _FANOUT.unpack(data)
     if magic != _IDX_MAGIC or version != 2:
         raise Corrupt(f"the history's {index.name} is no index of version 2")
-    return int(counts[-1])
+    return tuple(counts)
 
 
 def _allocated(path: str | Path) -> int:

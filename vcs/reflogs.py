@@ -21,7 +21,8 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from vcs.durable import replace_file
+from vcs.durable import read_all, replace_file
+from vcs.existing import files_below
 from vcs.gitwords import NO_ID
 from vcs.model import CommitId
 
@@ -118,7 +119,7 @@ def heads_branch(repository: Path) -> str | None:
 
 def _put_right(file: int, size: int, line: bytes) -> None:
     """What was added to a file that had this size is made this line, or is taken away."""
-    added = os.pread(file, os.fstat(file).st_size - size, size)
+    added = read_all(file, os.fstat(file).st_size - size, size)
     if not added or added == line:
         return
     if len(added) == len(line):
@@ -313,8 +314,8 @@ def _write(repository: Path, path: Path, lines: list[bytes]) -> None:
 def _logs(repository: Path) -> Iterator[tuple[str, Path]]:
     """Every reflog, by the name of its ref."""
     top = repository / "logs"
-    for path in sorted(top.rglob("*")):
-        if path.is_file() and path.suffix != ".lock":
+    for path in files_below(top):
+        if path.suffix != ".lock":
             yield str(path.relative_to(top)), path
 
 

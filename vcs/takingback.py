@@ -12,6 +12,7 @@ missing. Directories that were made beside their places come there with the refs
 
 from __future__ import annotations
 
+import errno
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from vcs.durable import replace_file, sync_directory
 from vcs.errors import Conflict, Corrupt, Denied, NoSpace, NotFound, TreeringError, UnknownFormat
+from vcs.existing import is_there
 from vcs.gitwords import BRANCHES, TAGS, Author, kind, short
 from vcs.model import CommitId
 from vcs.operationlines import Change, ContainerChange, Operation, operation_of
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 _VERSION = 1
 _SEAL_SIZE = 10
+_CANNOT_WRITE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT})
 _MANY = 16
 """So many refs that come back get one file for all (packed-refs); fewer, one each."""
 _NONE: Mapping[str, str | None] = MappingProxyType({})
@@ -221,9 +224,16 @@ def move_all(
 
 
 def finish_moves(history: History, operations: Operations) -> None:
-    """Make the moves that a killed process has written down and not made. Who cannot write leaves them to others."""
-    with suppress(Denied, NoSpace, OSError), history.locked():
-        _finish(history, operations)
+    """Make the moves that a killed process has written down and not made. Who cannot write leaves them to others.
+
+    Whatever else keeps him from it is raised: he would go on with refs of which some have moved.
+    """
+    try:
+        with suppress(Denied, NoSpace), history.locked():
+            _finish(history, operations)
+    except OSError as error:
+        if error.errno not in _CANNOT_WRITE:
+            raise
 
 
 def _finish(history: History, operations: Operations) -> None:
@@ -247,7 +257,8 @@ def _finish(history: History, operations: Operations) -> None:
                 operations.kept.bring_back(fields["deleted"][ref], ref)
     for made, place in fields.get("places", {}).items():
         _put(path.parent / made, path.parent / place)
-    operations.flush()  # without its line, what was taken back would be next again, and cannot be taken back twice
+    operations.kept.flush()
+    operations.sync()  # without its line, what was taken back would be next again, and cannot be taken back twice
     path.unlink()
     sync_directory(path.parent)
 
@@ -285,7 +296,7 @@ def _is_commit(history: History, oid: str) -> bool:
 
 def _put(made: Path, place: Path) -> None:
     """Not if that was done already: a process was killed just after it."""
-    if not place.exists():
+    if not is_there(place):
         with suppress(FileNotFoundError):
             made.rename(place)
     sync_directory(place.parent)

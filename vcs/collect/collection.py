@@ -7,6 +7,7 @@ is killed in, nothing needed is lost, and the next collection removes what this 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import sqlite3
 from collections import defaultdict
@@ -21,6 +22,7 @@ from vcs.collect.copying import Compaction, Doomed, LayerSink, Strategy
 from vcs.collect.plan import LayerUse, Plan, plan
 from vcs.collect.pulls import remove_left, size_left
 from vcs.errors import Conflict, Damaged, Missing, NoSpace
+from vcs.existing import names_in
 from vcs.gitfiles import drop_overridden, remove_stale
 from vcs.layers.reader import LayerReader
 from vcs.layers.writer import remove_abandoned
@@ -37,6 +39,10 @@ TRASH = "trash-"
 """Prefix of layers that are out of use and not deleted yet."""
 _TABLE_ROW = 36
 _BLOCK_ROW = 16
+_CACHES = ("import-", "image-", "start-", "plain-")
+"""How the names of caches begin whose first line names a root."""
+_NO_CACHE = frozenset({errno.ENOENT, errno.EINVAL, errno.ELOOP, errno.ENXIO})
+"""What opening a cache says of what is not there or is none: a directory, a link, a socket."""
 _FRAME = 80
 """Bytes that a layer's tables take for an object, for a block, and for itself."""
 
@@ -291,19 +297,19 @@ class Collection:
         may go (their first line names it), and what killed writers left of some."""
         caches = self._store.path / "caches"
         yield from removable(caches, self.reach)
-        kinds = ("import-*", "image-*", "start-*", "plain-*")
-        for path in (found for kind in kinds for found in caches.glob(kind)):
-            if path.suffix:
-                if is_abandoned(path):
-                    yield path
-                continue
-            with contextlib.suppress(OSError), open(open_cache(path), "rb") as file:
-                try:
-                    root = bytes.fromhex(file.readline(80).decode("ascii"))
-                except ValueError:
-                    root = b""
-                if root not in self.reach:
-                    yield path
+        for path in (caches / name for name in names_in(caches) if name.startswith(_CACHES)):
+            if is_abandoned(path) if path.suffix else self._is_stale(path):
+                yield path
+
+    def _is_stale(self, cache: Path) -> bool:
+        """Also if it cannot be read: who can would rely on the root, which may go."""
+        try:
+            with open(open_cache(cache), "rb") as file:
+                return bytes.fromhex(file.readline(80).decode("ascii")) not in self.reach
+        except ValueError:
+            return True
+        except OSError as error:
+            return error.errno not in _NO_CACHE
 
     def _survey(self) -> list[LayerUse]:
         live: defaultdict[int, defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))
@@ -336,8 +342,8 @@ class Collection:
             with contextlib.suppress(OSError):  # on a full disk they can wait
                 self.done.operations = self._store.operations.expire(self._since)
             drop_overridden(self._git)
-            self._pruned = self._packing.prune()
             self._store.history.note_pruning()
+            self._pruned = self._packing.prune()
             self.done.commits = self._pruned.commits
             self.done.freed += self._pruned.bytes
 
@@ -347,9 +353,11 @@ class Collection:
                 self._store.layer_path(name).rename(self._layers / f"{TRASH}{name.hex()}")
 
     def _from_trash(self) -> None:
-        for path in self._layers.glob(f"{TRASH}*"):
-            with contextlib.suppress(OSError):  # opening the index makes it agree with what is there
-                path.rename(self._store.layer_path(LayerId(bytes.fromhex(path.name.removeprefix(TRASH)))))
+        for name in names_in(self._layers):
+            if name.startswith(TRASH):
+                with contextlib.suppress(OSError):  # opening the index makes it agree with what is there
+                    layer = LayerId(bytes.fromhex(name.removeprefix(TRASH)))
+                    (self._layers / name).rename(self._store.layer_path(layer))
 
     def _empty_trash(self) -> int:
         return sum(_unlink(path) for path in self._layers.glob(f"{TRASH}*"))

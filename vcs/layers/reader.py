@@ -10,6 +10,7 @@ from pathlib import Path
 
 import zstandard
 
+from vcs.durable import read_all
 from vcs.errors import Corrupt, Damaged
 from vcs.layers.format import (
     CODEC_RAW,
@@ -69,14 +70,14 @@ class LayerReader:
         if self.size > _SMALL:
             os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_RANDOM)
             return
-        self._whole = os.pread(self._fd, self.size, 0)
+        self._whole = read_all(self._fd, self.size)
         self.close()
 
     def _at(self, offset: int, length: int) -> bytes:
         """Bytes of the file."""
         if self._whole is not None:
             return self._whole[offset : offset + length]
-        return os.pread(self._fd, length, offset)
+        return read_all(self._fd, length, offset)
 
     @property
     def stem(self) -> str:
@@ -116,7 +117,7 @@ class LayerReader:
             lengths = uint32s(self._at(lengths_at + first * 4, (end - first) * 4))
         starts = accumulate(lengths, initial=0)
         names = (digests[at : at + DIGEST_SIZE] for at in range(0, len(digests), DIGEST_SIZE))
-        return list(zip(names, starts, lengths, strict=False))
+        return list(zip(names, starts, lengths, strict=False))  # `starts` has one more, where the last one ends
 
     @property
     def is_open(self) -> bool:
@@ -174,7 +175,7 @@ class LayerReader:
             self._asked = end + _AHEAD
             self._want(start, self._asked)
         self._end = end
-        return os.pread(self._fd, block.stored, block.offset)
+        return read_all(self._fd, block.stored, block.offset)
 
     def block(self, number: int) -> bytes:
         """A block's objects, decompressed. Corrupt if it is not there or does not decompress to its length."""
