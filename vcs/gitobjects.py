@@ -10,6 +10,8 @@ as they were read here.
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -38,21 +40,40 @@ pygit2.settings.set_odb_loose_priority(_LOOSE)
 # holds what it needs of it: of 100,000 commits `du` takes 290 MB without, 380 MB with it, and no longer.
 pygit2.settings.enable_caching(False)
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_SCARCE = (errno.ENFILE, errno.EMFILE, errno.ENOMEM)
+"""What the kernel says where there is nothing wrong with the file. The first one's words begin with the second's."""
+_AMISS = (errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
+"""What it says where the disk has lost bytes, or the repository has not the files that it should have."""
+
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Turn libgit2's refusals into ours: full disks, missing permissions, a damaged repository."""
+    """Turn libgit2's refusals into ours: full disks, missing permissions, a damaged repository. Whatever else keeps us
+    from looking says nothing of what is there: OSError."""
     try:
         yield
     except TreeringError:
         raise
     except (pygit2.GitError, OSError, ValueError) as error:  # the last, for some kinds of damage
-        text = str(error)
-        if "No space left" in text or "quota exceeded" in text:
+        text, code = str(error), _errno_of(error)
+        if code in _FULL:
             raise NoSpace(f"the history cannot be written: {text}") from error
-        if "Permission denied" in text or "Read-only file system" in text:  # libgit2 gives no errno
+        if code in _REFUSED:
             raise Denied(f"the history cannot be used: {text}") from error
-        raise Corrupt(f"the history cannot be used: {text}") from error
+        if code is None or code in _AMISS:
+            raise Corrupt(f"the history cannot be used: {text}") from error
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise OSError(code, f"the history cannot be used: {text}") from error
+
+
+def _errno_of(error: Exception) -> int | None:
+    """What the kernel said, which libgit2 passes on only in words."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    return next((code for code in (*_FULL, *_REFUSED, *_SCARCE) if os.strerror(code) in str(error)), None)
 
 
 def make_repository(path: Path) -> None:
@@ -165,7 +186,8 @@ class GitObjects:
     @contextlib.contextmanager
     def asking(self) -> Iterator[pygit2.Repository]:
         """The repository, for a question for which git's library may look for objects. Corrupt if it came upon one that
-        is damaged. One thread at a time: it holds a lock of its own while it asks us."""
+        is damaged, OSError upon one that could not be looked at. One thread at a time: it holds a lock of its own while
+        it asks us."""
         with self._lock:
             watched = self._watched = self._watched or self._watching()
             watched.error = None
@@ -173,11 +195,13 @@ class GitObjects:
                 yield self.repository
             except Exception:
                 if watched.error is not None:
-                    raise watched.error from None
+                    with translated():
+                        raise watched.error from None
                 raise
 
     def read(self, oid: str) -> tuple[int, bytes]:
-        """An object by its full id: its type (pygit2's ObjectType) and its bytes. NotFound or Corrupt."""
+        """An object by its full id: its type (pygit2's ObjectType) and its bytes. NotFound only if it is not there,
+        Corrupt, OSError."""
         packs = self._packs = self._packs or _packs(self._directory)
         try:
             return read_object(packs, oid)  # alone they take 3 us; with the others, which are asked too, 7

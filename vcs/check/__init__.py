@@ -5,7 +5,7 @@
     history    git's files: objects, refs, reflogs, settings
     graph      commits, roots, trees, chunk lists               shape    where large ones are cut
     indexed    what the index has, in memory                    naming   which commits and paths need what is damaged
-    caches     what imports left
+    caches     what imports left                            walking  directories that may not be listed
 
 A quick check reads everything but the chunks, which it only looks for in the index: what a bad disk did to the content
 of files is not noticed. With `read_data`, every byte of every layer is read.
@@ -29,13 +29,15 @@ from vcs.check.indexed import Indexed
 from vcs.check.layers import Layers
 from vcs.check.naming import name_faults
 from vcs.check.report import Problem, Progress, Report
-from vcs.errors import NotAStore, StoreError, TreeringError
+from vcs.errors import Damaged, NotAStore, NotFound, StoreError, TreeringError
 from vcs.gitobjects import GitObjects
+from vcs.gitobjects import translated as git_translated
 from vcs.gitwords import is_of_notes
 from vcs.leases import Lease
 from vcs.model import CommitId, RootId
 from vcs.notes import are_notes, needed
 from vcs.operationlines import damaged_lines
+from vcs.packing import has_object
 from vcs.reach import Reach
 from vcs.snapshot import CommitInfo
 from vcs.store import FORMAT_LINE, Store, check_format, translated
@@ -174,26 +176,39 @@ class _Check:
             if not problems:
                 named = operations.young_ids(0)
                 refs.others |= {oid for oid in named if self._is_there(oid)}
-        except (TreeringError, OSError) as error:
+        except TreeringError as error:
             self._report.add("operation", str(error))
+        except OSError as error:  # which says nothing of the lines
+            self._report.add("history", f"{operations.path.name} cannot be read: {error.strerror}")
 
     def _check_bisection(self) -> None:
         """The verdicts as they were written, on commits that are there."""
         try:
             found = notebook.load(self._store.path)
-        except (TreeringError, OSError) as error:
+        except TreeringError as error:
             self._report.add("bisect", str(error))
             return
+        except OSError as error:  # which says nothing of the verdicts
+            self._report.add("history", f"{notebook.FILE} cannot be read: {error.strerror}")
+            return
         for commit in sorted({mark.commit for mark in found.marks} if found else ()):
-            if not self._is_there(commit):
+            if not self._is_there(commit) and self._is_lost(commit):
                 message = f"the bisection has a verdict on {commit}, which is not there"
                 self._report.add("bisect", message, object=commit)
 
     def _is_there(self, oid: str) -> bool:
-        """Or is damaged."""
-        with suppress(TreeringError):
+        """Or is damaged, or could not be looked for."""
+        with suppress(TreeringError, OSError):
             return self._store.history.has(oid)
         return True
+
+    def _is_lost(self, oid: str) -> bool:
+        """Whether the history's files, too, say that an object is not there: git's library says so of what is in packs
+        that it could not look at."""
+        repository = self._store.path / "history.git"
+        with suppress(TreeringError, OSError), closing(GitObjects(repository)) as objects, git_translated():
+            return not has_object(objects, repository / "objects", oid)
+        return False
 
     def _check_layers(self) -> None:
         """Learn which objects cannot be read where the index says that they are."""
@@ -222,10 +237,12 @@ class _Check:
                 continue
             try:
                 found[history.resolve(target)] = None
-            except TreeringError:
-                self._report.add("ref", f"{name} names {target}, which is not there", object=target)
+            except (NotFound, Damaged) as error:
+                self._report.add("ref", f"{name} names {target}, {self._why(target, error)}", object=target)
                 self._report.refs.add(name)
                 self._report.unknown.add(target)
+            except (TreeringError, OSError) as error:
+                self._report.add("ref", f"{name} names {target}, {self._why(target, error)}", object=target)
         for target in sorted(refs.others - set(refs.targets.values())):
             try:
                 commit = history.resolve(target)
@@ -233,9 +250,17 @@ class _Check:
                     self._check_notes("a reflog", commit)
                 else:
                     found[commit] = None
-            except TreeringError:
-                self._report.add("ref", f"a reflog (or packed-refs) names {target}, which is not there", object=target)
+            except (TreeringError, OSError) as error:
+                self._report.add(
+                    "ref", f"a reflog (or packed-refs) names {target}, {self._why(target, error)}", object=target
+                )
         return list(found)
+
+    def _why(self, oid: str, error: Exception) -> str:
+        """Why what a ref names was not to be had."""
+        if isinstance(error, NotFound):
+            return "which is not there" if self._is_lost(oid) else "which leads to no commit that can be read"
+        return f"which cannot be read: {error}"
 
     def _holds_notes(self, commit: CommitId) -> bool:
         with suppress(TreeringError):
@@ -252,8 +277,9 @@ class _Check:
             self._notes.add(oid)
             try:
                 todo += needed(oid, *self._git.read(oid))
-            except TreeringError as error:
-                self._report.git_lost.add(oid)
+            except (TreeringError, OSError) as error:
+                if isinstance(error, TreeringError):
+                    self._report.git_lost.add(oid)
                 self._report.add("history", f"notes that {name} names cannot be read: {error}", object=oid)
 
     def _check_commits(self, tips: list[CommitId], graph: Graph) -> list[tuple[CommitId, RootId]]:
@@ -281,6 +307,13 @@ class _Check:
         return [(commit, roots[commit]) for commit in order.static_order() if commit in roots]
 
     def _read_commit(self, commit: CommitId) -> CommitInfo | None:
+        try:
+            return self._looked_at(commit)
+        except OSError as error:  # which says nothing of the commit
+            self._report.add("history", f"commit {commit} cannot be read: {error.strerror}", commit=commit)
+            return None
+
+    def _looked_at(self, commit: CommitId) -> CommitInfo | None:
         history, lost = self._store.history, self._report.git_lost
         info, message = None, ""
         try:

@@ -5,7 +5,6 @@ None is synced. Of one that was just written, a power cut leaves an empty file, 
 
 from __future__ import annotations
 
-import contextlib
 import re
 import stat
 from collections.abc import Callable
@@ -15,8 +14,10 @@ from blake3 import blake3
 
 from vcs.cachefiles import open_cache
 from vcs.check.report import Report
+from vcs.existing import names_in
 from vcs.model import DIGEST_SIZE
 
+_KINDS = ("import-", "start-", "plain-")
 _FIRST = re.compile(rb"[0-9a-f]{64}\n")
 _PIECE = 1 << 20
 
@@ -24,13 +25,25 @@ _PIECE = 1 << 20
 def check_caches(directory: Path, has: Callable[[bytes], bool], report: Report) -> None:
     """Check the files of vcs.importcache, vcs.profiles and vcs.plain in a directory; `has` says whether the store has
     an object."""
-    for path in sorted(found for kind in ("import-*", "start-*", "plain-*") for found in directory.glob(kind)):
-        if path.suffix:
-            continue  # one that is being written
-        with contextlib.suppress(FileNotFoundError):
-            if not _is_whole(path, has):
-                report.caches.add(path)
-                report.add("cache", f"caches/{path.name} is damaged: it is not used, and nothing is lost")
+    try:
+        names = names_in(directory)
+    except OSError as error:
+        report.add("cache", f"caches cannot be read: {error.strerror}")
+        return
+    for name in sorted(names):
+        if name.startswith(_KINDS) and "." not in name:  # with a suffix, it is being written
+            _check_cache(directory / name, has, report)
+
+
+def _check_cache(path: Path, has: Callable[[bytes], bool], report: Report) -> None:
+    try:
+        if not _is_whole(path, has):
+            report.caches.add(path)
+            report.add("cache", f"caches/{path.name} is damaged: it is not used, and nothing is lost")
+    except FileNotFoundError:
+        return
+    except OSError as error:  # which says nothing of what is in it
+        report.add("cache", f"caches/{path.name} cannot be read: {error.strerror}")
 
 
 def _is_whole(path: Path, has: Callable[[bytes], bool]) -> bool:

@@ -6,6 +6,7 @@ needs and no more, and forgives where this must not. What commits say is for the
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -13,7 +14,8 @@ import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vcs.check.report import Report
+from vcs.check.report import Kind, Report
+from vcs.check.walking import files_below
 from vcs.gitfiles import is_interrupted
 from vcs.gitwords import NO_ID
 from vcs.reflogs import is_damaged
@@ -31,6 +33,9 @@ _LINE = re.compile(rf"({_ID}) ({_ID}) [^<>\n\0]+ <[^<>\n\0]*> \d+ [+-]\d{{4}}(\t
 _HEAD = re.compile(r"ref: (refs/heads/\S+)\n")
 _ZLIB_HEADERS = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 _SUMMED = (".pack", ".idx", ".rev", ".bitmap", ".mtimes")
+FAILING = (errno.EIO, errno.EBADMSG, errno.EUCLEAN)
+"""What the kernel says of a file of which the disk has lost bytes, or the file system on it: a second look may say the
+same. Whatever else it says does not mean that anything is wrong with the file."""
 SETTINGS = ("[core]", "bare = true", "repositoryformatversion = 0", "logAllRefUpdates = always", "[gc]", "auto = 0")
 
 
@@ -42,25 +47,63 @@ class Refs:
     """Refs by full name, and the ids that they name."""
     others: set[str] = field(default_factory=set)
     """The ids that reflogs name, and those in packed-refs that newer files override or that tags lead to."""
+    are_known: bool = True
+    """Whether all that says something of refs could be read: else one that was not found may be there."""
 
 
 def check_history(path: Path, report: Report) -> Refs:
     """Check the files of the repository at `path`. Damaged objects are noted in `report.git_lost`, without a problem:
     the graph knows which commits need them."""
-    for file in sorted((path / "objects").rglob("*")):
-        if file.is_file():
-            _check_object_file(file, file.relative_to(path).as_posix(), report)
+    files = _Files(path, report)
+    for file in files.below("objects", "history"):
+        _check_object_file(file, file.relative_to(path).as_posix(), report)
     refs = Refs()
-    _read_refs(path, refs, report)
-    for file in sorted((path / "logs").rglob("*")):
-        if file.is_file():
-            _check_log(path, file, file.relative_to(path / "logs").as_posix(), refs, report)
+    _read_refs(files, refs, report)
+    refs.are_known = files.are_read
+    logs = {file.relative_to(path / "logs").as_posix(): file for file in files.below("logs", "ref")}
+    are_all_logs = files.are_read
+    for name, file in logs.items():
+        _check_log(files, file, name, refs, report)
     for name in refs.targets:
-        if not (path / "logs" / name).is_file():
+        if are_all_logs and name not in logs:
             report.add("ref", f"{name} has no reflog, and every ref that was made here has one")
-    _check_head(path, refs, report)
-    _check_settings(path / "config", report)
+    _check_head(files, refs, report)
+    _check_settings(files, report)
     return refs
+
+
+class _Files:
+    """The files of a repository. What cannot be read is told of, and is not taken for what is not there."""
+
+    def __init__(self, path: Path, report: Report) -> None:
+        self.path = path
+        self._report = report
+        self.are_read = True
+        """Whether everything that was asked for could be read."""
+        self.lost: set[Path] = set()
+        """What the disk does not give back."""
+
+    def below(self, name: str, kind: Kind) -> list[Path]:
+        """The files in a directory, at any depth."""
+        return files_below(self.path / name, lambda path, error: self._tell(path, error, kind))
+
+    def text(self, path: Path, kind: Kind = "ref") -> str | None:
+        """A small file; empty, and so damaged in the eyes of whoever asks, if it is not there. None if it cannot be
+        read."""
+        try:
+            return path.read_bytes().decode("utf-8", "surrogateescape")
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            self._tell(path, error, kind)
+            return None
+
+    def _tell(self, path: Path, error: OSError, kind: Kind) -> None:
+        self.are_read = False
+        if error.errno in FAILING:
+            self.lost.add(path)
+        name = path.relative_to(self.path).as_posix()
+        self._report.add(kind, f"history.git/{name} cannot be read: {error.strerror}")
 
 
 # -- objects
@@ -121,20 +164,26 @@ def _check_sum(file: Path, name: str, report: Report) -> None:
 # -- refs
 
 
-def _read_refs(path: Path, refs: Refs, report: Report) -> None:
-    if (path / "packed-refs").exists():
-        _read_packed_refs(_text(path / "packed-refs"), refs, report)
-    for file in sorted((path / "refs").rglob("*")):
-        name = file.relative_to(path).as_posix()
-        if not file.is_file() or name.endswith(".lock"):
+def _read_refs(files: _Files, refs: Refs, report: Report) -> None:
+    packed = files.path / "packed-refs"
+    text = files.text(packed)
+    if text or (text is not None and packed.exists()):
+        _read_packed_refs(text, refs, report)
+    for file in files.below("refs", "ref"):
+        name = file.relative_to(files.path).as_posix()
+        if name.endswith(".lock"):
             continue  # a lock that a killed process left
-        target = _TARGET.fullmatch(_text(file))
-        if target is None:
+        text = files.text(file)
+        if text is None:
+            refs.targets.pop(name, None)
+            if file in files.lost:
+                report.refs.add(name)
+        elif target := _TARGET.fullmatch(text):
+            refs.targets[name] = target[1]
+        else:
             report.add("ref", f"{name} is damaged: it does not hold a commit's id")
             report.refs.add(name)
             refs.targets.pop(name, None)
-        else:
-            refs.targets[name] = target[1]
 
 
 def _read_packed_refs(text: str, refs: Refs, report: Report) -> None:
@@ -155,10 +204,13 @@ def _read_packed_refs(text: str, refs: Refs, report: Report) -> None:
         report.add("ref", "packed-refs is damaged: it is not sorted, and says that it is")
 
 
-def _check_log(path: Path, file: Path, name: str, refs: Refs, report: Report) -> None:
+def _check_log(files: _Files, file: Path, name: str, refs: Refs, report: Report) -> None:
     """A reflog: each line whole, as it was sealed if it was, and the ref where the last one says. A process that is
     killed may have written the line and not moved the ref, or not made it, or removed the ref alone."""
-    *lines, end = _text(file).split("\n")
+    text = files.text(file)
+    if text is None:
+        return
+    *lines, end = text.split("\n")
     matches = [_LINE.fullmatch(line) for line in lines]
     if end or not all(matches):
         report.add("ref", f"the reflog of {name} is damaged: a line of it makes no sense")
@@ -171,7 +223,7 @@ def _check_log(path: Path, file: Path, name: str, refs: Refs, report: Report) ->
         return
     target = refs.targets.get(name)
     if target is None and name not in report.refs:
-        if is_interrupted(path, name, lines):
+        if not refs.are_known or is_interrupted(files.path, name, lines):
             return
         report.add("ref", f"{name} is gone, but has a reflog", object=found[-1][2])
         report.refs.add(name)
@@ -179,23 +231,21 @@ def _check_log(path: Path, file: Path, name: str, refs: Refs, report: Report) ->
         report.add("ref", f"{name} is not where its reflog says", object=str(target))
 
 
-def _check_head(path: Path, refs: Refs, report: Report) -> None:
+def _check_head(files: _Files, refs: Refs, report: Report) -> None:
     """HEAD names the first branch, which need not be there yet; somebody may have made it another that is there."""
-    found = _HEAD.fullmatch(_text(path / "HEAD"))
-    if found is None or (found[1] != "refs/heads/main" and found[1] not in refs.targets):
+    text = files.text(files.path / "HEAD")
+    if text is None:
+        return
+    found = _HEAD.fullmatch(text)
+    if found is None or (refs.are_known and found[1] != "refs/heads/main" and found[1] not in refs.targets):
         report.add("ref", "HEAD is damaged: it does not name a branch")
 
 
-def _check_settings(path: Path, report: Report) -> None:
+def _check_settings(files: _Files, report: Report) -> None:
     """Git's settings: what was written when the store was made is there. There may be more."""
-    lines = {line.strip() for line in _text(path).split("\n")}
+    text = files.text(files.path / "config", "history")
+    if text is None:
+        return
+    lines = {line.strip() for line in text.split("\n")}
     if missing := [line for line in SETTINGS if line not in lines]:
         report.add("history", f"history.git/config is damaged: it should have {missing[0]!r}")
-
-
-def _text(path: Path) -> str:
-    """A small file; empty, and so damaged in the eyes of whoever asks, if it cannot be read."""
-    try:
-        return path.read_bytes().decode("utf-8", "surrogateescape")
-    except OSError:
-        return ""

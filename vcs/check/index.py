@@ -47,18 +47,19 @@ def check_index(path: Path, layers: Path, *, is_open: bool = False, missing: set
     if not path.exists() or not path.stat().st_size:
         return []
     messages = [] if is_open else list(_header_faults(path))
+    unread: dict[Path, OSError] = {}
     try:
         with closing(_opened(path)) as db:
             db.text_factory = lenient_text
             if int(db.execute("PRAGMA user_version").fetchone()[0]) == VERSION or messages:
                 db.execute("BEGIN")  # everything below is as it was at one moment
-                messages += _faults(db, layers, missing)
+                messages += _faults(db, layers, missing, unread)
                 db.execute("COMMIT")
                 messages += _gone(db, layers)
             # else it was made by another version of the program, and opening makes it anew
     except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter, for a message that quotes what it found
         messages.append(f"it cannot be read: {error}")
-    return [index_problem(message) for message in messages]
+    return [index_problem(message) for message in messages] + [_not_compared(*each) for each in unread.items()]
 
 
 def _opened(path: Path) -> sqlite3.Connection:
@@ -83,6 +84,12 @@ def index_problem(message: str) -> Problem:
     return Problem("index", f"the index (derived, so nothing is lost) is damaged: {message}")
 
 
+def _not_compared(layer: Path, error: OSError) -> Problem:
+    """That rows of the index may be wrong, and nobody knows."""
+    name = layer.name.removesuffix(SUFFIX)
+    return Problem("layer", f"the index was not compared with layer {name}: {error.strerror}", layer=name)
+
+
 def _header_faults(path: Path) -> Iterator[str]:
     """The first bytes of the file (https://www.sqlite.org/fileformat.html, 1.3): all that have one right value."""
     with path.open("rb") as file:
@@ -98,7 +105,9 @@ def _u32(number: int) -> bytes:
     return number.to_bytes(4, "big")
 
 
-def _faults(db: sqlite3.Connection, layers: Path, missing: set[bytes] | None) -> Iterator[str]:
+def _faults(
+    db: sqlite3.Connection, layers: Path, missing: set[bytes] | None, unread: dict[Path, OSError]
+) -> Iterator[str]:
     schema = {sql for (sql,) in db.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")}
     if not schema >= set(TABLES):
         yield "its tables are not those of an index"
@@ -117,7 +126,8 @@ def _faults(db: sqlite3.Connection, layers: Path, missing: set[bytes] | None) ->
             yield f"it has another size for layer {name.hex()}"
     paths = {number: layers / (name.hex() + SUFFIX) for name, (number, _) in known.items() if name in present}
     absent: set[bytes] = set()
-    yield from _row_faults(db, paths, {number for number, _ in known.values()} - paths.keys(), absent)
+    unreadable = {number for number, _ in known.values()} - paths.keys()
+    yield from _row_faults(db, paths, unreadable, absent, unread)
     if missing is not None:
         missing |= absent
     elif absent:
@@ -149,14 +159,18 @@ def not_listed(count: int) -> str:
 
 
 def _row_faults(
-    db: sqlite3.Connection, paths: dict[int, Path], unreadable: set[int], absent: set[bytes]
+    db: sqlite3.Connection,
+    paths: dict[int, Path],
+    unreadable: set[int],
+    absent: set[bytes],
+    unread: dict[Path, OSError],
 ) -> Iterator[str]:
-    """Compare the rows of objects with the footers of their layers. What cannot be read is told where layers are.
-    `absent` takes what has no row."""
+    """Compare the rows of objects with the footers of their layers. What is damaged is told where layers are.
+    `absent` takes what has no row, `unread` the layers that could not be read."""
     (total,) = db.execute("SELECT count(*) FROM objects").fetchone()
     wrong = 0
     for low, high in _ranges(total // _AT_ONCE + 1):
-        expected = _expected(paths, unreadable, low, high)
+        expected = _expected(paths, unreadable, unread, low, high)
         rows = db.execute(
             "SELECT digest, layer, block, start, length FROM objects WHERE digest >= ? AND digest < ?", (low, high)
         )
@@ -173,7 +187,9 @@ def _ranges(parts: int) -> Iterator[tuple[bytes, bytes]]:
     yield from pairwise([*bounds, b"\xff" * 33])
 
 
-def _expected(paths: dict[int, Path], unreadable: set[int], low: bytes, high: bytes) -> dict[bytes, tuple[_Place, ...]]:
+def _expected(
+    paths: dict[int, Path], unreadable: set[int], unread: dict[Path, OSError], low: bytes, high: bytes
+) -> dict[bytes, tuple[_Place, ...]]:
     """Where the objects of a range lie: an object may be in several layers."""
     found: dict[bytes, tuple[_Place, ...]] = {}
     for number, path in paths.items():
@@ -183,6 +199,9 @@ def _expected(paths: dict[int, Path], unreadable: set[int], low: bytes, high: by
                     if low <= place.digest < high:
                         where = (number, place.block, place.offset, place.length)
                         found[place.digest] = (*found.get(place.digest, ()), where)
-        except (OSError, TreeringError):
+        except (FileNotFoundError, TreeringError):  # gc has removed it just now; or it is damaged
             unreadable.add(number)
+        except OSError as error:
+            unreadable.add(number)
+            unread[path] = error
     return found

@@ -2,6 +2,8 @@
 
     salvage     what can still be read of a damaged layer     references   what an object refers to
     sources     other stores, directories, archives           history      git's objects, refs and settings
+    packs       git's packs                                   writing      one of git's objects
+    keeping     what is damaged of git's, kept                bisections   verdicts that are lost
 
 What was found is in a new layer, durably, before a damaged one is put aside; and that is kept, as layers/damaged-*.
 Nothing is restored that does not have its digest, so it cannot matter where it came from.
@@ -17,15 +19,15 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vcs.bisection import notebook
 from vcs.check import Progress, Report, check, examine
 from vcs.durable import replace_file, sync_directory
 from vcs.encoding import digest as digest_of
-from vcs.errors import Conflict, TreeringError
+from vcs.errors import Conflict, Damaged, NotFound, UnknownFormat
 from vcs.layers.format import KIND_CHUNKS, SUFFIX
 from vcs.layers.reader import LayerReader
 from vcs.locks import flocked
 from vcs.model import LayerId
+from vcs.repair.bisections import mend_bisection
 from vcs.repair.history import HistoryRepair, mend_operations
 from vcs.repair.salvage import salvage
 from vcs.repair.sources import Source, StoreSource, open_source
@@ -101,17 +103,22 @@ def _alone(path: Path) -> Iterator[None]:
 
 def _repair_history(path: Path, sources: Sequence[Source], repaired: Repaired) -> None:
     """First what keeps git from reading at all, then its objects, then what names them."""
-    if any(problem.kind == "operation" for problem in repaired.report.problems):
+    kinds = {problem.kind for problem in repaired.report.problems}
+    if "operation" in kinds:
         repaired.done += mend_operations(path)
-    if any(problem.kind == "bisect" for problem in repaired.report.problems):
-        notebook.remove(path)
-        repaired.done.append("the bisection was ended, since its verdicts are not as they were written")
-    history = HistoryRepair(path, [source for source in sources if isinstance(source, StoreSource)])
-    if not any(problem.kind in ("history", "ref") for problem in repaired.report.problems):
-        return
+    if kinds & {"history", "ref"}:
+        history = HistoryRepair(path, [source for source in sources if isinstance(source, StoreSource)])
+        _mend(history, path)
+        repaired.done += history.done
+    if "bisect" in kinds:
+        with contextlib.suppress(Damaged, UnknownFormat):  # the check that follows tells of it
+            repaired.done += mend_bisection(path)
+
+
+def _mend(history: HistoryRepair, path: Path) -> None:
     history.settings()
     history.packs()
-    with contextlib.suppress(TreeringError):  # a pack that is still damaged keeps all of it from being read
+    with contextlib.suppress(Damaged, NotFound):  # a pack that is still damaged keeps all of it from being read
         while history.objects((report := _quick(path)).git_lost | report.unknown):
             pass  # what a commit that was restored needs is known only now
         history.refs(report.refs)
@@ -119,7 +126,6 @@ def _repair_history(path: Path, sources: Sequence[Source], repaired: Repaired) -
             pass
         if not report.git_lost and not report.refs:  # else an id that is not there may be a commit that is lost
             history.reflogs()
-    repaired.done += history.done
 
 
 def _quick(path: Path, damaged: dict[bytes, str] | None = None) -> Report:

@@ -1,0 +1,182 @@
+"""Packs: a damaged index is made anew, and what is whole in a damaged pack gets files of its own.
+
+Only git itself can do either without the index. It may fail for reasons that have nothing to do with the pack, and says
+so only in words where it is to go on after damage. So nothing is put aside before what it made was looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+import struct
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import IO
+
+from vcs.durable import sync_all, sync_directory
+from vcs.errors import Damaged, NotFound, StoreError
+from vcs.existing import files_below, is_there, names_in
+from vcs.gitfiles import is_summed
+from vcs.gitobjects import GitObjects
+from vcs.repair.keeping import keep, put_aside
+from vcs.repair.writing import path_of, write_loose
+
+_INDEX = struct.Struct(">4sI256I")
+_MAGIC = b"\xfftOc"
+_ID_SIZE = 20
+_REFUSALS = [
+    os.strerror(code)
+    for code in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+] + ["ut of memory"]
+"""What git says where it could not work: nothing of what it was to read."""
+_WANTED = re.compile(r"tried to allocate (\d+) bytes")
+_DENSEST = 1032
+"""Bytes that a byte of zlib's can become."""
+
+
+def mend_packs(repository: Path) -> list[str]:
+    """Mend the packs of a repository, as far as git is there to do it; returns what was done. OSError, and StoreError
+    if git could not do its work, with the pack that it was at left as it was."""
+    packs = repository / "objects" / "pack"
+    names = sorted(names_in(packs))
+    done: list[str] = []
+    damaged = []
+    for pack in [packs / name for name in names if name.startswith("pack-") and name.endswith(".pack")]:
+        if not is_summed(pack.read_bytes()):
+            damaged.append(pack)
+        elif not _has_index(pack) and shutil.which("git") and _index_anew(repository, pack):
+            done.append(f"{pack.stem}.idx was made anew from its pack")
+    for pack in damaged:
+        if shutil.which("git") and _taken_out(repository, pack):
+            _put_aside(repository, pack)
+            done.append(f"what is whole in {pack.name} was taken out of it")
+    for other in [packs / name for name in names if name.endswith((".bitmap", ".rev")) or name == "multi-pack-index"]:
+        if is_there(other) and not is_summed(other.read_bytes()):
+            put_aside(repository, other)
+            done.append(f"{other.name}, which git can do without, was put aside")
+    return done
+
+
+def _has_index(pack: Path) -> bool:
+    """Whether a pack has an index that is whole."""
+    index = pack.with_suffix(".idx")
+    return is_there(index) and is_summed(index.read_bytes())
+
+
+@contextlib.contextmanager
+def _apart(repository: Path) -> Iterator[Path]:
+    """A directory for git to take for that of the repository's objects: it leaves out what it finds there, and stumbles
+    over what is damaged."""
+    apart = repository / "damaged" / "apart"
+    shutil.rmtree(apart, ignore_errors=True)  # a repair that was killed left it
+    apart.mkdir(parents=True)
+    try:
+        yield apart
+    finally:
+        shutil.rmtree(apart, ignore_errors=True)
+
+
+def _index_anew(repository: Path, pack: Path) -> bool:
+    """Have git make an index, which then takes the place of the damaged one. Whether it did."""
+    index = pack.with_suffix(".idx")
+    with _apart(repository) as apart:
+        made = apart / index.name
+        arguments = ("-c", "pack.writeReverseIndex=false", "index-pack", "-o", str(made), str(pack))
+        if refusal := _refusal(_git(repository, *arguments, objects=apart), pack):
+            raise refusal
+        if not is_there(made) or not is_summed(made.read_bytes()):
+            return False
+        if is_there(index):
+            keep(repository, index)
+        made.replace(index)
+        sync_directory(index.parent)
+    return True
+
+
+def _taken_out(repository: Path, pack: Path) -> bool:
+    """Give files of their own to all objects that can be read of a damaged pack, which stays; whether there are any.
+    StoreError if there may be more, which git did not come to."""
+    with _apart(repository) as apart:
+        with pack.open("rb") as file:
+            done = _git(repository, "unpack-objects", "-r", "-q", objects=apart, stdin=file)
+        moved, read = _moved_in(repository, apart), _read_by_index(repository, pack)
+    refusal = _refusal(done, pack)
+    if refusal and not read and not _has_all(repository, pack):
+        raise refusal
+    return moved + read > 0
+
+
+def _has_all(repository: Path, pack: Path) -> bool:
+    """Whether all objects of a pack, as its index tells them, have files of their own. Not if that is damaged."""
+    return _has_index(pack) and all(is_there(path_of(repository, oid)) for oid in _ids(pack))
+
+
+def _moved_in(repository: Path, apart: Path) -> int:
+    """Move objects into the repository, durably; returns how many there were."""
+    found = [path for path in files_below(apart) if len(path.parent.name) == 2]
+    changed = {repository / "objects"}
+    for path in found:
+        target = path_of(repository, path.parent.name + path.name)
+        changed.add(target.parent)
+        target.parent.mkdir(exist_ok=True)
+        if not is_there(target):
+            path.replace(target)
+    sync_all(sorted(changed))
+    return len(found)
+
+
+def _read_by_index(repository: Path, pack: Path) -> int:
+    """Write what git did not come to, since it loses its way behind damage, and what the index leads to nevertheless;
+    returns how many."""
+    count = 0
+    with contextlib.suppress(Damaged), closing(GitObjects(repository)) as objects:  # Damaged, if no pack can be read
+        for oid in _ids(pack):
+            if not is_there(path_of(repository, oid)):
+                with contextlib.suppress(Damaged, NotFound):
+                    write_loose(repository, *objects.read(oid))
+                    count += 1
+    return count
+
+
+def _ids(pack: Path) -> Iterator[str]:
+    """The ids that a pack's index names (gitformat-pack(5), version 2); none if that is damaged."""
+    if not _has_index(pack):
+        return
+    data = pack.with_suffix(".idx").read_bytes()
+    magic, version, *counts = _INDEX.unpack_from(data)
+    if magic == _MAGIC and version == 2:
+        for at in range(_INDEX.size, _INDEX.size + counts[-1] * _ID_SIZE, _ID_SIZE):
+            yield data[at : at + _ID_SIZE].hex()
+
+
+def _put_aside(repository: Path, pack: Path) -> None:
+    """A pack and what belongs to it; the index first, without which git does not look at the others."""
+    names = [name for name in names_in(pack.parent) if name.startswith(f"{pack.stem}.")]
+    for name in sorted(names, key=lambda name: (not name.endswith(".idx"), name)):
+        put_aside(repository, pack.parent / name)
+
+
+def _git(
+    repository: Path, *arguments: str, objects: Path, stdin: IO[bytes] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run git, with another directory for objects. OSError if it cannot be run."""
+    variables = (f"GIT_OBJECT_DIRECTORY={objects}", "LC_ALL=C")
+    command = ["env", *variables, "git", "-c", "core.fsync=all", "-C", str(repository), *arguments]
+    source = subprocess.DEVNULL if stdin is None else stdin
+    return subprocess.run(command, stdin=source, capture_output=True, check=False)
+
+
+def _refusal(done: subprocess.CompletedProcess[bytes], pack: Path) -> StoreError | None:
+    """What kept git from its work, if that is something else than the pack: a signal, or the system."""
+    said = done.stderr.decode("utf-8", "replace").strip()
+    if done.returncode >= 0 and not (done.returncode and any(refusal in said for refusal in _REFUSALS)):
+        return None
+    wanted = _WANTED.search(said)
+    if wanted and int(wanted[1]) > _DENSEST * pack.stat().st_size:
+        return None  # damage, taken for the length of an object
+    return StoreError(f"git cannot mend the history's packs: {said or f'signal {-done.returncode}'}")
