@@ -23,6 +23,7 @@ from runtime.namespace import in_user_namespace
 from runtime.state import CGROUP_PREFIX
 from runtime.system import mounts
 from vcs.errors import EngineError
+from vcs.existing import is_there
 
 KNOWN = ("crun", "runc")
 """In order of preference: crun starts a container in half of runc's time."""
@@ -34,6 +35,10 @@ _CGROUP_ROOT = Path("/sys/fs/cgroup")
 _HYBRID = _CGROUP_ROOT / "unified"
 FAILED = 125
 """Exit code if the container could not be set up, as Docker's."""
+
+
+class NoEngine(EngineError):
+    """An OCI runtime is not installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +94,12 @@ class Engine:
 
     def knows(self, container: str) -> bool:
         """Whether the engine has state of this container, perhaps left by a crash."""
-        return (self.state / container).exists()
+        return is_there(self.state / container)
 
     def config(self, container: str, bundle: Path) -> Path:
         """Where a container's config.json is, once it runs: the bundle's, or, as with crun, the engine's own copy."""
         own = self.state / container / CONFIG
-        return own if own.exists() else bundle / CONFIG
+        return own if is_there(own) else bundle / CONFIG
 
     def forget(self, container: str, log: Path) -> None:
         """Kill and remove whatever an earlier run of this container left behind: processes, state, cgroups."""
@@ -103,11 +108,8 @@ class Engine:
         self.forget_rest(container)
 
     def forget_rest(self, container: str) -> None:
-        """Remove what `delete` leaves: cgroups, with whatever is in them, and state that the engine cannot read: it was
-        killed while it wrote that, or the disk was full."""
-        if self.cgroups:
-            remove_cgroups(container)
-        shutil.rmtree(self.state / container, ignore_errors=True)
+        """See the function of this name."""
+        forget_rest(self.state, container, self.cgroups)
 
     def version(self) -> str:
         """Such as `1.8.1`. EngineError if it does not say."""
@@ -115,8 +117,19 @@ class Engine:
         return _version(str(self.path), status.st_mtime_ns, status.st_size)
 
 
+def forget_rest(state: Path, container: str, cgroups: bool = True) -> None:
+    """Remove what engines leave: cgroups, with whatever is in them, and state that the engine cannot read: it was
+    killed while it wrote that, or the disk was full. EngineError if the cgroups stay, and then so does the state."""
+    if cgroups and not remove_cgroups(container):
+        raise EngineError(
+            "a process of the container's does not end, or its cgroups cannot be removed",
+            advice="perhaps it waits for a disk or a server: try again later",
+        )
+    shutil.rmtree(state / container, ignore_errors=True)
+
+
 def find_engine(state: Path, name: str | None = None) -> Engine:
-    """The engine of this name or path, or the best one installed. EngineError if there is none."""
+    """The engine of this name or path, or the best one installed. NoEngine if there is none."""
     for candidate in (name,) if name else KNOWN:
         folders = [""] if "/" in candidate else SEARCH_PATH.split(":")
         for folder in folders:
@@ -125,8 +138,8 @@ def find_engine(state: Path, name: str | None = None) -> Engine:
                 kind = "runc" if "runc" in path.name else "crun"
                 return Engine(kind, path.absolute(), state, cgroups=not in_user_namespace())
     if name:
-        raise EngineError(f"there is no OCI runtime {name}", engine=name)
-    raise EngineError("there is no OCI runtime; install crun (or runc)", engine=None)
+        raise NoEngine(f"there is no OCI runtime {name}", engine=name)
+    raise NoEngine("there is no OCI runtime; install crun (or runc)", engine=None)
 
 
 @lru_cache(maxsize=8)
@@ -211,25 +224,29 @@ def hide_cgroups() -> None:
             mounts.mount(b"tmpfs", os.fsencode(_CGROUP_ROOT), b"tmpfs", 0, b"size=1m,mode=0755")
 
 
-def remove_cgroups(container: str) -> None:
-    """Remove the container's cgroup from every hierarchy, once the container is over. The kernel may take a moment to
-    notice that, and there may be too few descriptors just then, so it is tried for up to a second. Whatever is still in
-    it is ended: an engine that was killed may have started a process and told nobody."""
+def remove_cgroups(container: str) -> bool:
+    """Remove the container's cgroup from every hierarchy, once the container is over; False if any is left. The kernel
+    may take a moment to notice that, and there may be too few descriptors just then, so it is tried for up to a second.
+    Whatever is still in it is ended: an engine that was killed may have started a process and told nobody."""
     deadline = time.monotonic() + 1
-    while not _removed(f"{CGROUP_PREFIX}{container}") and time.monotonic() < deadline:
+    while not _removed(f"{CGROUP_PREFIX}{container}"):
+        if time.monotonic() >= deadline:
+            return False
         time.sleep(0.005)
+    return True
 
 
 def _removed(name: str) -> bool:
     """Whether no hierarchy has a cgroup of this name any more. Those that there are were tried to be removed."""
     is_left = False
     try:
-        found = [_CGROUP_ROOT / name, *_CGROUP_ROOT.glob(f"*/{name}")]
-        found.sort(key=lambda path: not (path / "freezer.state").exists())  # what is frozen cannot end
+        trees = [_CGROUP_ROOT / tree for tree in os.listdir(_CGROUP_ROOT)]
+        found = [path for path in (tree / name for tree in (_CGROUP_ROOT, *trees)) if is_there(path)]
+        found.sort(key=lambda path: not is_there(path / "freezer.state"))  # what is frozen cannot end
         for directory in found:
             if directory.parent == _HYBRID and mounts.file_system_type(os.fsencode(_HYBRID)) != mounts.CGROUP2_MAGIC:
                 continue  # what hides it; ends with our namespace
-            if directory.exists() and not _remove_tree(directory):
+            if is_there(directory) and not _remove_tree(directory):
                 _end_all(directory)
                 is_left = True
     except OSError:

@@ -18,8 +18,11 @@ import msgspec
 from fusefs.client import Service
 from runtime.bundle import LaunchSpec
 from runtime.bundle.spec import HOST, NONE
+from runtime.cgroups import Cgroup
 from runtime.containers import Container, Containers
+from runtime.engine import NoEngine, forget_rest
 from runtime.imageconfig import health
+from runtime.namespace import in_user_namespace
 from runtime.pausing import let_signals_through
 from runtime.profiles import Recording
 from runtime.reaching import not_running
@@ -31,6 +34,7 @@ from runtime.supervision import restarts
 from runtime.supervision.duties import Orders
 from runtime.supervision.launch import launch, sweep
 from vcs.errors import Conflict, EngineError, TreeringError
+from vcs.existing import is_there
 from vcs.history import Author
 
 _SHORTEST, _LONGEST = 0.002, 0.05
@@ -97,17 +101,25 @@ def orders(containers: Containers, container: Container, author: Author, detach:
 
 def clean_up(container: Container, state: Exited) -> None:
     """Remove what a run whose supervisor was killed has left on the machine, before the container is removed. `state`
-    is what the container is in."""
+    is what the container is in. EngineError if something stays."""
     if container.record.settings.network not in (HOST, NONE):
         from runtime.network import disconnect
 
         with suppress(TreeringError, OSError):  # the next command that looks at networks tries again
             disconnect(container.paths.directory)
     # The monitor may have seen the end, and written it down; what the engine keeps is a supervisor's to remove.
-    is_left = (container.paths.engine_state / container.id).exists()
+    is_left = is_there(container.paths.engine_state / container.id) or Cgroup.of(container.id).exists
     if state.code is None or is_left:
-        with suppress(EngineError):  # its engine is installed no more: then so is what it left
+        try:
             sweep(run_paths(container))
+        except NoEngine:  # it is installed no more
+            forget_rest(container.paths.engine_state, container.id, not in_user_namespace())
+
+
+def has_never_run(container: Container) -> bool:
+    """Whether no command ever ran in it. OSError if that cannot be told."""
+    run = load_run(container.paths.directory)
+    return run is None or run.init is None
 
 
 def run_paths(container: Container) -> RunPaths:

@@ -289,7 +289,7 @@ def _exit_of(directory: Path, run: Run) -> Exited | Restarting | None:
 def _unrecorded_init(directory: Path, run: Run) -> Process | None:
     """The init of a container whose supervisor was killed just before it could note it: the engine's pid file, if that
     process began after the supervisor and is in the container's cgroup, or, as an ordinary user's containers have none,
-    is the first process of a pid namespace."""
+    is the first process of a pid namespace. OSError if that cannot be told."""
     try:
         process = Process.of(int((directory / PID_FILE).read_text()))
         if process is None or process.start < run.supervisor.start:
@@ -297,7 +297,7 @@ def _unrecorded_init(directory: Path, run: Run) -> Process | None:
         if f"/{CGROUP_PREFIX}{run.container}" in Path(f"/proc/{process.pid}/cgroup").read_text():
             return process
         status = Path(f"/proc/{process.pid}/status").read_text()
-    except (OSError, ValueError):
+    except (FileNotFoundError, ProcessLookupError, ValueError):
         return None
     return process if re.search(r"^NSpid:(\t\d+)+\t1$", status, re.MULTILINE) else None
 

@@ -42,6 +42,7 @@ def run(invocation: Invocation, revision: str, command: tuple[str, ...], detach:
     """
     from runtime.cli.starting import start
     from runtime.removal import remove_ended
+    from runtime.running import has_never_run
     from runtime.supervision.hastening import hasten
 
     hasten()
@@ -49,8 +50,8 @@ def run(invocation: Invocation, revision: str, command: tuple[str, ...], detach:
     try:
         return start(invocation, container, detach=detach)
     except Exception:
-        # It never ran, so there is nothing in it, and its name is wanted for the next try.
-        remove_ended(invocation.store, container.id, invocation.author())
+        if has_never_run(container):  # there is nothing in it, and its name is wanted for the next try
+            remove_ended(invocation.store, container.id, invocation.author())
         raise
 
 

@@ -23,6 +23,7 @@ from typing import NoReturn
 from runtime.cli import client, preloading, rehearsal, takeover
 from runtime.cli.preloading import Program
 from runtime.cli.rehearsal import Range
+from runtime.supervision.attachments import SHORTAGES
 from runtime.system import mounts
 from runtime.system.likeness import likeness
 
@@ -33,6 +34,8 @@ _LOOK_SECONDS = 5.0
 """How often a server looks whether its socket is still there."""
 _BUSY_SECONDS = 0.1
 """How long the next child is put off for a command that has just begun, unless that ends or another client comes."""
+_SHORT_SECONDS = 1.0
+"""How long a child leaves its clients alone where there is no descriptor for one."""
 _TAKEN, _OUTDATED = b"+", b"-"
 _PEER = struct.Struct("3i")
 """struct ucred: pid, uid, gid (unix(7))."""
@@ -180,20 +183,27 @@ class _Server:
 
     def _accept(self) -> tuple[socket.socket, int] | None:
         """Wait for a client of the same user: its connection and its process; None if the server has gone."""
-        poll = select.poll()
-        for fd in (self._listener.fileno(), self._alive):
-            poll.register(fd, select.POLLIN)
-        while self._alive not in dict(poll.poll()):
+        while self._is_alive(self._listener.fileno()):
             try:
                 connection, _ = self._listener.accept()
-            except OSError:
-                continue  # it has gone again
+            except OSError as error:
+                # Else the client has gone again. One for whom there is no descriptor stands there as before.
+                if error.errno in SHORTAGES:
+                    self._is_alive(seconds=_SHORT_SECONDS)
+                continue
             pid, uid, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
             if uid == os.geteuid():
                 os.write(self._tell, _TAKEN)
                 return connection, pid
             connection.close()
         return None
+
+    def _is_alive(self, *others: int, seconds: float | None = None) -> bool:
+        """Wait until one of these can be read, the server has gone, or the time is up; whether there is a server."""
+        poll = select.poll()
+        for fd in (*others, self._alive):
+            poll.register(fd, select.POLLIN)
+        return self._alive not in dict(poll.poll(None if seconds is None else seconds * 1000))
 
     def _tell_outdated(self) -> None:
         os.write(self._tell, _OUTDATED)

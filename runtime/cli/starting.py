@@ -19,6 +19,7 @@ def start(invocation: Invocation, container: Container, *, detach: bool, interac
     from runtime.removal import remove_ended
     from runtime.running import start as start_container
     from runtime.supervision.attach import Left
+    from runtime.system.terminal import OutputLost
 
     author = invocation.author()
     try:
@@ -26,6 +27,10 @@ def start(invocation: Invocation, container: Container, *, detach: bool, interac
     except Left:
         message(f"\n{container.name} goes on; back: treering attach {container.name}")
         return 0
+    except OutputLost:
+        if container.record.settings.remove:
+            remove_ended(invocation.store, container.id, author)
+        raise
     if detach:
         invocation.output.line(container.name)
     elif container.record.settings.remove:

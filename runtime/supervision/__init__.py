@@ -7,5 +7,8 @@ duties, healthchecks   what it does beside waiting     restarts      whether it 
 stdio        what the container prints and reads
 reception, attachments   who talks to a supervisor     attach        the caller's side of that
 rebuilding   errors, from process to process
-monitor      what looks after quiet containers         sleeping      what it is left with
+ending       what is done when it has ended
+monitor, watching   what looks after quiet containers  requests      what it is asked for
+sleeping     what it is left with                      forsaken      what its supervisors had not taken over
+polling, failures   how it goes on whatever fails
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import signal
 import time
@@ -13,7 +14,7 @@ from runtime.state import is_running
 from runtime.supervision.attachments import Message, Peer, knock
 from runtime.supervision.rebuilding import rebuild
 from runtime.system.signals import FORWARDED, SignalPipe
-from runtime.system.terminal import DETACH_KEYS, TerminalProxy, raw_mode
+from runtime.system.terminal import DETACH_KEYS, OutputLost, TerminalProxy, raw_mode
 from vcs.errors import Conflict, EngineError
 
 _REACH_SECONDS = 2.0
@@ -46,6 +47,7 @@ class Caller:
         self._keys = keys
         self._instead = instead
         self._proxy: TerminalProxy | None = None
+        self._lost: OSError | None = None
         self._stack = ExitStack()
 
     def wait(self) -> int | None:
@@ -56,6 +58,8 @@ class Caller:
                 if done:
                     if self._proxy:
                         self._proxy.drain()
+                    if self._lost:
+                        raise OutputLost.since(self._lost)
                     return code
 
     def _step(self) -> tuple[bool, int | None]:
@@ -104,6 +108,8 @@ class Caller:
             raise rebuild(fields)
         if "terminal" in fields and message.fds:
             self._take_terminal(message)
+        if "lost" in fields:
+            self._lost = OSError(fields["lost"], os.strerror(fields["lost"]))
         if "started" in fields:
             if self._started:
                 self._started()

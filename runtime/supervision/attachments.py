@@ -15,17 +15,27 @@ from before the fork; others connect to `attach.sock` in the container's directo
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runtime.engine import FAILED
+from runtime.supervision.rebuilding import error_fields
+from vcs.errors import EngineError
+
 NAME = "attach.sock"
 _BACKLOG = 16
+SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What accept(2) fails with as long as there is nothing for the connection, which stays where it is."""
+_SHORT_SECONDS = 0.05
+_NO_ROOM = "no descriptor is left for another who attaches"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +56,14 @@ class Peer:
         return self._connection.fileno()
 
     def receive(self) -> Message | None:
-        """The next message, None if the other has gone."""
+        """The next message, None if the other has gone, or there is no room for his descriptors, which he is told."""
         try:
-            data, fds, _, _ = self._next()
-        except OSError:
+            data, fds, flags, _ = self._next()
+            check_whole(fds, flags)
+        except OSError as error:
+            if error.errno == errno.EMFILE:
+                self.send(error_fields(EngineError(_NO_ROOM), FAILED))
             return None
-        for fd in fds:
-            os.set_inheritable(fd, False)
         fields = fields_of(data)
         if fields is None:
             for fd in fds:
@@ -88,13 +99,13 @@ class Peer:
         return b""
 
     def take(self, size: int, descriptors: int) -> tuple[bytes, list[int]]:
-        """The message that has come, as it is, and its descriptors; nothing if the other has gone."""
+        """The message that has come, as it is, and its descriptors; nothing if the other has gone. OSError if there is
+        no room for them."""
         try:
-            words, fds, _, _ = socket.recv_fds(self._connection, size, descriptors, socket.MSG_DONTWAIT)
+            words, fds, flags, _ = socket.recv_fds(self._connection, size, descriptors, socket.MSG_DONTWAIT)
         except OSError:
             return b"", []
-        for fd in fds:
-            os.set_inheritable(fd, False)
+        check_whole(fds, flags)
         return words, fds
 
     def send_bytes(self, data: bytes) -> bool:
@@ -105,6 +116,11 @@ class Peer:
             return False
         return True
 
+    def refuse(self, why: str) -> None:
+        """Tell the other why nothing comes of it, and go."""
+        self.send(error_fields(EngineError(why), FAILED))
+        self.close()
+
     def option(self, number: int, size: int) -> bytes:
         """An option of the socket (socket(7))."""
         return self._connection.getsockopt(socket.SOL_SOCKET, number, size)
@@ -113,34 +129,77 @@ class Peer:
         self._connection.close()
 
 
-class Door:
-    """The socket in a container's directory, by which others attach."""
+class Reserve:
+    """A descriptor that is kept for the moment in which there is no other. One does for all doors of a process."""
 
-    def __init__(self, directory: Path, name: str = NAME) -> None:
+    def __init__(self) -> None:
+        self._fd: int | None = None
+        self.renew()
+
+    def renew(self) -> None:
+        """Have one again, if that can be."""
+        if self._fd is None:
+            with suppress(OSError):
+                self._fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def let_go(self) -> None:
+        """Make room for another one."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+class Door:
+    """The socket in a container's directory, by which others attach. Given no reserve, it has its own."""
+
+    def __init__(self, directory: Path, name: str = NAME, reserve: Reserve | None = None) -> None:
+        self.directory = directory
         self._path = directory / name
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        self._path.unlink(missing_ok=True)
-        with _Short(directory, name) as short:
-            self._socket.bind(short)
-        self._socket.listen(_BACKLOG)
+        try:
+            self._path.unlink(missing_ok=True)
+            with _Short(directory, name) as short:
+                self._socket.bind(short)
+            self._socket.listen(_BACKLOG)
+        except OSError:
+            self._socket.close()
+            raise
+        self._reserve = reserve or Reserve()
+        self._owns_reserve = reserve is None
 
     def fileno(self) -> int:
         return self._socket.fileno()
 
     def accept(self) -> Peer | None:
-        """Whoever knocked, None if he has gone again."""
+        """Whoever knocked, None if he has gone again, or there is no descriptor for him, which he is told."""
         try:
-            connection, _ = self._socket.accept()
-        except OSError:
+            return self._let_in()
+        except OSError as error:
+            if error.errno in SHORTAGES:
+                self._turn_away()
             return None
+
+    def _let_in(self) -> Peer:
+        connection, _ = self._socket.accept()
         connection.setblocking(True)
         return Peer(connection)
+
+    def _turn_away(self) -> None:
+        """Make an end with whoever knocks: as long as he stands there, whoever polls is told of him again and again."""
+        self._reserve.let_go()
+        try:
+            self._let_in().refuse(_NO_ROOM)
+        except OSError:
+            time.sleep(_SHORT_SECONDS)  # it is the machine that has none: another process was quicker
+        self._reserve.renew()
 
     def close(self, *, keep_name: bool = False) -> None:
         """Let nobody in any more; `keep_name` if another process has the name now."""
         if not keep_name:
             self._path.unlink(missing_ok=True)
         self._socket.close()
+        if self._owns_reserve:
+            self._reserve.let_go()
 
 
 def knock(directory: Path, name: str = NAME) -> Peer:
@@ -168,6 +227,17 @@ class _Short:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
+
+
+def check_whole(fds: Sequence[int], flags: int) -> None:
+    """See that all descriptors of a message have come, and have them close-on-exec. OSError if this process may have no
+    more (recvmsg(2), MSG_CTRUNC); those that came are closed then."""
+    if flags & socket.MSG_CTRUNC:
+        for fd in fds:
+            os.close(fd)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    for fd in fds:
+        os.set_inheritable(fd, False)
 
 
 def fields_of(data: bytes) -> dict[str, Any] | None:

@@ -63,10 +63,6 @@ class Duties:
         return self._orders.log
 
     @property
-    def restart(self) -> Restart:
-        return self._orders.restart
-
-    @property
     def remove(self) -> bool:
         return self._orders.remove
 
@@ -97,17 +93,20 @@ class Duties:
         return max(0.0, min(times) - time.monotonic()) if times else None
 
     def do_what_is_due(self) -> None:
-        """Begin what is to be done by now."""
+        """Begin what is to be done by now. For what cannot be begun, for want of a process or a descriptor, there is a
+        next time."""
         now = time.monotonic()
         if self._due.get("note", now + 1) <= now:
             self._due["note"] = now + NOTE_SECONDS
             note([self._directory])
         if self._due.get("commit", now + 1) <= now:
             self._due["commit"] = now + (self._interval() or 0)
-            if self._committing is None:
-                self._committing = aside(lambda: self._commit("time"))
+            with suppress(OSError):
+                if self._committing is None:
+                    self._committing = aside(lambda: self._commit("time"))
         if self._health:
-            self._health.do_what_is_due()
+            with suppress(OSError):
+                self._health.do_what_is_due()
 
     def reaped(self, pid: int, status: int) -> None:
         """A child that we do not know has ended: perhaps one of ours."""

@@ -93,9 +93,14 @@ class Healthchecks:
             self._check = None
 
     def _start(self) -> None:
-        output = os.memfd_create("health")
         now = time.monotonic()
-        pid = aside(lambda: _check_in_child(self._directory, self._health, output))
+        self.due = now + self._health.interval  # for one that cannot be begun: it says nothing of the container
+        output = os.memfd_create("health")
+        try:
+            pid = aside(lambda: _check_in_child(self._directory, self._health, output))
+        except OSError:
+            os.close(output)
+            raise
         self._check = _Check(pid, output, time.time(), now + self._health.timeout)
         self.due = now + self._health.timeout + _OVERTIME
 

@@ -24,7 +24,7 @@ def unexpected(error: BaseException, run: Path) -> EngineError:
         with suppress(OSError), (run / _LOG).open("a") as file:
             traceback.print_exception(error, file=file)
     said = error if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-    return EngineError(f"the supervisor failed: {said}")
+    return EngineError(f"the supervisor failed: {said}", advice="a container that ran goes on: see `treering ps`")
 
 
 def error_fields(error: TreeringError, exit_code: int) -> dict[str, Any]:

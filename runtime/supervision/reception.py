@@ -9,9 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from runtime.engine import FAILED
 from runtime.supervision.attachments import Door, Message, Peer
+from runtime.supervision.rebuilding import error_fields
 from runtime.supervision.stdio import Stdio
 from runtime.system.terminal import set_window_size
+from vcs.errors import EngineError
 
 
 class Reception:
@@ -36,6 +39,7 @@ class Reception:
         """Let nobody in any more."""
         if self._door:
             self._door.close()
+            self._door = None
 
     @property
     def is_empty(self) -> bool:
@@ -88,15 +92,26 @@ class Reception:
 
     def _listen(self, peer: Peer) -> None:
         message = peer.receive()
-        if message is not None:
+        if message is None:
+            self._leave(peer)
+            return
+        try:
             self._obey(peer, message)
-        elif peer is self.caller:
-            self.hang_up()
-            if self.stdio:
-                self.stdio.caller_left()
-        else:
+        except OSError as error:  # no more descriptors, say: who asked for much is told, and nobody else suffers
+            for fd in message.fds:
+                with suppress(OSError):
+                    os.close(fd)
+            peer.send(error_fields(EngineError(f"the supervisor could not do that: {error.strerror}"), FAILED))
+            self._leave(peer)
+
+    def _leave(self, peer: Peer) -> None:
+        if peer is not self.caller:
             self._others.remove(peer)
             peer.close()
+            return
+        self.hang_up()
+        if self.stdio:
+            self.stdio.caller_left()
 
     def _obey(self, peer: Peer, message: Message) -> None:
         stdio = self.stdio
@@ -104,7 +119,8 @@ class Reception:
             case {"signal": int(number)}:
                 self._deliver([number])
             case {"resize": [int(columns), int(rows)]} if stdio and stdio.master is not None:
-                set_window_size(stdio.master, (columns, rows))
+                with suppress(OSError):  # it is about to end
+                    set_window_size(stdio.master, (columns, rows))
             case {"leave": True}:
                 if peer is self.caller and stdio:
                     stdio.disown()

@@ -7,7 +7,6 @@ import pickle
 import select
 import socket
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 from runtime.log import LogWriter
 from runtime.profiles import Recording
 from runtime.state import Run
-from runtime.supervision.attachments import Door, Peer
+from runtime.supervision.attachments import Door, Peer, Reserve, check_whole
 from runtime.supervision.job import Job
 from runtime.supervision.stdio import Stdio, StdioState
 
@@ -70,15 +69,15 @@ class Channel:
         return bool(poll.poll(seconds * 1000))
 
     def receive(self, seconds: float | None = None) -> Message | None:
-        """The next message; None if the other has gone, or nothing came in time."""
+        """The next message; None if the other has gone, or nothing came in time. OSError if there is no room for its
+        descriptors."""
         if seconds is not None and not self.has_news(seconds):
             return None
         try:
-            data, fds, _, _ = socket.recv_fds(self._connection, _MESSAGE_MAX, _DESCRIPTORS_MAX)
+            data, fds, flags, _ = socket.recv_fds(self._connection, _MESSAGE_MAX, _DESCRIPTORS_MAX)
         except OSError:
             return None
-        for fd in fds:
-            os.set_inheritable(fd, False)
+        check_whole(fds, flags)
         return Message(pickle.loads(data), fds) if data else None
 
     def close(self) -> None:
@@ -88,11 +87,11 @@ class Channel:
 class Sleeper:
     """A container that runs and needs nothing, in the monitor's care."""
 
-    def __init__(self, job: Job, run: Run, init: int, stdio: Stdio) -> None:
+    def __init__(self, job: Job, run: Run, init: int, stdio: Stdio, reserve: Reserve | None = None) -> None:
         self.job = job
         self.run = run
         self.stdio = stdio
-        self.door = Door(job.paths.directory)
+        self.door = Door(job.paths.directory, reserve=reserve)
         self.init = init
         """A pidfd of its first process."""
         self.polled: dict[int, int] = {}
@@ -113,23 +112,21 @@ class Sleeper:
         left = self.job.recording.remaining if self.job.recording else None
         return time.monotonic() + (left or 0.0)
 
-    def take_due(self) -> Callable[[], None]:
-        """What finishes the recording, in a process of its own."""
-        recording = self.job.recording
+    def forget_recording(self) -> None:
+        """Another process finishes it. What it has of its own is closed."""
         self.job = replace(self.job, recording=None)
-        return recording.finish if recording else lambda: None
 
     def let_go(self) -> None:
         """Close everything: another process has it now."""
         self.door.close(keep_name=True)
-        self.job = replace(self.job, recording=None)  # which closes its own
+        self.forget_recording()
         for fd in self.fds:
             with suppress(OSError):
                 os.close(fd)
 
     @classmethod
-    def received(cls, message: Message) -> Sleeper:
-        """What a supervisor has handed over."""
+    def received(cls, message: Message, reserve: Reserve | None = None) -> Sleeper:
+        """What a supervisor has handed over. If that fails, the message's descriptors are still the caller's."""
         fields, fds = message.fields, message.fds
         job: Job = fields["job"]
         init, *fds = fds
@@ -137,7 +134,7 @@ class Sleeper:
         state: StdioState = fields["stdio"]
         recording = Recording.restore(fields["recording"], keep) if fields["recording"] else None
         stdio = Stdio.restored(state, fds[len(keep) :], log_of(job))
-        return cls(replace(job, keep=keep, recording=recording), fields["run"], init, stdio)
+        return cls(replace(job, keep=keep, recording=recording), fields["run"], init, stdio, reserve)
 
 
 def log_of(job: Job) -> LogWriter | None:

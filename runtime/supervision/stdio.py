@@ -19,7 +19,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 from runtime.log import LogWriter
@@ -82,6 +81,7 @@ class Stdio:
         """Where the container's standard input is written to."""
         self.master: int | None = None
         """The other side of the container's terminal."""
+        self.failure: OSError | None = None
         self._owner: Input | None = None
         """The caller's side of the terminal: when it ends, the container is hung up."""
 
@@ -291,6 +291,7 @@ class Stdio:
             for _, reader, lent in self._made:
                 for fd in (reader, *lent):
                     os.close(fd)
+        self.failure = next((output.failure for output in self._outputs.values() if output.failure), self.failure)
         self._inputs, self._outputs, self._made = [], {}, []
         self.master = self._stdin = None
         if self._log:
@@ -302,16 +303,24 @@ class Stdio:
 
 def find_pipes(inodes: Iterable[int], processes: Iterable[int]) -> list[tuple[str, int]]:
     """Reading ends of the pipes with these inodes, found among the descriptors of a container's processes; with the
-    streams that they are."""
+    streams that they are. OSError if that cannot be told: when they are full, and nobody reads, the container stops.
+    """
     links = {f"pipe:[{inode}]": number for number, inode in enumerate(inodes)}
     found: dict[int, int] = {}
     for pid in processes:
-        with suppress(OSError):
-            for entry in Path(f"/proc/{pid}/fd").iterdir():
+        for entry in _descriptors(pid):
+            with suppress(FileNotFoundError, ProcessLookupError):  # closed again, or all of it has ended
                 number = links.get(os.readlink(entry))
                 if number is not None and number not in found:
-                    with suppress(OSError):
-                        found[number] = os.open(entry, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                    found[number] = os.open(entry, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         if len(found) == len(links):
             break
     return [((STDOUT, STDERR)[number], fd) for number, fd in sorted(found.items())]
+
+
+def _descriptors(pid: int) -> list[str]:
+    directory = f"/proc/{pid}/fd"
+    try:
+        return [f"{directory}/{name}" for name in os.listdir(directory)]
+    except (FileNotFoundError, ProcessLookupError):
+        return []

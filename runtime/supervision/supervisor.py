@@ -6,7 +6,8 @@
 The supervisor has a session of its own, so a terminal's signals and hang-up never reach it; the caller passes signals
 on over the control socket. If the caller is killed, the container goes on and its exit is recorded all the same. The
 supervisor's mount namespace holds the overlay: if everything is killed, nothing stays mounted. If it is killed itself,
-the container goes on, and another takes it over (`adopt`).
+the container goes on, and another takes it over (`adopt`). So it does where something fails in the supervisor while the
+container runs: no want of ours ends a container.
 
 One event loop serves signals, the caller and others (`reception`), the container's streams (`stdio`) and what is due at
 a time (`duties`).
@@ -24,13 +25,14 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import NoReturn
 
-from runtime import engine, preparation
+from runtime import engine
 from runtime.cgroups.processes import Ended
 from runtime.inheriting import inherited
 from runtime.pidfds import exit_status
-from runtime.state import Exited, Process, Run, boot_id, save_exit, save_run
+from runtime.state import Exited, Process, Run, boot_id, save_run
 from runtime.supervision import restarts
 from runtime.supervision.duties import Duties
+from runtime.supervision.ending import despite, leave_nothing, next_start
 from runtime.supervision.job import Job
 from runtime.supervision.joined import Joined
 from runtime.supervision.rebuilding import error_fields, unexpected
@@ -80,6 +82,7 @@ class _Supervisor:
         self._waiting_signals: list[int] = []
         self._init_fd: int | None = None
         self._stdio: Stdio | None = None
+        self._lost: OSError | None = None
         self._ended: Ended | None = None
         self._network = Joined(job.paths, job.spec)
         self._duties = Duties(job.orders) if job.orders else None
@@ -96,8 +99,8 @@ class _Supervisor:
         with SignalPipe((*FORWARDED, signal.SIGCHLD)) as self._signals:
             lent = self._isolate()
             while True:
-                end = self._live(lent.copy())
-                again = self._again(end)
+                end = self._live(lent)
+                again = next_start(self._job, self._run, end)
                 self._finish(end, again)
                 if again is None or not self._sleep_until(again):
                     break
@@ -106,24 +109,32 @@ class _Supervisor:
         return engine.FAILED if end.code is None else end.code
 
     def _live(self, lent: Lent) -> Exited:
-        """One run, from the first mount to the end of init."""
+        """One run, from the first mount to the end of init. Raises if something fails, and the container goes on."""
         error: TreeringError | None = None
         code: int | None = None
         try:
-            save_run(self._paths.directory, self._run)
+            self._claim()
             if self._sleeper:
                 code = self._awaken(self._sleeper)
             else:
-                code = self._adopt() if self._job.adopted else self._contain(lent)
-        except TreeringError as caught:
-            error = caught
+                code = self._adopt() if self._job.adopted else self._contain(lent.copy())
         except Exception as caught:
-            error = EngineError(f"the container could not be set up: {type(caught).__name__}: {caught}")
-        if error:
+            if self._run.init is not None and self._run.init.alive():
+                raise
+            said = f"the container could not be set up: {type(caught).__name__}: {caught}"
+            error = caught if isinstance(caught, TreeringError) else EngineError(said)
             code = int(error.facts.get("exit_code", engine.FAILED))
             self._reception.tell_caller(error_fields(error, engine.FAILED))
             self._reception.hang_up()
         return Exited(code, str(error) if error else None, time.time())
+
+    def _claim(self) -> None:
+        """Note whose the run is. One that goes on already is ours by the lock that we hold, whatever the disk says."""
+        if self._run.init is None:
+            save_run(self._paths.directory, self._run)
+            return
+        with despite(self._job):
+            save_run(self._paths.directory, self._run)
 
     def _isolate(self) -> Lent:
         job = self._job
@@ -160,8 +171,9 @@ class _Supervisor:
             stdio.begin()
         init = inherited(begun.init)
         self._init_fd = os.pidfd_open(init)
-        self._run = replace(self._run, init=Process.of(init), started=time.time(), pipes=stdio.pipes)
-        save_run(self._paths.directory, self._run)
+        run = replace(self._run, init=Process.of(init), started=time.time(), pipes=stdio.pipes)
+        save_run(self._paths.directory, run)
+        self._run = run
         self._paths.pid_file.unlink(missing_ok=True)  # it was for whoever is killed before this
         self._reception.init = init
         self._reception.tell_caller({"started": init})
@@ -203,7 +215,7 @@ class _Supervisor:
         self._stdio = Stdio(Lent(), log_of(self._job), detached=True, interactive=False)
         self._network.adopt()
         self._reception.stdio, self._reception.init = self._stdio, init.pid
-        with suppress(OSError):
+        with suppress(ProcessLookupError):
             self._init_fd = os.pidfd_open(init.pid)
             self._stdio.take_over(find_pipes(self._run.pipes, [init.pid]))
         if self._init_fd is None or Process.of(init.pid) != init:
@@ -245,6 +257,7 @@ class _Supervisor:
             self._reception.close()
             if go_to_sleep(self._channel, self._job, self._run, self._init_fd, stdio):
                 os._exit(0)
+            self._claim()  # the monitor may have been killed just after it had noted that it was its own
             self._reception.open(self._paths.directory)
 
     def _told(self, init: int) -> int | None:
@@ -298,8 +311,9 @@ class _Supervisor:
             return None
         if recording.remaining == 0:
             if self._job.detach:  # what was read is much: not in a process that is to stay small
-                aside(recording.finish)
                 self._job = replace(self._job, recording=None)
+                with despite(self._job):
+                    aside(recording.finish)
                 return None
             recording.finish()
         return recording.remaining
@@ -331,42 +345,26 @@ class _Supervisor:
 
     def _finish(self, end: Exited, again: float | None) -> None:
         """Write the exit down, remove every trace, deliver the last output: in this order."""
-        paths, container, duties = self._paths, self._job.spec.id, self._duties
-        if duties:
-            end = duties.end(end, self._ended, self._network.namespace)
-        deleting = None
+        job, duties = self._job, self._duties
+        with despite(job):
+            end = duties.end(end, self._ended, self._network.namespace) if duties else end
         is_over = self._init_fd is not None and end.error is None
-        if self._job.engine.knows(container) and not (is_over and self._job.engine.drop(container)):
-            deleting = engine.spawn(self._job.engine.delete(container, paths.engine_log), (None, None, None))
-        with suppress(OSError):  # a full disk must not keep the container's end from its caller
-            save_exit(paths.directory, self._run, end, again, durable=not (duties and duties.remove))
-        if deleting:
-            engine.wait(deleting)
-        self._job.engine.forget_rest(container)
-        self._network.disconnect()
-        paths.pid_file.unlink(missing_ok=True)
-        # Not left to the end of the namespace, which the kernel would clean up after our caller has gone on.
-        preparation.take_down(paths, self._job.spec)
+        durable = not (duties and duties.remove)
+        leave_nothing(job, self._run, self._network, end, again, is_over=is_over, durable=durable)
         if self._init_fd is not None:
             os.close(self._init_fd)
             self._init_fd = None
-        if self._stdio:
-            self._stdio.drain(None if self._reception.caller else _LAST_WORDS)
-            self._stdio = self._reception.stdio = None
-        if duties:
-            duties.after(self._run, end)
-        if self._job.recording:
-            self._job.recording.finish()
-
-    def _again(self, end: Exited) -> float | None:
-        """When the container is to be started again, None if it is not to be."""
-        duties = self._duties
-        if not duties or (end.error and not self._run.restarts):  # what cannot be started at all will not be later
-            return None
-        if not restarts.wanted(duties.restart, self._paths.directory, end.code, self._run.restarts):
-            return None
-        lasted = (end.ended or 0) - (self._run.started or 0)
-        return time.time() + restarts.delay(0 if restarts.was_steady(lasted) else self._run.restarts)
+        with despite(job):
+            if self._stdio:
+                self._stdio.drain(None if self._reception.caller else _LAST_WORDS)
+                self._lost = self._lost or self._stdio.failure
+        self._stdio = self._reception.stdio = None
+        with despite(job):
+            if duties:
+                duties.after(self._run, end)
+        with despite(job):
+            if job.recording:
+                job.recording.finish()
 
     def _sleep_until(self, moment: float) -> bool:
         """Wait for the time of the next start; False if a user has stopped the container meanwhile."""
@@ -393,6 +391,8 @@ class _Supervisor:
         caller = self._reception.caller
         for fd in self._job.keep:  # who hears of the end may want the locks at once
             os.close(fd)
+        if self._lost:
+            self._reception.tell_caller({"lost": self._lost.errno})
         self._reception.tell_all({"exit": end.code})
         self._reception.close()
         # What could not be started at all is removed by who made it, and holds its lock meanwhile.

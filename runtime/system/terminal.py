@@ -6,19 +6,33 @@ mode meanwhile: Ctrl-C is a byte, which the container's terminal turns into SIGI
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
+import stat
 import struct
 import termios
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from vcs.errors import EngineError
+
 _CHUNK = 65536
 _END_OF_FILE = b"\x04"
 DETACH_KEYS = b"\x10\x11"
 """Ctrl-P Ctrl-Q: typed at a container's terminal, they leave it, as in Docker."""
+
+
+class OutputLost(EngineError):
+    """Something that a container printed could not be written where it was to go. It ran all the same, and its command
+    may have done all that it should."""
+
+    @classmethod
+    def since(cls, error: OSError) -> OutputLost:
+        """The error for a write that failed."""
+        return cls(f"what it printed could not be written: {error.strerror}", errno=error.errno)
 
 
 def window_size(fd: int) -> tuple[int, int] | None:
@@ -56,7 +70,8 @@ class TerminalProxy:
     """Copies between the user (`source`, `sink`) and `terminal`, the supervisor's end of a container's terminal, a step
     whenever a descriptor is ready.
 
-    `source` None passes no input on. Owns and closes `terminal`. Once `keys` were typed, `wants_to_leave` is true.
+    `source` None passes no input on. Owns and closes `terminal`. Once `keys` were typed, `wants_to_leave` is true. If
+    the user's side cannot be written to, the terminal is hung up, and `failure` says why.
     """
 
     def __init__(self, terminal: int, source: int | None, sink: int, keys: bytes = DETACH_KEYS) -> None:
@@ -68,6 +83,7 @@ class TerminalProxy:
         self._typed = 0
         """How many of the keys were typed in a row; they are held back."""
         self.wants_to_leave = False
+        self.failure: OSError | None = None
         os.set_blocking(terminal, False)
 
     def size(self) -> tuple[int, int] | None:
@@ -95,9 +111,11 @@ class TerminalProxy:
                 self._from_container()
 
     def drain(self) -> None:
-        """Copy what the container wrote before it ended, and close."""
+        """Copy what the container wrote before it ended, and close. OutputLost if any of it could not be written."""
         while self.terminal is not None:
             self._from_container(last=True)
+        if self.failure:
+            raise OutputLost.since(self.failure)
 
     def close(self) -> None:
         """Hang up: the container's session gets SIGHUP and end of file."""
@@ -160,18 +178,34 @@ class TerminalProxy:
             return
         except OSError:
             data = b""
-        if not data or not write_all(self._sink, data):
+        try:
+            goes_on = bool(data) and write_all(self._sink, data)
+        except OSError as error:
+            goes_on = False
+            self.failure = error
+        if not goes_on:
             self.close()
 
 
 def write_all(fd: int, data: bytes) -> bool:
-    """Write everything; False if nobody is there to read it."""
+    """Write everything; False if nobody is there to read it. OSError if it cannot be written."""
     view = memoryview(data)
     while view:
         try:
             view = view[os.write(fd, view) :]
         except BlockingIOError:
             select.select([], [fd], [])
-        except OSError:
+        except OSError as error:
+            if not reader_has_left(fd, error):
+                raise
             return False
     return True
+
+
+def reader_has_left(fd: int, error: OSError) -> bool:
+    """Whether a write failed since nobody is there to read: the pipe or socket was closed at its other end, or the
+    terminal was hung up. After any other error something is lost that somebody wants."""
+    if error.errno == errno.EIO:
+        # isatty(3) says no of a terminal that was hung up; and disks, which fail with this too, are of other types.
+        return stat.S_ISCHR(os.fstat(fd).st_mode)
+    return error.errno in (errno.EPIPE, errno.ECONNRESET)

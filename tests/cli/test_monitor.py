@@ -16,6 +16,7 @@ from runtime.supervision import monitor, supervisor
 from runtime.supervision.job import Job
 from runtime.supervision.sleeping import Channel, Sleeper
 from runtime.supervision.supervisor import supervise
+from runtime.supervision.watching import Supervise
 from tests.cli.conftest import Cli, environment
 from tests.support import cgroups
 from tests.support.containers import eventually, is_gone
@@ -177,7 +178,7 @@ def stays_a_parent(job: Job, channel: Channel | None = None, sleeper: Sleeper | 
 
 
 @pytest.mark.parametrize("supervision", [crash_when_woken, stays_a_parent])
-def test_a_supervisor_that_is_killed_at_the_end(box: Cli, supervision: monitor.Supervise) -> None:
+def test_a_supervisor_that_is_killed_at_the_end(box: Cli, supervision: Supervise) -> None:
     """Then the monitor writes down how the container has ended."""
     (box.store / "run").mkdir(mode=0o700, exist_ok=True)
     monitor.start(box.store / "run", supervision)

@@ -355,13 +355,13 @@ def test_what_stands_still_and_is_unknown_to_its_engine_is_removed(
     os.kill(run.supervisor.pid, signal.SIGKILL)
     process.communicate()
     shutil.rmtree(paths.engine_state / run.container)
-    if failing is not None:
-        monkeypatch.setattr(os, "scandir", failing_at(failing, os.scandir))
     try:
-        remove_cgroups(run.container)
+        with monkeypatch.context() as patched:
+            for name in ("scandir", "listdir") if failing is not None else ():
+                patched.setattr(os, name, failing_at(failing, getattr(os, name)))
+            assert remove_cgroups(run.container)
         assert not place.leftovers()
     finally:
-        monkeypatch.undo()
         with suppress(EngineError):  # it is in none any more
             Cgroup.of(run.container).thaw()
         if run.init is not None and run.init.alive():

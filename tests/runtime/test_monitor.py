@@ -3,57 +3,30 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
-from runtime.bundle import LaunchSpec
-from runtime.engine import Engine
-from runtime.state import Process, Run, RunPaths
 from runtime.supervision import monitor
-from runtime.supervision.attachments import Door, Peer, knock
-from runtime.supervision.job import Job
-from runtime.supervision.monitor import Monitor
+from runtime.supervision.attachments import Peer, knock
 from runtime.supervision.sleeping import Channel, Sleeper
-from runtime.supervision.stdio import Stdio, StdioState
-
-
-def never(job: Job, channel: Channel | None, sleeper: Sleeper | None) -> NoReturn:
-    raise AssertionError("nothing is to be forked here")
+from runtime.supervision.watching import Monitor
+from tests.support.watched import asleep, watching_in
 
 
 @pytest.fixture
 def watcher(tmp_path: Path) -> Iterator[Monitor]:
-    before = signal.getsignal(signal.SIGCHLD)
-    door = Door(tmp_path, monitor.SOCKET)
-    try:
-        yield Monitor(door, never)
-    finally:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, before)
-        door.close()
+    with watching_in(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
 def sleeper(tmp_path: Path) -> Iterator[tuple[Sleeper, int]]:
-    """A container that waits, and the end of the pipe that it prints to."""
-    me = Process.of(os.getpid())
-    assert me
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    directory = tmp_path / "container"
-    directory.mkdir()
-    paths = RunPaths(directory, directory, tmp_path / "run/engine")
-    engine = Engine("crun", Path("/usr/bin/crun"), paths.engine_state)
-    job = Job(paths, LaunchSpec("one", "one"), {}, tmp_path, engine, "run", None, (), None, True, None)
-    stdio = Stdio.restored(StdioState(("stdout",), False, False), [reader], None)
-    made = Sleeper(job, Run("run", "one", "boot", "/usr/bin/crun", me, me), os.pidfd_open(os.getpid()), stdio)
-    yield made, writer
-    made.let_go()
+    with asleep(tmp_path) as made:
+        yield made
 
 
 def test_a_stream_that_ends_while_a_child_has_it_open(watcher: Monitor, sleeper: tuple[Sleeper, int]) -> None:

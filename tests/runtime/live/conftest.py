@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,8 +41,8 @@ class Place:
         self.states = States(self.containers)
         self.made: list[Container] = []
 
-    def start(self, *args: str, name: str = "box") -> Container:
-        settings = Settings(args=args, network="none", profile=False)
+    def start(self, *args: str, name: str = "box", **asked: Any) -> Container:
+        settings = Settings(args=args, network="none", profile=False, **asked)
         container = self.containers.create("main", self.base, settings, ANA, name)
         self.made.append(container)
         running.start(self.containers, container, ANA, detach=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -141,6 +143,43 @@ def _is_past(path: Path, number: int) -> bool:
 def _count(data: bytes) -> int:
     digits = data.strip(b"\0")
     return int(digits) if digits else 0
+
+
+def _counting_without_its_first_thread(path: Path) -> Callable[[], None]:
+    """Counts through a mapping in a thread that outlives the first one of its process."""
+
+    def work() -> None:
+        begun = threading.Event()
+
+        def go_on() -> None:
+            begun.wait()
+            counting_in_memory(path, path.with_name("other"))()
+
+        threading.Thread(target=go_on).start()
+        begun.set()
+        ctypes.CDLL(None).pthread_exit(None)
+
+    return work
+
+
+@pytest.mark.parametrize("way", ["told", "looking"])
+def test_a_process_goes_on_without_its_first_thread(
+    place: Place, frozen: list[Snapshot], monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """/proc/PID says that it has nothing mapped, and its stores change no time stamp."""
+    WAYS[way](monkeypatch)
+    container = place.start("sh", "-c", "mkdir /d; exec sleep 1000")
+    init = place.init(container)
+    root = Path(f"/proc/{init}/root")
+    eventually(lambda: (root / "d").is_dir())
+    before = 0
+    with inside(container.id, init, _counting_without_its_first_thread(Path("/d/a"))):
+        for number in range(5):
+            eventually(partial(_is_past, root / "d/other", before))
+            result = place.states.commit(container, f"commit {number}", ANA)
+            found = place.root_of(result.commit)
+            assert found.id == frozen[-1].id
+            before = _count(found.read(found.lookup(b"/d/other").content))  # type: ignore[arg-type]
 
 
 # From one commit to the next

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import signal
 import subprocess
@@ -24,6 +23,7 @@ from tests.cli.conftest import PROJECT
 from tests.runtime.live.conftest import ANA, Place
 from tests.runtime.overlay_cases import needs_root
 from tests.support.containers import eventually
+from tests.support.faults import Fault
 from vcs.errors import BadInput, Conflict, EngineError
 from vcs.store import Store
 
@@ -152,31 +152,19 @@ def test_a_commit_and_its_keeper_are_killed(place: Place) -> None:
     assert result.paused is not None
 
 
-class Unwilling:
-    """A freezer that cannot be used just then: thawing fails so many times, in whatever process."""
-
-    def __init__(self, patched: pytest.MonkeyPatch, times: int) -> None:
-        self._left = mmap.mmap(-1, 1)
-        self._left[0] = times
-        thaw = Cgroup.thaw
-
-        def fail(group: Cgroup, *seconds: float) -> None:
-            if self._left[0]:
-                self._left[0] -= 1
-                raise EngineError("the container's freezer cannot be used: Too many open files")
-            thaw(group, *seconds)
-
-        patched.setattr(Cgroup, "thaw", fail)
-
-    def relent(self) -> None:
-        self._left[0] = 0
+def unwilling(patched: pytest.MonkeyPatch, times: int) -> Fault:
+    """A freezer that cannot be used just then."""
+    error = EngineError("the container's freezer cannot be used: Too many open files")
+    fault = Fault(patched, Cgroup, "thaw", error)
+    fault.arm(times)
+    return fault
 
 
 @pytest.mark.parametrize("times", [1, 3])
 def test_thawing_fails_for_a_moment(place: Place, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     container = place.start("sleep", "1000")
     with monkeypatch.context() as patched:
-        Unwilling(patched, times)
+        unwilling(patched, times)
         assert place.states.commit(container, "held", ANA, allow_empty=True).made
     assert not Cgroup.of(container.id).frozen
     assert not standstill.is_noted(container.paths.directory)
@@ -189,7 +177,7 @@ def test_thawing_fails_and_fails(place: Place, monkeypatch: pytest.MonkeyPatch, 
     group = Cgroup.of(container.id)
     head = place.states.head(container)
     with monkeypatch.context() as patched:
-        unwilling = Unwilling(patched, 255)
+        fault = unwilling(patched, 255)
         if otherwise == "unreadable":
             patched.setattr(capturing.Capture, "_standing", unreadable)
         with pytest.raises(EngineError, match="stands still"):
@@ -197,7 +185,7 @@ def test_thawing_fails_and_fails(place: Place, monkeypatch: pytest.MonkeyPatch, 
         assert (group.frozen, place.states.head(container)) == (True, head)
         reconcile(place.containers, container, ANA)
         assert group.frozen
-        unwilling.relent()
+        fault.disarm()
         reconcile(place.containers, container, ANA)
         assert not group.frozen
         assert not standstill.is_noted(container.paths.directory)
