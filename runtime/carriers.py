@@ -20,7 +20,7 @@ import time
 from contextlib import suppress
 
 from runtime.system.descriptors import duplicate, same_file
-from runtime.system.terminal import write_all
+from runtime.system.terminal import OutputLost, write_all
 
 _CHUNK = 1 << 16
 _GRACE = 1.0
@@ -64,7 +64,13 @@ class Streams:
 
     def finish(self, interrupted: int) -> None:
         """Carry the rest, after the command has ended. Who reads our output may take his time; what can be read from
-        `interrupted` (signals) ends it."""
+        `interrupted` (signals) ends it. OutputLost if some of it could not be written."""
+        self._carry_the_rest(interrupted)
+        for carrier in self._carriers:
+            if carrier.failure:
+                raise OutputLost.since(carrier.failure)
+
+    def _carry_the_rest(self, interrupted: int) -> None:
         deadline = time.monotonic() + _GRACE
         told = False
         while any(carrier.is_alive() for carrier in self._carriers):
@@ -101,7 +107,8 @@ class Streams:
 
 class _Carrier(threading.Thread):
     """Carries bytes until the end; once `stop` was closed on its other side, `to_the_end` of what is there already.
-    Closes both ends: whoever writes to what nobody reads any more learns (SIGPIPE)."""
+    Closes both ends: whoever writes to what nobody reads any more learns (SIGPIPE). `failure` says why it ended early,
+    if not since its reader has left."""
 
     def __init__(self, source: int, sink: int, stop: int, *, to_the_end: bool) -> None:
         super().__init__(daemon=True)
@@ -109,6 +116,7 @@ class _Carrier(threading.Thread):
         self._source = source
         self._sink = sink
         self._stop_fd = stop
+        self.failure: OSError | None = None
 
     def run(self) -> None:
         try:
@@ -123,8 +131,8 @@ class _Carrier(threading.Thread):
                         return
                 elif self._to_the_end:
                     self._carry(_waiting(self._source))
-        except OSError:
-            pass
+        except OSError as error:
+            self.failure = error
         finally:
             os.close(self._source)
             os.close(self._sink)

@@ -10,6 +10,7 @@ bundle. Streams go as with `run`: what the command holds is a pipe or a terminal
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -48,7 +49,9 @@ from vcs.errors import Conflict, EngineError, TreeringError
 
 _PATIENCE = 3
 """The so-manieth SIGINT or SIGTERM kills, as with `run`."""
+_NO_DIRECTORY = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENAMETOOLONG)
 _INHERITED_SECONDS = 5.0
+_Ended = Callable[[int], None] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +150,7 @@ def execute(container: Container, wanted: Execution) -> int:
         return code
 
 
-def execute_detached(container: Container, wanted: Execution, ended: Callable[[int], None] | None = None) -> None:
+def execute_detached(container: Container, wanted: Execution, ended: _Ended = None) -> None:
     """Start a command in a running container and return. What it prints is dropped; its input is empty.
 
     A process of ours stays until the command's end, to collect it; `ended` is called there with its exit code. It must
@@ -157,9 +160,7 @@ def execute_detached(container: Container, wanted: Execution, ended: Callable[[i
     with ours:
         child = os.fork()
         if not child:
-            if os.fork():
-                os._exit(0)
-            _stay(theirs, container, replace(wanted, interactive=False), ended)
+            _part(theirs, container, replace(wanted, interactive=False), ended)
         theirs.close()
         os.waitpid(child, 0)
         answer = ours.recv(1 << 16)
@@ -167,46 +168,44 @@ def execute_detached(container: Container, wanted: Execution, ended: Callable[[i
         raise EngineError("the process that was to start the command was killed; it may have been started")
     message = json.loads(answer)
     if "error" in message:
-        kind = getattr(errors, message["kind"], EngineError)
-        raise kind(message["error"], **message["facts"])
+        raise getattr(errors, message["kind"], EngineError)(message["error"], **message["facts"])
 
 
-def _stay(
-    control: socket.socket,
-    container: Container,
-    wanted: Execution,
-    ended: Callable[[int], None] | None,
-) -> NoReturn:
-    """The whole life of the process behind a detached command."""
+def _part(control: socket.socket, container: Container, wanted: Execution, ended: _Ended) -> NoReturn:
+    """The whole life of the process behind a detached command, and of the one that makes it: whatever fails, neither
+    goes on as its parent would."""
     code = engines.FAILED
     try:
-        os.setsid()
-        os.chdir("/")
-        null = os.open(os.devnull, os.O_RDWR)
-        for number in (0, 1, 2):
-            os.dup2(null, number)
-        close_all_but({0, 1, 2, control.fileno()})
-        mounts.set_process_name(b"treering-exec")
-        try:
-            master = None
-            if wanted.tty:
-                command, master = _start_with_terminal(container, wanted, None)
-            else:
-                command = _start(container, wanted, None)
-        except TreeringError as error:
-            _tell(control, {"error": str(error), "kind": error.kind, "facts": error.facts})
-            os._exit(engines.FAILED)
-        _tell(control, {"started": command.pid})
-        control.close()
-        if master is not None:
-            _drop_output(master)
-        code = command.collect()
-        if ended is not None:
-            ended(code)
+        code = 0 if os.fork() else _stay(control, container, wanted, ended)
     except BaseException as error:
         _tell(control, {"error": f"the command could not be started: {error}", "kind": "EngineError", "facts": {}})
     finally:
         os._exit(code)
+
+
+def _stay(control: socket.socket, container: Container, wanted: Execution, ended: _Ended) -> int:
+    os.setsid()
+    os.chdir("/")
+    for number in (0, 1, 2):
+        os.dup2(os.open(os.devnull, os.O_RDWR), number)
+    close_all_but({0, 1, 2, control.fileno()})
+    mounts.set_process_name(b"treering-exec")
+    try:
+        if wanted.tty:
+            command, master = _start_with_terminal(container, wanted, None)
+        else:
+            command, master = _start(container, wanted, None), None
+    except TreeringError as error:
+        _tell(control, {"error": str(error), "kind": error.kind, "facts": error.facts})
+        return engines.FAILED
+    _tell(control, {"started": command.pid})
+    control.close()
+    if master is not None:
+        _drop_output(master)
+    code = command.collect()
+    if ended is not None:
+        ended(code)
+    return code
 
 
 def _tell(control: socket.socket, message: dict[str, Any]) -> None:
@@ -259,10 +258,9 @@ def _start_with_terminal(container: Container, wanted: Execution, size: tuple[in
         masters: list[int] = []
 
         def spawn() -> int:
-            def start(address: str) -> int:
-                return engines.spawn(prepared.arguments(address), (None, None, None))
-
-            process, master = receive_terminal(prepared.directory, start)
+            process, master = receive_terminal(
+                prepared.directory, lambda address: engines.spawn(prepared.arguments(address), (None, None, None))
+            )
             if master is not None:
                 masters.append(master)
             return process
@@ -306,8 +304,7 @@ class _Preparation:
             data = json.dumps(process, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
             self.__exit__()
-            found = error.object[error.start :][:20]
-            raise EngineError(f"the OCI runtime only takes UTF-8, not {found!r}") from error
+            raise EngineError(f"the OCI runtime only takes UTF-8, not {error.object[error.start :][:20]!r}") from error
         (self.directory / "process.json").write_bytes(data)
 
     def __enter__(self) -> _Preparation:
@@ -347,9 +344,12 @@ def _check(found: Reached, process: Mapping[str, Any]) -> None:
 
 
 def _is_directory(root: Root, path: str) -> bool:
+    """OSError if that cannot be told."""
     try:
         os.close(root.open(os.fsencode(path), os.O_PATH | os.O_DIRECTORY))
-    except OSError:
+    except OSError as error:
+        if error.errno not in _NO_DIRECTORY:
+            raise
         return False
     return True
 

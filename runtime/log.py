@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from runtime.settings import Log
+from vcs.existing import is_there
 
 NAME = "log"
 LINE_MAX = 16384
@@ -46,8 +47,8 @@ def stamp(time_ns: int) -> str:
 
 
 class LogWriter:
-    """Appends to a container's log. A disk that is full costs lines, never the container; how many is noted when
-    there is room again."""
+    """Appends to a container's log. A disk that is full costs lines, never the container; how much and why is noted
+    when there is room again."""
 
     def __init__(self, directory: Path, settings: Log) -> None:
         self._path = directory / NAME
@@ -55,6 +56,7 @@ class LogWriter:
         self._file = -1
         self._size = 0
         self._lost = 0
+        self._why = ""
 
     def write(self, stream: str, data: bytes) -> None:
         """Append what was just read from a stream of the container."""
@@ -78,35 +80,63 @@ class LogWriter:
                 self._open()
             elif self._size >= self._settings.size:
                 self._rotate()
-            if self._lost:
-                note = f"({self._lost} bytes of this log were lost: the disk was full)\n".encode()
-                lines = f"{stamp(time.time_ns())} stderr F ".encode() + note + lines
-            done = os.write(self._file, lines)
-            self._size += done
-            if done < len(lines):  # the next write says why
-                os.ftruncate(self._file, self._size - done)
-                self._size -= done
-                raise OSError
+            self._write(self._note() + lines)
             self._lost = 0
-        except OSError:
+        except OSError as error:
             self._lost += len(lines)
+            self._why = error.strerror or str(error)
+
+    def _note(self) -> bytes:
+        """A line about what was lost before; empty if nothing was."""
+        if not self._lost:
+            return b""
+        return f"{stamp(time.time_ns())} stderr F ({self._lost} bytes of this log were lost: {self._why})\n".encode()
+
+    def _write(self, lines: bytes) -> None:
+        """Append all of it, or nothing. OSError."""
+        done = 0
+        try:
+            while done < len(lines):
+                done += os.write(self._file, lines[done:] if done else lines)
+        except OSError:
+            try:
+                os.ftruncate(self._file, self._size)
+            except OSError:
+                self.close()  # whoever opens it again ends the line that was cut off
+            raise
+        self._size += done
 
     def _open(self) -> None:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         self._file = os.open(self._path, flags, 0o600)
-        self._size = os.fstat(self._file).st_size
-        if self._size and os.pread(self._file, 1, self._size - 1) != b"\n":  # a power cut's
-            self._size += os.write(self._file, b"\n")
+        try:
+            self._size = os.fstat(self._file).st_size
+            if self._size and os.pread(self._file, 1, self._size - 1) != b"\n":  # a power cut's
+                self._size += os.write(self._file, b"\n")
+        except OSError:
+            self.close()  # the next write tries to end that line again
+            raise
 
     def _rotate(self) -> None:
+        """Begin the next file. Where that cannot be, this one goes on, and the next write tries again: a log that is
+        too long is better than one with holes."""
+        try:
+            self._shift()
+        except OSError:
+            return
         self.close()
-        for number in range(self._settings.files - 1, 0, -1):
-            newer = self._path.with_name(f"{NAME}.{number - 1}") if number > 1 else self._path
-            with suppress(FileNotFoundError):
-                newer.rename(self._path.with_name(f"{NAME}.{number}"))
-        if self._settings.files < 2:
-            self._path.unlink(missing_ok=True)
         self._open()
+
+    def _shift(self) -> None:
+        """Give each file the next number, up to the first that is free: so when this is done again after an error, what
+        was moved before is not moved on. OSError."""
+        names = [self._path, *(self._path.with_name(f"{NAME}.{number}") for number in range(1, self._settings.files))]
+        if len(names) < 2:
+            self._path.unlink(missing_ok=True)
+            return
+        free = next((number for number, name in enumerate(names) if not is_there(name)), len(names) - 1)
+        for number in range(free, 0, -1):
+            names[number - 1].rename(names[number])
 
 
 def _lines(prefix: bytes, data: bytes) -> bytes:
@@ -144,7 +174,7 @@ def files(directory: Path) -> list[Path]:
     found = {int(path.suffix[1:]): path for path in directory.glob(f"{NAME}.*") if path.suffix[1:].isdigit()}
     older = [found[number] for number in sorted(found, reverse=True)]
     current = directory / NAME
-    return [*older, current] if current.exists() else older
+    return [*older, current] if is_there(current) else older
 
 
 def read(directory: Path) -> Iterator[Line]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from contextlib import suppress
 
 from runtime.capturing.standstill import release
-from runtime.cgroups import Cgroup, Hierarchies
+from runtime.cgroups import Cgroup, Hierarchies, NoCgroup
 from runtime.containers import Container
 from runtime.reaching import reached
-from vcs.errors import Conflict, EngineError
+from vcs.errors import Conflict
 
 
 def paused(container_id: str, hierarchies: Hierarchies | None = None) -> bool:
@@ -38,7 +38,8 @@ def unpause(container: Container) -> None:
 
 
 def let_signals_through(container: Container) -> None:
-    """Let a container go on that was paused when it was to end: before that, it does not see the signal."""
+    """Let a container go on that was paused when it was to end: before that, it does not see the signal.
+    EngineError if it stays paused, OSError if that cannot be told."""
     if paused(container.id):
-        with suppress(EngineError, OSError):  # it has ended, and its cgroup is gone
+        with suppress(NoCgroup):  # it has ended
             Cgroup.of(container.id).thaw()

@@ -152,12 +152,27 @@ class _Call:
         ]
         return data[:1], int.from_bytes(data[1:], "big"), fds
 
-    def _run_pager(self, size: int, fds: list[int]) -> None:
-        """Run the pager, which needs our terminal, in the child's stead; the first descriptor is its input, the second
-        is told that it has started, and closed when it has ended."""
+    def _rest(self, size: int) -> bytes | None:
+        """What follows the head of a message; None if the other side goes before all of it has come."""
         data = b""
         while len(data) < size:
-            data += self._connection.recv(size - len(data))
+            try:
+                more = self._connection.recv(size - len(data))
+            except OSError:
+                return None
+            if not more:
+                return None
+            data += more
+        return data
+
+    def _run_pager(self, size: int, fds: list[int]) -> None:
+        """Run the pager, which needs our terminal, in the child's stead; the first descriptor is its input, the second
+        is told that it has started, and closed when it has ended. Nothing, if the child dies while it asks."""
+        data = self._rest(size)
+        if data is None:
+            for fd in fds:
+                os.close(fd)
+            return
         count, *words = data.split(b"\0")
         source, told = fds
         arguments = words[: int(count)]

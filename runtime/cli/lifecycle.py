@@ -14,7 +14,7 @@ from runtime.cli.invocation import Invocation
 from runtime.cli.options import container_argument, verb
 from runtime.cli.output import message
 from runtime.cli.several import each, each_at_once
-from vcs.errors import BadInput
+from vcs.errors import BadInput, EngineError
 
 if TYPE_CHECKING:
     from runtime.containers import Container
@@ -177,8 +177,8 @@ def kill(invocation: Invocation, names: tuple[str, ...], wanted: str) -> None:
 
     def kill_it(container: Container) -> None:
         kill_container(container, number)
-        if number == signal.SIGKILL:
-            wait(container, patience=10)
+        if number == signal.SIGKILL and not wait(container, patience=10):
+            raise EngineError(f"container {container.name!r} does not end", container=container.name)
 
     each_at_once(invocation, names, lambda container: partial(kill_it, container), lambda _: None)
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.namespace.mapping import Span, free_span, subordinate
 from vcs.errors import Denied
+from vcs.existing import is_there
 
 PROGRAMS = ("newuidmap", "newgidmap")
 
@@ -51,7 +53,8 @@ class Means:
 
 def find_means(user: User, machine: Machine = MACHINE) -> Means | None:
     """The programs and the ids; None if the machine gives the user no ids but his own, which takes no programs. Denied
-    if it gives some and something else is missing."""
+    if it gives some and something else is missing. OSError if that cannot be told: what he has been given decides what
+    owners his containers' files have, and must not be another thing today than tomorrow."""
     names = [user.name, str(user.uid)]
     uids = subordinate(_text(machine.subuid), names)
     gids = subordinate(_text(machine.subgid), names)
@@ -65,7 +68,7 @@ def find_means(user: User, machine: Machine = MACHINE) -> Means | None:
 
 
 def no_range(user: User, path: Path = MACHINE.subuid, machine: Machine = MACHINE) -> Denied:
-    """The error for one whom `path` gives no ids."""
+    """The error for one whom `path` gives no ids. OSError."""
     span = free_span(_text(machine.subuid) + _text(machine.subgid))
     return Denied(
         f"{path} gives {user.name} no ids, so that there are no users but one",
@@ -75,7 +78,7 @@ def no_range(user: User, path: Path = MACHINE.subuid, machine: Machine = MACHINE
 
 def check_device(machine: Machine = MACHINE) -> None:
     """Denied if /dev/fuse is not there or not for this user."""
-    if not machine.device.exists():
+    if not is_there(machine.device):
         raise Denied(f"there is no {machine.device}: commits cannot be mounted", missing="fuse")
     if not os.access(machine.device, os.R_OK | os.W_OK):
         raise Denied(f"{machine.device} is not open to you: commits cannot be mounted", missing="device")
@@ -94,7 +97,7 @@ _SYSCTLS = (
 def refusal(number: int, what: str, machine: Machine = MACHINE) -> Denied:
     """The error for a kernel that refused `what` with errno `number`: it names the sysctl that forbids it."""
     for name, forbids, allows in _SYSCTLS:
-        if _text(machine.sysctls / name).strip() == forbids:
+        if _sysctl(machine.sysctls / name) == forbids:
             key = name.replace("/", ".")
             return Denied(
                 f"this machine lets no ordinary user have namespaces: {key} is {forbids}",
@@ -116,8 +119,15 @@ def _program(name: str, machine: Machine) -> Path:
     raise Denied(f"there is no {name}, which gives an ordinary user his ids", missing="uidmap", program=name)
 
 
+def _sysctl(path: Path) -> str | None:
+    """None if it cannot be read: there is an error to be told already, which only lacks a reason then."""
+    with suppress(OSError):
+        return path.read_text(errors="replace").strip()
+    return None
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text(errors="replace")
-    except OSError:
+    except FileNotFoundError:
         return ""

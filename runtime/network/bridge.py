@@ -69,11 +69,12 @@ def end(store: Path, record: Record) -> None:
             namespace.delete(link)
     members = Members(store, record.network.name)
     with members.locked():
-        members.remove(record.id)
-        if members.ids():
-            _tell(members)
+        if set(members.ids()) <= {record.id}:
+            _down(record)  # it stays a member until that is done, so that who looks at the network tries again
+            members.remove(record.id)
         else:
-            _down(record)
+            members.remove(record.id)
+            _tell(members)
 
 
 def refresh(directory: Path, store: Path, record: Record) -> None:

@@ -22,9 +22,23 @@ from pathlib import Path
 import msgspec
 
 from runtime.namespace import in_user_namespace
-from runtime.network.record import PATIENCE, PAUSE, RECORD, Members, Record, held, in_use, is_ending, load, me, save
+from runtime.network.record import (
+    PATIENCE,
+    PAUSE,
+    RECORD,
+    Members,
+    Record,
+    held,
+    in_use,
+    is_ending,
+    load,
+    me,
+    save,
+    with_members,
+)
 from runtime.settings import Port
 from vcs.errors import NotFound, TreeringError
+from vcs.existing import is_there
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +151,7 @@ def _await_ports(store: Path, identity: str, wanted: tuple[Port, ...]) -> None:
 
     deadline = time.monotonic() + PATIENCE
     while wanted:
-        networks = [place.parent.name for place in (store / "run" / "network").glob("*/members")]
-        others = [member for network in networks for member in Members(store, network).all()]
+        others = [member for network in with_members(store) for member in Members(store, network).all()]
         taken = [
             (port, directory)
             for port in map(normal, wanted)
@@ -195,16 +208,15 @@ def rename(directory: Path, name: str) -> None:
 def disconnect(directory: Path) -> None:
     """Take down what is left of a container's connection; nothing happens if there is nothing. For a container that has
     ended, or never began. EngineError, OSError: then something may be left, and the next call tries again."""
-    if (directory / RECORD).exists():
+    if is_there(directory / RECORD):
         with held(directory):
             _end(directory)
 
 
 def sweep(store: Path, network: str | None = None) -> None:
     """Disconnect the containers of a store, or of one network, that ended with nobody there to do it. What cannot be
-    taken down now is left for the next time."""
-    top = store / "run" / "network"
-    for name in [network] if network else [path.parent.name for path in top.glob("*/members")]:
+    taken down now is left for the next time. OSError if nobody can tell who they are."""
+    for name in [network] if network else with_members(store):
         members = Members(store, name)
         for identity in members.ids():
             with suppress(TreeringError, OSError):

@@ -12,7 +12,7 @@ The names of our bridges begin with BRIDGE, those of internal networks with INTE
 - nobody reaches what listens on the machine's loopback: publishing on 127.0.0.1 switches route_localnet on for a
   bridge, and without a rule that opens the loopback to it (CVE-2020-8558).
 
-The callers hold `namespace.locked()`. What is there already is not made again; three looks at it take 5 ms.
+The callers hold `namespace.locked()`. What is there already is not made again; four looks at it take 7 ms.
 """
 
 from __future__ import annotations
@@ -45,6 +45,9 @@ COMMIT
 """
 """Declaring a chain empties it, so that this can be repeated."""
 _JUMPS = (("FORWARD", _FORWARD), ("INPUT", _INPUT))
+_ABSENT = (1, 2)
+"""How iptables ends if there is no such rule, or no such chain. With anything else it could not look or do, as when
+somebody else holds its lock (4)."""
 
 
 def check() -> None:
@@ -55,7 +58,7 @@ def check() -> None:
 
 def allow(bridge: str, subnet: str) -> None:
     """Let a bridge do what a network may. EngineError."""
-    if not all(_has("filter", chain, "-j", target) for chain, target in _JUMPS):
+    if not all(_has("filter", chain, "-j", target) for chain, target in (*_JUMPS, (_FORWARD, _NETWORKS))):
         _try("-t", "filter", "-N", _NETWORKS)
         _run([*_program("iptables-restore"), "--noflush", f"--wait={_WAIT}"], _CHAINS)
         for chain, target in _JUMPS:
@@ -92,11 +95,17 @@ def _rules(bridge: str, subnet: str) -> list[tuple[str, str, tuple[str, ...]]]:
 
 
 def _has(table: str, chain: str, *rule: str) -> bool:
-    return _call([*_program("iptables"), "-w", _WAIT, "-t", table, "-C", chain, *rule])[0] == 0
+    """EngineError if that cannot be told: what is taken for absent is not removed."""
+    return _try("-t", table, "-C", chain, *rule)
 
 
-def _try(*arguments: str) -> None:
-    _call([*_program("iptables"), "-w", _WAIT, *arguments])
+def _try(*arguments: str) -> bool:
+    """Whether something could be done, which it cannot be to what is absent. EngineError if it failed otherwise."""
+    command = [*_program("iptables"), "-w", _WAIT, *arguments]
+    code, said = _call(command)
+    if code and code not in _ABSENT:
+        raise _failure(command, code, said)
+    return code == 0
 
 
 def _iptables(*arguments: str) -> None:
@@ -106,8 +115,12 @@ def _iptables(*arguments: str) -> None:
 def _run(command: list[str], text: str = "") -> None:
     code, said = _call(command, text)
     if code:
-        what = " ".join(said.split()) or f"it exited with {code}"
-        raise EngineError(f"{Path(command[0]).name} failed: {what}", command=" ".join(command))
+        raise _failure(command, code, said)
+
+
+def _failure(command: list[str], code: int, said: str) -> EngineError:
+    what = " ".join(said.split()) or f"it exited with {code}"
+    return EngineError(f"{Path(command[0]).name} failed: {what}", command=" ".join(command))
 
 
 def _call(command: list[str], text: str = "") -> tuple[int, str]:

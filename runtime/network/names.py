@@ -84,14 +84,14 @@ def _read(fd: int) -> bytes:
 def nameservers(own: bytes, others: Sequence[Path] = _STUBS) -> bytes:
     """A resolv.conf for a network in which the machine's loopback is another's, from the machine's own. If it names
     nameservers on the loopback alone, what these have written down of those that they ask takes its place; if there is
-    none of that, no nameserver is left."""
+    none of that, no nameserver is left. OSError if one cannot be read."""
     if not _LOOPBACK.search(own):
         return own
     rest = b"".join(line for line in own.splitlines(keepends=True) if not _LOOPBACK.match(line))
     if _NAMESERVER.search(rest):
         return rest
     for path in others:
-        with suppress(OSError):
+        with suppress(FileNotFoundError, PermissionError):
             text = path.read_bytes()
             if _NAMESERVER.search(text) and not _LOOPBACK.search(text):
                 return text
@@ -99,9 +99,10 @@ def nameservers(own: bytes, others: Sequence[Path] = _STUBS) -> bytes:
 
 
 def resolv_conf(*first: str) -> bytes:
-    """The machine's resolv.conf, for a network of its own. With `first`, these nameservers replace all others."""
+    """The machine's resolv.conf, for a network of its own. With `first`, these nameservers replace all others.
+    OSError if it is there and cannot be read."""
     own = b""
-    with suppress(OSError):
+    with suppress(FileNotFoundError):
         own = Path("/etc/resolv.conf").read_bytes()
     if not first:
         return nameservers(own)

@@ -15,7 +15,8 @@ from runtime.system import mounts
 
 CLONE_NEWNET = 0x40000000
 _OWN = "/proc/thread-self/ns/net"
-_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCGIFINDEX, _IFF_UP = 0x8913, 0x8914, 0x8933, 1
+_NAME_MAX = 15
 _RTM_DELLINK = 17
 _NLM_F_REQUEST, _NLM_F_ACK = 1, 4
 
@@ -75,19 +76,14 @@ def locked() -> Iterator[None]:
 
 
 def exists(link: str) -> bool:
-    """Whether there is a network interface of this name."""
-    try:
-        socket.if_nametoindex(link)
-    except OSError:
-        return False
-    return True
+    """Whether there is a network interface of this name. OSError if that cannot be told."""
+    return _index(link) is not None
 
 
 def delete(link: str) -> None:
     """Delete a network interface; nothing happens if there is none of this name. OSError."""
-    try:
-        index = socket.if_nametoindex(link)
-    except OSError:
+    index = _index(link)
+    if index is None:
         return
     body = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, index, 0, 0)
     header = struct.pack("=IHHII", 16 + len(body), _RTM_DELLINK, _NLM_F_REQUEST | _NLM_F_ACK, 1, 0)
@@ -97,6 +93,22 @@ def delete(link: str) -> None:
     number = -struct.unpack_from("=i", answer, 16)[0]
     if number not in (0, errno.ENODEV):
         raise OSError(number, os.strerror(number), link)
+
+
+def _index(link: str) -> int | None:
+    """The number of an interface; None if there is none of this name. OSError if that cannot be told, which
+    socket.if_nametoindex does not distinguish in Python 3.11."""
+    name = link.encode()
+    if len(name) > _NAME_MAX:
+        return None
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        try:
+            answer = fcntl.ioctl(any_socket, _SIOCGIFINDEX, struct.pack("16si20x", name, 0))
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                return None
+            raise
+    return int(struct.unpack_from("16xi", answer)[0])
 
 
 def _bring_up(link: bytes) -> None:

@@ -25,6 +25,7 @@ import msgspec
 from runtime.settings import Port
 from runtime.state import Exited, Process, boot_id, is_running, state_of
 from vcs.durable import replace_file
+from vcs.existing import is_directory
 from vcs.locks import flocked
 
 RECORD, LOCK = "network.json", "network.lock"
@@ -185,6 +186,17 @@ class Members:
                 if record is not None:
                     found.append((directory, record))
         return found
+
+
+def with_members(store: Path) -> list[str]:
+    """The names of the networks of a store that had a member once. OSError: Path.glob would find none then, from
+    Python 3.13 on."""
+    top = store / "run" / "network"
+    try:
+        names = os.listdir(top)
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in names if is_directory(top / name / "members"))
 
 
 def leases(store: Path) -> Path:

@@ -28,9 +28,14 @@ def parse_routes(fib_trie: str) -> list[IPv4Network]:
 
 
 def in_use() -> list[IPv4Network]:
-    """What this machine can reach otherwise than by its default route, and its nameservers."""
-    found = parse_routes(_text("/proc/thread-self/net/fib_trie"))
-    return found + [IPv4Network(address) for address in _NAMESERVER.findall(_text("/etc/resolv.conf"))]
+    """What this machine can reach otherwise than by its default route, and its nameservers. OSError: what cannot be
+    read must not be taken for none, or a container would be given what the machine routes elsewhere."""
+    found = parse_routes(Path("/proc/thread-self/net/fib_trie").read_text(errors="replace"))
+    try:
+        resolv_conf = Path("/etc/resolv.conf").read_text(errors="replace")
+    except FileNotFoundError:
+        return found
+    return found + [IPv4Network(address) for address in _NAMESERVER.findall(resolv_conf)]
 
 
 def free(taken: Iterable[IPv4Network]) -> IPv4Network:
@@ -58,10 +63,3 @@ def first_host(subnet: IPv4Network) -> ipaddress.IPv4Address:
 def _candidates() -> Iterator[IPv4Network]:
     for pool in POOLS:
         yield from pool.subnets(new_prefix=PREFIX)
-
-
-def _text(path: str) -> str:
-    try:
-        return Path(path).read_text(errors="replace")
-    except OSError:
-        return ""

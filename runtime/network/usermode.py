@@ -20,7 +20,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -87,7 +87,11 @@ def make(directory: Path, store: Path, wanted: Record, fd: int, found: Sequence[
             failed = failed or error
             continue
         record = msgspec.structs.replace(record, helper=(helper.pid, helper.start), result=_RESULT)
-        save(directory, record, durable=False)
+        try:
+            save(directory, record, durable=False)
+        except BaseException:
+            _end_started(helper.pid)  # nobody would know whom to end
+            raise
         return record
     assert failed is not None
     raise failed
@@ -113,6 +117,8 @@ def _start_pasta(program: str, directory: Path, fd: int, ports: Sequence[Port]) 
     """It goes into the background once all is in its place."""
     pid_file = directory / _PID
     pid_file.unlink(missing_ok=True)
+    # Opened before, for if that failed afterwards nobody would know whom to end.
+    told = os.open(pid_file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     arguments = [
         program, "--quiet", "--config-net", "--ns-ifname", "eth0", "--ipv4-only",
         "--address", ADDRESS, "--netmask", "24", "--gateway", NETWORK.gateway, "--no-map-gw",
@@ -122,18 +128,29 @@ def _start_pasta(program: str, directory: Path, fd: int, ports: Sequence[Port]) 
         *_pasta_ports("--udp-ports", [port for port in ports if port.protocol == "udp"]),
         "--pid", str(pid_file), "--runas", "0", "--netns-only", "--no-netns-quit", "--netns", "/proc/self/fd/0",
     ]  # fmt: skip
-    with tempfile.TemporaryFile() as said:
-        code = _wait_for(spawn(arguments, (fd, said.fileno(), said.fileno())), "pasta")
-        if code:
-            said.seek(0)
-            raise _failure("pasta", said.read().decode(errors="replace"), code)
     try:
-        process = Process.of(int(pid_file.read_text()))
-    except (FileNotFoundError, ValueError):
-        process = None
+        with tempfile.TemporaryFile() as said:
+            code = _wait_for(spawn(arguments, (fd, said.fileno(), said.fileno())), "pasta")
+            if code:
+                said.seek(0)
+                raise _failure("pasta", said.read().decode(errors="replace"), code)
+        pid = _told_pid(told)
+        process = Process.of(pid) if pid else None
+    except BaseException:
+        if pid := _told_pid(told):
+            _end_started(pid)
+        raise
+    finally:
+        os.close(told)
     if process is None:
         raise EngineError("pasta ended as soon as it had begun", program="pasta")
     return process
+
+
+def _told_pid(fd: int) -> int | None:
+    """The pid in a file, None if it has not been written."""
+    words = os.pread(fd, 32, 0).split()
+    return int(words[0]) if words and words[0].isdigit() else None
 
 
 def _pasta_ports(option: str, ports: Sequence[Port]) -> list[str]:
@@ -144,33 +161,33 @@ def _pasta_ports(option: str, ports: Sequence[Port]) -> list[str]:
 def _start_slirp(program: str, directory: Path, fd: int, ports: Sequence[Port]) -> Process:
     """It stays a child of ours, and tells through its standard input when it is ready."""
     (directory / _SOCKET).unlink(missing_ok=True)
-    told, tell = os.pipe2(os.O_CLOEXEC)
-    # The path of a socket has at most 107 bytes.
-    place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     own = f"/proc/{os.getpid()}/fd"
-    with tempfile.TemporaryFile() as said:
+    with ExitStack() as opened:
+        # The path of a socket has at most 107 bytes.
+        place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        opened.callback(os.close, place)
+        said = opened.enter_context(tempfile.TemporaryFile())
+        told, tell = os.pipe2(os.O_CLOEXEC)
+        opened.callback(os.close, told)
+        arguments = [
+            program, "--configure", "--mtu=65520", "--disable-host-loopback", "--netns-type=path", "--ready-fd=0",
+            f"--api-socket={own}/{place}/{_SOCKET}", f"{own}/{fd}", "eth0",
+        ]  # fmt: skip
         try:
-            arguments = [
-                program, "--configure", "--mtu=65520", "--disable-host-loopback", "--netns-type=path", "--ready-fd=0",
-                f"--api-socket={own}/{place}/{_SOCKET}", f"{own}/{fd}", "eth0",
-            ]  # fmt: skip
             pid = spawn(arguments, (tell, None, said.fileno()))
+        finally:
             os.close(tell)
+        try:
             process = Process.of(pid)
             if not select.select([told], [], [], _SECONDS)[0] or not os.read(told, 1) or process is None:
-                _end_child(pid)
                 said.seek(0)
                 raise _failure("slirp4netns", said.read().decode(errors="replace"), None)
-            try:
-                for port in ports:
-                    _slirp_port(f"{own}/{place}/{_SOCKET}", port)
-            except BaseException:
-                _end_child(pid)
-                raise
-            return process
-        finally:
-            os.close(told)
-            os.close(place)
+            for port in ports:
+                _slirp_port(f"{own}/{place}/{_SOCKET}", port)
+        except BaseException:
+            _end_started(pid)
+            raise
+        return process
 
 
 def _slirp_port(address: str, port: Port) -> None:
@@ -209,19 +226,25 @@ def _find(name: str) -> str | None:
 
 def _wait_for(pid: int, name: str) -> int:
     """The exit code of a child that should end soon. EngineError if it does not."""
-    process = os.pidfd_open(pid)
     try:
-        ended = select.select([process], [], [], _SECONDS)[0]
-    finally:
-        os.close(process)
-    if not ended:
-        _end_child(pid)
-        raise EngineError(f"{name} did not begin within {_SECONDS:.0f} s", program=name)
+        process = os.pidfd_open(pid)
+        try:
+            ended = select.select([process], [], [], _SECONDS)[0]
+        finally:
+            os.close(process)
+        if not ended:
+            raise EngineError(f"{name} did not begin within {_SECONDS:.0f} s", program=name)
+    except BaseException:
+        _end_started(pid)
+        raise
     return wait(pid)
 
 
-def _end_child(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
+def _end_started(pid: int) -> None:
+    """End a process that was started just now, our child or one that has gone into the background. It takes no
+    descriptor: that there is none may be why it must end."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
     with suppress(ChildProcessError):
         os.waitpid(pid, 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 
@@ -20,11 +21,14 @@ def close_all_but(keep: set[int]) -> None:
 
 
 def duplicate(fd: int) -> int | None:
-    """A close-on-exec copy above the standard streams; None if the caller has closed `fd`."""
+    """A close-on-exec copy above the standard streams; None if the caller has closed `fd`. OSError if there cannot be
+    another: a stream that is wanted must not be taken for one that is not."""
     try:
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-    except OSError:
-        return None
+    except OSError as error:
+        if error.errno == errno.EBADF:
+            return None
+        raise
 
 
 def same_file(one: int | None, other: int | None) -> bool:

@@ -20,6 +20,8 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 
+from runtime.system.terminal import reader_has_left
+
 CHUNK = 65536
 _BEHIND = 1 << 20
 """Bytes that an attached reader may be behind before it is dropped."""
@@ -35,6 +37,8 @@ class Sink:
         self._socket = socket.socket(fileno=self.fd) if stat.S_ISSOCK(os.fstat(self.fd).st_mode) else None
         self._pending = bytearray()
         self.open = True
+        self.failure: OSError | None = None
+        """Why it could not be written to, where that is not that its reader has left."""
 
     @property
     def behind(self) -> bool:
@@ -42,7 +46,7 @@ class Sink:
         return bool(self._pending)
 
     def write(self, data: bytes) -> None:
-        """Write it now or later. A reader who has left closes the sink."""
+        """Write it now or later. A reader who has left closes the sink, and so does a write that fails."""
         if not self.open:
             return
         if self._pending:
@@ -74,7 +78,9 @@ class Sink:
                 done += self._socket.send(part, socket.MSG_DONTWAIT) if self._socket else os.write(self.fd, part)
         except BlockingIOError:
             pass
-        except OSError:
+        except OSError as error:
+            if not reader_has_left(self.fd, error):
+                self.failure = error
             self.close()
             return len(data)
         return done
@@ -84,13 +90,15 @@ class Output:
     """One stream of a container. Owns and closes `source`.
 
     `log` is called with what was read. Without `last_reader`, the container can write on when all sinks have closed;
-    with it, the stream is closed then, so that whoever writes to it learns (SIGPIPE).
+    with it, the stream is closed then, so that whoever writes to it learns (SIGPIPE). `failure` says why an owner's
+    sink could not be written to: he is to be told, for what he wanted is lost.
     """
 
     def __init__(self, source: int, log: Callable[[bytes], None] | None = None, last_reader: bool = False) -> None:
         os.set_blocking(source, False)
         self.source: int | None = source
         self.sinks: list[Sink] = []
+        self.failure: OSError | None = None
         self._log = log
         self._last_reader = last_reader
 
@@ -145,6 +153,7 @@ class Output:
 
     def _forget_closed(self) -> None:
         had = bool(self.sinks)
+        self.failure = next((sink.failure for sink in self.sinks if sink.owner and sink.failure), self.failure)
         self.sinks = [sink for sink in self.sinks if sink.open]
         for sink in [*self.sinks]:
             if self.source is None and not sink.behind:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -121,6 +125,83 @@ def test_a_full_disk_costs_lines_and_says_so(tmp_path: Path) -> None:
     texts = [line.text for line in log.read(tmp_path)]
     assert (texts[0], texts[-1]) == (b"before", b"after")
     assert b"bytes of this log were lost" in texts[1]
+    assert os.strerror(errno.EFBIG).encode() in texts[1]
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, name: str, error: int, fails: Callable[..., bool]) -> None:
+    """Have a call fail where `fails` says so of its arguments."""
+    really = getattr(os, name)
+
+    def call(*arguments: Any, **settings: Any) -> Any:
+        if fails(*arguments):
+            raise OSError(error, os.strerror(error))
+        return really(*arguments, **settings)
+
+    monkeypatch.setattr(os, name, call)
+
+
+def test_a_short_write_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[: max(1, len(data) // 2)]))
+    writer = LogWriter(tmp_path, Log())
+    writer.write("stdout", b"hello world\n" * 3)
+    writer.close()
+    assert [line.text for line in log.read(tmp_path)] == [b"hello world"] * 3
+
+
+def test_what_is_cut_off_by_an_error_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = LogWriter(tmp_path, Log())
+    writer.write("stdout", b"before\n")
+    really, calls = os.write, iter(range(100))
+
+    def cut(fd: int, data: bytes) -> int:
+        if next(calls):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return really(fd, data[:10])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", cut)
+        writer.write("stdout", b"lost\n")
+        writer.write("stdout", b"lost\n")
+    writer.write("stdout", b"after\n")
+    writer.close()
+    texts = [line.text for line in log.read(tmp_path)]
+    lost = 2 * (len(stamp(0)) + len(" stdout F lost\n"))
+    note = f"({lost} bytes of this log were lost: {os.strerror(errno.EIO)})"
+    assert texts == [b"before", note.encode(), b"after"]
+
+
+def test_a_line_that_could_not_be_ended_is_ended_before_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "log").write_bytes(b"2026-11-01T12:00:0")
+    writer = LogWriter(tmp_path, Log())
+    with monkeypatch.context() as patch:
+        failing(patch, "write", errno.ENOSPC, lambda *_: True)
+        writer.write("stdout", b"lost\n")
+    writer.write("stdout", b"after\n")
+    writer.close()
+    assert [line.text for line in log.read(tmp_path)][-1] == b"after"
+    assert len(list(log.read(tmp_path))) == 2
+
+
+@pytest.mark.parametrize("stuck", ["log", "log.1", "log.2"])
+def test_a_rotation_that_fails_costs_nothing_and_is_done_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stuck: str
+) -> None:
+    writer = LogWriter(tmp_path, Log(size=1, files=4))
+    for number in range(4):
+        writer.write("stdout", b"%d\n" % number)
+    with monkeypatch.context() as patch:
+        failing(patch, "rename", errno.ENOSPC, lambda source, _: Path(source).name == stuck)
+        for number in range(4, 9):
+            writer.write("stdout", b"%d\n" % number)
+        # The oldest may have made room.
+        assert [line.text for line in log.read(tmp_path)][-8:] == [b"%d" % number for number in range(1, 9)]
+    writer.write("stdout", b"9\n")
+    writer.close()
+    assert [line.text for line in log.read(tmp_path)][-9:] == [b"%d" % number for number in range(1, 10)]
+    assert [path.name for path in log.files(tmp_path)] == ["log.3", "log.2", "log.1", "log"]
 
 
 def test_following_a_log_that_is_rotated(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,6 +98,33 @@ class TestWhatIsMissing:
             program.unlink()
         assert find_means(ANA, where) is None
         assert "231072-296607 ana" in advice(no_range(ANA, where.subuid, where))
+
+    @pytest.mark.parametrize("error", [errno.ENFILE, errno.EIO, errno.EACCES])
+    @pytest.mark.parametrize("file", ["subuid", "subgid"])
+    def test_a_file_that_cannot_be_read_is_not_one_that_gives_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, error: int
+    ) -> None:
+        where, really = machine(tmp_path), Path.read_text
+
+        def read(path: Path, *arguments: Any, **settings: Any) -> str:
+            if path.name == file:
+                raise OSError(error, os.strerror(error), str(path))
+            return really(path, *arguments, **settings)
+
+        monkeypatch.setattr(Path, "read_text", read)
+        with pytest.raises(OSError, match=file):
+            find_means(ANA, where)
+        with pytest.raises(OSError, match=file):
+            no_range(ANA, where.subuid, where)
+
+    def test_a_sysctl_that_is_not_for_him_forbids_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(path: Path, *_: Any, **__: Any) -> str:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+        monkeypatch.setattr(Path, "read_text", refuse)
+        assert "not permitted" in str(refusal(errno.EPERM, "a user namespace cannot be had", machine(tmp_path)))
 
     @pytest.mark.parametrize(
         ("sysctl", "forbids", "allows"),

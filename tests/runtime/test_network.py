@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -26,12 +25,14 @@ from runtime.settings import Port
 from tests.support.containers import PROJECT, environment
 from tests.support.networking import (
     SECONDS,
+    Place,
     ask,
     bridges,
     leases,
     left_behind,
     listening,
     machine_address,
+    places,
     rules,
     run_in,
     server,
@@ -41,71 +42,11 @@ from vcs.errors import AlreadyExists, BadInput, Conflict, EngineError, InvalidNa
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes networks")
 
 
-@dataclass
-class Place:
-    """A directory that looks like a store, and containers in it that have a network and nothing else."""
-
-    store: Path
-    open: dict[str, Connection] = field(default_factory=dict)
-
-    def directory(self, name: str) -> Path:
-        return self.store / "containers" / f"{name}-{os.fspath(self.store).encode().hex()[-24:]}"
-
-    def join(self, name: str, on: str = "bridge", ports: tuple[Port, ...] = (), others: tuple[str, ...] = ()) -> str:
-        """Connect a container; its address."""
-        directory = self.directory(name)
-        (directory / "etc").mkdir(parents=True, exist_ok=True)
-        made = network.connect(directory, self.store, directory.name, name, on, ports, others)
-        self.open[name] = made
-        (directory / "etc/hosts").write_text("".join(f"{line}\n" for line in made.hosts) + "127.0.0.1\tlocalhost\n")
-        network.refresh(directory)
-        address = network.address(directory)
-        assert address is not None
-        return address
-
-    def leave(self, name: str) -> None:
-        network.disconnect(self.directory(name))
-        self.open.pop(name).close()
-
-    def namespace(self, name: str) -> str:
-        path = self.open[name].namespace
-        assert path is not None
-        return path
-
-    def hosts(self, name: str) -> dict[str, str]:
-        """Which address each name has, for who looks it up."""
-        found: dict[str, str] = {}
-        for line in (self.directory(name) / "etc/hosts").read_text().splitlines():
-            address, *known = line.partition("#")[0].split() or [""]
-            for one in known:
-                found.setdefault(one, address)
-        return found
-
-    def clear(self) -> None:
-        for name in list(self.open):
-            self.leave(name)
-        network.sweep(self.store)
-
-
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Callable[[str], Place]]:
-    """Makes such places; nothing of them is left in the end."""
-    made: list[Place] = []
-
-    def make(name: str) -> Place:
-        (tmp_path / name / "containers").mkdir(parents=True)
-        made.append(Place(tmp_path / name))
-        return made[-1]
-
-    yield make
-    words = [directory.name for one in made for directory in (one.store / "containers").iterdir()]
-    mine = {Networks(one.store).bridge(defined) for one in made for defined in Networks(one.store).all()}
-    for one in made:
-        one.clear()
-    for one in made:
-        assert left_behind(one.store, *words, *mine) == []
-    if not bridges():
-        assert not [line for line in rules() if "TREERING" in line]
+    """Makes places for networks; nothing of them is left in the end."""
+    with places(tmp_path) as make:
+        yield make
 
 
 # -- values
