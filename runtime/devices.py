@@ -13,15 +13,18 @@ from runtime.bundle.spec import Device
 _OURS = frozenset({"pts", "shm", "mqueue", "fd", "console", "stdin", "stdout", "stderr", "ptmx"})
 """What a container has of its own (docker's list)."""
 
+_NOT_TO_BE_HAD = (FileNotFoundError, NotADirectoryError, PermissionError)
+"""What is said of a directory that has vanished, or is not for us."""
+
 
 def devices(top: Path = Path("/dev")) -> list[Device]:
     """Every character and block device at and below `top`, by path. Links are not followed, and no other file system
-    that is mounted there is looked into; a node that vanishes meanwhile is left out."""
+    that is mounted there is looked into; a node that vanishes meanwhile is left out. OSError if some cannot be told."""
     return sorted(_below(os.fspath(top), top.lstat().st_dev))
 
 
 def _below(directory: str, file_system: int) -> Iterator[Device]:
-    with suppress(OSError), os.scandir(directory) as entries:
+    with suppress(*_NOT_TO_BE_HAD), os.scandir(directory) as entries:
         for entry in entries:
             if entry.name in _OURS:
                 continue

@@ -25,6 +25,8 @@ from vcs.errors import EngineError
 STAGE = Path("/run/treering-stage")
 """A directory of the machine's with nothing but an empty `rootfs` in it. Each container's stage is mounted over it,
 where only that container sees it."""
+_FORBIDDEN = (errno.EPERM, errno.ENOSPC, errno.EUSERS)
+"""What unshare(2) says where user namespaces, or more of them, are not allowed."""
 
 
 def make_stage() -> None:
@@ -148,18 +150,17 @@ def _user_namespace(first: int) -> int:
         try:
             os.close(hold)  # so that it ends with its parent, whatever ends that
             mounts.unshare(mounts.CLONE_NEWUSER)
-            os.write(tell, b"\n")
+            os.write(tell, b"0")
             os.read(end, 1)
+        except OSError as error:
+            os.write(tell, b"%d" % (error.errno or errno.EIO))
         finally:
             os._exit(0)
     os.close(tell)
     os.close(end)
     try:
-        if not os.read(ready, 1):
-            raise EngineError(
-                "this machine forbids user namespaces, which --userns auto needs",
-                advice="the sysctl user.max_user_namespaces must not be 0",
-            )
+        if (said := os.read(ready, 16)) != b"0":
+            raise _refusal(said)
         for name in ("uid_map", "gid_map"):
             Path(f"/proc/{child}/{name}").write_text(f"0 {first} {SIZE}\n")
         return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
@@ -167,3 +168,15 @@ def _user_namespace(first: int) -> int:
         os.close(ready)
         os.close(hold)
         os.waitpid(child, 0)
+
+
+def _refusal(said: bytes) -> EngineError:
+    """Why there is no user namespace: the number of the error, or nothing if the process was killed."""
+    number = int(said or b"0")
+    if number in _FORBIDDEN:
+        return EngineError(
+            "this machine forbids user namespaces, which --userns auto needs",
+            advice="the sysctl user.max_user_namespaces must not be 0",
+        )
+    why = os.strerror(number) if number else "the process that was to make it was killed"
+    return EngineError(f"cannot make a user namespace, which --userns auto needs: {why}")

@@ -69,11 +69,14 @@ class Names:
         replace_file(self._directory / _COMPLETE, boot_id().encode(), durable=False)
 
     def owner(self, name: str) -> str | None:
-        """The id of the container that may have a name; None if none has it."""
+        """The id of the container that may have a name; None if none has it, empty if that is damaged. OSError if it
+        cannot be read: the name may be in use."""
         try:
             return (self._directory / name).read_text("ascii")
-        except (OSError, ValueError):
+        except FileNotFoundError:
             return None
+        except (ValueError, IsADirectoryError, NotADirectoryError):
+            return ""
 
     def add(self, name: str, identity: str) -> None:
         """Note that a container is about to have a name."""
@@ -83,11 +86,11 @@ class Names:
         """Drop all names but those of these containers."""
         with suppress(OSError):
             for entry in os.listdir(self._directory):
-                if is_name(entry) and (owner := self.owner(entry)) is not None and owner not in identities:
+                if is_name(entry) and (owner := self.owner(entry)) and owner not in identities:
                     self.drop(entry, owner)
 
     def drop(self, name: str, identity: str) -> None:
         """Note that a container has a name no more."""
-        if self.owner(name) == identity:
-            with suppress(OSError):
+        with suppress(OSError):
+            if self.owner(name) == identity:
                 (self._directory / name).unlink()

@@ -62,7 +62,7 @@ def prepare(
         environment = imageconfig.environment(spec, image, spec.hostname, who.home)
         mounted = [placed[os.fsencode(mount.target)] for mount in spec.mounts]
         command.check_command(root, imageconfig.command(spec, image)[0], environment, cwd, mounted)
-        stubs.make_stubs(root, missing, paths.stubs, owner=spec.ids or 0)
+        stubs.make_stubs(root, missing, paths.stubs, owner=spec.ids or 0, durable=not spec.volatile)
     finally:
         os.close(merged.root)
     _write_etc(etc, spec, connection)
@@ -152,7 +152,7 @@ def _filter(spec: bundle.LaunchSpec, granted: list[str]) -> dict[str, Any] | Non
 def _host_resolv_conf() -> bytes:
     try:
         return Path("/etc/resolv.conf").read_bytes()
-    except OSError:
+    except FileNotFoundError:
         return b""
 
 

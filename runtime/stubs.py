@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from runtime.state import STUBS, write_json
-from vcs.errors import EngineError
+from vcs.errors import Corrupt, EngineError
 
 if TYPE_CHECKING:
     from runtime.system.rootaccess import Root
@@ -131,15 +131,18 @@ def _show(path: bytes) -> str:
     return os.fsdecode(path)
 
 
-def make_stubs(root: Root, stubs: Sequence[Stub], record: Path, owner: int = 0) -> None:
+def make_stubs(root: Root, stubs: Sequence[Stub], record: Path, owner: int = 0, durable: bool = True) -> None:
     """Note the stubs in `record`, then create them in the merged root, as `owner`'s (the id that root of the container
-    has on the machine). Safe to repeat after a crash.
+    has on the machine). Safe to repeat after a crash, and after a power cut unless the upper need not be `durable`: the
+    names may be on the disk before the record is.
 
-    OSError if the root cannot be written.
+    OSError if the root cannot be written; Corrupt.
     """
     if not stubs:
         return
-    save_stubs(record, dict.fromkeys([*load_stubs(record), *stubs]))
+    noted = load_stubs(record)
+    if not {*stubs} <= {*noted}:
+        save_stubs(record, dict.fromkeys([*noted, *stubs]), durable)
     for stub in stubs:
         parent, _, name = stub.path.rpartition(b"/")
         directory = root.open(parent or b"/", os.O_RDONLY | os.O_DIRECTORY, follow=False)
@@ -161,9 +164,9 @@ def _create(stub: Stub, directory: int) -> None:
         os.close(os.open(stub.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=directory))
 
 
-def save_stubs(record: Path, stubs: Iterable[Stub]) -> None:
+def save_stubs(record: Path, stubs: Iterable[Stub], durable: bool = True) -> None:
     """Write the stubs of an upper next to it, replacing what is there."""
-    write_json(record, [{"path": os.fsdecode(stub.path), "dir": stub.is_dir} for stub in stubs])
+    write_json(record, [{"path": os.fsdecode(stub.path), "dir": stub.is_dir} for stub in stubs], durable)
 
 
 def read_stubs(generation: Path) -> list[bytes]:
@@ -172,9 +175,13 @@ def read_stubs(generation: Path) -> list[bytes]:
 
 
 def load_stubs(record: Path) -> list[Stub]:
-    """The stubs noted for an upper; none if there is no record."""
+    """The stubs noted for an upper; none if there is no record. Corrupt."""
     try:
         items = json.loads(record.read_bytes())
+        if not isinstance(items, list):
+            raise ValueError("it is no list")
+        return [Stub(os.fsencode(item["path"]), item["dir"]) for item in items]
     except FileNotFoundError:
         return []
-    return [Stub(os.fsencode(item["path"]), item["dir"]) for item in items]
+    except (ValueError, TypeError, KeyError) as error:
+        raise Corrupt(f"{record} cannot be read: {error}", path=str(record)) from error

@@ -18,6 +18,7 @@ from typing import Any
 
 from runtime.system.deletion import delete_tree
 from vcs.encoding import digest
+from vcs.existing import is_directory
 from vcs.history import Author
 from vcs.model import CommitId
 from vcs.rewriting import leading_to
@@ -76,7 +77,7 @@ def directories(store: Store) -> Path:
 def expired_directories(store: Store, since: float) -> list[Path]:
     """Those that no RUN has used since then."""
     path = store.path / "caches" / "build"
-    if not path.is_dir():
+    if not is_directory(path):
         return []
     found = [Path(entry.path) for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False)]
     return sorted(one for one in found if _used(one) < min(since, time.time()))

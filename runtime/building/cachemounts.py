@@ -16,6 +16,7 @@ from pathlib import Path
 
 from runtime.building.steps import RunMount
 from vcs.encoding import digest
+from vcs.existing import is_directory
 
 
 @contextmanager
@@ -36,7 +37,7 @@ def cache_directory(top: Path, mount: RunMount) -> Iterator[Path]:
                 except BlockingIOError:
                     continue
             os.utime(lock)
-            if not path.is_dir():
+            if not is_directory(path):
                 path.mkdir(mode=0o700)
                 os.chown(path, mount.uid, mount.gid)
                 path.chmod(mount.mode)

@@ -8,10 +8,12 @@ if nothing in it is taken in.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import posixpath
 import re
-from collections.abc import Collection, Generator, Iterable
+import stat
+from collections.abc import Collection, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -25,6 +27,8 @@ NAME = ".dockerignore"
 _SIZE_MAX = 4 << 20
 _KEPT = 256
 """Directories; their paths may be long."""
+_PASSED_OVER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM)
+"""What is said of a directory that is none any more, or may not be opened. Otherwise there may be something in it."""
 
 
 class Rules:
@@ -88,12 +92,31 @@ NO_RULES = Rules(())
 def read_rules(context: Path, dockerfile: Path) -> Rules:
     """The patterns of FILE.dockerignore beside a Dockerfile, else of the context's .dockerignore. BadInput."""
     for path in (dockerfile.with_name(dockerfile.name + NAME), context / NAME):
-        if path.is_file():
-            if path.stat().st_size > _SIZE_MAX:
+        size = _size(path)
+        if size is not None:
+            if size > _SIZE_MAX:
                 raise BadInput(f"{path} is larger than {_SIZE_MAX} bytes", path=str(path))
             text = path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
             return Rules(text.splitlines(), path.name)
     return NO_RULES
+
+
+def _size(path: Path) -> int | None:
+    """The bytes of a regular file; None if there is none. OSError if that cannot be told."""
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+@contextlib.contextmanager
+def _passing_over() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _PASSED_OVER:
+            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +144,11 @@ class ContextIgnore(Ignore):
         return not (is_dir and self.rules.takes_in and self._has_something(path))
 
     def _has_something(self, directory: bytes) -> bool:
-        """Whether anything in a directory that is left out is taken in again."""
+        """Whether anything in a directory that is left out is taken in again. OSError if that cannot be told."""
         if any(path.startswith(directory + b"/") for path in self._taken_in):
             return True
         self._taken_in.clear()
-        with contextlib.suppress(OSError), contextlib.closing(_paths_below(self.top, directory)) as paths:
+        with _passing_over(), contextlib.closing(_paths_below(self.top, directory)) as paths:
             found = (path for path in paths if not self.rules.leaves_out(as_text(path)[1:]))
             self._taken_in.extend(islice(found, 1))
         return bool(self._taken_in)
@@ -149,7 +172,9 @@ def _paths_below(top: bytes, directory: bytes) -> Generator[bytes]:
             name = above[-1][1].pop()
             try:
                 below = open_directory(name, here)
-            except OSError:
+            except OSError as error:
+                if error.errno not in _PASSED_OVER:
+                    raise
                 continue
             here, path = _moved(here, below), path + b"/" + name
             above.append(_opened(here))

@@ -13,6 +13,7 @@ from pathlib import Path
 from runtime.building.steps import RunMount
 from runtime.settings import Mount
 from runtime.state import Process
+from vcs.existing import is_directory
 
 _SHARED_MEMORY = Path("/dev/shm")
 _PREFIX = "treering-build-"
@@ -25,7 +26,7 @@ def private_directory() -> Iterator[Path]:
     """A directory in memory that is nobody else's. Its name says whose it is, for sweep_private()."""
     me = Process.of(os.getpid())
     assert me is not None
-    place = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None
+    place = _SHARED_MEMORY if is_directory(_SHARED_MEMORY) else None
     path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{me.pid}-{me.start}-", dir=place))
     try:
         yield path
@@ -54,7 +55,7 @@ def script_mount(script: bytes, private: Path) -> tuple[tuple[str, ...], Mount]:
 
 def sweep_private() -> None:
     """Remove the directories that builders which were killed, and their guards, have left."""
-    if _SHARED_MEMORY.is_dir():
+    if is_directory(_SHARED_MEMORY):
         for entry in os.scandir(_SHARED_MEMORY):
             found = _NAME.fullmatch(entry.name)
             if (

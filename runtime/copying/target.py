@@ -28,6 +28,9 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAMELESS = os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC
 _NO_NAMELESS = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
 """What a file system says that has no files without a name, or a kernel that knows of none there (open(2))."""
+_NO_ATTRIBUTE = (errno.EOPNOTSUPP, errno.EPERM, errno.EACCES, errno.EINVAL)
+"""As with Docker: not every file system has a kind of attribute, not everybody may set it, and an access list may name
+ids that are nobody here (EINVAL)."""
 _HOLD = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
 _BELOW = mounts.RESOLVE_BENEATH | mounts.RESOLVE_NO_SYMLINKS
@@ -269,5 +272,8 @@ class Target:
 
     def _set_xattrs(self, place: int | bytes, item: Item) -> None:
         for name, value in item.xattrs:
-            with suppress(OSError):  # as with Docker: not every file system has them, and not everybody may
+            try:
                 os.setxattr(place, name, value)
+            except OSError as error:
+                if error.errno not in _NO_ATTRIBUTE:
+                    raise

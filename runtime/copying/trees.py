@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager
 from functools import partial
 
 from runtime.copying.item import CAPABILITY, Copied, Item, Pieces, is_carried
@@ -23,6 +23,8 @@ _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _BELOW = mounts.RESOLVE_BENEATH | mounts.RESOLVE_NO_SYMLINKS
 _PIECE = 1 << 20
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)
+_NO_ATTRIBUTE = (errno.ENODATA, errno.EOPNOTSUPP, errno.EPERM, errno.EACCES, errno.EOVERFLOW)
+"""There is none, or it has gone; the file system has none; it may not be read; it is of ids that are nobody here."""
 _KERNELS = {0x9FA0, 0x62656572, 0x27E0EB, mounts.CGROUP2_MAGIC, 0x19800202, 0x1CD1}
 """proc, sysfs, cgroup, cgroup2, mqueue, devpts (statfs(2))."""
 _DEVICES = (stat.S_IFCHR, stat.S_IFBLK)
@@ -103,23 +105,33 @@ class Tree:
             size=status.st_size if is_file else 0,
             target=os.readlink(b"", dir_fd=held) if kind == stat.S_IFLNK else b"",
             device=(os.major(status.st_rdev), os.minor(status.st_rdev)) if kind in _DEVICES else (0, 0),
-            xattrs=self._xattrs(held) if is_file or self._every_xattr else (),
+            xattrs=self._xattrs(path, held) if is_file or self._every_xattr else (),
             link=link,
             pieces=partial(_pieces, held) if is_file else None,
         )
 
-    def _xattrs(self, held: int) -> tuple[tuple[bytes, bytes], ...]:
+    def _xattrs(self, path: bytes, held: int) -> tuple[tuple[bytes, bytes], ...]:
         place = b"/proc/self/fd/%d" % held
-        try:
-            names = list(map(os.fsencode, os.listxattr(place))) if self._every_xattr else [CAPABILITY]
-        except OSError:
-            return ()
-        found = []
+        names, found = [CAPABILITY], []
+        if self._every_xattr:
+            names = []
+            with _reading_xattrs(path):
+                names = [os.fsencode(name) for name in os.listxattr(place)]
         for name in names:
             if is_carried(name):
-                with suppress(OSError):  # there is none, or it has gone
+                with _reading_xattrs(path):
                     found.append((name, os.getxattr(place, name)))
         return tuple(found)
+
+
+@contextmanager
+def _reading_xattrs(path: bytes) -> Iterator[None]:
+    """What cannot be had is passed over. OSError, with the path, for what else is refused: it would be lost."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ATTRIBUTE:
+            raise OSError(error.errno, error.strerror, path) from error
 
 
 def _is_kernels(directory: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -17,10 +18,13 @@ from runtime.images.blobs import Writing, document, writing
 from runtime.images.model import Descriptor, Index
 from vcs.durable import replace_file, sync_directory
 from vcs.errors import BadInput
+from vcs.existing import is_there
 from vcs.tar.stream import Readable
 
 TAG = "org.opencontainers.image.ref.name"
 """The annotation of a manifest in index.json that says what it is called."""
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG)
+"""There is no such file, nor can there be; ENXIO is said of a socket."""
 _VERSION = b'{"imageLayoutVersion":"1.0.0"}'
 
 
@@ -39,11 +43,14 @@ class DirectoryFiles:
         self._path = path
 
     def open(self, name: str, /) -> AbstractContextManager[Readable]:
-        """A file, by its path below the directory. BadInput if it is not there, or not a file."""
+        """A file, by its path below the directory. BadInput if it is not there, or not a file; OSError if it cannot be
+        opened for another reason, which says nothing of the image."""
         try:
             # A FIFO or a device in its place would block, or have effects.
             file = os.open(self._path / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
+            if error.errno not in _NOT_THERE:
+                raise
             raise BadInput(f"{name} is not in {self._path}: {error.strerror}", path=str(self._path)) from error
         if not stat.S_ISREG(os.fstat(file).st_mode):
             os.close(file)
@@ -94,12 +101,12 @@ class LayoutWriter:
         self.path = path
         self._blobs = path / "blobs" / "sha256"
         self._blobs.mkdir(parents=True, exist_ok=True)
-        if not (path / "oci-layout").exists():
+        if not is_there(path / "oci-layout"):
             replace_file(path / "oci-layout", _VERSION)
 
     def has(self, digest: str) -> bool:
         """Whether a blob is there."""
-        return (self._blobs / digest.partition(":")[2]).exists()
+        return is_there(self._blobs / digest.partition(":")[2])
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Writing]:
@@ -120,7 +127,7 @@ class LayoutWriter:
         """
         sync_directory(self._blobs)
         kept: tuple[Descriptor, ...] = ()
-        if (self.path / "index.json").exists():
+        if is_there(self.path / "index.json"):
             kept = Layout(self.path).index.manifests
         kept = tuple(one for one in kept if not _is_replaced(one, manifest, tags))
         named = tuple(

@@ -35,6 +35,7 @@ from runtime.images.remote import SCHEME, Remote
 from runtime.images.skopeo import Registry, begin_skopeo, end_skopeo, refusal
 from vcs.durable import replace_file
 from vcs.errors import BadInput
+from vcs.existing import is_there
 from vcs.leases import Lease
 from vcs.store import Store
 from vcs.tar.stream import Readable
@@ -107,7 +108,7 @@ class Pull:
     def open(self, name: str, /) -> AbstractContextManager[Readable]:
         """A blob, as soon as it is there. Satisfies layout.Files."""
         self.begun.append(":".join(Path(name).parts[-2:]))
-        while not (self._path / name).exists() and self._process is not None:
+        while not is_there(self._path / name) and self._process is not None:
             self._wait(self._process)
         return self._files.open(name)
 
@@ -122,7 +123,7 @@ class Pull:
         for part in self._path.glob(_PARTS):
             with suppress(FileNotFoundError):
                 parts.append(part.stat().st_size)
-        return Arrived(frozenset(layer.digest for layer in self.wanted if self._place(layer).exists()), tuple(parts))
+        return Arrived(frozenset(layer.digest for layer in self.wanted if is_there(self._place(layer))), tuple(parts))
 
     # -- layers
 
@@ -144,14 +145,14 @@ class Pull:
             if known_root(self._store, lease, chain) is None:
                 break
             layer = wanted.pop(0)
-            if layer not in wanted and not self._place(layer).exists():
+            if layer not in wanted and not is_there(self._place(layer)):
                 self._place(layer).touch()
                 os.truncate(self._place(layer), layer.size)
         return tuple({layer.digest: layer for layer in wanted}.values())
 
     def _fetch(self, digest: str) -> None:
         """Begin to fetch what is not there."""
-        if all(self._place(layer).exists() for layer in self.wanted):
+        if all(is_there(self._place(layer)) for layer in self.wanted):
             return
         options = [] if self._registry.tls_verify else ["--src-tls-verify=false"]
         if self._registry.authfile is not None:
@@ -194,7 +195,7 @@ def _own_directory(path: Path) -> Iterator[Path]:
             continue  # removed by the one that had it
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
-            if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
+            if is_there(path) and os.path.samestat(os.fstat(file), path.stat()):
                 yield path
                 return
         finally:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vcs.errors import BadInput
+from vcs.existing import is_there
 from vcs.model import Xattrs
 
 TRUSTED = "trusted.overlay."
@@ -45,7 +46,7 @@ NO_MARKS = Marks()
 
 def prefix_of(generation: Path) -> str:
     """By which attributes overlayfs speaks in the upper of a generation's directory: TRUSTED or USER."""
-    return USER if (generation / USERXATTR).exists() else TRUSTED
+    return USER if is_there(generation / USERXATTR) else TRUSTED
 
 
 def separate(xattrs: Xattrs, prefix: str) -> tuple[Marks, Xattrs]:

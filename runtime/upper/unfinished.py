@@ -6,6 +6,7 @@ names begin, in a file beside the upper that it holds locked: a note that nobody
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -14,8 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from vcs.durable import write_all
+
 _NOTE = "copying"
 _BEGIN = re.compile(rb"\.treering-[0-9a-f]{16}-")
+_MAY_NOT = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @contextmanager
@@ -27,7 +31,7 @@ def noted(generation: Path) -> Iterator[bytes]:
     fd = _locked(note)
     try:
         os.ftruncate(fd, 0)
-        os.write(fd, begin)
+        write_all(fd, begin)
         yield begin
     finally:
         with suppress(OSError):  # then the next one finds that there is nothing to take away
@@ -47,13 +51,14 @@ def _locked(note: Path) -> int:
 
 
 def remove_unfinished(generation: Path) -> None:
-    """Take away what a copy left that was killed, if one was. What cannot be taken away stays."""
+    """Take away what a copy left that was killed, if one was. It stays where nothing may be written. OSError if it is
+    not known whether there is any: whoever goes on would take it for the container's."""
     try:
         fd = os.open(generation / _NOTE, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except FileNotFoundError:
         return
     try:
-        with suppress(OSError):  # it goes on, or nothing can be written here
+        with _where_it_may_stay():
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.fstat(fd).st_nlink:  # somebody else has done it meanwhile
                 return
@@ -63,6 +68,17 @@ def remove_unfinished(generation: Path) -> None:
             (generation / _NOTE).unlink()
     finally:
         os.close(fd)
+
+
+@contextmanager
+def _where_it_may_stay() -> Iterator[None]:
+    try:
+        yield
+    except BlockingIOError:
+        pass  # the copy goes on
+    except OSError as error:
+        if error.errno not in _MAY_NOT:
+            raise
 
 
 def _remove(top: bytes, begin: bytes) -> None:

@@ -84,25 +84,29 @@ class Watch:
             position = 0
             while position < len(data):
                 length, _, _, header, mask, _, _ = _EVENT.unpack_from(data, position)
-                if mask & _OVERFLOW:
+                is_told = self._take(data, position + header, position + length, bool(mask & _NAMES))
+                if mask & _OVERFLOW or not is_told:
                     self.complete = False
-                self._take(data, position + header, position + length, bool(mask & _NAMES))
                 position += length
 
-    def _take(self, data: bytes, position: int, end: int, is_name: bool) -> None:
+    def _take(self, data: bytes, position: int, end: int, is_name: bool) -> bool:
         """One event, in all its parts: of a name, that is the directory and the name; of a file, the file (and its
-        directory and name, which do not matter; of a directory, itself and `.`)."""
+        directory and name, which do not matter; of a directory, itself and `.`). Whether it says of what it is: a
+        handle for which the kernel has no memory is not there."""
+        is_told = False
         while position < end:
             kind, _, length, _, size, _ = _INFO.unpack_from(data, position)
             handle_end = position + _INFO.size + size
             name = data[handle_end : position + length].split(b"\0", 1)[0] if kind == _DFID_NAME else b""
             wanted = kind == _DFID_NAME if is_name else kind == _FID or name == _ITSELF
+            is_told |= wanted
             inode = self._inode(data[position + _INFO.size - 8 : handle_end]) if wanted else None
             if inode is not None and is_name:
                 self.hints.names.setdefault(inode, set()).add(name)
             elif inode is not None:
                 self.hints.inodes.add(inode)
             position += length
+        return is_told
 
     def _inode(self, handle: bytes) -> int | None:
         """The inode of a file handle. None if the file is gone: then an event in its directory says so as well; or if

@@ -22,8 +22,8 @@ _MORE = 50
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """All; or `sample` by chance; or of each kind `each` by chance. The first and the last in any case: the same call often
-    ends what it began, as a container that stands still goes on by another write to the same file."""
+    """All; or `sample` by chance; or of each kind `each` by chance. The first and the last in any case: the same call
+    often ends what it began, as a container that stands still goes on by another write to the same file."""
 
     sample: int = 0
     each: int | None = None
