@@ -23,7 +23,7 @@ from vcs.gitfiles import drop_interrupted, packed_refs, remove_stale
 from vcs.gitobjects import stamp_of, translated
 from vcs.gitwords import NO_ID, Author, clean, is_in_the_way, kind, moved, one_line, short
 from vcs.model import CommitId
-from vcs.reflogs import RefChange, heads_line, seal, without_seal
+from vcs.reflogs import RefChange, have_line, heads_line, seal, without_seal
 
 
 class _SecondPassed(Exception):
@@ -94,8 +94,8 @@ class GitRefs:
         """Make a transaction of a move, and another if the second passes meanwhile. Directories that are to be made
         durable `first` are so before the reflog is there, which without git's lock would be that of a ref that was
         lost."""
-        is_moved = False
-        while not is_moved:
+        line = b""
+        while not line:
             with (
                 contextlib.suppress(_SecondPassed),
                 heads_line(self._path, one.ref) as heads,
@@ -105,8 +105,9 @@ class GitRefs:
                 sync_all(first)
                 if (now := self.target(one.ref)) != one.current:  # another program's: it does not know our lock
                     raise Conflict(moved(one.ref, now, one.current), ref=one.ref, expected=one.current, found=now)
-                heads.append(self._sealed(transaction, one))
-                is_moved = True
+                line = self._sealed(transaction, one)
+                heads.append(line)
+        have_line(self._path, one.ref, line)
 
     def _sealed(self, transaction: ReferenceTransaction, one: Move) -> bytes:
         """Have a ref moved, with a line in its reflog that carries its seal. Returns the line.

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from vcs.durable import read_all, replace_file
+from vcs.durable import read_all, replace_file, sync_directory
 from vcs.existing import files_below
 from vcs.gitwords import NO_ID
 from vcs.model import CommitId
@@ -111,6 +111,29 @@ def heads_line(repository: Path, ref: str) -> Iterator[list[bytes]]:
         os.close(file)
 
 
+def have_line(repository: Path, ref: str, line: bytes) -> None:
+    """See that the reflog of a ref that was just moved ends with this line. OSError.
+
+    Where git's library cannot look at its settings, whatever the reason, it takes them for none, and writes no reflog
+    (1.9.7, should_write_reflog in refdb_fs.c).
+    """
+    path = log_path(repository, ref)
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        size = os.fstat(file).st_size
+        if read_all(file, len(line), max(0, size - len(line))) == line:
+            return
+        os.pwrite(file, line, size)
+        os.fsync(file)
+    finally:
+        os.close(file)
+    sync_directory(path.parent)
+
+
 def heads_branch(repository: Path) -> str | None:
     """The full name of the branch that HEAD is, whether or not there is one; None if HEAD is none."""
     text = (repository / "HEAD").read_bytes()
@@ -120,9 +143,9 @@ def heads_branch(repository: Path) -> str | None:
 def _put_right(file: int, size: int, line: bytes) -> None:
     """What was added to a file that had this size is made this line, or is taken away."""
     added = read_all(file, os.fstat(file).st_size - size, size)
-    if not added or added == line:
+    if added == line:
         return
-    if len(added) == len(line):
+    if len(added) in (0, len(line)):
         os.pwrite(file, line, size)
     else:
         os.ftruncate(file, size)

@@ -1,4 +1,4 @@
-"""System calls that change something, by their numbers on x86-64, and the sets of them that faults are thrown at."""
+"""System calls by their numbers on x86-64, and the sets of them that faults are thrown at."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ NUMBERS = {
     "mkdirat": 258, "mknodat": 259, "fchownat": 260, "unlinkat": 263, "renameat": 264, "linkat": 265, "symlinkat": 266,
     "fchmodat": 268, "utimensat": 280, "fallocate": 285, "pipe2": 293, "pwritev": 296, "syncfs": 306, "renameat2": 316,
     "open_by_handle_at": 304, "copy_file_range": 326, "clone3": 435, "openat2": 437,
+    "read": 0, "stat": 4, "lstat": 6, "pread64": 17, "access": 21, "readlink": 89, "getxattr": 191, "lgetxattr": 192,
+    "fgetxattr": 193, "listxattr": 194, "llistxattr": 195, "flistxattr": 196, "getdents64": 217, "newfstatat": 262,
+    "readlinkat": 267, "faccessat": 269, "statx": 332, "faccessat2": 439,
 }  # fmt: skip
 NAMES = {number: name for name, number in NUMBERS.items()}
 
@@ -33,20 +36,20 @@ MEMORY = OPENING | {
     "open_by_handle_at",
 }  # fmt: skip
 """They want memory, for the process or in the kernel."""
+LOOKS = frozenset({
+    "stat", "lstat", "access", "readlink", "getxattr", "lgetxattr", "fgetxattr", "listxattr", "llistxattr",
+    "flistxattr", "getdents64", "newfstatat", "readlinkat", "faccessat", "statx", "faccessat2",
+})  # fmt: skip
+"""They tell whether something is there, and what it is like."""
+READS = frozenset({"read", "pread64", "getdents64"})
+"""They fail where a disk does that was written to earlier."""
 SIZES = {"write": 2, "pwrite64": 2, "sendfile": 3, "copy_file_range": 4}
 """Calls that may write less than they were asked to, and which of their arguments (from 0) says how much that is."""
-CHANGING = frozenset(NUMBERS) - {
-    "dup",
-    "socket",
-    "pipe2",
-    "open_by_handle_at",
-    "flock",
-    "mmap",
-    "mremap",
-    "brk",
-    "clone",
-    "clone3",
-    "fork",
-    "vfork",
-}
+CHANGING = (
+    frozenset(NUMBERS)
+    - LOOKS
+    - READS
+    - {"dup", "socket", "pipe2", "open_by_handle_at", "flock"}
+    - {"mmap", "mremap", "brk", "clone", "clone3", "fork", "vfork"}
+)
 """What a command is killed at."""

@@ -38,6 +38,8 @@ FAULTS = {
     "eintr": Strike(0, errno.EINTR, calls.SLOW),
     "enomem": Strike(0, errno.ENOMEM, calls.MEMORY),
     "short": Strike(0, SHORT, frozenset(calls.SIZES)),
+    "blind": Strike(0, errno.ENOMEM, calls.LOOKS),
+    "unread": Strike(0, errno.EIO, calls.READS),
 }
 """What happens at the first call of those; and then at the second, and so on."""
 _OF_A_CONTAINER = re.compile(r"containers/|^run/engine/#/status\.tmp$")

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from tests.support.ending import fork
-from tests.torture.calls import CHANGING, NAMES, NUMBERS, SIZES
+from tests.torture.calls import CHANGING, NAMES, NUMBERS, READS, SIZES
 from tests.torture.processes import SECONDS, Traced, forked, told
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -55,11 +55,12 @@ _SERVING = ("/dev/fuse", "/dev/cpu_dma_latency")
 """What a service writes to for as long as a container runs: not counted once the command has ended."""
 _PATH_FIRST = frozenset(
     {"open", "creat", "truncate", "rename", "mkdir", "rmdir", "link", "unlink", "symlink", "chmod", "chown", "lchown",
-     "mknod", "mount", "umount2", "setxattr", "lsetxattr"}
+     "mknod", "mount", "umount2", "setxattr", "lsetxattr", "stat", "lstat", "access", "readlink", "getxattr",
+     "lgetxattr", "listxattr", "llistxattr"}
 )  # fmt: skip
 _PATH_SECOND = frozenset(
     {"openat", "openat2", "mkdirat", "mknodat", "fchownat", "unlinkat", "renameat", "renameat2", "linkat", "fchmodat",
-     "utimensat"}
+     "utimensat", "newfstatat", "readlinkat", "faccessat", "faccessat2", "statx"}
 )  # fmt: skip
 KILL = 0
 SHORT = -1
@@ -308,6 +309,8 @@ def _break_of(pid: int) -> int:
 def _counts(pid: int, name: str, arguments: list[int], strike: Strike) -> bool:
     if strike.errno == SHORT and not (arguments[SIZES[name]] > 1 and _is_file(pid, arguments[0])):
         return False  # what goes to a device or through a pipe goes as a whole
+    if name in READS and strike.calls == READS:
+        return _is_file(pid, arguments[0])  # pipes and sockets are on no disk
     if name in ("write", "writev") and strike.errno != KILL:
         # What is said to people is no part of the store, and an answer that the kernel does not get is waited for. A
         # socket or a pipe is on no disk.
@@ -340,7 +343,7 @@ def _path(pid: int, name: str, arguments: list[int]) -> str:
 
 def _line(pid: int, name: str, arguments: list[int]) -> str:
     if name in _PATH_FIRST or name in _PATH_SECOND:
-        what = repr(_path(pid, name, arguments))
+        what = repr(_path(pid, name, arguments) or _target(pid, arguments[0]))
         if name.startswith(("rename", "link", "symlink")):
             what += f", {text_at(pid, arguments[1 if name in _PATH_FIRST else 3])!r}"
     else:
