@@ -68,9 +68,11 @@ def failure_of(error: BaseException) -> Failure:
         )
     if _lacks_memory(error):
         return Failure("NoMemory", "there is not enough memory", "nothing is lost: run the command again later")
-    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] not in ("vcs", "fusefs", "runtime"):
-        text = f"the Python package {error.name!r} is missing"
+    if isinstance(error, ImportError) and error.name and error.name.split(".")[0] not in ("vcs", "fusefs", "runtime"):
+        text = f"the Python package {error.name!r} is missing, or cannot be read"
         return Failure("Incomplete", text, "install treering again, with its dependencies", {"package": error.name})
+    if isinstance(error, LookupError) and "unknown encoding" in str(error):  # a module of Python's, too
+        return Failure("Incomplete", f"a part of Python cannot be read: {error}", "run the command again")
     return Failure(
         "Bug",
         f"unexpected {type(error).__name__}: {error}",

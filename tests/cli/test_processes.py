@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.cli.errors import failure_of
 from tests.cli.conftest import PROJECT, Cli, environment
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -268,3 +269,12 @@ def test_completion_never_fails(empty: Cli) -> None:
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts(empty: Cli, shell: str) -> None:
     assert "_TREERING_COMPLETE" in empty("completion", shell).stdout
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ImportError("cannot import name 'Odb' from 'pygit2'", name="pygit2"), LookupError("unknown encoding: ascii")],
+)
+def test_what_python_could_not_read_just_then_is_no_bug(error: Exception) -> None:
+    assert failure_of(error).kind == "Incomplete"
+    assert failure_of(type(error)("something of ours")).kind == "Bug"

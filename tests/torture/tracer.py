@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from tests.support.ending import fork
-from tests.torture.calls import CHANGING, NAMES, NUMBERS, READS, SIZES
+from tests.torture.calls import CHANGING, LOOKS, NAMES, NUMBERS, READS, SIZES
 from tests.torture.processes import SECONDS, Traced, forked, told
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -309,8 +309,11 @@ def _break_of(pid: int) -> int:
 def _counts(pid: int, name: str, arguments: list[int], strike: Strike) -> bool:
     if strike.errno == SHORT and not (arguments[SIZES[name]] > 1 and _is_file(pid, arguments[0])):
         return False  # what goes to a device or through a pipe goes as a whole
-    if name in READS and strike.calls == READS:
-        return _is_file(pid, arguments[0])  # pipes and sockets are on no disk
+    if strike.calls == LOOKS:
+        return "/python" not in _path(pid, name, arguments)  # whose modules are imported when they are wanted
+    if strike.calls == READS:
+        target = _target(pid, arguments[0])  # pipes and sockets are on no disk
+        return _is_file(pid, arguments[0]) and "/python" not in target
     if name in ("write", "writev") and strike.errno != KILL:
         # What is said to people is no part of the store, and an answer that the kernel does not get is waited for. A
         # socket or a pipe is on no disk.
