@@ -13,6 +13,7 @@ from runtime.records import ContainerPaths, Record, parse, render
 from runtime.upper.seen import is_damaged
 from vcs.check import Problem
 from vcs.errors import TreeringError
+from vcs.existing import is_there
 from vcs.gitwords import Author
 from vcs.store import Store
 
@@ -35,7 +36,7 @@ def _check(store: Store, names: Names, paths: ContainerPaths) -> list[Problem]:
         found = [Problem("cache", message) for message in _damaged(paths)]
         if data is not None:
             found += _faults(store, names, paths, data)
-        elif paths.directory.exists():
+        elif is_there(paths.directory):
             found.append(Problem("container", f"container {paths.directory.name} has no record"))
         if not found or _bytes(paths.record) == data:
             return found

@@ -24,6 +24,7 @@ from runtime.system.deletion import delete_tree
 from runtime.trash import Trash
 from vcs.durable import sync_directory
 from vcs.errors import AlreadyExists, Corrupt, NotFound, UnknownFormat
+from vcs.existing import is_there
 from vcs.locks import flocked
 from vcs.model import CommitId
 from vcs.operationlines import ContainerChange
@@ -255,7 +256,7 @@ class Containers:
             if durable:
                 sync_directory(self._directory)
                 stack.enter_context(flocked(self._lock, fcntl.LOCK_EX))
-            gone = [container for container in containers if not container.paths.directory.exists()]
+            gone = [container for container in containers if not is_there(container.paths.directory)]
             stack.enter_context(self._unnoted([container.record for container in containers]))
             self.store.history.delete_all(
                 [one.record.ref(generation.number) for one in gone for generation in one.record.generations],
@@ -360,7 +361,7 @@ class Containers:
             yield
 
     def _finish_moves(self) -> None:
-        if self.moves.exists():
+        if is_there(self.moves):
             from runtime.moves import finish_moves
 
             finish_moves(self)
@@ -373,7 +374,7 @@ class Containers:
             from vcs.takingback import finish_moves
 
             finish_moves(self.store.history, self.store.operations)
-            if self.store.operations.moves.exists():
+            if is_there(self.store.operations.moves):
                 return  # the disk is full: another time
         if new := [name.removeprefix(NEW) for name in names if name.startswith(NEW)]:
             with self.store.operations.silent():

@@ -36,6 +36,7 @@ from runtime.cgroups.processes import Processes, transfers, with_transfers
 from runtime.state import Run, boot_id, load_run
 from runtime.traffic import Traffic
 from vcs.durable import replace_file
+from vcs.existing import is_there
 
 T = TypeVar("T")
 
@@ -211,7 +212,7 @@ def settle(directory: Path) -> None:
     run = load_run(directory)
     if run is not None and not _alive(run):
         left = _measured(Cgroup.of(directory.name).usage()) | Lifetime(starts=int(bool(run.init)))
-        if left != Lifetime() or (directory / SAMPLE).exists():
+        if left != Lifetime() or is_there(directory / SAMPLE):
             _record(directory, run, left)
 
 

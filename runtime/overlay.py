@@ -38,6 +38,7 @@ from runtime.system import mounts
 from runtime.upper.conventions import OPAQUE, TRUSTED, USER, USERXATTR, prefix_of
 from runtime.upper.unfinished import remove_unfinished
 from vcs.errors import Conflict, EngineError, NoSpace
+from vcs.existing import is_directory, is_there
 
 OPTIONS: tuple[tuple[bytes, bytes], ...] = (
     (b"uuid", b"null"),
@@ -69,7 +70,7 @@ class Overlay:
 def never_mounted(work: Path) -> bool:
     """Whether no overlay has ever used this work directory: the kernel makes `work/work` at the first mount. The upper
     beside it then says nothing, not even by its own attributes."""
-    return not (work.is_dir() and any(os.scandir(work)))
+    return not (is_directory(work) and any(os.scandir(work)))
 
 
 def prepare_upper(lower: Path, upper: Path, work: Path) -> None:
@@ -131,14 +132,14 @@ def _settle_volatile(generation: Path, work: Path, volatile: bool) -> None:
     """
     note, mark = generation / VOLATILE, work / "work/incompat" / VOLATILE
     try:
-        if mark.exists() and (not note.exists() or note.read_text() != boot_id()):
+        if is_there(mark) and (not is_there(note) or note.read_text() != boot_id()):
             raise EngineError(
                 "the machine was started anew since the container ran with --volatile: "
                 "what it wrote was never flushed, and may be damaged",
                 advice="`treering rollback NAME NAME` gives it the files of its last commit",
                 path=str(generation),
             )
-        if mark.exists():
+        if is_there(mark):
             shutil.rmtree(mark)
         if volatile:
             note.write_text(boot_id())

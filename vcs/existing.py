@@ -19,6 +19,12 @@ def is_there(path: str | Path) -> bool:
     return _mode(path) is not None
 
 
+def is_file(path: str | Path) -> bool:
+    """Whether a name leads to a regular file. OSError if that cannot be told."""
+    mode = _mode(path)
+    return mode is not None and stat.S_ISREG(mode)
+
+
 def is_directory(path: str | Path) -> bool:
     """Whether a name leads to a directory. OSError if that cannot be told."""
     mode = _mode(path)

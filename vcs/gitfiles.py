@@ -12,6 +12,7 @@ from typing import TextIO
 
 from vcs.durable import sync_all, sync_directory
 from vcs.errors import Corrupt
+from vcs.existing import is_directory, is_file, is_there
 from vcs.gitwords import NO_ID
 
 _HEADER = "# pack-refs with: peeled fully-peeled sorted \n"
@@ -27,7 +28,7 @@ def is_summed(data: bytes) -> bool:
 def check_pack_indexes(packs: Path) -> None:
     """Corrupt if a pack's index is damaged. libgit2 does not look, and its process dies of an offset beyond the pack
     (1.9.7). Takes 1 ms for 10,000 commits."""
-    for name in os.listdir(packs) if packs.is_dir() else ():
+    for name in os.listdir(packs) if is_directory(packs) else ():
         if not name.endswith(".idx"):
             continue
         with contextlib.suppress(FileNotFoundError):  # removed by gc just now
@@ -103,7 +104,7 @@ def drop_refs(repository: Path, refs: Iterable[str], *, durable: bool = True) ->
     gone = frozenset(refs)
     groups = list(_packed_groups(repository))
     if packed := {ref for ref, _ in groups if ref in gone}:
-        locks = [repository / f"{ref}.lock" for ref in packed if not (repository / ref).exists()]
+        locks = [repository / f"{ref}.lock" for ref in packed if not is_there(repository / ref)]
         for lock in locks:
             lock.parent.mkdir(parents=True, exist_ok=True)
             lock.touch()
@@ -113,7 +114,7 @@ def drop_refs(repository: Path, refs: Iterable[str], *, durable: bool = True) ->
     locked = set()
     for ref in gone:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            if (repository / ref).is_file():
+            if is_file(repository / ref):
                 (repository / f"{ref}.lock").unlink(missing_ok=True)  # of the same file, replace() would do nothing
                 (repository / ref).replace(repository / f"{ref}.lock")
                 locked.add((repository / ref).parent)
@@ -127,7 +128,7 @@ def drop_refs(repository: Path, refs: Iterable[str], *, durable: bool = True) ->
 
 def _sync_directories(paths: Iterable[Path]) -> None:
     """Make the names in directories durable; one that is gone went with another, and the one above it is here too."""
-    sync_all([path for path in sorted(set(paths)) if path.is_dir()])
+    sync_all([path for path in sorted(set(paths)) if is_directory(path)])
 
 
 def _drop_files(top: Path, names: Iterable[str]) -> set[Path]:
@@ -140,16 +141,16 @@ def _drop_files(top: Path, names: Iterable[str]) -> set[Path]:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             continue
         remove_empty(path, top / "refs")
-        touched.add(next(directory for directory in path.parents if directory.is_dir()))
+        touched.add(next(directory for directory in path.parents if is_directory(directory)))
     return touched
 
 
 def is_interrupted(repository: Path, ref: str, lines: Iterable[str]) -> bool:
     """Whether a ref that is not there, but has a reflog of these lines, is one that a killed process was about to make
     or to remove: the reflog comes first and goes last, under git's lock. The lock on packed-refs is for new refs."""
-    if (repository / f"{ref}.lock").exists():
+    if is_there(repository / f"{ref}.lock"):
         return True
-    return (repository / "packed-refs.lock").exists() and all(line.startswith(NO_ID) for line in lines)
+    return is_there(repository / "packed-refs.lock") and all(line.startswith(NO_ID) for line in lines)
 
 
 def remove_stale(repository: Path) -> bool:
@@ -173,7 +174,7 @@ def drop_interrupted(repository: Path, refs: Iterable[str], *, is_ours: bool = F
     packed = frozenset(packed_refs(repository))
     for ref in refs:
         log = repository / "logs" / ref
-        if ref in packed or (repository / ref).is_file() or not log.is_file():
+        if ref in packed or is_file(repository / ref) or not is_file(log):
             continue
         if is_ours or is_interrupted(repository, ref, log.read_text(errors="surrogateescape").splitlines()):
             _drop_files(repository / "logs", [ref])
@@ -217,7 +218,7 @@ def _replace_packed(repository: Path, text: str) -> None:
 def _packed_locked(repository: Path) -> Iterator[TextIO]:
     """As git does it: what is written is the lock at the same time."""
     lock = repository / "packed-refs.lock"
-    if lock.exists():
+    if is_there(lock):
         remove_stale(repository)  # a killed process left it
     with lock.open("x", errors="surrogateescape") as file:
         try:

@@ -19,6 +19,7 @@ from pygit2.transaction import ReferenceTransaction
 
 from vcs.durable import sync_all
 from vcs.errors import AlreadyExists, Conflict, InvalidName
+from vcs.existing import is_directory, is_there
 from vcs.gitfiles import drop_interrupted, packed_refs, remove_stale
 from vcs.gitobjects import stamp_of, translated
 from vcs.gitwords import NO_ID, Author, clean, is_in_the_way, kind, moved, one_line, short
@@ -74,9 +75,9 @@ class GitRefs:
         if another ref has its place."""
         above = self._above(one.ref)
         # libgit2 makes a file durable in its own directory. That may be new too, and the one above it.
-        changing = above[1 : 1 + sum(not path.is_dir() for path in above)]
+        changing = above[1 : 1 + sum(not is_directory(path) for path in above)]
         if one.current is not None:
-            is_packed = not Path(self._path, one.ref).exists()
+            is_packed = not is_there(Path(self._path, one.ref))
             self._retried(lambda: self._take(one, []))
             if is_packed:
                 sync_all(changing)  # it got a file, perhaps in directories that are new too

@@ -37,6 +37,7 @@ from vcs.ancestry import Ancestry
 from vcs.batch import Batch
 from vcs.durable import replace_file, sync_directory
 from vcs.errors import AlreadyExists, Conflict, Corrupt, Denied, NoSpace, NotAStore, NotFound, StoreError, UnknownFormat
+from vcs.existing import is_there
 from vcs.gitwords import is_of_notes
 from vcs.index import Index
 from vcs.layers.compression import FAST, Compression
@@ -88,9 +89,9 @@ class Store:
     def create(cls, path: Path) -> Store:
         """Make an empty store in a directory that is not there yet, or is empty. AlreadyExists, Denied, NoSpace."""
         with translated(f"the store {path} cannot be made"):
-            if (path / "format").exists():
+            if is_there(path / "format"):
                 raise AlreadyExists(f"{path} is a store already", path=str(path))
-            if path.exists() and set(os.listdir(path)) - _MADE_FIRST:
+            if is_there(path) and set(os.listdir(path)) - _MADE_FIRST:
                 raise AlreadyExists(f"{path} is there, and it is not empty", path=str(path))
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.chmod(0o700)
@@ -105,9 +106,9 @@ class Store:
     def _fill(path: Path) -> None:
         from vcs.history import History
 
-        if (path / "format").exists():  # another process has just made it
+        if is_there(path / "format"):  # another process has just made it
             raise AlreadyExists(f"{path} is a store already", path=str(path))
-        is_new = not (path / "history.git").exists()
+        is_new = not is_there(path / "history.git")
         if is_new:  # never removed: a store that has lost its format file has commits there
             shutil.rmtree(path / _HISTORY_NEW, ignore_errors=True)
             History.create(path / _HISTORY_NEW, path / "locks" / "refs").close()
@@ -150,7 +151,7 @@ class Store:
         from vcs.history import History
 
         history = History(self.path / "history.git", self.path / "locks" / "refs", self.operations)
-        if self.operations.moves.exists():
+        if is_there(self.operations.moves):
             from vcs.takingback import finish_moves
 
             finish_moves(history, self.operations)

@@ -35,6 +35,7 @@ from runtime.upper.seen import load, save
 from runtime.upper.unfinished import remove_unfinished
 from runtime.upper.watch import Watch, watched
 from vcs.errors import Conflict
+from vcs.existing import is_directory
 from vcs.ignore import Ignore, Patterns
 from vcs.store import Store
 from vcs.trees import Objects, Sink
@@ -72,7 +73,7 @@ class Capture:
 
     def now(self, sink: Sink) -> UpperResult:
         """The state as it is found."""
-        if not self._container.upper.is_dir():  # it was never started: the first start makes its upper
+        if not is_directory(self._container.upper):  # it was never started: the first start makes its upper
             nothing = Seen(self._base.id, self._base.id, True, {})
             return UpperResult(self._base.id, self._base.root, 0, 0, 0, 0, (), nothing)
         if self._init is None:

@@ -28,6 +28,7 @@ from runtime.state import Process, read_json, write_json
 from runtime.system import mounts
 from runtime.system.descriptors import close_all_but
 from vcs.errors import Conflict, EngineError, NoSpace
+from vcs.existing import is_there
 
 NOTE = "standstill.json"
 """In a container's directory: pid and start of the process that makes it stand still."""
@@ -121,7 +122,7 @@ def noted(directory: Path) -> Iterator[None]:
 
 def is_noted(directory: Path) -> bool:
     """Whether somebody makes a container stand still, or did and could not let it go on."""
-    return (directory / NOTE).exists()
+    return is_there(directory / NOTE)
 
 
 def release(directory: Path, group: Cgroup) -> None:

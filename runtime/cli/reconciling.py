@@ -8,6 +8,7 @@ from runtime.capturing.standstill import is_noted
 from runtime.cli.output import message
 from runtime.state import Exited, Running, State, boot_id, load_run, state_of
 from vcs.errors import TreeringError
+from vcs.existing import is_there
 
 if TYPE_CHECKING:
     from runtime.cli.invocation import Invocation
@@ -27,11 +28,11 @@ def reconcile_all(invocation: Invocation) -> list[tuple[Container, State]]:
                 reconcile(invocation.containers, container, invocation.author())
                 state = state_of(invocation.containers.reload(container).paths.directory)
             except TreeringError as error:
-                if not container.paths.directory.exists():
+                if not is_there(container.paths.directory):
                     continue
                 message(f"warning: {container.name}: {error}")
         found.append((container, state))
-    if (invocation.store.path / "run" / "network").exists():
+    if is_there(invocation.store.path / "run" / "network"):
         from runtime.network import sweep
 
         sweep(invocation.store.path)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from runtime.settings import Restart
 from runtime.state import STOPPED
+from vcs.existing import is_there
 
 _SHORTEST, _LONGEST = 0.1, 60.0
 """Seconds between an end and the next start: they double with each start in a row..."""
@@ -50,4 +51,4 @@ def forget_stop(directory: Path) -> None:
 
 def was_stopped(directory: Path) -> bool:
     """Whether a user stopped it."""
-    return (directory / STOPPED).exists()
+    return is_there(directory / STOPPED)
