@@ -114,7 +114,7 @@ def test_an_undo_is_in_the_log_before_its_moves_are_forgotten(tmp_path: Path) ->
         ("in-place", "kill", "rename", 0),
         ("errors-dropped", "full", "tag", 5),
         ("written-once", "short", "rename", 0),
-        ("stands-still", "kill", "commit-live", 1),
+        ("stands-still", "kill", "commit-live", 2),
     ],
 )
 def test_a_fault_of_the_program_is_found(tmp_path: Path, broken: str, fault: str, operation: str, sample: int) -> None:
