@@ -13,6 +13,7 @@ from runtime import engine
 from runtime.cgroups import Cgroup
 from runtime.containers import Container
 from runtime.removal import remove
+from runtime.settings import Health
 from runtime.state import Exited, load_run, save_exit, state_of
 from tests.runtime.live.conftest import ANA, Place
 from tests.runtime.overlay_cases import needs_root
@@ -29,8 +30,8 @@ def removed(place: Place, container: Container) -> None:
 
 
 def crashed(place: Place) -> Container:
-    """One of which all processes were killed, and nobody has cleaned up."""
-    container = place.start("sh", "-c", "echo precious > /precious; exec sleep 1000")
+    """One of which all processes were killed, and nobody has cleaned up. With health checks it keeps its supervisor."""
+    container = place.start("sleep", "1000", health=Health(("CMD", "true")))
     run = load_run(container.paths.directory)
     assert run
     assert run.init
