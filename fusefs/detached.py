@@ -107,3 +107,13 @@ def failure(error: Exception) -> dict[str, Any]:
     """An error as a message, which `checked` raises again."""
     kind, facts = (error.kind, error.facts) if isinstance(error, TreeringError) else ("StoreError", {})
     return {"ok": False, "kind": kind, "message": str(error), "facts": facts}
+
+
+def take_descriptors() -> None:
+    """Have as many descriptors as may be, and so those whom we start: shells and managers of services often give 1,024,
+    and each running container wants some of who lives on."""
+    import resource
+
+    with contextlib.suppress(OSError, ValueError):
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

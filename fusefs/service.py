@@ -16,7 +16,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import resource
 import selectors
 import signal
 import socket
@@ -215,14 +214,6 @@ def _come_first() -> None:
             return
 
 
-def _take_descriptors() -> None:
-    """Each running container is a connection, and what shells and managers of services give for a start is often 1,024
-    descriptors. Workers inherit the limit."""
-    with contextlib.suppress(OSError, ValueError):
-        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 def _tell(options: Options, message: dict[str, object]) -> None:
     detached.tell(options.ready, message)
     if options.starting is not None:
@@ -247,7 +238,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     try:
         _come_first()
-        _take_descriptors()
+        detached.take_descriptors()
         Holder(options).serve()
     except (TreeringError, OSError) as error:
         _log.error("%s", error)

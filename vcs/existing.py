@@ -8,10 +8,14 @@ directory that they may not list, and from Python 3.13 on in one that cannot be 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn, TypeAlias
+
+Unread: TypeAlias = Callable[[Path, OSError], None]
+"""Called with what could not be looked at, and why."""
 
 
 def is_there(path: str | Path) -> bool:
@@ -39,20 +43,40 @@ def names_in(directory: str | Path) -> list[str]:
         return []
 
 
-def files_below(top: Path) -> list[Path]:
-    """The files in a directory, at any depth, sorted; none if there is no such directory. OSError if it cannot be told.
+def files_below(top: Path, unread: Unread | None = None) -> list[Path]:
+    """The files in a directory, at any depth, sorted; none if there is no such directory. What goes meanwhile is passed
+    over. Symbolic links to directories are not followed.
 
-    A directory that goes meanwhile has none. Symbolic links to directories are not followed.
+    `unread` is told of what could not be looked at; without it, OSError.
     """
-    found, left = [], [os.fspath(top)]
+    tell = unread or _refuse
+    found: list[Path] = []
+    left = [top]
     while left:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(left.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    left.append(entry.path)
-                elif entry.is_file():
-                    found.append(entry.path)
-    return sorted(map(Path, found))
+        directory = left.pop()
+        try:
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    _sort_in(entry, left, found, tell)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            tell(directory, error)
+    return sorted(found)
+
+
+def _sort_in(entry: os.DirEntry[str], left: list[Path], found: list[Path], unread: Unread) -> None:
+    try:
+        if entry.is_dir(follow_symlinks=False):
+            left.append(Path(entry.path))
+        elif entry.is_file():
+            found.append(Path(entry.path))
+    except OSError as error:  # nothing that is gone: for these the answer is no
+        unread(Path(entry.path), error)
+
+
+def _refuse(_: Path, error: OSError) -> NoReturn:
+    raise error
 
 
 def _mode(path: str | Path) -> int | None:

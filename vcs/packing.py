@@ -150,11 +150,11 @@ class Packing:
         if sum(1 for _ in islice(loose, _LOOSE_KEPT + 1)) > _LOOSE_KEPT:
             return True
         indexes = self._indexes()
-        return len(indexes) > 1 or any(raw not in self._needed for index in indexes for raw in _ids(index))
+        return len(indexes) > 1 or any(raw not in self._needed for index in indexes for raw in ids_in(index))
 
     def _has_all(self, index: Path) -> bool:
         """Whether a pack has what is needed, and nothing else."""
-        return _count(index) == len(self._needed) and all(raw in self._needed for raw in _ids(index))
+        return _count(index) == len(self._needed) and all(raw in self._needed for raw in ids_in(index))
 
     def _fill(self, builder: pygit2.PackBuilder) -> None:
         for raw in sorted(self._needed):
@@ -168,7 +168,7 @@ class Packing:
             if raw not in self._needed:
                 garbage.add(raw)
                 size += _allocated(path)
-        garbage.update(raw for index in self._indexes() for raw in _ids(index) if raw not in self._needed)
+        garbage.update(raw for index in self._indexes() for raw in ids_in(index) if raw not in self._needed)
         return Pruned(sum(map(self._is_commit, garbage)), len(garbage), size)
 
     def prune(self) -> Pruned:
@@ -196,7 +196,7 @@ class Packing:
         return (
             index != self._new
             and not is_there(index.with_suffix(".keep"))
-            and not any(raw in self._later for raw in _ids(index))
+            and not any(raw in self._later for raw in ids_in(index))
         )
 
     def _remove_pack(self, index: Path) -> int:
@@ -278,7 +278,7 @@ def _has_id(index: Path, raw: bytes) -> bool:
     return False
 
 
-def _ids(index: Path) -> Iterator[bytes]:
+def ids_in(index: Path) -> Iterator[bytes]:
     """The ids in a pack, from its index (gitformat-pack(5), version 2), sorted."""
     with index.open("rb") as file:
         for _ in range(_counts(index, file.read(_FANOUT.size))[-1]):

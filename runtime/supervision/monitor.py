@@ -23,11 +23,10 @@ from __future__ import annotations
 import fcntl
 import gc
 import os
-import resource
 import traceback
-from contextlib import suppress
 from pathlib import Path
 
+from fusefs.detached import take_descriptors
 from runtime.supervision.attachments import Door, knock
 from runtime.supervision.job import Job
 from runtime.supervision.requests import packed
@@ -87,9 +86,7 @@ def _become(run_directory: Path, lock: int, told: int, supervise: Supervise) -> 
     close_all_but({0, 1, 2, lock, told})
     mounts.become_subreaper()
     mounts.set_process_name(b"treering-watch")
-    with suppress(OSError, ValueError):
-        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    take_descriptors()
     gc.collect()
     gc.disable()
     gc.freeze()

@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,6 +17,7 @@ from runtime.supervision.watching import Supervise
 from tests.cli.conftest import Cli
 from tests.cli.test_monitor import crash_when_woken, detached, directories, let_go, name_of, supervisor_of, watched
 from tests.support.containers import eventually, is_gone
+from tests.support.faults import Fault
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -26,66 +25,20 @@ UNTIL_LET_GO = "while ! test -e /go; do sleep 0.02; done; rm /go; exit 7"
 OWN_NAME = Path("/proc/self/comm")
 
 
-class Fault:
-    """What fails in the monitor, for as long as a file says so. The monitor is forked from the test, and so has it."""
-
-    def __init__(self, directory: Path) -> None:
-        self._armed = directory / "armed"
-        self._struck = directory / "struck"
-
-    def arm(self, times: int) -> None:
-        """Fail so many times."""
-        self._struck.unlink(missing_ok=True)
-        self._armed.write_text(str(times))
-
-    def strikes(self) -> bool:
-        """Whether it is to fail now. Asked by one process at a time."""
-        if OWN_NAME.read_text() != "treering-watch\n" or not self._armed.exists():
-            return False
-        left = int(self._armed.read_text()) - 1
-        if left:
-            self._armed.write_text(str(left))
-        else:
-            self._armed.unlink()
-        self._struck.touch()
-        return True
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it has struck as often as it should."""
-        return self._struck.exists() and not self._armed.exists()
+def in_the_monitor(*_: object, **__: object) -> bool:
+    """The monitor is forked from the test, and so has the fault."""
+    return OWN_NAME.read_text() == "treering-watch\n"
 
 
 @pytest.fixture
-def fault(tmp_path: Path) -> Fault:
-    return Fault(tmp_path)
+def failing_fork(monkeypatch: pytest.MonkeyPatch) -> Fault:
+    return Fault(monkeypatch, os, "fork", errno.EAGAIN, wanted=in_the_monitor)
 
 
 @pytest.fixture
-def failing_fork(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fault]:
-    fork = os.fork
-
-    def maybe() -> int:
-        if fault.strikes():
-            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        return fork()
-
-    monkeypatch.setattr(os, "fork", maybe)
-    return fault
-
-
-@pytest.fixture
-def failing_write(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fault]:
+def failing_write(monkeypatch: pytest.MonkeyPatch) -> Fault:
     """Of run.json and exit.json."""
-    replace_file = state.replace_file
-
-    def maybe(*arguments: Any, **settings: Any) -> None:
-        if fault.strikes():
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        replace_file(*arguments, **settings)
-
-    monkeypatch.setattr(state, "replace_file", maybe)
-    return fault
+    return Fault(monkeypatch, state, "replace_file", errno.ENOSPC, wanted=in_the_monitor)
 
 
 def begin(box: Cli, supervision: Supervise = supervise) -> None:

@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-import resource
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-
-_STANDARD = 3
-"""Descriptors that every process has: input, output and errors."""
-
-
-@contextmanager
-def no_descriptors() -> Iterator[None]:
-    """Whatever would open one meets EMFILE. What is open already stays of use."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # With a limit of 0 poll(2) would fail, too. And the lowest that are allowed must be those that nobody closes
-    # meanwhile, not even by collecting garbage.
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_STANDARD, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @contextmanager

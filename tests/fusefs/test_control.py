@@ -15,7 +15,8 @@ import pytest
 
 from fusefs import mounting
 from tests.fusefs.desk import Client, Desk, desk
-from tests.fusefs.scarcity import no_descriptors, no_threads
+from tests.fusefs.scarcity import no_threads
+from tests.support.descriptors import no_descriptors
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts for real")
 

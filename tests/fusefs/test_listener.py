@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.fusefs.desk import Client, Desk, desk
-from tests.fusefs.scarcity import no_descriptors
 from tests.fusefs.served import service
 from tests.fusefs.serving import commit, needs_fuse
+from tests.support.descriptors import no_descriptors
 from vcs.store import Store
 
 pytestmark = needs_fuse

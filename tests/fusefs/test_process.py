@@ -21,7 +21,7 @@ from fusefs.journal import Journal
 from fusefs.memory import RequestMemory
 from fusefs.process import Launch, Stage, Worker, state_of
 from fusefs.workers import Workers
-from tests.fusefs.scarcity import no_descriptors
+from tests.support.descriptors import no_descriptors
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import select
 import signal
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from runtime.network.ports import hold
 from runtime.network.record import Members, Record, me
 from runtime.settings import Port
 from tests.support.containers import eventually, is_gone
+from tests.support.descriptors import no_descriptors
 from tests.support.networking import Place, bridges, listening, places
 from vcs.errors import EngineError, TreeringError
 
@@ -32,19 +32,6 @@ NO_MORE = os.strerror(errno.EMFILE)
 def place(tmp_path: Path) -> Iterator[Callable[[str], Place]]:
     with places(tmp_path) as make:
         yield make
-
-
-@contextmanager
-def no_descriptors() -> Iterator[None]:
-    """This process cannot have another descriptor."""
-    lowest = os.dup(0)
-    os.close(lowest)
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def refusing(error: int, *paths: str) -> Callable[..., bytes]:

@@ -7,6 +7,9 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_STANDARD = 3
+"""Descriptors that every process has: input, output and errors."""
+
 
 def open_descriptors() -> set[str]:
     """The numbers that this process has open, but for that of the look."""
@@ -29,3 +32,16 @@ def descriptors_left(count: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         for fd in filling:
             os.close(fd)
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Whatever would open one meets EMFILE. What is open already stays of use."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # With a limit of 0 poll(2) would fail, too. And the lowest that are allowed must be those that nobody closes
+    # meanwhile, not even by collecting garbage.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_STANDARD, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

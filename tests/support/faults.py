@@ -38,10 +38,15 @@ class Fault:
 
     def arm(self, times: int = 1) -> None:
         """Let the next calls fail, up to 255."""
-        self._left[0] = times
+        self._left[0], self._left[1] = times, 0
 
     def disarm(self) -> None:
         self._left[0] = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether as many calls have failed as were to."""
+        return self.struck and not self._left[0]
 
     @property
     def struck(self) -> bool:

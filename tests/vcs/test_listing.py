@@ -54,8 +54,8 @@ def test_one_that_cannot_be_listed_is_an_error(
 def test_a_directory_that_goes_meanwhile_has_no_files(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scandir = os.scandir
 
-    def racing(path: str) -> object:
-        if path.endswith("/deep"):
+    def racing(path: Path) -> object:
+        if path.name == "deep":
             (top / "a/deep/er").unlink()
             (top / "a/deep").rmdir()
         return scandir(path)

@@ -5,7 +5,7 @@
     history    git's files: objects, refs, reflogs, settings
     graph      commits, roots, trees, chunk lists               shape    where large ones are cut
     indexed    what the index has, in memory                    naming   which commits and paths need what is damaged
-    caches     what imports left                            walking  directories that may not be listed
+    caches     what imports left
 
 A quick check reads everything but the chunks, which it only looks for in the index: what a bad disk did to the content
 of files is not noticed. With `read_data`, every byte of every layer is read.

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vcs.check.report import Kind, Report
-from vcs.check.walking import files_below
+from vcs.existing import files_below
 from vcs.gitfiles import is_interrupted
 from vcs.gitwords import NO_ID
 from vcs.reflogs import is_damaged

@@ -15,10 +15,9 @@ from contextlib import closing
 from pathlib import Path
 
 from vcs.check.history import FAILING, SETTINGS, inflated, loose_object
-from vcs.check.walking import files_below
 from vcs.durable import replace_file
 from vcs.errors import Damaged, NotFound
-from vcs.existing import is_directory, is_there
+from vcs.existing import files_below, is_directory, is_there
 from vcs.gitfiles import drop_overridden
 from vcs.gitobjects import GitObjects, translated
 from vcs.gitwords import NO_ID

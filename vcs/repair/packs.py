@@ -11,7 +11,6 @@ import errno
 import os
 import re
 import shutil
-import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
@@ -23,12 +22,10 @@ from vcs.errors import Damaged, NotFound, StoreError
 from vcs.existing import files_below, is_there, names_in
 from vcs.gitfiles import is_summed
 from vcs.gitobjects import GitObjects
+from vcs.packing import ids_in
 from vcs.repair.keeping import keep, put_aside
 from vcs.repair.writing import path_of, write_loose
 
-_INDEX = struct.Struct(">4sI256I")
-_MAGIC = b"\xfftOc"
-_ID_SIZE = 20
 _REFUSALS = [
     os.strerror(code)
     for code in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
@@ -144,14 +141,9 @@ def _read_by_index(repository: Path, pack: Path) -> int:
 
 
 def _ids(pack: Path) -> Iterator[str]:
-    """The ids that a pack's index names (gitformat-pack(5), version 2); none if that is damaged."""
-    if not _has_index(pack):
-        return
-    data = pack.with_suffix(".idx").read_bytes()
-    magic, version, *counts = _INDEX.unpack_from(data)
-    if magic == _MAGIC and version == 2:
-        for at in range(_INDEX.size, _INDEX.size + counts[-1] * _ID_SIZE, _ID_SIZE):
-            yield data[at : at + _ID_SIZE].hex()
+    """The ids that a pack's index names; none if that is damaged."""
+    if _has_index(pack):
+        yield from (raw.hex() for raw in ids_in(pack.with_suffix(".idx")))
 
 
 def _put_aside(repository: Path, pack: Path) -> None:
