@@ -55,8 +55,9 @@ if TYPE_CHECKING:
     from vcs.history import Author, History
     from vcs.operations import Operations
 
-_NO_ROOM = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
-"""What SQLite says of a full disk; the latter, for the file that the index's readers and writers share."""
+_NO_ROOM = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_WRITE")
+"""What SQLite says of a full disk; for the file that the index's readers and writers share; and of a quota that is used
+up or a limit on files, for which it has no code of its own."""
 FORMAT = 1
 FORMAT_LINE = b"treering store %d\n" % FORMAT
 _CACHE_BYTES = 24 << 20

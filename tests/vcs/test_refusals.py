@@ -83,6 +83,7 @@ def of_sqlite(name: str, words: str) -> TreeringError:
     [
         ("SQLITE_FULL", "database or disk is full", NoSpace),
         ("SQLITE_IOERR_SHMSIZE", "disk I/O error", NoSpace),
+        ("SQLITE_IOERR_WRITE", "disk I/O error", NoSpace),
         ("SQLITE_IOERR_READ", "disk I/O error", StoreError),
         ("SQLITE_NOMEM", "out of memory", StoreError),
         ("SQLITE_BUSY", "database is locked", Conflict),
