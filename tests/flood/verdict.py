@@ -112,7 +112,11 @@ def remove_all(place: Place, deadline: float) -> Iterator[str]:
     identities = {path.name for path in (place.store / "containers").iterdir() if len(path.name) == 64}
     yield from _must(place, deadline, "rm", "-f", "--all", "--discard")
     for kind in ("branch", "tag"):
-        names = [one["name"] for one in run(place, kind).value]
+        listed = run(place, kind)
+        if not listed.ok:
+            yield f"{kind}: {listed.code} {listed.err[-3000:]}"
+            continue
+        names = [one["name"] for one in listed.value]
         for name in names if len(names) < _FEW else ():
             yield from _must(place, deadline, kind, "-d", name)
         if len(names) >= _FEW:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from runtime.system.deletion import delete_tree
+from tests.support.descriptors import descriptors_left
 
 DEPTH = 3000
 
@@ -29,18 +28,10 @@ def make_deep(top: Path, depth: int, name: str = "d" * 200) -> None:
     os.close(at)
 
 
-@pytest.fixture
-def few_descriptors() -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
-@pytest.mark.usefixtures("few_descriptors")
 def test_deeper_than_paths_descriptors_and_calls(tmp_path: Path) -> None:
     make_deep(tmp_path / "top", DEPTH)
-    delete_tree(tmp_path / "top")
+    with descriptors_left(100):
+        delete_tree(tmp_path / "top")
     assert list(tmp_path.iterdir()) == []
 
 
