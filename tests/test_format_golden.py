@@ -18,6 +18,7 @@ from runtime import records
 from runtime.records import ContainerPaths, Generation, Record
 from runtime.settings import Settings
 from tests.golden import make_store
+from tests.support.values import directory
 from vcs import encoding
 from vcs.check import check
 from vcs.errors import UnknownFormat
@@ -40,6 +41,7 @@ from vcs.model import (
     TreeItem,
 )
 from vcs.store import Store
+from vcs.trees import write_root
 
 GOLDEN = Path(__file__).parent / "golden"
 A, B = b"\xaa" * 32, b"\xbb" * 32
@@ -147,7 +149,7 @@ def test_a_store_of_format_1_can_be_written_to(store_v1: Path) -> None:
     with Store.open(store_v1) as store:
         old = store.history.resolve("main")
         with store.batch() as batch:
-            root = make_store.write_root(batch, make_store.directory(batch, {"new": b"file"}))
+            root = write_root(batch, directory(batch, {"new": b"file"}))
         made = store.add_commit(root, {}, "more\n", make_store.AUTHOR, (old,))
         store.history.move("refs/heads/main", made, old, "more", make_store.AUTHOR)
         assert check(store).problems == []

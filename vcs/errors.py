@@ -24,6 +24,8 @@ Errors carry facts as attributes; advice and exit codes are the command line's b
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -105,3 +107,14 @@ class Corrupt(Damaged):
 
 class EngineError(TreeringError):
     """The container could not be set up, or the OCI runtime refused."""
+
+
+@contextmanager
+def suppress_errno(errnos: Container[int]) -> Iterator[None]:
+    """Pass over an OSError with one of these numbers (errno(3)), and over no other: contextlib.suppress knows classes,
+    which many numbers have not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in errnos:
+            raise

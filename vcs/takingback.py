@@ -23,7 +23,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from vcs.durable import replace_file, sync_directory
-from vcs.errors import Conflict, Corrupt, Denied, NoSpace, NotFound, TreeringError, UnknownFormat
+from vcs.errors import Conflict, Corrupt, Denied, NoSpace, NotFound, TreeringError, UnknownFormat, suppress_errno
 from vcs.existing import is_there
 from vcs.gitwords import BRANCHES, TAGS, Author, kind, short
 from vcs.model import CommitId
@@ -228,12 +228,8 @@ def finish_moves(history: History, operations: Operations) -> None:
 
     Whatever else keeps him from it is raised: he would go on with refs of which some have moved.
     """
-    try:
-        with suppress(Denied, NoSpace), history.locked():
-            _finish(history, operations)
-    except OSError as error:
-        if error.errno not in _CANNOT_WRITE:
-            raise
+    with suppress_errno(_CANNOT_WRITE), suppress(Denied, NoSpace), history.locked():
+        _finish(history, operations)
 
 
 def _finish(history: History, operations: Operations) -> None:

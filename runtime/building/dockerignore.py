@@ -13,13 +13,13 @@ import os
 import posixpath
 import re
 import stat
-from collections.abc import Collection, Generator, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 from runtime.building.patterns import compiled
-from vcs.errors import BadInput
+from vcs.errors import BadInput, suppress_errno
 from vcs.ignore import Ignore, as_text
 from vcs.livedir import Identity, list_directories, list_names, open_directory, open_parent, open_top
 
@@ -110,15 +110,6 @@ def _size(path: Path) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-@contextlib.contextmanager
-def _passing_over() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _PASSED_OVER:
-            raise
-
-
 @dataclass(frozen=True, slots=True)
 class ContextIgnore(Ignore):
     """What an import of a context leaves out. `wanted` are the paths that instructions name: whatever is not at, below
@@ -148,7 +139,7 @@ class ContextIgnore(Ignore):
         if any(path.startswith(directory + b"/") for path in self._taken_in):
             return True
         self._taken_in.clear()
-        with _passing_over(), contextlib.closing(_paths_below(self.top, directory)) as paths:
+        with suppress_errno(_PASSED_OVER), contextlib.closing(_paths_below(self.top, directory)) as paths:
             found = (path for path in paths if not self.rules.leaves_out(as_text(path)[1:]))
             self._taken_in.extend(islice(found, 1))
         return bool(self._taken_in)

@@ -23,6 +23,7 @@ from runtime.copying.placing import Waiting, put, put_nameless, removed_on_error
 from runtime.idranges import SIZE
 from runtime.system import mounts
 from runtime.upper.owners import NOBODY
+from vcs.errors import suppress_errno
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAMELESS = os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC
@@ -272,8 +273,5 @@ class Target:
 
     def _set_xattrs(self, place: int | bytes, item: Item) -> None:
         for name, value in item.xattrs:
-            try:
+            with suppress_errno(_NO_ATTRIBUTE):
                 os.setxattr(place, name, value)
-            except OSError as error:
-                if error.errno not in _NO_ATTRIBUTE:
-                    raise

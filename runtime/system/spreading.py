@@ -15,6 +15,7 @@ import struct
 from pathlib import Path
 
 from runtime.system import mounts
+from vcs.errors import suppress_errno
 
 GETFLAGS, _SETFLAGS = 0x80086601, 0x40086602
 """FS_IOC_GETFLAGS and FS_IOC_SETFLAGS (ioctl_iflags(2)), for a long of 64 bits; the kernel takes 32 of them."""
@@ -27,13 +28,11 @@ def spread(directory: Path) -> None:
     """Have what is made in a directory from now on lie apart, on ext4. Elsewhere, or where it is refused, nothing."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        if mounts.file_system_type(fd) != mounts.EXT4_MAGIC:
-            return
-        (flags,) = struct.unpack("@l", fcntl.ioctl(fd, GETFLAGS, bytes(struct.calcsize("@l"))))
-        if not flags & TOPDIR:
-            fcntl.ioctl(fd, _SETFLAGS, struct.pack("@l", flags | TOPDIR))
-    except OSError as error:
-        if error.errno not in _REFUSALS:
-            raise
+        with suppress_errno(_REFUSALS):
+            if mounts.file_system_type(fd) != mounts.EXT4_MAGIC:
+                return
+            (flags,) = struct.unpack("@l", fcntl.ioctl(fd, GETFLAGS, bytes(struct.calcsize("@l"))))
+            if not flags & TOPDIR:
+                fcntl.ioctl(fd, _SETFLAGS, struct.pack("@l", flags | TOPDIR))
     finally:
         os.close(fd)

@@ -16,10 +16,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vcs.durable import write_all
+from vcs.errors import suppress_errno
 
 _NOTE = "copying"
 _BEGIN = re.compile(rb"\.treering-[0-9a-f]{16}-")
-_MAY_NOT = (errno.EROFS, errno.EACCES, errno.EPERM)
+_MAY_STAY = (errno.EWOULDBLOCK, errno.EROFS, errno.EACCES, errno.EPERM)
+"""The copy goes on; or nothing may be written there."""
 
 
 @contextmanager
@@ -58,7 +60,7 @@ def remove_unfinished(generation: Path) -> None:
     except FileNotFoundError:
         return
     try:
-        with _where_it_may_stay():
+        with suppress_errno(_MAY_STAY):
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.fstat(fd).st_nlink:  # somebody else has done it meanwhile
                 return
@@ -68,17 +70,6 @@ def remove_unfinished(generation: Path) -> None:
             (generation / _NOTE).unlink()
     finally:
         os.close(fd)
-
-
-@contextmanager
-def _where_it_may_stay() -> Iterator[None]:
-    try:
-        yield
-    except BlockingIOError:
-        pass  # the copy goes on
-    except OSError as error:
-        if error.errno not in _MAY_NOT:
-            raise
 
 
 def _remove(top: bytes, begin: bytes) -> None:

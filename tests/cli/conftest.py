@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 from fusefs import mounting
 from fusefs.client import Service
 from runtime.cli.program import program
+from tests.support.burner import compile_burner
 from tests.support.busybox_root import make_busybox_root
 from tests.support.containers import eventually
 from vcs.errors import Conflict
@@ -161,3 +162,13 @@ def empty(tmp_path: Path) -> Cli:
 def until() -> Callable[..., Any]:
     """Wait for a condition."""
     return eventually
+
+
+@pytest.fixture
+def burner(box: Cli, tmp_path: Path) -> str:
+    """A commit that has the program `/burn`."""
+    (tmp_path / "root").mkdir()
+    box("export", "main", str(tmp_path / "root"))
+    compile_burner(tmp_path / "root/burn")
+    box("import", str(tmp_path / "root"), "-b", "burner", "-m", "with /burn")
+    return "burner"

@@ -68,7 +68,7 @@ def main() -> None:
     elif how == "server":
         from runtime.cli import takeover
 
-        takeover.run = tell
+        takeover.run = tell  # type: ignore[attr-defined, assignment]
         serving.main(int(rest[0]))
     elif how == "client":
         code = client.call(sys.argv)

@@ -313,7 +313,8 @@ def test_the_names_that_a_copy_needs_are_left_alone_while_it_goes_on(tmp_path: P
 
 def test_a_note_that_is_taken_for_a_killed_copys_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "upper").mkdir()
-    lock, looked = fcntl.flock, []
+    lock = fcntl.flock
+    looked: list[int] = []
 
     def after_a_look(fd: int, how: int) -> None:
         if not looked:

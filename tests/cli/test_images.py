@@ -453,8 +453,9 @@ def test_what_is_hostile_in_an_archive(store: Cli, tmp_path: Path, case: str) ->
     data, words = ARCHIVES[case]
     path = tmp_path / "image.tar"
     path.write_bytes(data)
-    for arguments, settings in (([str(path)], {}), (["-"], {"input": data})):
-        error = store.error("import", *arguments, **settings)
+    ways: list[tuple[str, dict[str, Any]]] = [(str(path), {}), ("-", {"input": data})]
+    for source, settings in ways:
+        error = store.error("import", source, **settings)
         assert error["kind"] == "BadInput", error
         assert words in error["message"]
     assert store.json("branch") == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ def test_what_exec_prints_and_cannot_be_written(box: Cli, stream: str) -> None:
     assert box.process("run", "-d", "--name", "web", "main", "sleep", "inf").returncode == 0
     command = ["exec", "web", "sh", "-c", "echo out; echo err >&2"]
     with Path("/dev/full").open("wb") as full:
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: full}
+        streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: full}
         done = box.process(*command, **streams)
     assert done.returncode == 125
     if stream == "stdout":

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import pytest
 
 from runtime.state import Exited, Running, load_run, state_of
-from runtime.supervision import monitor, supervisor
+from runtime.supervision import monitor, sleeping, supervisor
 from runtime.supervision.job import Job
 from runtime.supervision.sleeping import Channel, Sleeper
 from runtime.supervision.supervisor import supervise
@@ -165,7 +165,7 @@ def stays_a_parent(job: Job, channel: Channel | None = None, sleeper: Sleeper | 
     container has ended."""
     if sleeper:
         os._exit(1)
-    real = supervisor.go_to_sleep
+    real = sleeping.go_to_sleep
 
     def go_to_sleep(*arguments: Any) -> bool:
         gone = real(*arguments)
@@ -173,7 +173,7 @@ def stays_a_parent(job: Job, channel: Channel | None = None, sleeper: Sleeper | 
             eventually(lambda: not supervisor_of(job.paths.directory))
         return gone
 
-    supervisor.go_to_sleep = go_to_sleep
+    supervisor.go_to_sleep = go_to_sleep  # type: ignore[attr-defined, assignment]
     supervise(job, channel, None)
 
 

@@ -51,7 +51,7 @@ def set_up_keys(cli: Cli, directory: Path) -> Keys:
 def _run(*words: str, code: int = 0, **settings: object) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, **settings)  # type: ignore[call-overload]
     assert done.returncode == code, (words, done.stdout, done.stderr)
-    return done  # type: ignore[no-any-return]
+    return done
 
 
 def git(cli: Cli, *words: str, code: int = 0) -> str:

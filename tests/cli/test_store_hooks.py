@@ -43,7 +43,7 @@ def imported(cli: Cli, **settings: Any) -> subprocess.CompletedProcess[bytes]:
 
 
 def tip(cli: Cli, revision: str = "main") -> str:
-    return cli.json("log", "-n1", revision)[0]["commit"]  # type: ignore[no-any-return]
+    return cli.json("log", "-n1", revision)[0]["commit"]
 
 
 def test_what_is_told_of_a_running_containers_commit(box: Cli) -> None:

@@ -12,7 +12,7 @@ from runtime.containers import Containers
 from runtime.settings import Settings
 from tests.cli.conftest import Cli
 from tests.support.collecting import author
-from vcs import usage
+from vcs import leases, usage
 from vcs.check import check
 from vcs.leases import Leased
 from vcs.store import Store
@@ -101,7 +101,7 @@ def test_what_is_not_there(cli: Cli) -> None:
 
 
 def test_a_branch_that_is_made_meanwhile_is_left_out(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = usage.read_leases
+    real = leases.read_leases
 
     def read_leases(directory: Path) -> Leased:
         with Store.open(cli.store) as store:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.cli import preloading, watching
+from runtime.cli import client, preloading, watching
 from runtime.cli.watching import Watch
 
 
@@ -64,7 +64,7 @@ def test_a_program_is_current_until_a_file_of_it_changes(
     for name in ("one.py", "cli/two.py"):
         (package / name).write_text("# a module\n")
     modules = {f"module{at}": type("M", (), {"__file__": str(path)}) for at, path in enumerate(package.rglob("*.py"))}
-    monkeypatch.setattr(preloading.client, "__file__", str(package / "cli/client.py"))
+    monkeypatch.setattr(client, "__file__", str(package / "cli/client.py"))
     monkeypatch.setattr(preloading, "sys", type("S", (), {"modules": modules}))
 
     program = preloading.Program()

@@ -44,7 +44,7 @@ def found(snapshot: Snapshot) -> str:
     except NotFound:
         return expected(())
     return _digest(
-        (path.decode().removeprefix("/").removeprefix(f"{TOP}/"), snapshot.read(entry.content))
+        (path.decode().removeprefix("/").removeprefix(f"{TOP}/"), snapshot.read(entry.content))  # type: ignore[arg-type]
         for path, entry in snapshot.walk()
         if entry.is_file and path.removeprefix(b"/").startswith(prefix)
     )

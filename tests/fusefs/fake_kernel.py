@@ -163,6 +163,7 @@ class FakeKernel:
             found = self.lookup(node, name)
             assert found is not None, name
             node = found.nodeid
+        assert found is not None
         return found
 
     def getattr(self, nodeid: int) -> Attr:

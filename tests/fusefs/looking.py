@@ -38,7 +38,7 @@ def _lines(top: bytes, path: bytes) -> Iterator[str]:
     ]
     if kind == stat.S_IFDIR:
         names = _said(os.listdir, full)
-        yield " ".join([*words, f"{len(names)} names" if isinstance(names, list) else names])
+        yield " ".join([*words, f"{len(names)} names" if isinstance(names, list) else f"{names}"])
         for name in sorted(names) if isinstance(names, list) else ():
             yield from _lines(top, path + b"/" + name)
         return
@@ -61,7 +61,7 @@ def _attributes(path: bytes) -> dict[str, bytes]:
     """Those that this user may read: local file systems do not even list the others."""
     found = {}
     for name in sorted(os.listxattr(path, follow_symlinks=False)):
-        value = _said(lambda path, name=name: os.getxattr(path, name, follow_symlinks=False), path)  # type: ignore[misc]
+        value = _said(lambda path, name=name: os.getxattr(path, name, follow_symlinks=False), path)
         if isinstance(value, bytes):
             found[name] = value
     return found

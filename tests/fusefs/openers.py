@@ -62,7 +62,7 @@ def threadless(path: Path, read_ahead: bool = False) -> Store:
 
     with suppress(FileExistsError):
         (path / "caches/threadless").mkdir()
-        threading.Thread.start = start  # type: ignore[method-assign]
+        threading.Thread.start = start  # type: ignore[assignment]
     return Store.open(path, read_ahead=read_ahead)
 
 
@@ -87,7 +87,7 @@ def stuck(path: Path, read_ahead: bool = False) -> Store:
                 signal.pause()
         return answer
 
-    Session._read = snaring  # type: ignore[method-assign]
+    Session._read = snaring  # type: ignore[assignment]
     return store
 
 
@@ -101,7 +101,7 @@ def in_too_many_parts(path: Path, read_ahead: bool = False) -> Store:
         data = b"".join(answer) if isinstance(answer, list) else bytes(answer)
         return [data[:1]] * 2000 if data.startswith(SNARE) else answer
 
-    Session._read = splitting  # type: ignore[method-assign]
+    Session._read = splitting  # type: ignore[assignment]
     return Store.open(path, read_ahead=read_ahead)
 
 

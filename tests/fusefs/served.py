@@ -62,7 +62,7 @@ class Served:
         except subprocess.TimeoutExpired:
             self.abort()
             process.kill()
-            raise AssertionError(f"nobody answered: {process.args}\n{self.log()}") from None
+            raise AssertionError(f"nobody answered: {process.args!r}\n{self.log()}") from None
         assert process.returncode == 0, said + self.log()
         return said
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -32,7 +33,7 @@ def number(kernel: FakeKernel, made: RootId, path: str) -> int:
     return found.nodeid
 
 
-def linked(store: MemoryStore, group: bytes, count: int = 2, content: bytes = b"same", **fields: object) -> Entry:
+def linked(store: MemoryStore, group: bytes, count: int = 2, content: bytes = b"same", **fields: Any) -> Entry:
     return file(put_data(store, content), link=Link(group * 16, count), **fields)
 
 
@@ -65,7 +66,7 @@ def test_two_paths_are_two_files_however_equal(kernel: FakeKernel, store: Memory
 
 def test_metadata_makes_another_file(kernel: FakeKernel, store: MemoryStore) -> None:
     content = put_data(store, b"content")
-    changes: list[dict[str, object]] = [{}, {"uid": 1}, {"mtime": 1}, {"xattrs": ((b"user.a", b"b"),)}]
+    changes: list[dict[str, Any]] = [{}, {"uid": 1}, {"mtime": 1}, {"xattrs": ((b"user.a", b"b"),)}]
     roots = [root(store, {"f": file(content, **fields)}) for fields in changes]
     assert len({number(kernel, made, "f") for made in roots}) == 4
 

@@ -92,7 +92,7 @@ def everything(kernel: FakeKernel, node: int, path: str = "") -> list[tuple[str,
 
 def looked_up(kernel: FakeKernel, node: int, spec: Spec, path: str = "") -> dict[str, int]:
     numbers = {}
-    for name, value in reversed(spec.items()):
+    for name, value in reversed(list(spec.items())):
         found = kernel.lookup(node, str(name).encode())
         assert found is not None
         assert kernel.lookup(node, str(name).encode() + b"-") is None
@@ -196,7 +196,7 @@ def test_a_node_that_is_not_as_long_as_it_should_be_is_an_error_of_its_names_alo
     items = check_tree(store.get(tree_of(entry).tree))
     assert isinstance(items[1], TreeItem)
     lie = [items[0], replace(items[1], count=items[1].count + 1), *items[2:]]
-    tree = store.put_tree(encode_tree_index(lie))  # type: ignore[arg-type]
+    tree = store.put_tree(encode_tree_index(lie))
     made = write_root(store, replace(entry, content=Tree(tree, 10_001, 0, 0)))
     with FakeKernel(store) as kernel:
         top = top_of(kernel, made)

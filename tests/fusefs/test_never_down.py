@@ -75,7 +75,7 @@ print(json.dumps([passes, known]))
 def forest(changed: int, prefix: str = "", depth: int = 2) -> Spec:
     """Files that begin with their own path, some of which differ by `changed`."""
     chance = random.Random(prefix)
-    spec: Spec = {}
+    spec: dict[str, Any] = {}
     for number in range(12):
         path = f"{prefix}f{number:02}"
         length = chance.choice([0, 4096, 9000, 200_000]) + 50 + (changed if number == 3 else 0)
@@ -129,7 +129,7 @@ def until_they_agree(served: Served, reading: list[subprocess.Popen[str]]) -> No
 
 def pause(chance: random.Random, reading: list[subprocess.Popen[str]]) -> None:
     """Some time; none of the readers ends meanwhile, which only an error makes it do."""
-    outputs = [process.stdout for process in reading]
+    outputs = [process.stdout for process in reading if process.stdout]
     ready = select.select(outputs, [], [], chance.uniform(0, 0.15))[0]
     assert not ready, [process.communicate(timeout=DEADLINE)[0] for process in reading if process.stdout in ready]
 
@@ -144,7 +144,7 @@ def test_readers_do_not_notice_that_workers_are_killed(store: Path, wanted: int,
             pause(chance, reading)
             before = served.status()
             kill(chance.choice(before["workers"]))
-            until(lambda before=before: served.replaced(before["replaced"], wanted))  # type: ignore[misc]
+            until(lambda before=before: served.replaced(before["replaced"], wanted))
             assert served.status()["holder"] == served.lease.pid
             assert served.status()["replaced"] > number
         until_they_agree(served, reading)
@@ -160,7 +160,7 @@ def test_a_restart_under_load_is_not_noticed(store: Path) -> None:
             after = Service.restart(store)
             assert len(after) == 2
             assert not set(before) & set(after)
-            until(lambda before=before: not set(before) & set(processes(store)))  # type: ignore[misc]
+            until(lambda before=before: not set(before) & set(processes(store)))
         until_they_agree(served, reading)
 
 
@@ -170,7 +170,7 @@ def test_a_stopped_worker_is_replaced(store: Path) -> None:
         for _ in range(3):
             status = served.status()
             os.kill(status["workers"][0], signal.SIGSTOP)
-            until(lambda status=status: served.replaced(status["replaced"]))  # type: ignore[misc]
+            until(lambda status=status: served.replaced(status["replaced"]))
         until_they_agree(served, reading)
 
 
@@ -266,7 +266,7 @@ def test_many_kills_in_one_request_are_no_crash(trap: Path) -> None:
                 (trap / "caches/snared").rmdir()
             before = served.status()
             kill(before["workers"][0])
-            until(lambda before=before: served.replaced(before["replaced"]))  # type: ignore[misc]
+            until(lambda before=before: served.replaced(before["replaced"]))
         assert served.finish(reading) == "snare is passed"
 
 
@@ -315,7 +315,7 @@ def test_work_does_not_make_it_grow(store: Path) -> None:
             for pid in served.workers():
                 before = served.status()
                 kill(pid)
-                until(lambda before=before: served.replaced(before["replaced"], 2))  # type: ignore[misc]
+                until(lambda before=before: served.replaced(before["replaced"], 2))
         until(lambda: len(processes(store)) == 4 and descriptors(served.lease.pid) <= most)
 
 

@@ -241,7 +241,7 @@ def test_a_successor_reads_a_long_journal_in_a_few_pieces(journal: Journal, monk
     )
     reads = []
     pread = os.pread
-    monkeypatch.setattr(os, "pread", lambda *given: reads.append(given) or pread(*given))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(os, "pread", lambda *given: reads.append(given) or pread(*given))
     late = Reader(store, journal)
     assert len(reads) <= 8
     top = late.top(made)
@@ -269,7 +269,7 @@ def test_a_root_may_be_dropped_at_any_moment(journal: Journal, monkeypatch: pyte
     tops = [reader.top(old), reader.top(new)]
     list(reader.visit(tops[0]))
     append = Journal.append
-    dropped = []
+    dropped: list[bytes] = []
 
     def dropping(self: Journal, records: bytes) -> None:
         first = b"" if dropped else record(Kind.DROP, tops[which].number)

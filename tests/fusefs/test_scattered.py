@@ -135,7 +135,7 @@ def test_of_files_that_are_small_or_huge_there_is_none(copying: Copying, size: i
 def test_a_copy_that_comes_to_be_there_answers_and_gives_nothing_besides(copying: Copying) -> None:
     scatter(copying, 2)
     copying.save()
-    copying.store.get = lambda _: pytest.fail("a chunk was read")  # type: ignore[method-assign]
+    copying.store.get = lambda _: pytest.fail("a chunk was read")  # type: ignore[assignment]
     for offset, size in ((PAGE, PAGE), (5, 10), (SIZE - 3, PAGE), (SIZE - SCATTERED_MOST, SCATTERED_MOST)):
         assert copying.read(offset, size) == LARGE[offset : offset + size]
     scatter(copying, 2 * ENOUGH)
@@ -198,5 +198,5 @@ def test_copies_that_are_open_have_a_bound(copying: Copying) -> None:
         plain_path(copying.place / "caches", digest).hardlink_to(copying.path)
         contents.append(Chunked(SIZE, digest, SIZE))
     for content in contents:
-        assert copying.copies.read(content, PAGE, PAGE) == LARGE[PAGE : 2 * PAGE]
+        assert copying.copies.read(content, PAGE, PAGE) == memoryview(LARGE[PAGE : 2 * PAGE])
     assert sum(copying.copies.around(content, 0) is not None for content in contents) == 16

@@ -158,7 +158,7 @@ def test_a_bug_in_what_nobody_asked_for_hurts_nobody(
     found = kernel.lookup(a, b"sub")
     assert found is not None
     numbering = kernel.filesystem.numbers.numbering
-    tried = []
+    tried: list[int] = []
 
     def failing(number: int, *rest: object) -> object:
         if number == found.nodeid and not tried:

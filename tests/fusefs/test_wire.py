@@ -6,6 +6,7 @@ import re
 import shutil
 import struct
 import subprocess
+from enum import Enum
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 def _constants() -> dict[str, int]:
-    prefixes: list[tuple[str, type]] = [
+    prefixes: list[tuple[str, type[Enum]]] = [
         ("FUSE_", Opcode),
         ("FUSE_", Init),
         ("FUSE_NOTIFY_", Notify),

@@ -53,7 +53,7 @@ def fuse_session(data: bytes) -> None:
     """Messages to a session: for each an opcode, a node, the length of its body, and the body. Each has one answer or
     none, and no handler fails of itself: what a session catches to live on is a finding here."""
     with FakeKernel(_STORE) as kernel:
-        kernel.session._failure = _strict(kernel.session)  # type: ignore[method-assign]
+        kernel.session._failure = _strict(kernel.session)  # type: ignore[assignment, method-assign]
         at = count = 0
         while at + 3 <= len(data) and count < 16:
             opcode, node, size = data[at : at + 3]

@@ -17,7 +17,7 @@ from tests.support.values import DIRECTORY, Spec, directory, file, link
 from vcs.batch import Batch
 from vcs.blobs import BlobWriter, put_data
 from vcs.history import Author
-from vcs.model import Device, Entry, Link, Special
+from vcs.model import CommitId, Device, Entry, Link, Special
 from vcs.snapshot import Snapshot
 from vcs.store import Store
 from vcs.trees import write_root
@@ -69,7 +69,7 @@ def second(batch: Batch) -> Spec:
 def make(path: Path) -> None:
     """A store with two commits on `main`, a branch, and tags of both kinds."""
     with Store.create(path) as store:
-        parents = []
+        parents: list[CommitId] = []
         for number, spec in enumerate((first, second)):
             with store.batch() as batch:
                 top = directory(batch, spec(batch), mode=DIRECTORY, mtime=1_600_000_000_000_000_001)

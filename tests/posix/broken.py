@@ -12,12 +12,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from msgspec import structs
+
 from runtime import overlay
 from runtime.cli.program import run
 from runtime.upper import content, conventions, pinned, walk
+from vcs.attributes import entry_of as _entry_of
+from vcs.blobs import write_file as _write_file
 
 _separate = conventions.separate
-_entry_of = walk.entry_of
 _identity_of = pinned.identity_of
 
 
@@ -29,7 +32,7 @@ def _marks(**other: Any) -> Callable[[], None]:
             marks, xattrs = _separate(*arguments)
             return replace(marks, **other), xattrs
 
-        walk.separate = separate
+        walk.separate = separate  # type: ignore[assignment, attr-defined]
 
     return change
 
@@ -40,9 +43,9 @@ def _entries(other: Callable[[Any, os.stat_result], dict[str, Any]]) -> Callable
     def change() -> None:
         def entry_of(name: bytes, status: os.stat_result, content: Any, xattrs: Any) -> Any:
             entry = _entry_of(name, status, content, xattrs)
-            return walk.replace(entry, **other(entry, status))
+            return structs.replace(entry, **other(entry, status))
 
-        walk.entry_of = entry_of
+        walk.entry_of = entry_of  # type: ignore[assignment, attr-defined]
 
     return change
 
@@ -54,9 +57,7 @@ def _without(prefix: bytes) -> Callable[[], None]:
 def _no_links() -> None:
     """Names of one file are files of their own."""
     count = iter(range(1 << 62))
-    walk.pinned.identity_of = lambda status: (  # type: ignore[assignment]
-        _identity_of(status) if stat.S_ISDIR(status.st_mode) else (-1, next(count))
-    )
+    pinned.identity_of = lambda status: _identity_of(status) if stat.S_ISDIR(status.st_mode) else (-1, next(count))
 
 
 def _escaped() -> None:
@@ -76,24 +77,23 @@ def _top() -> None:
 
 def _ids() -> None:
     """Owners are read as the machine sees them."""
-    walk.Walk._entry = lambda _, *arguments: walk.entry_of(*arguments)  # type: ignore[method-assign]
+    walk.Walk._entry = lambda _, *arguments: _entry_of(*arguments)  # type: ignore[method-assign]
 
 
 def _bytes() -> None:
     """Of each large file one byte is read wrongly."""
-    real = content.write_file
 
     def write_file(sink: Any, fd: int, status: os.stat_result, before: Any) -> Any:
         if status.st_size < 100_000:
-            return real(sink, fd, status, before)
+            return _write_file(sink, fd, status, before)
         copy = os.memfd_create("copy")
         os.truncate(copy, status.st_size)
         os.sendfile(copy, fd, 0, status.st_size)
         place = status.st_size // 2
         os.pwrite(copy, bytes([os.pread(copy, 1, place)[0] ^ 1]), place)
-        return real(sink, copy, status, before)
+        return _write_file(sink, copy, status, before)
 
-    content.write_file = write_file
+    content.write_file = write_file  # type: ignore[assignment, attr-defined]
 
 
 VARIANTS: dict[str, Callable[[], None]] = {

@@ -52,8 +52,8 @@ def test_it_is_joined(place: Bench, network: str, ids: int | None, monkeypatch: 
     """It shows only its own interfaces, and any port and ping are the container's, though it did not make it."""
     prepare = preparation.prepare
 
-    def with_connection(*arguments: Any) -> None:
-        prepare(*arguments[:5], Connection(network))
+    def with_connection(paths: Any, spec: Any, image: Any, lower: Any, size: Any, *_: Any) -> Any:
+        return prepare(paths, spec, image, lower, size, Connection(network))
 
     monkeypatch.setattr(preparation, "prepare", with_connection)
     script = """

@@ -6,13 +6,13 @@ import errno
 import os
 import select
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-from runtime.supervision import attachments
 from runtime.supervision.attachments import Door, knock
 from runtime.supervision.reception import Reception
 from tests.support.descriptors import descriptors_left, open_descriptors
@@ -79,7 +79,7 @@ def test_on_a_machine_that_has_nothing_left_nobody_spins(
 ) -> None:
     """The descriptor kept in reserve is another process's as soon as it is let go."""
     slept: list[float] = []
-    monkeypatch.setattr(attachments.time, "sleep", slept.append)
+    monkeypatch.setattr(time, "sleep", slept.append)
     monkeypatch.setattr(door, "_socket", Exhausted(fileno=door._socket.detach()))
     for _ in range(3):
         assert door.accept() is None
@@ -88,7 +88,7 @@ def test_on_a_machine_that_has_nothing_left_nobody_spins(
 
 
 def test_who_has_gone_again_holds_nobody_up(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attachments.time, "sleep", lambda _: pytest.fail("nothing is short"))
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("nothing is short"))
     assert door.accept() is None
 
 

@@ -357,8 +357,9 @@ def test_what_stands_still_and_is_unknown_to_its_engine_is_removed(
     shutil.rmtree(paths.engine_state / run.container)
     try:
         with monkeypatch.context() as patched:
-            for name in ("scandir", "listdir") if failing is not None else ():
-                patched.setattr(os, name, failing_at(failing, getattr(os, name)))
+            if failing is not None:
+                for name in ("scandir", "listdir"):
+                    patched.setattr(os, name, failing_at(failing, getattr(os, name)))
             assert remove_cgroups(run.container)
         assert not place.leftovers()
     finally:

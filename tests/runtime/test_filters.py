@@ -24,7 +24,7 @@ def place() -> Iterator[Bench]:
         yield made
 
 
-def annotations(bundle: Path) -> dict[str, str]:
+def annotated(bundle: Path) -> dict[str, str]:
     found: dict[str, str] = json.loads((bundle / "config.json").read_bytes()).get("annotations", {})
     return found
 
@@ -34,8 +34,8 @@ def test_the_second_container_is_given_what_the_first_left(place: Bench) -> None
     told = [place.run("sh", "-c", FORBIDDEN, paths=paths) for paths in (first, second)]
     assert told[0] == told[1]
     assert "Seccomp:\t2" in told[0][1]
-    assert not annotations(first.bundle)
-    assert annotations(second.bundle)
+    assert not annotated(first.bundle)
+    assert annotated(second.bundle)
     (kept,) = (place.path / "run/filters").iterdir()
     assert kept.stat().st_size > 4096
 

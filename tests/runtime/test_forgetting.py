@@ -443,7 +443,7 @@ def test_commits_go_on_meanwhile(store: Store, tmp_path: Path) -> None:
             os._exit(0)
         except BaseException:
             os._exit(1)
-    acknowledged = []
+    acknowledged: list[int] = []
     with Store.open(path) as mine:
         containers = Containers(mine)
         states = States(containers)

@@ -11,7 +11,6 @@ from runtime import removal
 from runtime.check import check_containers
 from tests.support.undoing import World, after_each_kill
 from vcs.check import check
-from vcs.store import Store
 from vcs.takingback import stacks
 
 
@@ -87,6 +86,5 @@ def test_a_redo_that_was_killed(tmp_path: Path, change: Callable[[World], None])
         again.undo()
         assert (again.look(), depth(again)) == (undone, first)
         assert check_containers(again.store) == []
-    with Store.open(path) as store:
-        assert check(store).problems == []
+        assert check(again.store).problems == []
     assert partial > 2 * len(BETWEEN)

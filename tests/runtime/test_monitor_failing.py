@@ -14,10 +14,11 @@ from typing import Any, NoReturn
 import pytest
 
 from runtime.state import EXIT, Exited, load_run, read_json, save_run, state_of
-from runtime.supervision import monitor, sleeping, watching
+from runtime.supervision import monitor, watching
 from runtime.supervision.attachments import Peer, knock
 from runtime.supervision.requests import packed
 from runtime.supervision.sleeping import Channel, Sleeper, Status
+from runtime.supervision.stdio import StdioState
 from runtime.supervision.watching import Monitor
 from tests.support.descriptors import descriptors_left, open_descriptors
 from tests.support.watched import asleep, running, waiting_job, watching_in
@@ -80,7 +81,7 @@ def hand_over(directory: Path) -> tuple[Channel, Channel]:
     save_run(job.paths.directory, running(os.getpid()))
     reader, writer = os.pipe2(os.O_CLOEXEC)
     init = os.pidfd_open(os.getpid())
-    state = sleeping.StdioState(("stdout", "stderr"), False, False)
+    state = StdioState(("stdout", "stderr"), False, False)
     fields = {"job": job, "keep": 2, "recording": None, "run": running(os.getpid()), "stdio": state}
     assert theirs.send(fields, init, 0, 1, reader, writer)
     for fd in (reader, writer, init):

@@ -189,7 +189,7 @@ class TestRecord:
 class TestBundle:
     """The OCI config of a container in a user namespace."""
 
-    def config(self, last_group: int | None, network: str = "host") -> dict[str, dict[str, object]]:
+    def config(self, last_group: int | None, network: str = "host") -> dict[str, dict[str, Any]]:
         last_ids = None if last_group is None else (last_group, last_group)
         host = Host(Path("/etc-of-ours"), Path("/rootfs"), {}, (), (1024, 1024), last_ids=last_ids)
         spec = LaunchSpec("id", "host", ("true",), network=network)

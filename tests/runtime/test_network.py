@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import pytest
@@ -287,7 +288,7 @@ def test_networks_are_closed_to_one_another(place: Callable[[str], Place]) -> No
 @pytest.mark.parametrize("kind", ["tcp", "udp"])
 def test_published_ports(place: Callable[[str], Place], kind: str) -> None:
     here = place("store")
-    protocol = "udp" if kind == "udp" else "tcp"
+    protocol: Literal["tcp", "udp"] = "udp" if kind == "udp" else "tcp"
     here.join("web", ports=(Port(80, 0, "", protocol), Port(80, 0, "127.0.0.1", protocol)))
     everywhere, loopback = (port.host for port in network.published(here.directory("web")))
     here.join("near")

@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 
 from runtime import network
+from runtime.engine import spawn
 from runtime.network import firewall, names, namespace, subnets, usermode
 from runtime.network.networks import Networks
 from runtime.network.ports import hold
-from runtime.network.record import Members, Record, me
+from runtime.network.record import Members, Record, me, save
 from runtime.settings import Port
+from runtime.state import Process
 from tests.support.containers import eventually, is_gone
 from tests.support.descriptors import no_descriptors
 from tests.support.networking import Place, bridges, listening, places
@@ -296,7 +298,6 @@ def ended(directory: Path) -> Iterator[list[int]]:
 
 def fail_when(moment: str, patch: pytest.MonkeyPatch, started: list[int]) -> None:
     """Have one call fail after a program has been started; `started` gets its pid."""
-    spawn, save = usermode.spawn, usermode.save
 
     def spawning(*arguments: Any) -> int:
         started.append(spawn(*arguments))
@@ -314,7 +315,7 @@ def fail_when(moment: str, patch: pytest.MonkeyPatch, started: list[int]) -> Non
     if moment == "noted":
         patch.setattr(usermode, "save", saving)
     elif moment == "looked at":
-        patch.setattr(usermode.Process, "of", refuse)
+        patch.setattr(Process, "of", refuse)
     else:
         patch.setattr(os, "pidfd_open", refuse)
         patch.setattr(select, "select", refuse)

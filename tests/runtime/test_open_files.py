@@ -101,7 +101,7 @@ def test_what_cannot_be_known_is_an_error(monkeypatch: pytest.MonkeyPatch) -> No
     def refuse(*_: object) -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(openfiles.os, "listdir", refuse)
+    monkeypatch.setattr(os, "listdir", refuse)
     with pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
         open_files([os.getpid()])
 
@@ -112,6 +112,6 @@ def test_an_init_that_may_not_be_looked_at_is_an_error(monkeypatch: pytest.Monke
     def refuse(path: str) -> str:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
-    monkeypatch.setattr(openfiles.os, "readlink", refuse)
+    monkeypatch.setattr(os, "readlink", refuse)
     with pytest.raises(PermissionError):
         processes_of(os.getpid())

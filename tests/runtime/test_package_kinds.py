@@ -155,7 +155,7 @@ def test_any_bytes_may_be_a_header(blob: bytes) -> None:
 # -- npm
 
 
-def modules(**more: bytes) -> Spec:
+def modules(**more: bytes) -> dict[str, Spec]:
     return {name.replace("_", "-"): {"package.json": data} for name, data in more.items()}
 
 

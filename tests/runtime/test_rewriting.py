@@ -411,10 +411,14 @@ def test_a_dry_run_of_squash_writes_nothing(world: World) -> None:
 
 # -- by chance
 
+Step = tuple[str, str, str, int]
+
 
 @settings(max_examples=60)
 @given(bases, operations, operations, operations)
-def test_a_stack_on_a_disjoint_change_is_that_change_applied(base: list, one: list, two: list, three: list) -> None:
+def test_a_stack_on_a_disjoint_change_is_that_change_applied(
+    base: list[Step], one: list[Step], two: list[Step], three: list[Step]
+) -> None:
     """Each commit of the stack, done again, is what it was, and what upstream did besides; squashed, it is the same."""
     models = [Model("base")]
     for operation in base:

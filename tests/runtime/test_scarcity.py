@@ -23,8 +23,9 @@ from runtime.execution import Execution, execute_detached
 from runtime.images.layout import DirectoryFiles
 from runtime.settings import Settings
 from runtime.stubs import Stub, load_stubs, save_stubs
+from runtime.system import mounts
 from runtime.system.rootaccess import Root
-from runtime.upper import unfinished, watch
+from runtime.upper import watch
 from runtime.upper.unfinished import noted, remove_unfinished
 from tests.runtime.test_seen import no_more_descriptors
 from vcs.errors import AlreadyExists, BadInput, Corrupt, EngineError
@@ -73,7 +74,7 @@ def test_what_a_killed_copy_left_is_not_overlooked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOLCK])
 def test_a_note_that_cannot_be_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     name = left(tmp_path)
-    monkeypatch.setattr(unfinished.fcntl, "flock", refused(number))
+    monkeypatch.setattr(fcntl, "flock", refused(number))
     with pytest.raises(OSError, match=os.strerror(number)):
         remove_unfinished(tmp_path)
     assert name.exists()
@@ -82,7 +83,7 @@ def test_a_note_that_cannot_be_locked(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
 def test_where_nothing_may_be_written_it_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     name = left(tmp_path)
-    monkeypatch.setattr(unfinished.os, "unlink", refused(number))
+    monkeypatch.setattr(os, "unlink", refused(number))
     remove_unfinished(tmp_path)
     assert name.exists()
 
@@ -184,7 +185,7 @@ def test_an_attribute_that_is_lost_is_an_error(
 
 @needs_root
 def test_names_of_attributes_that_cannot_be_read_are_an_error(ping: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trees.os, "listxattr", refused(errno.ENOMEM))
+    monkeypatch.setattr(os, "listxattr", refused(errno.ENOMEM))
     with pytest.raises(OSError, match=os.strerror(errno.ENOMEM)):
         copy(ping.parent, ping.parent.with_name("other"), True)
 
@@ -245,7 +246,7 @@ def test_devices_that_cannot_be_listed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOTDIR, errno.EACCES])
 def test_devices_that_vanish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    monkeypatch.setattr(devices.os, "scandir", refused(number))
+    monkeypatch.setattr(os, "scandir", refused(number))
     assert devices.devices(tmp_path) == []
 
 
@@ -281,7 +282,7 @@ def test_a_process_that_cannot_be_made_does_not_go_on_as_its_parent(monkeypatch:
     """Else there would be two who do what comes after the command."""
     fork, parent = os.fork, os.getpid()
     reader, writer = os.pipe()
-    monkeypatch.setattr(execution.os, "fork", lambda: fork() if os.getpid() == parent else refused(errno.EAGAIN)())
+    monkeypatch.setattr(os, "fork", lambda: fork() if os.getpid() == parent else refused(errno.EAGAIN)())
     try:
         with pytest.raises(EngineError, match=f"could not be started.*{os.strerror(errno.EAGAIN)}"):
             execute_detached(None, Execution(("true",)))  # type: ignore[arg-type]
@@ -305,7 +306,7 @@ def test_a_process_that_cannot_be_made_does_not_go_on_as_its_parent(monkeypatch:
 def test_what_a_user_namespace_fails_for(
     monkeypatch: pytest.MonkeyPatch, number: int, says: str, advises: bool
 ) -> None:
-    monkeypatch.setattr(idmapping.mounts, "unshare", refused(number))
+    monkeypatch.setattr(mounts, "unshare", refused(number))
     with pytest.raises(EngineError, match=says) as told:
         idmapping._user_namespace(100000)
     assert ("advice" in told.value.facts) == advises

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from fusefs.worker import load_opener
 from runtime import source
 from runtime.containers import Container, Containers
+from runtime.records import load
 from runtime.settings import Settings
 from runtime.source import OPENER, ContainerNames, StoreWithContainers
 from tests.support.containers import remove
@@ -93,7 +94,6 @@ def test_a_record_is_read_once(containers: Containers, monkeypatch: pytest.Monke
         create(containers, f"c{number}", one)
     names = ContainerNames(containers.store.path / "containers")
     read: list[Path] = []
-    load = source.load
     monkeypatch.setattr(source, "load", lambda paths: read.append(paths.record) or load(paths))
     assert len(names.below(b"")) == 20
     assert len(read) == 20

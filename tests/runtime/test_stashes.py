@@ -17,7 +17,7 @@ from runtime.containers import Container
 from runtime.overlay import prepare_upper
 from runtime.settings import Settings
 from tests.runtime.overlay_cases import Layers, described, needs_root
-from tests.runtime.test_upper_random import STEPS, Hand, make_base
+from tests.runtime.test_upper_random import STEPS, Hand, Step, make_base
 from tests.support.collecting import NOW, git_fsck
 from tests.support.killing import killed_anywhere
 from tests.support.undoing import AUTHOR, World
@@ -44,7 +44,7 @@ class Bench(World):
         found = self.stashes.push(self.containers.find(name), text, AUTHOR)
         return found and found[0]
 
-    def bring(
+    def bring(  # type: ignore[override]
         self, number: int | None = None, into: str | None = None, favour: Favour = None, *, drop: bool = True
     ) -> Applied:
         self.do("stash", "pop")
@@ -324,7 +324,7 @@ def chances(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bench, L
 @needs_root
 @settings(max_examples=50, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS)
-def test_push_and_pop_are_nothing_at_all(chances: tuple[Bench, Layers], steps: list[tuple]) -> None:
+def test_push_and_pop_are_nothing_at_all(chances: tuple[Bench, Layers], steps: list[Step]) -> None:
     """Whatever a container did: modes, owners, extended attributes, deletions, hard links, opaque directories."""
     world, layers = chances
     world.do("create")

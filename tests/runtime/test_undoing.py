@@ -107,12 +107,12 @@ def test_two_rollbacks_are_taken_back_and_done_again(world: World) -> None:
         world.write("web", text)
         texts.append(world.text("web"))
         world.rollback("web", world.base)
-    for text in reversed(texts):
+    for before in reversed(texts):
         world.undo()
-        assert world.text("web") == text
-    for text in (*texts[1:], None):
+        assert world.text("web") == before
+    for after in (*texts[1:], None):
         world.redo()
-        assert world.text("web") == text
+        assert world.text("web") == after
 
 
 def test_a_container_that_has_changed_since_is_a_conflict(world: World) -> None:

@@ -72,7 +72,7 @@ def test_containers_come_back_with_their_refs_or_not_at_all(tmp_path: Path) -> N
             world.undo()
 
     seen = []
-    for _ in killed_anywhere(work, tmp_path / "errors"):
+    for _ in killed_anywhere(work, tmp_path / "errors", path):
         with Store.open(path) as store:
             assert check_containers(store) == []
             again = World.of(store)

@@ -17,6 +17,7 @@ from tests.runtime.overlay_cases import (
     needs_root,
     text,
 )
+from vcs import blobs
 from vcs.errors import BadInput, Conflict, Denied
 from vcs.snapshot import Snapshot
 
@@ -86,8 +87,8 @@ def test_a_directory_moved_away_while_deep_below_it(layers: Layers, monkeypatch:
 def test_a_file_that_is_written_while_it_is_read(layers: Layers, monkeypatch: pytest.MonkeyPatch) -> None:
     log = layers.upper / "log"
     log.write_text("one")
-    rounds = []
-    original = content.write_file
+    rounds: list[int] = []
+    original = blobs.write_file
 
     def write_file(sink: object, fd: int, status: os.stat_result, before: object = None) -> object:
         found = original(sink, fd, status)  # type: ignore[arg-type]

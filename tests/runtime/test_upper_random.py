@@ -177,7 +177,10 @@ def _delete(path: bytes) -> None:
         os.unlink(path)
 
 
-OPERATIONS: list[Callable[[Hand, int, int, int], None]] = [
+Operation = Callable[[Hand, int, int, int], None]
+Step = tuple[Operation, int, int, int]
+
+OPERATIONS: list[Operation] = [
     function for name, function in vars(Hand).items() if callable(function)
     and function.__code__.co_argcount == 4 and not name.startswith("__")
 ]  # fmt: skip
@@ -196,7 +199,7 @@ def layers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layers]:
 
 @settings(max_examples=EXAMPLES, deadline=None, derandomize=EXAMPLES == 120, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS)
-def test_a_scanned_upper_is_what_the_merged_view_showed(layers: Layers, steps: list[tuple]) -> None:
+def test_a_scanned_upper_is_what_the_merged_view_showed(layers: Layers, steps: list[Step]) -> None:
     layers.reset()
     with layers.mounted() as merged:
         hand = Hand(merged)
@@ -218,7 +221,7 @@ def test_a_scanned_upper_is_what_the_merged_view_showed(layers: Layers, steps: l
 
 @settings(max_examples=EXAMPLES, deadline=None, derandomize=EXAMPLES == 120, suppress_health_check=list(HealthCheck))
 @given(rounds=st.lists(STEPS, min_size=2, max_size=4))
-def test_what_changed_since_a_scan_is_all_that_is_read(layers: Layers, rounds: list[list[tuple]]) -> None:
+def test_what_changed_since_a_scan_is_all_that_is_read(layers: Layers, rounds: list[list[Step]]) -> None:
     layers.reset()
     seen = None
     with layers.mounted() as merged:

@@ -60,7 +60,7 @@ class Agent:
             raise AssertionError(f"{function.__name__}: {error}; aborted: {aborted}\n{self._log.read_text()}") from None
         if raised:
             raise value
-        return value  # type: ignore[no-any-return]
+        return value
 
     def close(self) -> None:
         """End it."""

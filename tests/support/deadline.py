@@ -95,7 +95,7 @@ class Watchdog:
 
     def _expired(self, name: str) -> None:
         print(f"\n{name} hangs; connections aborted: {abort_below(self._directory)}", file=sys.__stderr__, flush=True)
-        faulthandler.dump_traceback(file=sys.__stderr__)
+        faulthandler.dump_traceback(file=sys.__stderr__ or sys.stderr)
         self._timer = threading.Timer(GRACE_SECONDS, os._exit, (_STUCK,))
         self._timer.daemon = True
         self._timer.start()

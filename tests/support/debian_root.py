@@ -9,6 +9,7 @@ import subprocess
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 from tests.support.busybox_root import make_busybox_root
 
@@ -130,7 +131,7 @@ def make_wheel(directory: Path, name: str) -> Path:
     return wheel
 
 
-def make_tar(path: Path, members: dict[str, str], mode: str) -> Path:
+def make_tar(path: Path, members: dict[str, str], mode: Literal["w", "w:gz", "w:xz"]) -> Path:
     """An archive of files of user 7 and group 8."""
     with tarfile.open(path, mode) as archive:
         for name, text in members.items():

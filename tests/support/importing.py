@@ -8,12 +8,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from vcs.check import check
 from vcs.history import Author
 from vcs.ignore import Ignore, Patterns
 from vcs.importcache import import_cache
-from vcs.importer import ImportResult, import_directory
+from vcs.importer import import_directory
+from vcs.importresult import ImportResult
 from vcs.model import RootId
 from vcs.store import Store
 
@@ -49,11 +51,11 @@ def settle(top: Path) -> None:
         time.sleep(0.002)
 
 
-def run(store: Store, top: Path, *, remember: bool = True, keep: bool = True, **options: object) -> ImportResult:
+def run(store: Store, top: Path, *, remember: bool = True, keep: bool = True, **options: Any) -> ImportResult:
     """Import with the cache, and leave the next one; commit, unless nobody collects garbage meanwhile."""
     with store.writing() as lease, import_cache(store, lease, top, rescan=not remember) as cache:
         with store.batch() as batch:
-            result = import_directory(batch, top, cache=cache, **options)  # type: ignore[arg-type]
+            result = import_directory(batch, top, cache=cache, **options)
         if keep:
             commit(store, result.root)
         cache.save(result.root)
@@ -68,13 +70,13 @@ def commit(store: Store, root: RootId) -> None:
     store.history.move(BRANCH, made, tip, "test", author)
 
 
-def fresh(store: Store, top: Path, **options: object) -> RootId:
+def fresh(store: Store, top: Path, **options: Any) -> RootId:
     """The root that an import without a cache makes."""
     with store.batch() as batch:
-        return import_directory(batch, top, **options).root  # type: ignore[arg-type]
+        return import_directory(batch, top, **options).root
 
 
-def agree(store: Store, top: Path, **options: object) -> ImportResult:
+def agree(store: Store, top: Path, **options: Any) -> ImportResult:
     """Import with the cache; what comes out must be what comes out without it."""
     expected = fresh(store, top, **options)
     result = run(store, top, keep=False, **options)

@@ -7,7 +7,9 @@ and an alarm ends it whatever it waits for. Whoever forks has no store open.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,11 +19,20 @@ _MOST = 400
 _SECONDS = 60
 
 
-def killed_anywhere(work: Callable[[Callable[[], None]], None], errors: Path) -> Iterator[bool]:
+def killed_anywhere(
+    work: Callable[[Callable[[], None]], None], errors: Path, afresh: Path | None = None
+) -> Iterator[bool]:
     """Do the work in a process that is killed at its first such call, in another at its second, and so on; yields after
     each whether that was the one that came to its end. `work` calls what it is given when it is to be killed from then
-    on. What it raises is written to `errors`, and raised here."""
+    on. What it raises is written to `errors`, and raised here. The directory `afresh` is each time as it was at first:
+    a store that keeps what a hundred such commands have done takes longer and longer to be checked."""
+    aside = errors.with_name("aside")
+    if afresh is not None:
+        _copy(afresh, aside)
     for number in range(_MOST):
+        if afresh is not None and number:
+            shutil.rmtree(afresh)
+            _copy(aside, afresh)
         child = os.fork()
         if child == 0:
             _be_killed(work, number, errors)
@@ -31,6 +42,10 @@ def killed_anywhere(work: Callable[[Callable[[], None]], None], errors: Path) ->
         if status == 0:
             return
     raise AssertionError("it was always killed")
+
+
+def _copy(source: Path, target: Path) -> None:
+    subprocess.run(["cp", "-a", "-T", str(source), str(target)], check=True, stdin=subprocess.DEVNULL)
 
 
 def _be_killed(work: Callable[[Callable[[], None]], None], number: int, errors: Path) -> None:

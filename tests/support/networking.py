@@ -52,7 +52,7 @@ except OSError:
 """
 
 
-def _enter(namespace: str | None) -> object:
+def _enter(namespace: str | None) -> Callable[[], None] | None:
     if namespace is None:
         return None
 

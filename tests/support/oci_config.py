@@ -24,7 +24,7 @@ def a(kind: type | tuple[type, ...], pattern: str = "") -> Check:
     def check(place: str, value: Any) -> Iterator[str]:
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             yield f"{place}: {value!r} is not of {kind}"
-        elif pattern and not re.fullmatch(pattern, value, re.DOTALL):
+        elif pattern and not (isinstance(value, str) and re.fullmatch(pattern, value, re.DOTALL)):
             yield f"{place}: {value!r} is not like {pattern}"
 
     return check

@@ -47,7 +47,7 @@ _OPEN_TO_ALL = stat.S_IROTH | stat.S_IXOTH
 
 def as_nobody(command: Sequence[str | os.PathLike[str]], *paths: Path, device_mode: int = 0o666) -> list[str]:
     """A command line that runs another one as nobody, who can reach the project, its Python and `paths`."""
-    return _as_user(NOBODY, list(map(os.fspath, command)), reached=paths, device_mode=device_mode)
+    return _as_user(NOBODY, [os.fspath(word) for word in command], reached=paths, device_mode=device_mode)
 
 
 def own(path: Path) -> None:

@@ -87,7 +87,7 @@ def nested(files: Files) -> Spec:
         for folder in folders:
             here = here.setdefault(folder, {})  # type: ignore[assignment]
         here[name] = text
-    return top  # type: ignore[return-value]
+    return top
 
 
 def line_of(texts: Sequence[bytes]) -> Iterator[Sketch]:

@@ -177,7 +177,8 @@ def look(store: Store, containers: Containers) -> dict[str, object]:
 
 
 def after_each_kill(store: Path, errors: Path, work: Callable[[World], object]) -> Iterator[tuple[World, bool]]:
-    """Kill something at each of its calls; then what is there, and whether it had been done. No store is open then."""
+    """Kill something at each of its calls; then what is there, and whether it had been done. No store is open then, and
+    it begins with what is in it now each time."""
 
     def armed(arm: Callable[[], None]) -> None:
         with Store.open(store) as opened:
@@ -185,6 +186,6 @@ def after_each_kill(store: Path, errors: Path, work: Callable[[World], object]) 
             arm()
             work(world)
 
-    for is_done in killed_anywhere(armed, errors):
+    for is_done in killed_anywhere(armed, errors, store):
         with Store.open(store) as opened:
             yield World.of(opened), is_done

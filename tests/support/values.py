@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -17,7 +17,8 @@ from vcs.blobs import put_data
 from vcs.model import Chunked, Data, Device, Entry, Link, RootId, Special, Symlink, Tree
 from vcs.trees import Sink, write_root, write_tree
 
-Spec: TypeAlias = "Mapping[str | bytes, bytes | Entry | Spec]"
+Spec: TypeAlias = Mapping[Any, Any]
+"""Names (str or bytes) and what they are: bytes, an Entry, or again a Spec."""
 
 FILE = stat.S_IFREG | 0o644
 DIRECTORY = stat.S_IFDIR | 0o755
@@ -25,7 +26,7 @@ NO_DIGEST = bytes(32)
 EMPTY_TREE = Tree(NO_DIGEST, 0, 0, 0)
 
 
-def file(content: Data | Chunked, mode: int = 0o644, **fields: object) -> Entry:
+def file(content: Data | Chunked, mode: int = 0o644, **fields: Any) -> Entry:
     """A regular file without a name."""
     return replace(Entry(b"", stat.S_IFREG | mode, 0, 0, 0, content), **fields)
 
@@ -36,7 +37,7 @@ def link(target: str | bytes) -> Entry:
     return Entry(b"", stat.S_IFLNK | 0o777, 0, 0, 0, Symlink(raw))
 
 
-def directory(sink: Sink, spec: Spec, **fields: object) -> Entry:
+def directory(sink: Sink, spec: Spec, **fields: Any) -> Entry:
     """Write a directory; its entry has no name yet."""
     entries = []
     for name, value in spec.items():
@@ -49,7 +50,7 @@ def directory(sink: Sink, spec: Spec, **fields: object) -> Entry:
     return replace(Entry(b"", DIRECTORY, 0, 0, 0, write_tree(sink, entries)), **fields)
 
 
-def root(sink: Sink, spec: Spec, **fields: object) -> RootId:
+def root(sink: Sink, spec: Spec, **fields: Any) -> RootId:
     """Write a whole filesystem."""
     return write_root(sink, directory(sink, spec, **fields))
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.support.values import root
-from vcs.check import examine
+from vcs.check import Report, examine
 from vcs.collect import collect
 from vcs.history import Author
 from vcs.store import Store
@@ -41,7 +41,7 @@ def test_a_check_beside_writers_finds_nothing(tmp_path: Path) -> None:
         "for number in range(1, COMMITS): write(Path(sys.argv[1]), number)"
     )
     writer = subprocess.Popen([sys.executable, "-c", code, str(path)])
-    found = []
+    found: list[Report] = []
     while writer.poll() is None or len(found) < CHECKS:
         found.append(examine(path))
     assert writer.returncode == 0

@@ -220,7 +220,7 @@ def test_what_is_read_through_the_mount_stays(tmp_path: Path) -> None:
                     collect(store, since=NOW, roots=lambda: Service.roots(store.path))
                     os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
                     assert file.read() == noise("f", 300_000)
-                eventually(lambda: forget() or not Service.roots(store.path))  # type: ignore[func-returns-value]
+                eventually(lambda: forget() or not Service.roots(store.path))
                 collect(store, since=NOW, roots=lambda: Service.roots(store.path))
                 assert files(store) == set()
         finally:

@@ -22,7 +22,7 @@ from tests.support import raw_tar
 from tests.support.busybox_root import make_busybox_root
 from tests.support.containers import eventually
 from tests.support.ordinary_user import NOBODY, ordinary_user
-from tests.system.test_ordinary_user import give
+from tests.system.homes import give
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -123,7 +123,7 @@ def _plant_library(root: Path, mark: Path) -> None:
     (root / "etc/nsswitch.conf").write_text("passwd: evil files\ngroup: evil files\nhosts: evil files\n")
     made = root / "lib/libnss_evil.so.2"
     made.parent.mkdir()
-    command = ["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", made, f'-DMARK="{mark}"']
+    command: list[str | Path] = ["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", made, f'-DMARK="{mark}"']
     subprocess.run(command, input=_LIBRARY.encode(), check=True)
     for name in ("lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu", "lib64", "usr/lib", "usr/lib64"):
         (root / name).mkdir(parents=True)

@@ -142,7 +142,11 @@ def build(cli: Cli, top: Path, kind: Callable[[Path, Commit], None]) -> Path:
     """Make the commits of a kind on `main`; returns the last state, exported."""
     root = top / "root"
     numbers = iter(range(100))
-    kind(root, lambda: [cli("import", str(root), "-m", f"step {next(numbers)}")][0] and None)
+
+    def commit() -> None:
+        cli("import", str(root), "-m", f"step {next(numbers)}")
+
+    kind(root, commit)
     cli("export", "main", str(top / "exported"))
     return top / "exported"
 
@@ -201,9 +205,9 @@ class Podman:
     """podman with a storage of its own, in a mount namespace of its own: it leaves a mount there."""
 
     def __init__(self, storage: Path, running: Path) -> None:
-        options = ["--root", storage, "--runroot", running, "--storage-driver", "overlay"]
+        options: list[str | Path] = ["--root", storage, "--runroot", running, "--storage-driver", "overlay"]
         engine = ["--runtime", "runc", "--cgroup-manager", "cgroupfs"]
-        self._command = ["unshare", "--mount", "podman", *options, *engine]
+        self._command: list[str | Path] = ["unshare", "--mount", "podman", *options, *engine]
         self._group = f"/treering-test-{os.getpid()}"
 
     def __call__(self, *arguments: str | Path) -> bytes:

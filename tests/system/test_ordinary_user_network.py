@@ -15,7 +15,7 @@ from tests.support.busybox_root import make_busybox_root
 from tests.support.containers import eventually
 from tests.support.networking import ask, machine_address, server
 from tests.support.ordinary_user import OrdinaryUser, ordinary_user
-from tests.system.test_ordinary_user import give
+from tests.system.homes import give
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes a user")
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.busybox_root import make_busybox_root
 from tests.support.ordinary_user import OrdinaryUser, ordinary_user
-from tests.system.test_ordinary_user import give
+from tests.system.homes import give
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes a user")
 

@@ -54,7 +54,7 @@ def _written_once() -> None:
 def _replace(replace_file: Callable[..., None]) -> None:
     for module in list(sys.modules.values()):
         if getattr(module, "__name__", "").startswith(("vcs.", "runtime.")) and hasattr(module, "replace_file"):
-            module.replace_file = replace_file
+            module.replace_file = replace_file  # type: ignore[attr-defined]
 
 
 def _errors_dropped() -> None:
@@ -70,7 +70,7 @@ def _errors_dropped() -> None:
 
 def _stands_still() -> None:
     """Nobody lets a container go on that was frozen for a commit."""
-    standstill._thaw = lambda _: True
+    standstill._thaw = lambda group: True
 
 
 VARIANTS: dict[str, Callable[[], None]] = {

@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from tests.support.ending import fork
 
-_AS_AT_FIRST = {
+_AS_AT_FIRST: dict[int, Callable[[int, FrameType | None], Any] | signal.Handlers] = {
     signal.SIGALRM: signal.SIG_DFL,
     signal.SIGTERM: signal.SIG_DFL,
     signal.SIGINT: signal.default_int_handler,

@@ -174,7 +174,7 @@ class Place:
             containers = Containers(store).all()
             names = {one.id: one.name for one in containers}
             digests: dict[str, str] = {}
-            shape = {}
+            shape: Shape = {}
             for ref, commit in store.history.refs("refs/").items():
                 parts = [names.get(part, "ID" if _HEX.fullmatch(part) else part) for part in ref.split("/")]
                 name = "/".join(parts)

@@ -94,7 +94,7 @@ def answer(seek: Callable[[], int]) -> int:
     try:
         return seek()
     except OSError as error:
-        return -error.errno
+        return -(error.errno or 0)
 
 
 Run = tuple[bool, int]

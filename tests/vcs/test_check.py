@@ -234,7 +234,12 @@ def test_garbage_that_two_layers_had_is_no_damage_when_one_of_them_goes(store: S
     commit = store.add_commit(made, {}, "x", Author("A", "a@b", 1))
     store.history.move("refs/heads/main", commit, None, "x", Author("A", "a@b", 1))
     store.index.doom([one.layer])
-    store.index.remove_doomed(lambda layers: [store.layer_path(layer).unlink() for layer in layers] and None)
+
+    def dispose(layers: list[LayerId]) -> None:
+        for layer in layers:
+            store.layer_path(layer).unlink()
+
+    store.index.remove_doomed(dispose)
     assert check_index(store.path / "index.db", store.path / "layers", is_open=True) != []
     assert problems(store) == []
     with sqlite3.connect(store.path / "index.db") as db:

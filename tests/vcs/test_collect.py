@@ -6,7 +6,7 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pygit2
@@ -218,9 +218,10 @@ def test_a_lease_keeps_what_it_names_until_it_ends(store: Store, kind: str) -> N
     store.history.delete("refs/heads/main")
     (layer,) = store.index.layers()
     lease = Lease(store.leases)
-    {"layer": lambda: lease.layer(layer), "root": lambda: lease.root(name), "commit": lambda: lease.commit(made)}[
-        kind
-    ]()
+    keep: dict[str, Callable[[], object]] = {
+        "layer": lambda: lease.layer(layer), "root": lambda: lease.root(name), "commit": lambda: lease.commit(made),
+    }  # fmt: skip
+    keep[kind]()
     collect(store, since=NOW)
     assert is_readable(store, name)
     lease.close()
@@ -371,10 +372,10 @@ def test_a_collection_after_another_finds_nothing_to_do(store: Store) -> None:
 def test_hundreds_of_commits_leave_little_garbage(store: Store) -> None:
     chance = random.Random(7)
     spec: dict[str, dict[str, bytes]] = {f"d{n}": {f"f{m}": noise((n, m), 3000) for m in range(20)} for n in range(20)}
-    commit(store, spec)  # type: ignore[arg-type]
+    commit(store, spec)
     for number in range(150):
         spec[f"d{chance.randrange(20)}"][f"f{chance.randrange(20)}"] = noise(number, 3000)
-        commit(store, spec, "refs/heads/main" if number % 3 else "refs/heads/experiment")  # type: ignore[arg-type]
+        commit(store, spec, "refs/heads/main" if number % 3 else "refs/heads/experiment")
     store.history.delete("refs/heads/experiment")
     predicted = collect(store, since=NOW, dry_run=True)
     before = size(store)

@@ -346,7 +346,7 @@ def test_a_cache_that_is_found_after_the_leases_were_read_does_not_count(store: 
     (store.caches / "import-x").write_bytes(name.hex().encode() + b"\n")
     used: list[bool] = []
     with other.writing():
-        collect(store, since=NOW, roots=lambda: used.append(use_cache(other, name)) or [])  # type: ignore[func-returns-value]
+        collect(store, since=NOW, roots=lambda: used.append(use_cache(other, name)) or [])
     assert used
     assert not any(used)
 

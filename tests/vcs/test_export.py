@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from tests.support import rich_tree
 from tests.support.compare import differences
 from tests.support.rich_tree import needs_root
-from tests.support.values import directory, file, link, root
+from tests.support.values import Spec, directory, file, link, root
 from vcs.errors import AlreadyExists, BadInput, Denied, Missing, NoSpace, NotFound, StoreError
 from vcs.exporter import export_directory
 from vcs.importer import import_directory
@@ -33,7 +33,7 @@ def store() -> MemoryStore:
     return MemoryStore()
 
 
-def snapshot(store: MemoryStore, spec: dict) -> Snapshot:
+def snapshot(store: MemoryStore, spec: Spec) -> Snapshot:
     return Snapshot(store, root(store, spec))
 
 
@@ -142,7 +142,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @needs_root
 @pytest.mark.parametrize("spec", [{"big": os.urandom(2 << 20)}, {"d": {f"f{n}": b"" for n in range(60)}}])
-def test_a_full_disk(store: MemoryStore, small_disk: Path, spec: dict) -> None:
+def test_a_full_disk(store: MemoryStore, small_disk: Path, spec: Spec) -> None:
     with pytest.raises(NoSpace, match="no space left to write") as caught:
         export_directory(snapshot(store, spec), b"/", small_disk / "target")
     assert caught.value.facts["path"].startswith((b"/big", b"/d/f"))

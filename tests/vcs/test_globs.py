@@ -29,6 +29,7 @@ def test_no_pattern_matches_anything_else_than_before() -> None:
             continue
         path = "".join(chance.choice("aab/*.") for _ in range(chance.randrange(1, 9)))
         expected = pattern.match_file(path) is not None
+        assert pattern.regex is not None
         assert bool(re.search(committed(pattern.regex.pattern), path)) == expected, (text, path)
         matched += expected
     assert matched > 500

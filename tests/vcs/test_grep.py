@@ -126,7 +126,7 @@ def test_a_content_is_searched_once() -> None:
     store = Counting()
     store.asked = []
     search = Search(Pattern.of(b"one"))
-    text = put_data(store, b"one\n").chunk  # type: ignore[union-attr]
+    text = put_data(store, b"one\n").chunk
     paths = [path for snapshot in snapshots(store) for path, _ in search.below(snapshot)]
     assert paths == [b"/a", b"/b", b"/a", b"/c/d"]
     assert store.asked.count(text) == 1

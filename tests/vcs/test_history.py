@@ -224,7 +224,7 @@ def test_a_commit_of_somebody_elses_is_named_as_damaged(history: History, tmp_pa
 @pytest.mark.parametrize("text", ["", "zz" * 32, "00" * 31, "00" * 33])
 def test_a_root_that_is_none_is_corrupt(history: History, text: str) -> None:
     class Odd(bytes):
-        def hex(self, *_: object) -> str:  # type: ignore[override]
+        def hex(self, *_: object) -> str:
             return text
 
     made = history.write_commit(RootId(Odd(32)), CONFIG, "x\n", ANA, ())

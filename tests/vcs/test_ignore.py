@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from vcs.errors import BadInput
 from vcs.ignore import Ignore, Patterns, Selection, patterns_in
-from vcs.importer import ImportResult, import_directory
+from vcs.importer import import_directory
+from vcs.importresult import ImportResult
 from vcs.snapshot import Snapshot
 from vcs.tar_import import import_tar
 from vcs.testing import MemoryStore

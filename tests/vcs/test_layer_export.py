@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 import stat
 import tarfile
-from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
 
 from tests.support.plans import Plan, build, plans
-from tests.support.values import directory, file, root
+from tests.support.values import Spec, directory, file, root
 from vcs.blobs import put_data
 from vcs.errors import BadInput
 from vcs.layer_export import export_layer
@@ -128,11 +127,11 @@ def store() -> MemoryStore:
     return MemoryStore()
 
 
-BASE = {"etc": {"a": b"1", "b": b"2"}, "usr": {"bin": {"x": b"x"}}, "var": {"gone": b"", "dir": {"f": b""}}}
+BASE: Spec = {"etc": {"a": b"1", "b": b"2"}, "usr": {"bin": {"x": b"x"}}, "var": {"gone": b"", "dir": {"f": b""}}}
 
 
-def changed(store: MemoryStore, after: Mapping[str | bytes, object], before: Mapping[str, object] = BASE) -> list[str]:
-    return members(layer_of(store, root(store, before), root(store, after)))  # type: ignore[arg-type]
+def changed(store: MemoryStore, after: Spec, before: Spec = BASE) -> list[str]:
+    return members(layer_of(store, root(store, before), root(store, after)))
 
 
 def test_only_what_changed_and_the_directories_above_it(store: MemoryStore) -> None:

@@ -223,9 +223,9 @@ class _Case:
         opaque = {path for path, (what, _) in lower.items() if what == "dir" and self.random.random() < 0.1}
         left = {path: what for path, what in lower.items() if not _is_gone(path, gone, opaque)}
         upper = self.tree(self.random.randrange(6))
-        for path, (what, mode) in list(left.items()):
-            if what == "dir" and self.random.random() < 0.2:
-                self._with_parents(upper, left, path, (what, mode ^ 0o050))
+        for path, (kind, mode) in list(left.items()):
+            if kind == "dir" and self.random.random() < 0.2:
+                self._with_parents(upper, left, path, (kind, mode ^ 0o050))
         for path, what in left.items():
             if what[0] != "dir" and self.random.random() < 0.1:
                 self._with_parents(upper, left, path, (f"new {path}", self.number + len(path) * 1000))
@@ -236,7 +236,7 @@ class _Case:
                 for below in [other for other in result if other == path or other.startswith(path + "/")]:
                     del result[below]
             result[path] = upper[path]
-        links = {}
+        links: dict[str, str] = {}
         for path, what in sorted(left.items()):
             if what[0] != "dir" and self.random.random() < 0.15 and result.get(path) == what and path not in upper:
                 name = f"/link{len(links)}"

@@ -34,8 +34,8 @@ from vcs.layers.writer import INCOMING, LayerWriter, remove_abandoned
 Object = tuple[int, bytes]
 
 
-def write(directory: Path, objects: list[Object], **options: int) -> Path:
-    writer = LayerWriter(directory, **options)
+def write(directory: Path, objects: list[Object], threads: int | None = None) -> Path:
+    writer = LayerWriter(directory, threads=threads)
     try:
         for kind, data in objects:
             writer.add(kind, digest(data), data)

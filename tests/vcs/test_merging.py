@@ -57,9 +57,13 @@ class Result:
         return [path.decode() for path, _ in self.snapshot.walk()][1:]
 
 
+def snapshots(store: MemoryStore, base: Spec, ours: Spec, theirs: Spec) -> tuple[Snapshot, Snapshot, Snapshot]:
+    return Snapshot(store, root(store, base)), Snapshot(store, root(store, ours)), Snapshot(store, root(store, theirs))
+
+
 def merged(base: Spec, ours: Spec, theirs: Spec, favour: Favour = None, store: MemoryStore | None = None) -> Result:
     store = store or MemoryStore()
-    merge = merge_roots(*(Snapshot(store, root(store, spec)) for spec in (base, ours, theirs)), favour)  # type: ignore[misc]
+    merge = merge_roots(*snapshots(store, base, ours, theirs), favour)
     return Result(merge, Snapshot(store, merge.write(store)))
 
 
@@ -167,11 +171,11 @@ def test_a_conflict_says_what_each_side_did() -> None:
 
 def test_of_two_times_the_newer_is_taken() -> None:
     store = MemoryStore()
-    sides = [{"d": directory(store, {"x": b"1"}, mtime=time)} for time in (1, 5, 9)]
+    base, ours, theirs = ({"d": directory(store, {"x": b"1"}, mtime=time)} for time in (1, 5, 9))
     put_data(store, b"1")
-    result = merged(*sides, store=store)
+    result = merged(base, ours, theirs, store=store)
     assert result["/d"].mtime == 9
-    assert merged(sides[0], sides[2], sides[1], store=store)["/d"].mtime == 9
+    assert merged(base, theirs, ours, store=store)["/d"].mtime == 9
     assert not result.merge.conflicts
 
 
@@ -213,9 +217,9 @@ def test_what_is_equal_is_not_opened() -> None:
     base = {"same": deep, "ours": deep, "theirs": deep, "both": {"a": b"1", "b": b"1"}}
     ours = {**base, "ours": {"x": b"1"}, "both": {"a": b"2", "b": b"1"}}
     theirs = {**base, "theirs": {"x": b"1"}, "both": {"a": b"1", "b": b"2"}}
-    snapshots = [Snapshot(store, root(store, spec)) for spec in (base, ours, theirs)]
+    sides = snapshots(store, base, ours, theirs)
     store.opened = 0
-    merge = merge_roots(*snapshots)  # type: ignore[misc]
+    merge = merge_roots(*sides)
     assert sorted(merge.edits) == [b"/both/b", b"/theirs"]
     assert store.opened <= 8, "the root and one directory, of each side"
 
@@ -312,14 +316,14 @@ def test_one_name_for_two_files_of_the_base() -> None:
     """And crosswise: what is whose is not gone after in circles."""
     third = b"i" * 16
     base = {**names(b"1", GROUP, "a", "b"), **names(b"1", OTHER, "c", "d"), **names(b"1", third, "x", "y")}
-    sides = [
+    ours, theirs = (
         {**names(b"1", GROUP, "a", "b", first), **names(b"1", OTHER, "c", "d", second)}
         for first, second in (("x", "y"), ("y", "x"))
-    ]
-    result = linked_merge(base, *sides)
+    )
+    result = linked_merge(base, ours, theirs)
     assert result.told == ["links /x", "links /y"]
     assert links(result) == {GROUP: (3, 3), OTHER: (3, 3)}
-    assert linked_merge(base, *sides, "theirs").snapshot.id == linked_merge(base, *reversed(sides)).snapshot.id
+    assert linked_merge(base, ours, theirs, "theirs").snapshot.id == linked_merge(base, theirs, ours).snapshot.id
 
 
 def test_names_of_two_files_that_the_other_side_has_as_one() -> None:
@@ -382,7 +386,7 @@ def test_git_merges_the_same_lines(tmp_path: Path) -> None:
         git = subprocess.run(
             ["git", "merge-file", "--stdout", "ours", "base", "theirs"], cwd=tmp_path, capture_output=True, timeout=60
         )
-        found = merge_lines(Texts(*texts, None))
+        found = merge_lines(Texts(texts[0], texts[1], texts[2], None))
         assert bool(found.clashes) == bool(git.returncode), f"case {case}"
         if not found.clashes:
             clean += 1
@@ -412,8 +416,8 @@ def test_the_image_config_is_merged_by_key() -> None:
 
 
 def test_two_command_lines_are_a_conflict() -> None:
-    sides = ({"config": {"Cmd": [name]}} for name in ("sh", "redis", "nginx"))
-    _, (conflict,) = merge_configs(*sides, None)
+    base, ours, theirs = ({"config": {"Cmd": [name]}} for name in ("sh", "redis", "nginx"))
+    _, (conflict,) = merge_configs(base, ours, theirs, None)
     assert (conflict.path, conflict.ours, conflict.theirs) == (
         b"config.Cmd", 'made it ["redis"]', 'made it ["nginx"]',
     )  # fmt: skip
@@ -426,7 +430,7 @@ LABELS = Labels("ours", "base", "theirs")
 
 def beside(base: Spec, ours: Spec, theirs: Spec) -> Result:
     store = MemoryStore()
-    merge = merge_roots(*(Snapshot(store, root(store, spec)) for spec in (base, ours, theirs)))
+    merge = merge_roots(*snapshots(store, base, ours, theirs))
     lay_beside(merge, LABELS)
     return Result(merge, Snapshot(store, merge.write(store)))
 
@@ -492,12 +496,13 @@ def test_markers_are_as_git_has_them(tmp_path: Path) -> None:
                 side[place : place + random.randrange(2)] = [
                     random.choice([b"same\n", b"%s %d\n" % (name, number)]) for _ in range(random.randrange(3))
                 ]
-        for name, lines in (("ours", ours), ("base", base), ("theirs", theirs)):
-            (tmp_path / name).write_bytes(b"".join(lines))
+        for label, lines in (("ours", ours), ("base", base), ("theirs", theirs)):
+            (tmp_path / label).write_bytes(b"".join(lines))
         command = ["git", "merge-file", "-p", "--zdiff3", "-L", "ours", "-L", "base", "-L", "theirs"]
         done = subprocess.run(
             [*command, "ours", "base", "theirs"], cwd=tmp_path, capture_output=True, check=False, timeout=60
         )
         assert done.returncode >= 0, done.stderr
-        same += done.stdout == mark_lines(Texts(*map(b"".join, (base, ours, theirs)), None), LABELS).data
+        texts = Texts(b"".join(base), b"".join(ours), b"".join(theirs), None)
+        same += done.stdout == mark_lines(texts, LABELS).data
     assert same > 80

@@ -194,8 +194,8 @@ def merge_all(base: dict[str, bytes], ours: dict[str, bytes], theirs: dict[str, 
             for part in above:
                 here = here.setdefault(part, {})  # type: ignore[assignment]
             here[name] = data
-        snapshots.append(Snapshot(store, root(store, spec)))  # type: ignore[arg-type]
-    found = merge_roots(*snapshots)  # type: ignore[misc]
+        snapshots.append(Snapshot(store, root(store, spec)))
+    found = merge_roots(snapshots[0], snapshots[1], snapshots[2])
     return found, Snapshot(store, found.write(store))
 
 

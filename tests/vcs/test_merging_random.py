@@ -20,13 +20,15 @@ from tests.support.values import directory
 from vcs.blobs import put_data
 from vcs.links import holds_links
 from vcs.merging import Beside, Favour, Labels, Merge, lay_beside, merge_roots
-from vcs.model import Data, Device, Entry, Link, Symlink
+from vcs.model import Data, Device, Entry, Link, Symlink, Tree
 from vcs.snapshot import Snapshot
 from vcs.testing import MemoryStore
 from vcs.trees import write_root
 
 FILES = ("a", "b", "d/a", "d/b", "d/e/a", "d/e/b", "f/a")
 PATHS = (*FILES, "d", "d/e", "f")
+
+Operation = tuple[str, str, str, int]
 
 
 @dataclass
@@ -57,9 +59,10 @@ class Model:
                 known[id(inode)] = Inode(**{**vars(inode), "content": [*inode.content], "xattrs": {**inode.xattrs}})
             return known[id(inode)]
 
-        return Model(
-            side, *({path: copied(inode) for path, inode in old.items()} for old in (self.files, self.directories))
+        files, directories = (
+            {path: copied(inode) for path, inode in old.items()} for old in (self.files, self.directories)
         )
+        return Model(side, files, directories)
 
     def inode(self, kind: str, content: list[str]) -> Inode:
         self.made += 1
@@ -123,7 +126,7 @@ class Model:
             inode.xattrs[f"user.{number % 2}"] = str(number)
 
     def snapshot(self, store: MemoryStore) -> Snapshot:
-        names = defaultdict(int)
+        names: dict[int, int] = defaultdict(int)
         for inode in self.files.values():
             names[inode.number] += 1
 
@@ -135,6 +138,7 @@ class Model:
             }
             if names[inode.number] > 1:
                 attributes["link"] = Link(inode.number.to_bytes(16, "big"), names[inode.number])
+            content: Data | Device | Symlink
             if inode.kind == "symlink":
                 content, kind = Symlink(inode.content[0].encode()), stat.S_IFLNK
             elif inode.kind == "device":
@@ -177,7 +181,7 @@ bases = st.lists(
 class Case:
     """A base and two sides."""
 
-    def __init__(self, base: list, ours: list, theirs: list) -> None:
+    def __init__(self, base: list[Operation], ours: list[Operation], theirs: list[Operation]) -> None:
         self.store = MemoryStore()
         model = Model("base")
         for operation in base:
@@ -233,10 +237,11 @@ def check_links(snapshot: Snapshot) -> None:
         assert members[0].link is not None
         assert members[0].link.count == len(paths) > 1
     for entry in entries.values():
-        if entry.is_dir:
+        if isinstance(entry.content, Tree):
             children = list(snapshot.directory(entry))
             assert entry.content.linked == sum(
-                child.content.linked if child.is_dir else child.link is not None for child in children
+                child.content.linked if isinstance(child.content, Tree) else child.link is not None
+                for child in children
             )
 
 
@@ -285,6 +290,7 @@ class Check:
             base = None
         if result is None:
             assert other is None, "what was changed is missing"
+            assert base is not None
             assert replace(side, link=None, mtime=0) == replace(base, link=None, mtime=0), "a change was deleted"
             return
         for name in ("mode", "uid", "xattrs"):

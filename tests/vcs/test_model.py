@@ -32,5 +32,5 @@ def test_an_entry_knows_its_size_and_type(mode: int, content: object, size: int,
 def test_values_are_frozen_hashable_and_compare_by_value() -> None:
     one = Entry(b"x", stat.S_IFDIR | 0o755, 0, 0, 0, EMPTY_TREE)
     with pytest.raises(AttributeError):
-        one.uid = 1  # type: ignore[misc]
+        one.uid = 1
     assert {one, Entry(b"x", stat.S_IFDIR | 0o755, 0, 0, 0, EMPTY_TREE)} == {one}

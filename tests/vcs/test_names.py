@@ -200,7 +200,7 @@ def test_ten_thousand_commits_are_read_once(store: Store, monkeypatch: pytest.Mo
         made = root(batch, {"a": b"a"})
     ids = write_long_history(repository(store), made, 10_000)
     read: list[str] = []
-    ancestry = Ancestry(lambda name: read.append(name) or store.history.raw(name))  # type: ignore[func-returns-value]
+    ancestry = Ancestry(lambda name: read.append(name) or store.history.raw(name))
     monkeypatch.setitem(store.__dict__, "_ancestry", ancestry)
     assert store.names["tags"].find(b"t09999") == ids[-1]
     assert read == [ids[-1]], "one name costs one commit"

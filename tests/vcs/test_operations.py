@@ -12,6 +12,7 @@ from tests.support.operations import AUTHOR, MAIN, WORK, add, do, make_some, red
 from vcs import history
 from vcs.collect import collect
 from vcs.errors import AlreadyExists, Conflict, NotFound
+from vcs.gitfiles import drop_refs
 from vcs.history import BRANCHES, TAGS, History
 from vcs.operationlines import Change, Operation
 from vcs.store import Store
@@ -212,7 +213,7 @@ def test_many_refs_go_and_come_at_once(store: Store, monkeypatch: pytest.MonkeyP
     state, logs = refs(store), reflogs_of(store)
     dropped: list[int] = []
     moved: list[str] = []
-    drop_refs, move = history.drop_refs, History.move
+    move = History.move
     monkeypatch.setattr(history, "drop_refs", lambda *args, **more: dropped.append(1) or drop_refs(*args, **more))
     monkeypatch.setattr(History, "move", lambda self, ref, *args: moved.append(ref) or move(self, ref, *args))
     for _ in range(2):

@@ -85,10 +85,10 @@ def test_every_range_comes_back(
     copy = open_plain(plain_path(caches, made.list), made.size)
     assert copy is not None
     assert copy.size == len(whole)
-    assert copy.read(0, len(whole)) == whole
+    assert copy.read(0, len(whole)) == memoryview(whole)
     for _ in range(20):
         offset, size = chance.randrange(len(whole) + PAGE), chance.randrange(3 * PAGE)
-        assert copy.read(offset, size) == whole[offset : offset + size]
+        assert copy.read(offset, size) == memoryview(whole[offset : offset + size])
     copy.close()
     copy.close()
 
@@ -225,7 +225,7 @@ def test_the_process_makes_a_copy_as_far_as_the_setting_allows(store: Store, fil
     assert plain.begin(store.path, file.list, file.size).wait() == 0
     copy = open_plain(path, file.size)
     assert copy is not None
-    assert copy.read(0, file.size) == content(file.size)
+    assert copy.read(0, file.size) == memoryview(content(file.size))
     copy.close()
     assert not check(store).problems
 

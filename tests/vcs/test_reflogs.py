@@ -18,6 +18,7 @@ from vcs.check.history import check_history
 from vcs.check.report import Report
 from vcs.collect import collect
 from vcs.errors import AlreadyExists
+from vcs.gitobjects import stamp_of
 from vcs.history import Author
 from vcs.repair.history import HistoryRepair
 from vcs.store import Store
@@ -112,17 +113,17 @@ def test_a_seal_is_right_also_where_a_second_ends(store: Store) -> None:
 
 def test_a_second_that_ends_after_libgit2_noted_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """libgit2 notes the time of a transaction once, however often it is told of the move."""
-    stamp, said = gitrefs.stamp_of, list[bytes]()
+    said: list[bytes] = []
 
     def slow(signature: pygit2.Signature) -> bytes:
-        now = stamp(pygit2.Signature(signature.name, signature.email))
+        now = stamp_of(pygit2.Signature(signature.name, signature.email))
         while len(said) == 1 and now == said[0]:  # by libgit2's clock, which is a little behind ours
             time.sleep(0.01)
-            now = stamp(pygit2.Signature(signature.name, signature.email))
+            now = stamp_of(pygit2.Signature(signature.name, signature.email))
         said.append(now)
         return now
 
-    tip = store.history.target(commit(store, {"a": b"1"}, "refs/heads/side")) or commit(store, {}, "refs/heads/side")
+    tip = commit(store, {"a": b"1"}, "refs/heads/side")
     monkeypatch.setattr(gitrefs, "stamp_of", slow)
     store.history.move("refs/tags/plain", tip, None, "step", Author("Ada", "ada@example.org", 5))
     assert len(said) == 4

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.flips import Expected, Flip, Flipper, make_store
+from vcs.batch import Batch
 from vcs.check import Report, check
 from vcs.errors import BadInput, Conflict, Damaged
 from vcs.exporter import export_directory
 from vcs.history import Author
 from vcs.importer import import_directory
 from vcs.locks import flocked
+from vcs.model import LayerId
 from vcs.repair import ASIDE, repair
 from vcs.store import Store
 from vcs.tar_export import export_tar
@@ -105,9 +107,9 @@ def test_a_damaged_footer_costs_nothing(store: Path, expected: Expected, part: s
 def test_what_another_layer_has_is_taken_from_there(store: Path, expected: Expected) -> None:
     twin = layers(store)[0]
     with Store.open(store) as opened:
-        opened.index.doom([bytes.fromhex(twin.stem)])
+        opened.index.doom([LayerId(bytes.fromhex(twin.stem))])
         with opened.batch() as batch:
-            for digest, _ in list(opened.index.objects_of(bytes.fromhex(twin.stem))):
+            for digest, _ in list(opened.index.objects_of(LayerId(bytes.fromhex(twin.stem)))):
                 batch.put_chunk(opened.get(digest))
     (store / "index.db").unlink()
     with Store.open(store) as opened:  # each object is listed once, in either
@@ -180,8 +182,7 @@ def test_files_are_found_wherever_they_lie(imported: tuple[Path, Path], tmp_path
     moved = tmp_path / "moved"
     shutil.copytree(source, moved / "somewhere" / "else")
     with Store.open(path) as store, store.batch() as batch:  # the directories come back from a tree without files
-        root = import_directory(_Trees(batch), source).root
-        assert root in store or root
+        import_directory(_Trees(batch), source)
     repaired = repair(path, [moved])
     assert repaired.report.problems == []
     assert repaired.objects >= 40
@@ -190,11 +191,11 @@ def test_files_are_found_wherever_they_lie(imported: tuple[Path, Path], tmp_path
 class _Trees:
     """A sink that takes trees only."""
 
-    def __init__(self, batch: object) -> None:
+    def __init__(self, batch: Batch) -> None:
         self._batch = batch
 
     def put_tree(self, data: bytes) -> bytes:
-        return self._batch.put_tree(data)  # type: ignore[attr-defined, no-any-return]
+        return self._batch.put_tree(data)
 
     def put_chunk(self, data: bytes | memoryview, digest: bytes | None = None) -> bytes:
         from vcs.encoding import digest as digest_of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -42,7 +43,7 @@ def candidates(found: list[tuple[int, int, tuple[str, ...]]]) -> list[Candidate]
 
 def restic(commits: list[Candidate], rules: Rules) -> set[CommitId]:
     """ApplyPolicy of restic (snapshot_policy.go), in Python."""
-    buckets = [
+    buckets: list[list[Any]] = [
         [rules.last, lambda _, number: number, None],
         [rules.hourly, lambda at, _: (at.year, at.month, at.day, at.hour), None],
         [rules.daily, lambda at, _: (at.year, at.month, at.day), None],
@@ -83,9 +84,9 @@ def test_rules_are_united(found: list[tuple[int, int, tuple[str, ...]]], one: Ru
         return {verdict.commit for verdict in judge(of, rules) if verdict.reasons}
 
     both = Rules(
-        *(max(getattr(one, name), getattr(other, name))
-          for name in ("last", "hourly", "daily", "weekly", "monthly", "yearly")),
-        one.within, one.tags + other.tags,
+        **{name: max(getattr(one, name), getattr(other, name))
+           for name in ("last", "hourly", "daily", "weekly", "monthly", "yearly")},
+        within=one.within, tags=one.tags + other.tags,
     )  # fmt: skip
     assert kept(one) <= kept(both)
     again = [commit for commit in commits if commit.id in kept(one)]

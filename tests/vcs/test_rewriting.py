@@ -93,17 +93,20 @@ def test_a_merge_keeps_parents_that_lead_to_nothing_forgotten(history: History, 
     merge = add(history, 4, b, side)
     top = add(history, 5, merge)
     stands = rewrite(history, objects, [top], {a, merge, top}, {b}, [])
-    assert stands[merge] is not None
-    assert history.info(stands[merge]).parents == (a, side)
+    now = stands[merge]
+    assert now is not None
+    assert history.info(now).parents == (a, side)
 
     stands = rewrite(history, objects, [top], {b, merge, top}, {a}, [])
     assert stands[side] is None
-    assert stands[merge] is not None
-    assert history.info(stands[merge]).parents == (stands[b],)
+    now = stands[merge]
+    assert now is not None
+    assert history.info(now).parents == (stands[b],)
 
     stands = rewrite(history, objects, [top], {b, merge, top, side}, {a}, [side])
-    assert stands[merge] is not None
-    assert history.info(stands[merge]).parents == (stands[b], stands[side])
+    now = stands[merge]
+    assert now is not None
+    assert history.info(now).parents == (stands[b], stands[side])
 
 
 def test_who_leads_to_what(history: History) -> None:
@@ -128,8 +131,9 @@ def test_by_chance(tmp_path_factory: pytest.TempPathFactory, keeps: list[bool], 
     own = [add(history, 100 + position, commits[position]) for position in sorted(privates) if position < len(commits)]
     stands = rewrite(history, objects, commits[:1], kept, forgotten, own)
     expected = [len(keeps) - 1 - position for position, keep in enumerate(keeps) if keep]
-    assert stands[commits[0]] is not None
-    assert numbers(history, stands[commits[0]]) == expected
+    tip = stands[commits[0]]
+    assert tip is not None
+    assert numbers(history, tip) == expected
     for commit in own:
         base = history.info(commit).parents[0]
         now = stands[commit]

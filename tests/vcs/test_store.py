@@ -13,7 +13,7 @@ from vcs.check import check
 from vcs.errors import AlreadyExists, Corrupt, Missing, NotAStore, UnknownFormat
 from vcs.history import Author
 from vcs.leases import Lease, read_leases
-from vcs.model import CommitId, RootId
+from vcs.model import CommitId, LayerId, RootId
 from vcs.snapshot import Snapshot
 from vcs.store import Store, check_format
 
@@ -38,6 +38,11 @@ def store(tmp_path: Path):  # type: ignore[no-untyped-def]
 
 def files(path: Path) -> set[Path]:
     return set((path / "layers").iterdir())
+
+
+def dispose(store: Store, layers: list[LayerId]) -> None:
+    for layer in layers:
+        store.layer_path(layer).unlink()
 
 
 # -- making and opening
@@ -209,7 +214,7 @@ def test_an_object_that_moved_to_another_layer_is_found(tmp_path: Path) -> None:
                 assert again.put_chunk(b"here") == name
                 again.put_chunk(b"and more")
             assert again.layer is not None
-            store.index.remove_doomed(lambda names: [store.layer_path(gone).unlink() for gone in names] and None)
+            store.index.remove_doomed(lambda names: dispose(store, names))
             assert other.get(name) == b"here"
 
 
@@ -224,7 +229,7 @@ def test_a_doomed_layer_that_is_written_again_is_not_removed(tmp_path: Path) -> 
             if not layers[1:]:
                 store.index.doom([batch.layer])
         assert layers[0] == layers[1]
-        store.index.remove_doomed(lambda names: [store.layer_path(gone).unlink() for gone in names] and None)
+        store.index.remove_doomed(lambda names: dispose(store, names))
         assert store.get(name)
 
 

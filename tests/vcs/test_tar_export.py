@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from tests.support import rich_tree
 from tests.support.compare import differences
 from tests.support.rich_tree import needs_root
-from tests.support.values import directory, file, link, names, root
+from tests.support.values import Spec, directory, file, link, names, root
 from vcs.blobs import BlobWriter
 from vcs.errors import NoSpace, NotFound
 from vcs.importer import import_directory
@@ -194,7 +194,7 @@ _trees = st.recursive(
 
 
 @given(_trees)
-def test_any_tree_comes_back(spec: dict) -> None:
+def test_any_tree_comes_back(spec: Spec) -> None:
     made = root(_store, spec)
     assert import_tar(io.BytesIO(packed(Snapshot(_store, made))), MemoryStore()).root == made
 

@@ -133,7 +133,7 @@ def test_compressed(rich: Path, name: str) -> None:
 @needs_root
 def test_from_a_pipe(rich: Path) -> None:
     store = MemoryStore()
-    command = ["tar", "--format=posix", "--sparse", *ALL, "-C", rich, "-cf", "-", "."]
+    command: list[str | Path] = ["tar", "--format=posix", "--sparse", *ALL, "-C", rich, "-cf", "-", "."]
     with subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0) as process:
         assert process.stdout
         result = import_tar(process.stdout, store)

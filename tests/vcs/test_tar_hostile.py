@@ -9,6 +9,7 @@ import lzma
 import random
 import stat
 import tracemalloc
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
@@ -338,11 +339,13 @@ def test_a_stream_that_fails() -> None:
 # -- compression
 
 
-PACKERS = [gzip.compress, bz2.compress, lzma.compress, zstandard.ZstdCompressor(write_checksum=True).compress]
+PACKERS: list[Callable[[bytes], bytes]] = [
+    gzip.compress, bz2.compress, lzma.compress, zstandard.ZstdCompressor(write_checksum=True).compress,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("pack", PACKERS, ids=["gzip", "bzip2", "xz", "zstd"])
-def test_compressed_streams(pack) -> None:  # type: ignore[no-untyped-def]
+def test_compressed_streams(pack: Callable[[bytes], bytes]) -> None:
     data = everything()
     packed = pack(data)
     assert read(packed).id == read(data).id
@@ -396,7 +399,7 @@ def test_memory_per_member() -> None:
     data = b"".join(patch(header, 15, b"%07d" % number) for number in range(20_000)) + END
 
     class Null:
-        def put_tree(self, data: bytes) -> bytes:
+        def put_tree(self, data: bytes | memoryview, digest: bytes | None = None) -> bytes:
             return bytes(32)
 
         put_chunk = put_tree

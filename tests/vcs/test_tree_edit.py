@@ -105,7 +105,7 @@ def test_an_edited_tree_is_as_if_written_anew(case: tuple[list[Entry], dict[byte
 def test_around_the_limit_of_one_node(before: int, after: int) -> None:
     """From one node to many and back, at the end and at the beginning."""
     old = [entry(number) for number in range(before)]
-    new = {one.name: one for one in (entry(number) for number in range(after))}
+    new: dict[bytes, Entry | None] = {one.name: one for one in (entry(number) for number in range(after))}
     removed: dict[bytes, Entry | None] = {one.name: None for one in old if one.name not in new}
     check_edit(old, removed | new)
     check_edit(old, {one.name: None for one in old[: max(0, before - after)]})

@@ -184,7 +184,7 @@ def test_a_node_that_is_not_as_long_as_was_said_is_damaged() -> None:
     items = check_tree(store.get(good.tree))
     assert isinstance(items[0], TreeItem)
     lie = [replace(items[0], count=items[0].count + 1), *items[1:]]
-    tree = store.put_tree(encode_tree_index(lie))  # type: ignore[arg-type]
+    tree = store.put_tree(encode_tree_index(lie))
     with pytest.raises(Corrupt):
         Directory(store, tree).lookup(entries[0].name)
     with pytest.raises(Corrupt):

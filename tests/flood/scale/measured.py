@@ -39,7 +39,7 @@ class Measured:
     def treering(self, *arguments: str | Path, may_refuse: bool = False, label: str = "", **more: Any) -> Outcome:
         """Run a command that has to succeed; or, with `may_refuse`, may say in one clear error why it does not."""
         done = measure(self.place, *arguments, **more)
-        self._line(label or " ".join(map(os.fspath, arguments)), done, "" if done.ok else done.kind)
+        self._line(label or " ".join(os.fspath(word) for word in arguments), done, "" if done.ok else done.kind)
         said = f"{' '.join(map(str, arguments))[:300]}: {done.code}\n{(done.out + done.err)[-3000:]}"
         if any(muddle in done.err for muddle in _MUDDLES) or done.code == _USAGE or not (done.ok or may_refuse):
             self.findings.append(said)

@@ -15,6 +15,7 @@ import pytest
 
 from runtime import autocommit, running
 from runtime.capturing import capture as capturing
+from runtime.capturing.standstill import Standstill
 from runtime.containers import Container
 from runtime.imagechange import image_change
 from runtime.stubs import read_stubs
@@ -46,13 +47,13 @@ def looked(place: Place, container: Container) -> Snapshot:
 def frozen(place: Place, monkeypatch: pytest.MonkeyPatch) -> list[Snapshot]:
     """What the container held while it stood still, at each commit."""
     seen: list[Snapshot] = []
-    thaw = capturing.Standstill.thaw
+    thaw = Standstill.thaw
 
-    def look_first(still: capturing.Standstill) -> float:
+    def look_first(still: Standstill) -> float:
         seen.append(looked(place, place.made[0]))
         return thaw(still)
 
-    monkeypatch.setattr(capturing.Standstill, "thaw", look_first)
+    monkeypatch.setattr(Standstill, "thaw", look_first)
     return seen
 
 

@@ -47,7 +47,7 @@ def test_an_engine_that_cannot_be_started_just_then(place: Place, monkeypatch: p
     container = crashed(place)
     left = container.paths.engine_state / container.id
     assert left.exists()
-    Fault(monkeypatch, engine.os, "posix_spawn", errno.ENOMEM).arm()
+    Fault(monkeypatch, os, "posix_spawn", errno.ENOMEM).arm()
     with pytest.raises(EngineError, match="Cannot allocate memory"):
         removed(place, container)
     assert left.exists()
@@ -60,7 +60,7 @@ def test_an_engine_that_cannot_be_started_just_then(place: Place, monkeypatch: p
 def test_an_engine_that_is_installed_no_more(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     container = crashed(place)
     monkeypatch.setattr(engine, "SEARCH_PATH", "/nowhere")
-    monkeypatch.setattr(engine.os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "access", lambda *_: False)
     removed(place, container)
     assert not (container.paths.engine_state / container.id).exists()
     assert not Cgroup.of(container.id).exists

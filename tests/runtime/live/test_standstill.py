@@ -122,14 +122,14 @@ def killed_with_its_keeper(place: Place, container: Container) -> None:
     """A commit that is killed while the container stands still, and its keeper with it."""
     child = os.fork()
     if not child:
-        freeze = capturing.Standstill.freeze
+        freeze = standstill.Standstill.freeze
 
-        def die(still: capturing.Standstill) -> None:
+        def die(still: standstill.Standstill) -> None:
             freeze(still)
             os.kill(still._keeper, signal.SIGKILL)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        capturing.Standstill.freeze = die  # type: ignore[method-assign]
+        standstill.Standstill.freeze = die  # type: ignore[assignment, method-assign]
         try:
             with Store.open(place.store.path) as store:
                 States(Containers(store)).commit(container, "never", ANA)

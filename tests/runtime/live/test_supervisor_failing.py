@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import socket
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from runtime.cgroups import Cgroup
 from runtime.reconciling import reconcile
 from runtime.settings import Health, Restart
 from runtime.state import Exited, Running, State, load_run, state_of
-from runtime.supervision import healthchecks, stdio, supervisor
+from runtime.supervision import healthchecks, supervisor
 from runtime.supervision.attachments import knock
 from runtime.supervision.healthchecks import health_of
 from tests.runtime.live.conftest import ANA, Place
@@ -47,7 +48,7 @@ def goes_on(place: Place, init: int) -> None:
 
 @pytest.mark.parametrize(
     ("owner", "name", "error"),
-    [(supervisor.os, "pidfd_open", errno.EMFILE), (supervisor, "save_run", errno.ENOSPC),
+    [(os, "pidfd_open", errno.EMFILE), (supervisor, "save_run", errno.ENOSPC),
      (supervisor, "find_pipes", errno.EMFILE)],
 )  # fmt: skip
 def test_taking_over_fails(place: Place, monkeypatch: pytest.MonkeyPatch, owner: object, name: str, error: int) -> None:
@@ -82,7 +83,7 @@ def test_a_health_check_cannot_be_begun(place: Place, monkeypatch: pytest.Monkey
 
 
 def test_who_attaches_and_cannot_be_served_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    fault = Fault(monkeypatch, stdio.socket, "socketpair", errno.EMFILE)
+    fault = Fault(monkeypatch, socket, "socketpair", errno.EMFILE)
     container = place.start(*TICKS, tty=True, interactive=True, health=Health(("CMD", "true")))
     fault.arm()
     for said in ("error", "terminal"):

@@ -75,7 +75,7 @@ def test_a_linked_file_that_changes_between_its_names(store: Store, tree: Path, 
             self.batch = batch
             self.put_tree = batch.put_tree
 
-        def put_chunk(self, data: bytes, digest: bytes | None = None) -> bytes:
+        def put_chunk(self, data: bytes | memoryview, digest: bytes | None = None) -> bytes:
             if bytes(data) == b"tool":
                 os.utime(tree / "usr/tool", ns=(5, 5)) if touch else same_size_same_mtime(tree / "usr/tool")
                 settle(tree)
