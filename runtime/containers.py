@@ -24,7 +24,7 @@ from runtime.system.deletion import delete_tree
 from runtime.trash import Trash
 from vcs.durable import sync_directory
 from vcs.errors import AlreadyExists, Corrupt, NotFound, UnknownFormat
-from vcs.existing import is_there
+from vcs.existing import is_directory, is_there
 from vcs.locks import flocked
 from vcs.model import CommitId
 from vcs.operationlines import ContainerChange
@@ -166,7 +166,7 @@ class Containers:
         """The container with this name, else with this id, else with an id that begins so. NotFound otherwise."""
         if owner := self._owner(name):
             return owner
-        is_id = len(name) == _ID_DIGITS and (self._directory / name).is_dir()
+        is_id = len(name) == _ID_DIGITS and is_directory(self._directory / name)
         return self.get(name) if is_id else find_among(self.all(), name)
 
     def get(self, identity: str, name: str = "") -> Container:

@@ -44,6 +44,7 @@ _MOST = 4096
 """Bytes of what a hook says that are told."""
 _GRACE = 2.0
 """Seconds from the signal by which a hook is asked to end to the one that ends it."""
+_EXECUTABLE = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 
 Before = Literal["pre-commit", "pre-merge-commit"]
 After = Literal["post-commit", "post-merge", "post-rollback"]
@@ -119,7 +120,8 @@ def _distrust(path: Path, status: os.stat_result) -> str | None:
             return f"{place} belongs to user {found.st_uid}, and only root's and your own are run"
         if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             return f"others can write {place}: chmod go-w {place}"
-    if not os.access(path, os.X_OK):
+    # Not access(2), which also says no where it could not look: a hook that cannot be run refuses, this one is passed over.
+    if not status.st_mode & _EXECUTABLE:
         return f"{path} is not executable: chmod +x {path}"
     return None
 

@@ -22,6 +22,7 @@ from typing import Protocol
 from blake3 import blake3
 
 from vcs.durable import replace_file
+from vcs.existing import names_in
 from vcs.locks import flocked
 from vcs.model import DIGEST_SIZE, RootId
 
@@ -103,7 +104,7 @@ def removable(caches: Path, needed: Needed) -> Iterator[Path]:
             return
         oldest = time.time() - _KEPT
         kept = set()
-        for path in caches.glob(f"{PREFIX}*"):
+        for path in (caches / name for name in names_in(caches) if name.startswith(PREFIX)):
             lines = path.read_bytes().decode("ascii", "replace").splitlines()
             if len(lines) == 6 and _digest(lines[0]) in needed and path.stat().st_mtime >= oldest:
                 kept.add(lines[4].partition(":")[2])

@@ -21,6 +21,7 @@ from runtime.cgroups.places import CONTROLLERS, Hierarchies, Tree
 from runtime.settings import Limits
 from runtime.state import CGROUP_PREFIX
 from vcs.errors import EngineError
+from vcs.existing import is_there
 
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ENODEV)
 """What a cgroup that is removed answers: by its name, and to those who have a file of it open."""
@@ -182,7 +183,7 @@ class Cgroup:
 
     def _place(self, controller: str) -> Path:
         directory = self._v1.get(controller, self._v2)
-        if directory is None or not os.path.exists(directory):
+        if directory is None or not is_there(directory):
             raise EngineError(
                 "the container is in no cgroup, so nothing can be limited", controller=controller,
                 advice="an ordinary user's containers have none: run it as root",

@@ -17,6 +17,7 @@ from runtime.storehooks import HELD, Event, run_after, run_before
 from tests.cli.conftest import PROJECT, Cli
 from tests.support.containers import is_gone
 from vcs.diff import Change
+from vcs.errors import HookRefused
 from vcs.model import CommitId
 
 TREERING = f"timeout 60 env PYTHONPATH={PROJECT} TREERING_FORK_SERVER=0 {sys.executable} -P -m runtime.cli"
@@ -305,3 +306,14 @@ def test_a_store_without_hooks_pays_one_look(tmp_path: Path, monkeypatch: pytest
     event = Event(CommitId("0" * 40), None, changes=changes)
     assert run_before(tmp_path, "pre-commit", event) == () == run_after(tmp_path, "post-commit", event)
     assert looked == [tmp_path / "hooks/pre-commit", tmp_path / "hooks/post-commit"]
+
+
+def test_a_hook_that_cannot_be_looked_at_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """access(2) says no where it may not, and where memory runs out as well."""
+    path = tmp_path / "hooks/pre-commit"
+    path.parent.mkdir(mode=0o755)
+    path.write_text("#!/bin/sh\nexit 3\n")
+    path.chmod(0o755)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(HookRefused, match="exit code 3"):
+        run_before(tmp_path, "pre-commit", Event(CommitId("0" * 40), None, changes=list))

@@ -26,6 +26,7 @@ from vcs.bisection.notebook import Mark, Notebook, Verdict, Words
 from vcs.bisection.span import reachable, span
 from vcs.commits import Commits
 from vcs.errors import AlreadyExists, Conflict, NotFound
+from vcs.existing import names_in
 from vcs.gitwords import Author
 from vcs.locks import flocked
 from vcs.model import CommitId
@@ -149,7 +150,7 @@ class Bisection:
         history = self._store.history
         with history.locked(), self._store.operations.silent():
             logs = self._store.path / "history.git" / "logs" / REFS
-            there = {*history.refs(REFS), *(path.name for path in logs.glob("*"))}
+            there = {*history.refs(REFS), *names_in(logs)}
             gone = sorted(REFS + name for name in there - but)
             if gone:
                 history.delete_all(gone)
