@@ -120,7 +120,7 @@ def _distrust(path: Path, status: os.stat_result) -> str | None:
             return f"{place} belongs to user {found.st_uid}, and only root's and your own are run"
         if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             return f"others can write {place}: chmod go-w {place}"
-    # Not access(2), which also says no where it could not look: a hook that cannot be run refuses, this one is passed over.
+    # Not access(2), which says no where it could not look as well: then the hook would be passed over.
     if not status.st_mode & _EXECUTABLE:
         return f"{path} is not executable: chmod +x {path}"
     return None
