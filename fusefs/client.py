@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusefs import detached, mounting
-from fusefs.rundir import RunDirectory
+from fusefs.rundir import RunDirectory, open_log
 from vcs.errors import StoreError
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ def _send(connection: socket.socket, request: dict[str, Any]) -> None:
 
 def _start(places: RunDirectory, lock: int, options: list[str]) -> None:
     """Start a service and wait until it serves. What it failed with is raised."""
-    log = places.open_log()
+    log = open_log(places.log)
     try:
         arguments = ["--store", str(places.store), *options, "--starting", str(lock)]
         detached.start("fusefs.service", arguments, log, (lock,))

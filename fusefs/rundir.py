@@ -26,6 +26,14 @@ _LOG_LIMIT = 1 << 20
 _NOBODY_THERE = frozenset({errno.ENOENT, errno.ECONNREFUSED, errno.EPIPE, errno.ECONNRESET})
 
 
+def open_log(log: Path) -> int:
+    """A log's descriptor, for appending. A long one is put aside first, under a name with `.old` behind it. OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        if log.stat().st_size > _LOG_LIMIT:
+            log.rename(log.with_suffix(".log.old"))
+    return os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
 class RunDirectory:
     """The paths, made where they are missing. NotAStore, Denied."""
 
@@ -61,13 +69,6 @@ class RunDirectory:
             yield lock
         finally:
             os.close(lock)
-
-    def open_log(self) -> int:
-        """The log's descriptor, for appending. A long log is put aside first, under the name `service.log.old`."""
-        with contextlib.suppress(FileNotFoundError):
-            if self.log.stat().st_size > _LOG_LIMIT:
-                self.log.rename(self.log.with_suffix(".log.old"))
-        return os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
     def connect(self) -> socket.socket | None:
         """A connection to the service, or None if there is none. StoreError."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from fusefs import detached
-from fusefs.rundir import RunDirectory
+from fusefs.rundir import RunDirectory, open_log
 from runtime.source import StoreWithContainers
 from vcs.errors import Denied, NoSpace, TreeringError
 from vcs.model import RootId
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 def start(store: Path, point: Path) -> None:
     """Show a store at an empty directory, in a process of its own. NotAStore, Denied, StoreError."""
     places = RunDirectory(store)
-    log = places.open_log()
+    log = open_log(places.log)
     try:
         detached.start("runtime.ownmount", ["--store", str(places.store), "--at", os.fspath(point)], log)
     finally:

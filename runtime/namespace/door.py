@@ -16,7 +16,7 @@ from typing import Any
 
 from fusefs import detached
 from fusefs.rights import in_user_namespace
-from fusefs.rundir import RunDirectory
+from fusefs.rundir import RunDirectory, open_log
 from runtime.namespace.keeper import LOCK, Record, members
 from runtime.namespace.mapping import arguments
 from runtime.namespace.needs import Means, User, find_means, refusal
@@ -183,7 +183,7 @@ def _start(places: RunDirectory, map_ids: Callable[[int], None] | None) -> None:
 
 
 def _spawn(places: RunDirectory, tell: int, go: int) -> None:
-    log = places.open_log()
+    log = open_log(places.log)
     try:
         inherited = [tell, go] if go >= 0 else [tell]
         detached.spawn("runtime.namespace.keeper", [str(places.path), str(tell), str(go)], log, inherited)

@@ -21,7 +21,9 @@ def unexpected(error: BaseException, run: Path) -> EngineError:
     machine had too little of something just then, and nothing is wrong with us."""
     is_short = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _SHORTAGES)
     if not is_short:
-        with suppress(OSError), (run / _LOG).open("a") as file:
+        from fusefs.rundir import open_log
+
+        with suppress(OSError), open(open_log(run / _LOG), "a") as file:
             traceback.print_exception(error, file=file)
     said = error if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
     return EngineError(f"the supervisor failed: {said}", advice="a container that ran goes on: see `treering ps`")

@@ -16,6 +16,7 @@ import pytest
 from runtime.state import EXIT, Exited, load_run, read_json, save_run, state_of
 from runtime.supervision import monitor, watching
 from runtime.supervision.attachments import Peer, knock
+from runtime.supervision.rebuilding import unexpected
 from runtime.supervision.requests import packed
 from runtime.supervision.sleeping import Channel, Sleeper, Status
 from runtime.supervision.stdio import StdioState
@@ -149,6 +150,15 @@ def test_a_bug_is_logged_once_and_does_not_spin(
     knocking.close()
     assert 2 <= calls.number <= 4
     assert (tmp_path / "supervisors.log").read_text().count("RuntimeError: of ours") == 1
+
+
+def test_the_log_of_such_does_not_grow_for_ever(tmp_path: Path) -> None:
+    log = tmp_path / "supervisors.log"
+    log.write_bytes(bytes(2 << 20))
+    unexpected(RuntimeError("of ours"), tmp_path)
+    assert "RuntimeError: of ours" in log.read_text()
+    assert log.stat().st_size < 4096
+    assert log.with_suffix(".log.old").stat().st_size == 2 << 20
 
 
 def test_a_stream_is_read_again_after_a_failure(
