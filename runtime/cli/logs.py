@@ -249,17 +249,22 @@ def attach(invocation: Invocation, name: str, no_stdin: bool, sig_proxy: bool) -
     """Stand at a running container's input and output.
 
     The exit code is the container's. Ctrl-P Ctrl-Q leaves a terminal of its own, and it goes on. What it printed before
-    is in `treering logs`.
+    is in `treering logs`. If what it prints cannot be written, or is read far too slowly, that is an error, and it goes
+    on.
 
     \b
     Example:
       treering attach web
       treering attach --no-stdin web
     """
+    from runtime.reaching import not_running
+    from runtime.state import is_running
     from runtime.supervision.attach import Left
     from runtime.supervision.attach import attach as stand
 
     container = invocation.containers.find(name)
+    if not is_running(container.paths.directory):
+        raise not_running(container)
     try:
         code = stand(
             container.paths.directory,

@@ -38,6 +38,7 @@ class Caller:
         started: Callable[[], None] | None = None,
         keys: bytes = DETACH_KEYS,
         instead: Callable[[int], int] | None = None,
+        stays: bool = True,
     ) -> None:
         self._control = control
         self._signals = signals
@@ -46,6 +47,8 @@ class Caller:
         self._started = started
         self._keys = keys
         self._instead = instead
+        self._stays = stays
+        """Also when there is no more output to be had: who runs the container waits for its end."""
         self._proxy: TerminalProxy | None = None
         self._lost: OSError | None = None
         self._stack = ExitStack()
@@ -110,6 +113,8 @@ class Caller:
             self._take_terminal(message)
         if "lost" in fields:
             self._lost = OSError(fields["lost"], os.strerror(fields["lost"]))
+            if not self._stays:
+                raise OutputLost.since(self._lost)
         if "started" in fields:
             if self._started:
                 self._started()
@@ -129,7 +134,8 @@ class Caller:
 def attach(directory: Path, *, interactive: bool, proxy_signals: bool = True, keys: bytes = DETACH_KEYS) -> int | None:
     """Stand at a running container's standard streams until it ends; its exit code, None if nobody saw it.
 
-    Conflict if it does not run, or if its supervisor is being replaced. Left if the user leaves.
+    Conflict if it does not run, or if its supervisor is being replaced. Left if the user leaves. OutputLost as soon as
+    he cannot be given what it prints; the container goes on.
     """
     control = _reach(directory)
     numbers = (*FORWARDED, signal.SIGWINCH) if proxy_signals else (signal.SIGWINCH,)
@@ -137,7 +143,7 @@ def attach(directory: Path, *, interactive: bool, proxy_signals: bool = True, ke
         with SignalPipe(numbers) as signals:
             fds = [1, 2, *([0] if interactive else [])]
             control.send({"attach": "in" if interactive else "out"}, *fds)
-            return Caller(control, signals, interactive=interactive, keys=keys).wait()
+            return Caller(control, signals, interactive=interactive, keys=keys, stays=False).wait()
     finally:
         control.close()
 

@@ -10,6 +10,7 @@ from before the fork; others connect to `attach.sock` in the container's directo
     from the supervisor  {"terminal": true}          with a descriptor: the terminal's input and output
                          {"started": PID}
                          {"left": true}              the answer to `leave`
+                         {"lost": ERRNO}             what it prints cannot be written where you want it
                          {"exit": CODE} or {"error": ...}; the last message
 """
 

@@ -13,6 +13,7 @@ from runtime.engine import FAILED
 from runtime.supervision.attachments import Door, Message, Peer
 from runtime.supervision.rebuilding import error_fields
 from runtime.supervision.stdio import Stdio
+from runtime.system.streams import Input, Sink
 from runtime.system.terminal import set_window_size
 from vcs.errors import EngineError
 
@@ -29,6 +30,8 @@ class Reception:
         self._deliver = deliver
         self._door: Door | None = None
         self._others: list[Peer] = []
+        self._streams: dict[Peer, list[Sink | Input]] = {}
+        """Those of who is attached to a container without a terminal."""
 
     def open(self, directory: Path) -> None:
         """Let others attach. If the socket cannot be made, nobody can."""
@@ -108,6 +111,8 @@ class Reception:
         if peer is not self.caller:
             self._others.remove(peer)
             peer.close()
+            if self.stdio:
+                self.stdio.dismiss(self._streams.pop(peer, ()))
             return
         self.hang_up()
         if self.stdio:
@@ -132,13 +137,16 @@ class Reception:
             os.close(fd)
 
     def _attach(self, peer: Peer, stdio: Stdio, with_input: bool, fds: tuple[int, ...]) -> None:
+        def lost(error: OSError) -> None:
+            peer.send({"lost": error.errno})
+
         peer.send({"started": self.init})
         used = 0
         if stdio.master is not None:
-            self.give_terminal(peer, stdio.attach_terminal())
+            self.give_terminal(peer, stdio.attach_terminal(lost=lost))
         elif len(fds) >= 2:
             stdin = fds[2] if with_input and len(fds) > 2 else None
-            stdio.attach(stdin, fds[0], fds[1])
+            self._streams[peer] = stdio.attach(stdin, fds[0], fds[1], lost)
             used = 2 if stdin is None else 3
         for fd in fds[used:]:
             os.close(fd)

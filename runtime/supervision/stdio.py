@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from runtime.log import LogWriter
 from runtime.system.descriptors import duplicate, same_file
-from runtime.system.streams import Input, Output, Sink
+from runtime.system.streams import Input, Lost, Output, Sink
 
 STDOUT, STDERR = "stdout", "stderr"
 
@@ -185,32 +185,45 @@ class Stdio:
             made.master = made._stdin if state.has_terminal else None
         return made
 
-    def attach_terminal(self, owner: bool = False) -> socket.socket | None:
-        """Another reader and writer of the terminal; the descriptor that he reads and writes. None without one."""
+    def attach_terminal(self, owner: bool = False, lost: Lost | None = None) -> socket.socket | None:
+        """Another reader and writer of the terminal; the descriptor that he reads and writes, and with which he goes.
+        None without one."""
         if self.master is None:
             return None
         ours, theirs = socket.socketpair()
-        self._outputs[STDOUT].sinks.append(Sink(os.dup(ours.fileno()), owner=owner))
+        self._outputs[STDOUT].sinks.append(Sink(os.dup(ours.fileno()), owner, lost))
         typed = Input(ours.detach(), self.master, terminal=False, closes=False)
         self._inputs.append(typed)
         if owner:
             self._owner = typed
         return theirs
 
-    def attach(self, stdin: int | None, stdout: int, stderr: int) -> None:
-        """Another reader of the output, and perhaps writer of the input, of a container without a terminal."""
-        if STDERR in self._outputs:
-            self._outputs[STDERR].sinks.append(Sink(stderr))
-        else:
-            os.close(stderr)
-        if STDOUT in self._outputs:
-            self._outputs[STDOUT].sinks.append(Sink(stdout))
-        else:
-            os.close(stdout)
+    def attach(self, stdin: int | None, stdout: int, stderr: int, lost: Lost | None = None) -> list[Sink | Input]:
+        """Another reader of the output, and perhaps writer of the input, of a container without a terminal. `lost` is
+        called when he cannot be given it any more. Returns what is to be dismissed when he goes."""
+        his: list[Sink | Input] = []
+        for stream, fd in ((STDERR, stderr), (STDOUT, stdout)):
+            if stream in self._outputs:
+                sink = Sink(fd, lost=lost)
+                self._outputs[stream].sinks.append(sink)
+                his.append(sink)
+            else:
+                os.close(fd)
         if stdin is not None and self._stdin is not None:
-            self._inputs.append(Input(stdin, self._stdin, terminal=False, closes=False))
+            self._inputs.append(typed := Input(stdin, self._stdin, terminal=False, closes=False))
+            his.append(typed)
         elif stdin is not None:
             os.close(stdin)
+        return his
+
+    def dismiss(self, his: Iterable[Sink | Input]) -> None:
+        """Close the streams of somebody who has gone: others may still hold the other ends, who are not to be written
+        to, or read from, any more."""
+        for each in his:
+            each.close()
+        for output in self._outputs.values():
+            output.forget_closed()
+        self._inputs = [each for each in self._inputs if not each.done]
 
     def hang_up(self) -> None:
         """Take the terminal away: the container's session gets SIGHUP and end of file."""

@@ -3,7 +3,7 @@
 An Output is one stream that comes out of a container: a pipe's reading end, or its terminal. What it brings goes to the
 container's log and to sinks: the streams of whoever ran the container or is attached to it. A sink that takes nothing
 for a while holds its output up, so that the container waits as it would for any slow reader, if the sink is the
-`owner`'s; anybody else's is dropped when it is too far behind.
+`owner`'s; anybody else's is dropped, and he is told, when it is too far behind.
 
 A descriptor that was lent to us is shared with programs that expect it to block. So a terminal or pipe is opened again
 by /proc/self/fd, which makes it one of our own; a socket is told with each call; and a file never blocks, and is not
@@ -19,6 +19,7 @@ import socket
 import stat
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TypeAlias
 
 from runtime.system.terminal import reader_has_left
 
@@ -26,13 +27,17 @@ CHUNK = 65536
 _BEHIND = 1 << 20
 """Bytes that an attached reader may be behind before it is dropped."""
 _END_OF_FILE = b"\x04"
+Lost: TypeAlias = Callable[[OSError], None]
+"""Is told why somebody cannot be given what is printed any more."""
 
 
 class Sink:
-    """A descriptor to write to without waiting. Owns and closes `fd`."""
+    """A descriptor to write to without waiting. Owns and closes `fd`. `lost` is called when it ends though its reader
+    has not left."""
 
-    def __init__(self, fd: int, owner: bool = False) -> None:
+    def __init__(self, fd: int, owner: bool = False, lost: Lost | None = None) -> None:
         self.owner = owner
+        self._lost = lost
         self.fd = _unblocked(fd, os.O_WRONLY)
         self._socket = socket.socket(fileno=self.fd) if stat.S_ISSOCK(os.fstat(self.fd).st_mode) else None
         self._pending = bytearray()
@@ -52,7 +57,7 @@ class Sink:
         if self._pending:
             self._pending += data
             if not self.owner and len(self._pending) > _BEHIND:
-                self.close()
+                self._fail(OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS)))
             return
         self._pending += data[self._try(data) :]
 
@@ -79,11 +84,18 @@ class Sink:
         except BlockingIOError:
             pass
         except OSError as error:
-            if not reader_has_left(self.fd, error):
-                self.failure = error
-            self.close()
+            if reader_has_left(self.fd, error):
+                self.close()
+            else:
+                self._fail(error)
             return len(data)
         return done
+
+    def _fail(self, error: OSError) -> None:
+        self.failure = error
+        self.close()
+        if self._lost:
+            self._lost(error)
 
 
 class Output:
@@ -116,7 +128,7 @@ class Output:
         for sink in self.sinks:
             if sink.fd == fd and sink.open:
                 sink.flush()
-        self._forget_closed()
+        self.forget_closed()
 
     def close(self) -> None:
         """Read no more. What sinks have not taken yet they still get."""
@@ -126,7 +138,7 @@ class Output:
         for sink in [*self.sinks]:
             if not sink.behind:
                 sink.close()
-        self._forget_closed()
+        self.forget_closed()
 
     @property
     def done(self) -> bool:
@@ -151,7 +163,8 @@ class Output:
         for sink in self.sinks:
             sink.write(data)
 
-    def _forget_closed(self) -> None:
+    def forget_closed(self) -> None:
+        """Let go of sinks that are closed, and close the stream with the last of them where that is wanted."""
         had = bool(self.sinks)
         self.failure = next((sink.failure for sink in self.sinks if sink.owner and sink.failure), self.failure)
         self.sinks = [sink for sink in self.sinks if sink.open]

@@ -32,6 +32,8 @@ class OutputLost(EngineError):
     @classmethod
     def since(cls, error: OSError) -> OutputLost:
         """The error for a write that failed."""
+        if error.errno == errno.ENOBUFS:
+            return cls("what it printed was read too slowly, and the rest was dropped", errno=error.errno)
         return cls(f"what it printed could not be written: {error.strerror}", errno=error.errno)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import socket
@@ -81,16 +82,18 @@ def test_a_slow_owner_holds_it_up_and_gets_everything(kind: str) -> None:
     output.close()
 
 
-def test_a_reader_who_only_attached_is_dropped_when_he_is_too_far_behind() -> None:
+def test_a_reader_who_only_attached_is_dropped_and_told_when_he_is_too_far_behind() -> None:
     seen: list[bytes] = []
+    lost: list[OSError] = []
     source, feed = os.pipe()
     result, sink = os.pipe()
     output = Output(source, seen.append)
-    output.sinks.append(Sink(sink))
+    output.sinks.append(Sink(sink, lost=lost.append))
     for _ in range(40):
         os.write(feed, b"x" * 65536)
         output.ready(source)
     assert output.sinks == []
+    assert [error.errno for error in lost] == [errno.ENOBUFS]
     assert sum(map(len, seen)) == 40 * 65536, "the log has it all"
     for fd in (feed, result):
         os.close(fd)
