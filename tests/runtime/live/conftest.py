@@ -13,6 +13,7 @@ from runtime import running
 from runtime.capturing import standstill
 from runtime.cgroups import Cgroup
 from runtime.containers import Container, Containers
+from runtime.engine import remove_cgroups
 from runtime.settings import Settings
 from runtime.state import Running, state_of
 from runtime.states import States
@@ -74,6 +75,7 @@ class Place:
                 Cgroup.of(container.id).thaw()
             with suppress(Exception):
                 running.stop(self.containers.reload(container), 0)
+            remove_cgroups(container.id)  # where a test's supervisor failed, the next command would
         self.store.close()
         stop_service(self.store.path)
 
