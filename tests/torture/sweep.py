@@ -44,8 +44,8 @@ FAULTS = {
 """What happens at the first call of those; and then at the second, and so on."""
 _OF_A_CONTAINER = re.compile(r"containers/|^run/engine/#/status\.tmp$")
 """A crun that was killed leaves the last of these in its state of a container, with which it goes."""
-_LOG = re.compile(r"^run/\w+\.log$")
-"""What went wrong is in these."""
+_LOG = "run/supervisors.log"
+"""What went wrong in a supervisor is there, and stays."""
 _BUG = re.compile(r"Traceback|[Uu]nexpected|is a bug|Exception ignored")
 
 
@@ -220,7 +220,7 @@ def goes_on(place: Place, operation: Operation, plain: Undisturbed, shape: Shape
     if unreachable > plain.unreachable:
         yield f"gc leaves {unreachable} unreachable, and {plain.unreachable} otherwise"
     after = place.shape()
-    if more := {kind for kind in place.kinds() - plain.kinds if not (_named(kind, after) or _LOG.search(kind))}:
+    if more := {kind for kind in place.kinds() - plain.kinds if not _named(kind, after)} - {_LOG}:
         yield f"gc leaves {sorted(more)}"
     if public(after) != public(final):
         yield f"gc changes what the store says: {difference(after, plain)}"
