@@ -17,12 +17,14 @@ import math
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vcs.model import CommitId, RootId
 from vcs.snapshot import CommitInfo, Names, Profile, Source, open_profile
+from vcs.stillborn import UNSTARTED
 
 SECONDS = 10.0
 """How long a start takes, for us."""
@@ -58,8 +60,8 @@ class Start:
         self._is_over = False
         self._lock = threading.Lock()
         """The profile must not be closed while it is read."""
-        self._reader = threading.Thread(target=self._read, args=(profile,), name="start", daemon=True)
-        self._is_reading = False
+        self._is_begun = False
+        self._reader: threading.Thread | None = None
         if is_cold:
             self._begin()
 
@@ -82,10 +84,13 @@ class Start:
 
     def _begin(self) -> None:
         """Have the profile read from end to end, if it is not yet."""
-        if self._profile is not None and not self._is_reading:
-            self._is_reading = True
+        if self._profile is not None and not self._is_begun:
+            self._is_begun = True
             self._profile.warm()
-            self._reader.start()
+            reader = threading.Thread(target=self._read, args=(self._profile,), name="start", daemon=True)
+            with suppress(*UNSTARTED):  # then objects come from it one by one
+                reader.start()
+                self._reader = reader
 
     def _read(self, profile: Profile) -> None:
         """The thread."""
@@ -113,7 +118,7 @@ class Start:
         self._is_over = True
         with self._lock:
             self._profile = None
-        if self._is_reading:
+        if self._reader is not None:
             self._reader.join()
         self._ready.clear()
         if known is not None:

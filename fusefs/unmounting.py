@@ -21,6 +21,7 @@ from selectors import EVENT_READ, BaseSelector
 
 from fusefs import mounting
 from vcs.errors import StoreError, TreeringError
+from vcs.stillborn import UNSTARTED
 
 Unmounted = Callable[["bool | TreeringError"], None]
 """Told whether nobody was inside, or what went wrong."""
@@ -73,7 +74,7 @@ class Unmounting:
         attempt = self._attempt = _Attempt(then, time.monotonic() + _BEGIN_SECONDS, too_little)
         try:
             _thread.start_new_thread(self._work, (attempt, detach))
-        except (RuntimeError, MemoryError) as error:
+        except UNSTARTED as error:
             self._attempt = None
             raise StoreError(f"{self._mountpoint} cannot be unmounted now: {_said(error)}") from error
 

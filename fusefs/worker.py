@@ -21,13 +21,13 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
 from fusefs import orphans
 from fusefs.detached import failure
@@ -41,9 +41,10 @@ from fusefs.starts import Starts
 from fusefs.wakefulness import Wakefulness, is_of_use
 from vcs.errors import StoreError, TreeringError
 from vcs.snapshot import Source
-from vcs.stillborn import ended_by_stillborn_threads
+from vcs.stillborn import UNSTARTED, stillborn_threads_are_heard
 
 _log = logging.getLogger(__name__)
+_Helper = TypeVar("_Helper")
 
 ENDED = 0
 """Exit code: the file system is unmounted everywhere."""
@@ -100,9 +101,13 @@ def main(arguments: Sequence[str]) -> int:
     if slot is None:
         return LEFT  # the holder is gone, and nothing is served
     slot.owner = os.getpid()
-    with ended_by_stillborn_threads(_stillborn):
+    with stillborn_threads_are_heard():
         listening = (given, lines, channel, source, memory)
-        threading.Thread(target=_listen, args=listening, name="starts", daemon=True).start()
+        try:
+            threading.Thread(target=_listen, args=listening, name="starts", daemon=True).start()
+        except UNSTARTED as error:
+            _log.error("there is not enough memory for a thread: %s", error)
+            return FAILED
         return _serve(given["device"], filesystem, slot, channel, source)
 
 
@@ -150,14 +155,18 @@ def _answer(given: dict[str, Any], memory: RequestMemory, request: bytes) -> Non
         _log.exception("what a dead worker had in hand is not answered")
 
 
-def _stillborn() -> int:
-    _log.error("there is not enough memory for a thread")
-    return FAILED
+def helper(make: Callable[[], _Helper]) -> _Helper | None:
+    """What makes serving faster, with a thread of its own; None if none can be had: readers get all without it."""
+    try:
+        return make()
+    except UNSTARTED as error:
+        _log.warning("files are served more slowly than they might be: %s", error)
+        return None
 
 
 def _serve(device: int, filesystem: FileSystem, slot: Slot, channel: socket.socket, starts: Starts) -> int:
-    ahead = ReadAhead(device, filesystem)
-    awake = Wakefulness(lambda: session.served) if is_of_use() else None
+    ahead = helper(lambda: ReadAhead(device, filesystem))
+    awake = helper(lambda: Wakefulness(lambda: session.served)) if is_of_use() else None
     session = Session(device, filesystem, ahead, awake, slot, starts)
     _say(channel, {"up": True})
 

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 from vcs.encoding import digest
 from vcs.errors import TreeringError
 from vcs.layers.reader import LayerReader
+from vcs.stillborn import UNSTARTED
 
 Key: TypeAlias = tuple[int, int]
 """The index's number for a layer, and the number of a block in it."""
@@ -63,14 +64,14 @@ class Ahead:
         if found is None:
             return None
         future, place = found
-        with suppress(TreeringError, OSError):
+        with suppress(TreeringError, OSError, MemoryError):
             return future.result()[place]
         return None
 
     def settle(self) -> None:
         """Wait until nothing is read."""
         for future, _ in self._coming.values():
-            with suppress(TreeringError, OSError):
+            with suppress(TreeringError, OSError, MemoryError):
                 future.result()
 
     def close(self) -> None:
@@ -79,7 +80,10 @@ class Ahead:
         self._coming.clear()
 
     def _submit(self, reader: LayerReader, layer: int, numbers: list[int]) -> None:
-        future = self._threads.submit(_read, reader, numbers)
+        try:
+            future = self._threads.submit(_read, reader, numbers)
+        except UNSTARTED:
+            return  # who needs a block reads it himself
         for place, number in enumerate(numbers):
             self._coming[layer, number] = future, place
         while len(self._coming) > _BLOCKS_MOST and next(iter(self._coming.values()))[0].done():

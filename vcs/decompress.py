@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from vcs.errors import BadInput
+from vcs.shortage import raise_shortage
 from vcs.tar.stream import Readable
 
 WINDOW_MAX = 128 << 20
@@ -153,7 +154,8 @@ class _Decompressed:
     def read(self, size: int, /) -> bytes:
         try:
             return self._budget.spend(self._read(min(size, _PIECE)))
-        except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, MemoryError) as error:
+        except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError) as error:
+            raise_shortage(error)
             raise BadInput(f"its {self._format.name} stream is damaged: {error}") from error
 
     def _read(self, size: int) -> bytes:
@@ -203,7 +205,8 @@ class _Zstd:
         try:
             # At a truncated frame this just ends: the archive inside then lacks its own end.
             return self._budget.spend(self._reader.read(min(size, _PIECE)))
-        except (self._error, MemoryError) as error:
+        except self._error as error:
+            raise_shortage(error)
             raise BadInput(f"its zstd stream is damaged: {error}") from error
 
 

@@ -25,6 +25,7 @@ from vcs.errors import Corrupt, Denied, NoSpace, NotFound, TreeringError
 from vcs.gitfiles import check_pack_indexes
 from vcs.gitwords import Author, clean, stamp, tree_entries
 from vcs.loose import LooseObjects
+from vcs.shortage import raise_shortage
 
 _ID_LENGTH = 40
 _KINDS = {b"commit": 1, b"tree": 2, b"blob": 3, b"tag": 4}
@@ -62,6 +63,7 @@ def translated() -> Iterator[None]:
             raise NoSpace(f"the history cannot be written: {text}") from error
         if code in _REFUSED:
             raise Denied(f"the history cannot be used: {text}") from error
+        raise_shortage(error)
         if code is None or code in _AMISS:
             raise Corrupt(f"the history cannot be used: {text}") from error
         if isinstance(error, OSError) and error.errno is not None:

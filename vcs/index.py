@@ -75,7 +75,8 @@ class Index:
     def close(self) -> None:
         """Close the database; the last one to close folds the write-ahead log into it."""
         if not self.is_copy:
-            with contextlib.suppress(sqlite3.Error):  # another process writes, or the disk is full
+            # Another process writes, the disk is full, or there is too little memory.
+            with contextlib.suppress(sqlite3.Error, MemoryError):
                 indexfile.seal(self._db, self._path)
         self._db.close()
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vcs.errors import Corrupt
+from vcs.shortage import raise_shortage
 
 _SMALL = 1 << 16
 """Bytes of a file that is read here. Commits, trees and roots take a few hundred."""
@@ -90,6 +91,7 @@ def _must_end(oid: str, file: BinaryIO) -> None:
         if _is_cut(file):
             raise _damaged(oid, ": its file is cut off")
     except zlib.error as error:
+        raise_shortage(error)
         raise _damaged(oid, f": {error}") from None
 
 
@@ -98,6 +100,7 @@ def _unpacked(packed: bytes, oid: str) -> bytes | None:
     try:
         data = stream.decompress(packed, _LARGE)
     except zlib.error as error:
+        raise_shortage(error)
         raise _damaged(oid, f": {error}") from None
     if not stream.eof:
         if len(packed) == _SMALL or len(data) == _LARGE:

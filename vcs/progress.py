@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from vcs.stillborn import UNSTARTED
+
 Progress = Callable[[int, int], None]
 """Called now and then with the files and bytes done so far, and at the end with all of them."""
 
@@ -55,7 +57,9 @@ class Forecast:
         if self._top is not None:
             import threading  # for terminals only
 
-            threading.Thread(target=self._count, args=(self._top,), name="forecast", daemon=True).start()
+            thread = threading.Thread(target=self._count, args=(self._top,), name="forecast", daemon=True)
+            with contextlib.suppress(*UNSTARTED):  # then it is not known
+                thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,13 +1,15 @@
 """A thread that dies of too little memory before it has begun.
 
-CPython waits for it for ever, in Thread.start, and all that it does is to say that an exception is ignored
-(sys.unraisablehook). So the process ends there, as if it were killed: that may happen to it at any moment anyway.
+CPython waits for it for ever, in threading.Thread.start, and all that it does is to say that an exception is ignored
+(sys.unraisablehook). Here whoever starts a thread listens to that while he waits, and gets a MemoryError.
 """
 
 from __future__ import annotations
 
-import os
 import sys
+import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -15,9 +17,15 @@ from typing import Any, TypeVar
 _Work = TypeVar("_Work", bound=Callable[..., object])
 _FIRST = "_bootstrap"
 """What a thread begins with: threading.Thread's method of this name."""
+_LOOK_SECONDS = 0.02
+_BEGIN_SECONDS = 10.0
+"""A thread of which nothing was heard by then is taken to be dead: there may be no memory for saying it either."""
+UNSTARTED = (RuntimeError, MemoryError)
+"""What Thread.start raises where no thread can be had: for what is done in threads only to be sooner there."""
 
 
 _dispensable: list[object] = []
+_one_at_a_time = threading.Lock()
 
 
 def dispensable(work: _Work) -> _Work:
@@ -27,26 +35,60 @@ def dispensable(work: _Work) -> _Work:
 
 
 @contextmanager
-def ended_by_stillborn_threads(say: Callable[[], int]) -> Iterator[None]:
-    """Meanwhile such a thread ends the process, with the exit code that `say` returns; of one that is dispensable
-    nothing is said."""
-    before = sys.unraisablehook
+def stillborn_threads_are_heard() -> Iterator[None]:
+    """Meanwhile the start of a thread that does not begin is a MemoryError, and of one that is dispensable nothing is
+    said."""
+    hook, start = sys.unraisablehook, threading.Thread.start
 
-    def hook(what: Any) -> None:
-        if what.exc_type is MemoryError and any(what.object is work for work in _dispensable):
-            return
-        if what.exc_type is not MemoryError or getattr(what.object, "__name__", "") != _FIRST:
-            before(what)
-            return
-        code = 1
-        try:
-            code = say()
-            sys.stderr.flush()
-        finally:
-            os._exit(code)
+    def unless_dispensable(what: Any) -> None:
+        if what.exc_type is not MemoryError or all(what.object is not work for work in _dispensable):
+            hook(what)
 
-    sys.unraisablehook = hook
+    def start_or_fail(self: threading.Thread) -> None:
+        with _one_at_a_time, _heard() as said:
+            vars(self)["_started"] = _Begun(said)  # in the place of CPython's, which is of the same kind
+            start(self)
+
+    sys.unraisablehook = unless_dispensable
+    threading.Thread.start = start_or_fail  # type: ignore[method-assign]
     try:
         yield
     finally:
-        sys.unraisablehook = before
+        sys.unraisablehook = hook
+        threading.Thread.start = start  # type: ignore[method-assign]
+
+
+class _Begun(threading.Event):
+    """What a thread sets when it has begun, and who has started it waits for. MemoryError if it does not begin."""
+
+    def __init__(self, said: deque[Any]) -> None:
+        super().__init__()
+        self._said = said
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if timeout is not None:
+            return super().wait(timeout)
+        deadline = time.monotonic() + _BEGIN_SECONDS
+        while not super().wait(_LOOK_SECONDS):
+            if any(map(_is_stillborn, list(self._said))) or time.monotonic() > deadline:
+                raise MemoryError("a thread did not begin")
+        return True
+
+
+@contextmanager
+def _heard() -> Iterator[deque[Any]]:
+    """What is said of exceptions that are ignored; that of others is passed on in the end. A thread for whose first
+    frame there is no memory has none for a function of Python's: so a method of C's listens."""
+    hook, said = sys.unraisablehook, deque[Any]()
+    sys.unraisablehook = said.append
+    try:
+        yield said
+    finally:
+        sys.unraisablehook = hook
+        for what in said:
+            if not _is_stillborn(what):
+                hook(what)
+
+
+def _is_stillborn(what: Any) -> bool:
+    return getattr(what.object, "__name__", "") == _FIRST  # whatever it says: what goes wrong later is told elsewhere

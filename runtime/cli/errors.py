@@ -25,6 +25,7 @@ import click
 from runtime.cli.output import Format, message, use_colours
 from runtime.cli.quoting import quoted, safe
 from vcs import errors as known
+from vcs.shortage import is_of_memory
 
 USAGE = 2
 FAILED = 125
@@ -32,11 +33,8 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 Facts = Mapping[str, Any]
-_UNMAPPED = "failed to map segment"
 _UNOPENED = "cannot open shared object file"
-"""What the loader says of a library for which there is no memory, and of one that cannot be opened."""
-_UNSTARTED = "can't start new thread"
-"""What CPython says where there is no memory for a thread, or no more may be had."""
+"""What the loader says of a library that cannot be opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,7 @@ def failure_of(error: BaseException) -> Failure:
         return Failure(
             "Incomplete", f"a library cannot be opened: {error}", "run the command again, or install treering again"
         )
-    if _lacks_memory(error):
+    if is_of_memory(error):
         return Failure("NoMemory", "there is not enough memory", "nothing is lost: run the command again later")
     if isinstance(error, ImportError) and error.name and error.name.split(".")[0] not in ("vcs", "fusefs", "runtime"):
         text = f"the Python package {error.name!r} is missing, or cannot be read"
@@ -78,13 +76,6 @@ def failure_of(error: BaseException) -> Failure:
         f"unexpected {type(error).__name__}: {error}",
         "this is a bug in treering. Please report it with the output of the same command under TREERING_DEBUG=1",
         trace=_trace(error),
-    )
-
-
-def _lacks_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError) or any(
-        isinstance(error, kind) and text in str(error)
-        for kind, text in ((ImportError, _UNMAPPED), (RuntimeError, _UNSTARTED))
     )
 
 

@@ -21,7 +21,7 @@ from runtime import __version__
 from runtime.cli.invocation import Invocation
 from runtime.cli.options import at_op_option
 from runtime.cli.output import FORMATS, Format, message
-from vcs.stillborn import ended_by_stillborn_threads
+from vcs.stillborn import stillborn_threads_are_heard
 
 if TYPE_CHECKING:
     from runtime.trash import Trash
@@ -206,20 +206,36 @@ def run(arguments: Sequence[str], leave: Callable[[Trash], None] = lambda trash:
         return answer(program, instruction)
     invocation = Invocation(arguments)
     try:
-        with ended_by_stillborn_threads(lambda: _failed(MemoryError(), invocation)):
-            code = _invoke(invocation, list(arguments))
-        invocation.output.flush()
-        sys.stdout.flush()
-        return code
+        code = _guarded(invocation, lambda: _do(invocation, arguments))
+    finally:
+        closed = _guarded(invocation, lambda: _close(invocation, leave))
+    return code or closed
+
+
+def _guarded(invocation: Invocation, work: Callable[[], int]) -> int:
+    """Do it, and tell what goes wrong; returns the exit code."""
+    try:
+        with stillborn_threads_are_heard():
+            return work()
     except BrokenPipeError:
         return _reader_left()
     except KeyboardInterrupt:
         return _interrupted()
     except Exception as error:
         return _failed(error, invocation)
-    finally:
-        if trash := invocation.close():
-            leave(trash)
+
+
+def _do(invocation: Invocation, arguments: Sequence[str]) -> int:
+    code = _invoke(invocation, list(arguments))
+    invocation.output.flush()
+    sys.stdout.flush()
+    return code
+
+
+def _close(invocation: Invocation, leave: Callable[[Trash], None]) -> int:
+    if trash := invocation.close():
+        leave(trash)
+    return 0
 
 
 def _invoke(invocation: Invocation, arguments: list[str]) -> int:

@@ -162,6 +162,30 @@ def test_too_little_memory_is_no_bug(cli: Cli, tmp_path: Path, error: str) -> No
     assert b"there is not enough memory" in done.stderr
 
 
+_CLOSES_WITHOUT_MEMORY = """
+import sys
+from runtime.cli.invocation import Invocation
+from runtime.cli.program import run
+
+def close(self):
+    raise MemoryError
+
+Invocation.close = close
+sys.exit(run(["--version"]))
+"""
+
+
+def test_too_little_memory_to_close_is_told() -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _CLOSES_WITHOUT_MEMORY],
+        env={"PYTHONPATH": str(PROJECT)}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stdout.startswith("treering ")
+    assert done.returncode == 125
+    assert done.stderr.startswith("treering: there is not enough memory\n")
+    assert "Traceback" not in done.stderr
+
+
 def test_a_library_that_cannot_be_opened_is_no_bug(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     text = "libgit2.so: cannot open shared object file: Too many open files"

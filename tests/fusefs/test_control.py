@@ -15,9 +15,9 @@ import pytest
 
 from fusefs import mounting, unmounting
 from tests.fusefs.desk import Client, Desk, desk
-from tests.fusefs.scarcity import late_threads, no_threads, stillborn_threads
 from tests.support.containers import eventually
 from tests.support.descriptors import no_descriptors
+from tests.support.scarcity import late_threads, no_threads, stillborn_threads
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts for real")
 

@@ -11,6 +11,7 @@ import pytest
 from fusefs import starts as starts_module
 from fusefs.starts import Reads, Starts
 from tests.fusefs.fake_kernel import FakeKernel
+from tests.support.scarcity import no_threads
 from tests.support.values import file, root
 from vcs.blobs import BlobWriter
 from vcs.encoding import digest
@@ -124,6 +125,22 @@ def test_the_next_start_reads_from_the_profile(machine: Machine, monkeypatch: py
     assert reads.new == len(FILES["f2"])
     machine.read("bin", "f1")
     assert digest(FILES["f1"]) in asked, "once it is over, the profile is closed"
+
+
+@pytest.mark.parametrize("is_cold", [True, False])
+def test_without_a_thread_the_profile_is_read_piece_by_piece(machine: Machine, is_cold: bool) -> None:
+    machine.start()
+    machine.read("bin", "f1")
+    machine.keep(machine.starts.finish(1))
+    machine.begin()
+    if not is_cold:
+        machine.start()
+        machine.starts.finish(1)
+    with no_threads():
+        machine.start()
+        assert machine.read("bin", "f1") == FILES["f1"]
+    assert machine.starts.profiled > 0
+    assert machine.starts.finish(1).new == 0
 
 
 def test_a_damaged_profile_costs_nothing_but_time(machine: Machine) -> None:

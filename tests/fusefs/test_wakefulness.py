@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from fusefs.wakefulness import Wakefulness, is_of_use
+from fusefs.worker import helper
 from tests.fusefs.serving import until
+from tests.support.scarcity import no_threads
 
 
 def holders(path: Path) -> int:
@@ -58,6 +60,12 @@ def test_a_device_that_cannot_be_opened_does_not_matter(tmp_path: Path) -> None:
     wakefulness.noticed()
     assert not wakefulness.is_asked
     wakefulness.close()
+
+
+def test_a_worker_does_without_a_thread_that_cannot_be_had(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with no_threads():
+        assert helper(lambda: Wakefulness(lambda: 0, tmp_path / "absent")) is None
+    assert "can't start new thread" in caplog.text
 
 
 @pytest.mark.parametrize(

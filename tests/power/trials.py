@@ -77,9 +77,9 @@ class _Tried(Place):
         reap(frozenset())
         return done
 
-    def _command(self, arguments: tuple[str, ...]) -> int:
+    def _command(self, arguments: tuple[str, ...], before: Callable[[], object] = lambda: None) -> int:
         self._broken()
-        return super()._command(arguments)
+        return super()._command(arguments, before)
 
     @contextmanager
     def ended(self, but: int = 0) -> Iterator[None]:

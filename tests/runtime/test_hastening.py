@@ -27,7 +27,7 @@ def test_nothing_is_moved_and_nothing_is_left() -> None:
 _WITHOUT_MEMORY = """
 import os, sys
 from runtime.supervision import hastening
-from vcs.stillborn import ended_by_stillborn_threads
+from vcs.stillborn import stillborn_threads_are_heard
 
 def write(*_):
     raise MemoryError
@@ -36,7 +36,7 @@ class Loud:
     def __del__(self):
         raise ValueError("told")
 
-with ended_by_stillborn_threads(lambda: 3):
+with stillborn_threads_are_heard():
     hook = sys.unraisablehook
     hastening.os.write = write
     hastening.hasten()

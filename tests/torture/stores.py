@@ -15,6 +15,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from fusefs import mounting
@@ -23,6 +24,7 @@ from runtime.containers import Containers
 from runtime.upper.unfinished import remove_unfinished
 from tests.support.deadline import abort
 from tests.torture.leftovers import identities, take_cgroups_away, take_dead_cgroups_away
+from tests.torture.pressure import measured, pressed
 from tests.torture.processes import Traced, end_descendants, reap, untraced
 from tests.torture.tracer import NEVER, Strike, traced
 from vcs.errors import TreeringError
@@ -83,20 +85,28 @@ class Place:
     ) -> Traced:
         """Run one that something happens to. This alone runs the broken variant, if there is one."""
 
-        def work() -> int:
+        def work(before: Callable[[], object] = lambda: None) -> int:
             self._broken()
-            return self._command(arguments)
+            return self._command(arguments, before)
 
+        if strike.memory:
+            return pressed(work, self.directory, strike.number)
         done = traced(work, self.directory, strike, see=see, stays=stays)
         self.tracers.add(done.tracer)
         self._seen |= done.containers
         return done
 
+    def seen(self, arguments: tuple[str, ...], strike: Strike, stays: bool) -> list[str]:
+        """What there is to strike at: calls, or how much memory there may be."""
+        if strike.memory:
+            return measured(lambda before: self._command(arguments, before), self.directory)
+        return self.struck(arguments, replace(strike, number=NEVER.number), see=True, stays=stays).seen
+
     def containers(self) -> set[str]:
         """The ids of all containers that the store has or had, and of those that a command was seen to make."""
         return identities(self.store) | self._seen
 
-    def _command(self, arguments: tuple[str, ...]) -> int:
+    def _command(self, arguments: tuple[str, ...], before: Callable[[], object] = lambda: None) -> int:
         os.chdir(self.directory)
         kept = {name: os.environ[name] for name in _STAYS if name in os.environ}
         os.environ.clear()
@@ -106,6 +116,7 @@ class Place:
         sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")
         arguments = tuple(word.replace("{registry}", self.registry) for word in arguments)
         sys.argv = ["treering", *arguments]
+        before()
         return run_command(arguments)
 
     # -- setting back

@@ -71,13 +71,14 @@ SHORT = -1
 class Strike:
     """At the call `number` (from 0) of `calls`: kill the command, have the call write less, or fail with the error
     `errno`; with `on`, all later ones too. A kill takes all that the command has started, or, `alone`, the process
-    whose call it is."""
+    whose call it is. With `memory` it is no call, but how much of that there is (tests.torture.pressure)."""
 
     number: int
     errno: int = KILL
     calls: frozenset[str] = CHANGING
     on: bool = False
     alone: bool = False
+    memory: bool = False
 
 
 NEVER = Strike(1 << 30)

@@ -251,6 +251,22 @@ def test_the_seal_is_broken_while_others_write_and_after_a_kill(path: Path, laye
     assert check_index(path, layers) == []
 
 
+def test_an_index_that_there_is_no_memory_to_seal_is_closed(
+    path: Path, layers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seal_of(*_: object) -> int:
+        raise MemoryError
+
+    write_layer(layers, b"one")
+    with monkeypatch.context() as patch:
+        patch.setattr(indexfile, "seal_of", seal_of)
+        Index(path, layers).close()
+    with closing(sqlite3.connect(path, timeout=0)) as db:
+        assert not db.execute("PRAGMA application_id").fetchone()[0], "not sealed"
+        db.execute("BEGIN IMMEDIATE")  # nor locked
+    assert check_index(path, layers) == []
+
+
 def test_rebuilding_keeps_what_only_the_index_knows(path: Path, layers: Path) -> None:
     name = write_layer(layers, b"one")
     Index(path, layers).close()

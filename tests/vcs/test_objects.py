@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.residency import resident
+from tests.support.scarcity import no_threads
 from vcs.encoding import digest
 from vcs.errors import Corrupt
 from vcs.store import Store
@@ -40,6 +41,14 @@ def test_any_order_reads_the_same(written: tuple[Path, dict[bytes, bytes]], cach
         for order in (list(expected), list(reversed(expected)), shuffled):
             for name in order:
                 assert store.get(name) == expected[name]
+
+
+def test_without_threads_nothing_is_read_ahead_and_all_is_read(written: tuple[Path, dict[bytes, bytes]]) -> None:
+    path, expected = written
+    with no_threads(), Store.open(path, read_ahead=True) as store:
+        store.expect(expected)
+        for name, data in expected.items():
+            assert store.get(name) == data
 
 
 def test_objects_are_together_once_their_block_was_read(tmp_path: Path) -> None:

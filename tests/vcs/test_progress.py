@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from tests.support.scarcity import no_threads
 from vcs.importer import import_directory
 from vcs.progress import Forecast, Meter
 from vcs.testing import MemoryStore
@@ -43,6 +44,11 @@ def test_no_forecast(tmp_path: Path) -> None:
     with Forecast(None) as forecast:
         assert forecast.files is None
     with Forecast(tmp_path / "none") as forecast:
+        assert forecast.files is None
+
+
+def test_no_thread_for_a_forecast(tmp_path: Path) -> None:
+    with no_threads(), Forecast(make(tmp_path)) as forecast:
         assert forecast.files is None
 
 

@@ -19,6 +19,7 @@ from vcs.existing import files_below
 from vcs.gitfiles import is_interrupted
 from vcs.gitwords import NO_ID
 from vcs.reflogs import is_damaged
+from vcs.shortage import raise_shortage
 
 _LOOSE_MAX = 256 << 20
 _ID = "[0-9a-f]{40}"
@@ -143,7 +144,8 @@ def inflated(data: bytes) -> bytes | None:
     inflater = zlib.decompressobj()
     try:
         content = inflater.decompress(data, _LOOSE_MAX)
-    except zlib.error:
+    except zlib.error as error:
+        raise_shortage(error)
         return None
     return content if inflater.eof and not inflater.unused_data else None
 

@@ -26,6 +26,7 @@ from vcs.layers.format import (
     uint32s,
 )
 from vcs.model import DIGEST_SIZE
+from vcs.shortage import raise_shortage
 
 _local = threading.local()
 _AHEAD = 1 << 20
@@ -206,5 +207,6 @@ def decompress(stored: bytes, block: Block) -> bytes:
             raise Corrupt("it does not have its length")
         data: bytes = decompressor.decompress(stored, max_output_size=block.length, allow_extra_data=False)
     except zstandard.ZstdError as error:
+        raise_shortage(error)
         raise Corrupt(f"it does not decompress: {error}") from error
     return data

@@ -33,6 +33,7 @@ from vcs.layers.format import (
     header,
 )
 from vcs.model import LayerId
+from vcs.shortage import raise_shortage
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -251,7 +252,11 @@ def _compress(blocks: list[_Pending], compression: Compression) -> list[bytes]:
     if compression not in compressors:
         compressors[compression] = compression.compressor()
     compress = compressors[compression].compress
-    return [compress(block.parts[0] if len(block.parts) == 1 else b"".join(block.parts)) for block in blocks]
+    try:
+        return [compress(block.parts[0] if len(block.parts) == 1 else b"".join(block.parts)) for block in blocks]
+    except zstandard.ZstdError as error:
+        raise_shortage(error)
+        raise
 
 
 def remove_abandoned(directory: Path) -> list[Path]:

@@ -30,6 +30,7 @@ from vcs.layers.format import (
 from vcs.layers.reader import decompress
 from vcs.model import DIGEST_SIZE
 from vcs.repair.references import references
+from vcs.shortage import raise_shortage
 
 _PIECE = 64 << 10
 
@@ -118,7 +119,8 @@ def _frame(file: FileIO, at: int) -> tuple[bytes, int]:
             position += len(piece)
             if sum(map(len, parts)) > BLOCK_MAX:
                 return b"", at
-    except zstandard.ZstdError:
+    except zstandard.ZstdError as error:
+        raise_shortage(error)
         return b"", at
     return (b"".join(parts), position - len(inflater.unused_data)) if inflater.eof else (b"", at)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,7 +19,8 @@ def no_threads() -> Iterator[None]:
     def start(*_: Any) -> int:
         raise RuntimeError("can't start new thread")
 
-    with _instead(start):
+    with _instead(start), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
         yield
 
 
