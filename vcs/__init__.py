@@ -42,6 +42,7 @@
                  leases     what running writers rely on, so that gc does not remove it
                  warming    a file read ahead that is open      heap       memory that is used again
                  stillborn  threads that there is too little memory for
+                 shortage   too little memory, told apart from damage
                  seal       by which a byte of the index that has changed is noticed
                  indexfile  the database of the index     indexcopy  one that cannot be written, in memory
     garbage      collect/   what nothing needs goes               reach      what is needed
