@@ -65,12 +65,19 @@ class Index:
         self._db, self.is_copy = indexfile.connect(path)
         """`is_copy`: whether it cannot be written, and what is read is a copy."""
         try:
+            self._begin()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _begin(self) -> None:
+        try:
             self.refresh()
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
             self._remake()
-        self._inode = 0 if self.is_copy else path.stat().st_ino
+        self._inode = 0 if self.is_copy else self._path.stat().st_ino
 
     def close(self) -> None:
         """Close the database; the last one to close folds the write-ahead log into it."""

@@ -74,6 +74,8 @@ class Standstill:
         answer = self._ask(b"freeze", _FREEZING + _SLACK)
         if answer != b"frozen":
             self._frozen_at = None
+            if answer:  # what failed after some stood may have failed for letting them go on, too
+                self._let_go_on()
             raise EngineError(answer.decode() or "the process that freezes the container was killed")
 
     def thaw(self) -> float:
@@ -95,12 +97,15 @@ class Standstill:
             poll.register(self._socket, select.POLLIN)
             if poll.poll(seconds * 1000) and (answer := self._socket.recv(1024)):
                 return answer
+        self._let_go_on()
+        return b""
+
+    def _let_go_on(self) -> None:
         if not _thaw(self._group):
             raise StaysFrozen(
                 "the container was frozen to be read, and stands still: its freezer cannot be used",
                 advice="`treering ps` tries again",
             )
-        return b""
 
 
 @contextmanager

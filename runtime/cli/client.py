@@ -62,8 +62,12 @@ def call(argv: list[str]) -> int:
         return PLAIN
     if directory < 0:
         return ALONE
-    key = surroundings()
-    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        key = surroundings()
+        connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    except OSError:  # too few descriptors: by itself it may do with those there are
+        os.close(directory)
+        return PLAIN
     connection.settimeout(SECONDS)
     socket_path = f"/proc/self/fd/{directory}/{name_of(key)}.sock"
     here = -1

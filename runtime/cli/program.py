@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
 from itertools import pairwise
@@ -252,7 +253,25 @@ def _invoke(invocation: Invocation, arguments: list[str]) -> int:
         raise KeyboardInterrupt from None
 
 
+_SCARCE = (OSError, ImportError, MemoryError)
+"""What importing a module fails with where there are no descriptors, or no memory."""
+_FAILED = 125
+"""runtime.cli.errors.FAILED, for when that cannot be imported."""
+
+
 def _failed(error: Exception, invocation: Invocation) -> int:
+    try:
+        return _told(error, invocation)
+    except _SCARCE:
+        _let_go(error, invocation)
+    try:
+        return _told(error, invocation)
+    except _SCARCE:
+        message(f"treering: {error or type(error).__name__}")
+        return _FAILED
+
+
+def _told(error: Exception, invocation: Invocation) -> int:
     from runtime.cli.errors import failure_of, report
 
     failure = failure_of(error)
@@ -262,6 +281,20 @@ def _failed(error: Exception, invocation: Invocation) -> int:
     except OSError:
         _flush_or_drop()  # nobody reads stderr any more
     return failure.code
+
+
+def _let_go(error: BaseException, invocation: Invocation) -> None:
+    """Give back what a command has that has failed: descriptors and memory are wanted for telling why."""
+    with suppress(Exception):
+        invocation.close()
+    each: BaseException | None = error
+    while each is not None:
+        trace = each.__traceback__
+        while trace is not None:
+            with suppress(RuntimeError):  # it is one that goes on
+                trace.tb_frame.clear()
+            trace = trace.tb_next
+        each = each.__cause__ or each.__context__
 
 
 def _format_for(error: Exception, invocation: Invocation) -> Format:
@@ -286,13 +319,16 @@ def _reader_left() -> int:
 
 def _flush_or_drop() -> None:
     """Hand over what is buffered. What cannot be written is dropped: Python would try again at exit, and complain."""
-    null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (OSError, ValueError):
-            os.dup2(null, stream.fileno())
-    os.close(null)
+            number = stream.fileno()
+            os.close(number)  # first, since there may be no other descriptor left
+            null = os.open(os.devnull, os.O_WRONLY)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
 
 
 def _interrupted() -> int:

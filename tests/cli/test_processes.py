@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import resource
 import signal
 import subprocess
 import sys
@@ -184,6 +185,22 @@ def test_too_little_memory_to_close_is_told() -> None:
     assert done.returncode == 125
     assert done.stderr.startswith("treering: there is not enough memory\n")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["log", "fsck", "tag x main"])
+@pytest.mark.parametrize("count", range(4, 10))
+def test_too_few_descriptors_are_told_in_a_line(cli: Cli, command: str, count: int) -> None:
+    """However few: with 3 Python itself does not begin."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, 4096))
+
+    done = cli.process(*command.split(), preexec_fn=limit, text=True)
+    if done.returncode == 125:
+        assert "Too many open files" in done.stderr
+        assert len(done.stderr.splitlines()) <= 2
+    assert "Traceback" not in done.stderr
+    assert done.returncode in (0, 1, 125)
 
 
 def test_a_library_that_cannot_be_opened_is_no_bug(cli: Cli, tmp_path: Path) -> None:

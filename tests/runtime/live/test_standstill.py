@@ -191,6 +191,30 @@ def test_thawing_fails_and_fails(place: Place, monkeypatch: pytest.MonkeyPatch, 
         assert not standstill.is_noted(container.paths.directory)
 
 
+def test_freezing_fails_when_some_stand_already(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And they cannot be let go on just then either."""
+    container = place.start("sleep", "1000")
+    group = Cgroup.of(container.id)
+    freeze = Cgroup.freeze
+
+    def fail(group: Cgroup, seconds: float) -> None:
+        freeze(group, seconds)
+        raise EngineError("the container's freezer cannot be used: No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Cgroup, "freeze", fail)
+        fault = unwilling(patched, 255)
+        with pytest.raises(EngineError, match="stands still"):
+            place.states.commit(container, "never", ANA)
+        fault.disarm()
+        reconcile(place.containers, container, ANA)
+        assert not group.frozen
+        with pytest.raises(EngineError, match="No space left"):
+            place.states.commit(container, "never", ANA)
+    assert not group.frozen
+    assert not standstill.is_noted(container.paths.directory)
+
+
 def unreadable(*_: object) -> None:
     raise BadInput("cannot be read")
 
