@@ -41,7 +41,7 @@ def torture(directory: Path, *arguments: str) -> tuple[int, str]:
         ("full,eio", "import,merge", "--sample=2"),
         ("enomem", "tag", "--sample=2"),
         ("short", "tag", "--each=0"),
-        ("tight", "tag,gc", "--sample=4"),
+        ("tight,few", "tag,gc", "--sample=3"),
         ("kill,kill-one", "commit-live", "--sample=1"),
         ("kill-one", "run-rm", "--sample=2"),
         ("kill", "pull", "--sample=1"),

@@ -8,6 +8,8 @@
     remotes      and what speaks to a registry
     leftovers    what containers leave on the machine
     stores       such a store: made, set back, told apart, read
+    pressure     in place of a strike: too little memory, or too few descriptors, for all of it
+    points       at which calls
     sweep        strike at the first call, the second and so on, and look at what is left each time
     broken       variants of the program with a fault, to see that it is noticed
 

@@ -1,8 +1,8 @@
-"""Too little memory for real: a command in a process that may have only so much more than it has.
+"""Too little memory, or too few descriptors, for real: a command in a process that may have only so much.
 
-Where a single call fails (`enomem`), CPython and the allocator often have another way. Here there is none, from some
-moment on, for anything. The limit is on addresses (RLIMIT_AS: setrlimit(2)); memory that the process already has and
-does not use is taken away first.
+Where a single call fails (`enomem`, `emfile`), CPython and the allocator often have another way. Here there is none,
+from some moment on, for anything. The limit on memory is one on addresses (RLIMIT_AS: setrlimit(2)); what the process
+already has and does not use is taken away first.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from tests.torture.processes import Traced, untraced
 _STEP = 16 << 10
 _EVEN = 64
 """So many steps are of one size; from there on each is by a fiftieth more."""
+_STANDARD, _DESCRIPTORS = 3, 4096
+_ENOUGH = 20
+"""So many descriptors are enough for any command, beside the standard streams."""
 _GIVEN_UP = re.compile(r"memory allocation of \d+ bytes failed")
 """What a library of Rust's says before it ends the process."""
 
@@ -25,11 +28,14 @@ Work = Callable[[Callable[[], object]], int]
 """A command. It calls what it is given when it begins."""
 
 
-def pressed(work: Work, directory: Path, number: int) -> Traced:
-    """Do it with as much memory as `number` says, from 0."""
+def pressed(work: Work, directory: Path, what: str, number: int) -> Traced:
+    """Do it with as much of `what`, memory or descriptors, as `number` says, from 0."""
     hoard: list[bytearray] = []
 
     def press() -> None:
+        if what == "descriptors":
+            resource.setrlimit(resource.RLIMIT_NOFILE, (_STANDARD + number, _DESCRIPTORS))
+            return
         size = _address_space("VmSize")
         hoard.extend(all_that_is_free())
         limit(size + room_of(number))
@@ -40,12 +46,14 @@ def pressed(work: Work, directory: Path, number: int) -> Traced:
         return code
 
     done = untraced(pressed_work, directory)
-    done.at = _named(number)
+    done.at = _named(what, number)
     return done
 
 
-def measured(work: Work, directory: Path) -> list[str]:
-    """Do it without a limit: the names of all numbers up to the one that is enough."""
+def measured(work: Work, directory: Path, what: str) -> list[str]:
+    """The names of all numbers up to the one that is enough: for memory, it is done without a limit."""
+    if what == "descriptors":
+        return [_named(what, number) for number in range(_ENOUGH)]
     answer = directory / "wanted"
     sizes: list[int] = []
     hoard: list[bytearray] = []
@@ -61,9 +69,9 @@ def measured(work: Work, directory: Path) -> list[str]:
 
     untraced(watched, directory)
     wanted = int(answer.read_text())
-    names = [_named(0)]
+    names = [_named(what, 0)]
     while room_of(len(names) - 1) < wanted:
-        names.append(_named(len(names)))
+        names.append(_named(what, len(names)))
     return names
 
 
@@ -79,8 +87,8 @@ def room_of(number: int) -> int:
     return int(_EVEN * _STEP * 1.02 ** (number - _EVEN)) // 4096 * 4096
 
 
-def _named(number: int) -> str:
-    return f"{room_of(number) >> 10} KiB more"
+def _named(what: str, number: int) -> str:
+    return f"{number} descriptors more" if what == "descriptors" else f"{room_of(number) >> 10} KiB more"
 
 
 def all_that_is_free() -> list[bytearray]:

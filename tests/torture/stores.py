@@ -89,17 +89,17 @@ class Place:
             self._broken()
             return self._command(arguments, before)
 
-        if strike.memory:
-            return pressed(work, self.directory, strike.number)
+        if strike.scarce:
+            return pressed(work, self.directory, strike.scarce, strike.number)
         done = traced(work, self.directory, strike, see=see, stays=stays)
         self.tracers.add(done.tracer)
         self._seen |= done.containers
         return done
 
     def seen(self, arguments: tuple[str, ...], strike: Strike, stays: bool) -> list[str]:
-        """What there is to strike at: calls, or how much memory there may be."""
-        if strike.memory:
-            return measured(lambda before: self._command(arguments, before), self.directory)
+        """What there is to strike at: calls, or how much there may be of something."""
+        if strike.scarce:
+            return measured(lambda before: self._command(arguments, before), self.directory, strike.scarce)
         return self.struck(arguments, replace(strike, number=NEVER.number), see=True, stays=stays).seen
 
     def containers(self) -> set[str]:

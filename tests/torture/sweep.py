@@ -39,7 +39,8 @@ FAULTS = {
     "eintr": Strike(0, errno.EINTR, calls.SLOW),
     "enomem": Strike(0, errno.ENOMEM, calls.MEMORY),
     "short": Strike(0, SHORT, frozenset(calls.SIZES)),
-    "tight": Strike(0, errno.ENOMEM, memory=True),
+    "tight": Strike(0, errno.ENOMEM, scarce="memory"),
+    "few": Strike(0, errno.EMFILE, scarce="descriptors"),
     "blind": Strike(0, errno.ENOMEM, calls.LOOKS),
     "unread": Strike(0, errno.EIO, calls.READS),
 }
@@ -140,14 +141,16 @@ def sweep(
     """Strike at these points. The store is the one that undisturbed() has prepared."""
     strike = FAULTS[fault]
     tally = Tally(operation.name, fault)
+    if strike.scarce and operation.stays:
+        return tally  # the limit would be that of all processes that it leaves behind, whatever they need
     _begin(place, operation)
     command = tuple(operation.command.split())
-    seen = [] if strike.memory and operation.stays else place.seen(command, strike, operation.stays)
+    seen = place.seen(command, strike, operation.stays)
     try:
         for number in points.numbers(seen, f"{operation.name} {fault}"):
             done, wrong = struck_at(place, operation, plain, replace(strike, number=number))
-            if not done.at:
-                break  # it makes fewer calls now and then
+            if not done.at or (strike.scarce and number >= len(seen)):
+                break  # it makes fewer calls now and then; and so much is enough
             tally.points += 1
             if wrong:
                 tally.findings.append(Finding(operation.name, fault, number, done.at, "\n    ".join(wrong)))
@@ -177,11 +180,9 @@ def _wrong(place: Place, operation: Operation, plain: Undisturbed, strike: Strik
     elif strike.errno != KILL:
         if strike.errno == SHORT and done.code != plain.code:
             yield f"a write that writes less is no error, and it ends with {done.code}: {done.err.strip()[-600:]}"
-        if (
-            (done.code < 0 and not has_given_up(done))
-            or _BUG.search(done.err)
-            or (done.code not in (0, plain.code) and not done.err.strip())
-        ):
+        is_ended = done.code < 0 and not has_given_up(done)
+        is_silent = done.code not in (0, plain.code) and not done.err.strip()
+        if is_ended or is_silent or _BUG.search(done.err):
             yield f"it ends with {done.code}, and says: {done.err.strip()[-600:]}"
     elif done.code != -signal.SIGKILL and not (strike.alone or operation.stays):
         yield f"it should be dead, and ended with {done.code}"

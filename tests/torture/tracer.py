@@ -27,7 +27,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from tests.support.ending import fork
 from tests.torture.calls import CHANGING, LOOKS, NAMES, NUMBERS, READS, SIZES
@@ -71,14 +71,14 @@ SHORT = -1
 class Strike:
     """At the call `number` (from 0) of `calls`: kill the command, have the call write less, or fail with the error
     `errno`; with `on`, all later ones too. A kill takes all that the command has started, or, `alone`, the process
-    whose call it is. With `memory` it is no call, but how much of that there is (tests.torture.pressure)."""
+    whose call it is. With `scarce` it is no call: it is how much there is of that (tests.torture.pressure)."""
 
     number: int
     errno: int = KILL
     calls: frozenset[str] = CHANGING
     on: bool = False
     alone: bool = False
-    memory: bool = False
+    scarce: Literal["", "memory", "descriptors"] = ""
 
 
 NEVER = Strike(1 << 30)
