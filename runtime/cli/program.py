@@ -267,7 +267,7 @@ def _failed(error: Exception, invocation: Invocation) -> int:
     try:
         return _told(error, invocation)
     except _SCARCE:
-        message(f"treering: {error or type(error).__name__}")
+        message(f"treering: {str(error) or type(error).__name__}")
         return _FAILED
 
 
