@@ -35,6 +35,7 @@ from fusefs.process import Launch
 from fusefs.rundir import RunDirectory
 from fusefs.workers import TICK, Workers
 from vcs.errors import Conflict, StoreError, TreeringError
+from vcs.stillborn import stillborn_threads_are_heard
 
 _log = logging.getLogger(__name__)
 
@@ -239,7 +240,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         _come_first()
         detached.take_descriptors()
-        Holder(options).serve()
+        with stillborn_threads_are_heard():
+            Holder(options).serve()
     except (TreeringError, OSError) as error:
         _log.error("%s", error)
         with contextlib.suppress(OSError):

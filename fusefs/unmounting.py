@@ -3,19 +3,15 @@
 The kernel may have to wait for an answer of a worker while it unmounts, and a worker that has died must be replaced for
 it: so the holder's loop goes on meanwhile. What came of it is told in that loop, once for each attempt, whatever goes
 wrong in the thread: who waits for it hears no client until then (control.py).
-
-A thread may die of too little memory before its first line. threading.Thread.start would wait for that line for ever,
-and with it the loop that replaces workers; here nobody waits, and a thread that is not heard of is given up.
 """
 
 from __future__ import annotations
 
-import _thread
 import socket
-import time
+import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from selectors import EVENT_READ, BaseSelector
 
@@ -25,8 +21,6 @@ from vcs.stillborn import UNSTARTED
 
 Unmounted = Callable[["bool | TreeringError"], None]
 """Told whether nobody was inside, or what went wrong."""
-_BEGIN_SECONDS = 10.0
-"""A thread that has not begun by then is taken to be dead."""
 
 
 @dataclass(eq=False, slots=True)
@@ -34,17 +28,10 @@ class _Attempt:
     """One attempt. The thread has an object of its own, so that a late one says nothing about another."""
 
     then: Unmounted
-    until: float
-    """When it is given up if it has not begun (time.monotonic)."""
     without_memory: StoreError
-    """What it comes to if the thread dies: made before, since there may be no memory for it then."""
+    """What it comes to where there is no memory to say what it came to."""
     result: bool | TreeringError | None = None
     """None until it is over."""
-    _turn: _thread.LockType = field(default_factory=_thread.allocate_lock)
-
-    def take(self) -> bool:
-        """Whether it is the caller's: the thread's to do, or the loop's to give up. It is so once."""
-        return self._turn.acquire(blocking=False)
 
 
 class Unmounting:
@@ -70,10 +57,10 @@ class Unmounting:
         started: nothing is under way then, and it may be tried again; nor is there more than one attempt at a time."""
         if self._attempt is not None:
             raise StoreError(f"{self._mountpoint} is being unmounted already")
-        too_little = StoreError(f"{self._mountpoint} cannot be unmounted now: there is too little memory for a thread")
-        attempt = self._attempt = _Attempt(then, time.monotonic() + _BEGIN_SECONDS, too_little)
+        too_little = StoreError(f"{self._mountpoint} cannot be unmounted now: there is too little memory")
+        attempt = self._attempt = _Attempt(then, too_little)
         try:
-            _thread.start_new_thread(self._work, (attempt, detach))
+            threading.Thread(target=self._work, args=(attempt, detach), name="unmount", daemon=True).start()
         except UNSTARTED as error:
             self._attempt = None
             raise StoreError(f"{self._mountpoint} cannot be unmounted now: {_said(error)}") from error
@@ -81,11 +68,7 @@ class Unmounting:
     def tick(self) -> None:
         """Look whether an attempt is over of which the thread could not say so; called a few times a second."""
         attempt = self._attempt
-        if attempt is None:
-            return
-        if attempt.result is None and time.monotonic() > attempt.until and attempt.take():
-            attempt.result = attempt.without_memory
-        if attempt.result is None:
+        if attempt is None or attempt.result is None:
             return
         self._attempt = None
         try:
@@ -99,8 +82,6 @@ class Unmounting:
         self.tick()
 
     def _work(self, attempt: _Attempt, detach: bool) -> None:
-        if not attempt.take():
-            return  # given up
         result: bool | TreeringError = attempt.without_memory
         try:
             result = _unmounted(self._mountpoint, detach)

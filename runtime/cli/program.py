@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from runtime.trash import Trash
 
 COMPLETE_VARIABLE = "_TREERING_COMPLETE"
+_SCARCE = (OSError, ImportError, MemoryError)
+"""What importing a module fails with where there are no descriptors, or no memory."""
+_FAILED = 125
+"""runtime.cli.errors.FAILED, for when that cannot be imported."""
 
 
 class Summary(NamedTuple):
@@ -206,18 +210,18 @@ def run(arguments: Sequence[str], leave: Callable[[Trash], None] = lambda trash:
 
         return answer(program, instruction)
     invocation = Invocation(arguments)
-    try:
-        code = _guarded(invocation, lambda: _do(invocation, arguments))
-    finally:
-        closed = _guarded(invocation, lambda: _close(invocation, leave))
+    with stillborn_threads_are_heard():
+        try:
+            code = _guarded(invocation, lambda: _do(invocation, arguments))
+        finally:
+            closed = _guarded(invocation, lambda: _close(invocation, leave))
     return code or closed
 
 
 def _guarded(invocation: Invocation, work: Callable[[], int]) -> int:
     """Do it, and tell what goes wrong; returns the exit code."""
     try:
-        with stillborn_threads_are_heard():
-            return work()
+        return work()
     except BrokenPipeError:
         return _reader_left()
     except KeyboardInterrupt:
@@ -251,12 +255,6 @@ def _invoke(invocation: Invocation, arguments: list[str]) -> int:
         return error.exit_code
     except click.Abort:
         raise KeyboardInterrupt from None
-
-
-_SCARCE = (OSError, ImportError, MemoryError)
-"""What importing a module fails with where there are no descriptors, or no memory."""
-_FAILED = 125
-"""runtime.cli.errors.FAILED, for when that cannot be imported."""
 
 
 def _failed(error: Exception, invocation: Invocation) -> int:

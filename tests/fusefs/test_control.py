@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from fusefs import mounting, unmounting
+from fusefs import mounting
 from tests.fusefs.desk import Client, Desk, desk
-from tests.support.containers import eventually
 from tests.support.descriptors import no_descriptors
-from tests.support.scarcity import late_threads, no_threads, stillborn_threads
+from tests.support.scarcity import no_threads
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts for real")
 
@@ -117,37 +116,6 @@ def test_told_to_leave_without_a_thread_it_tries_again(patient: Desk) -> None:
     assert patient.is_released
 
 
-@pytest.mark.filterwarnings("ignore:.*die at:pytest.PytestUnraisableExceptionWarning")
-def test_a_thread_that_dies_before_it_begins_is_not_waited_for(patient: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unmounting, "_BEGIN_SECONDS", 0.0)
-    client = patient.client()
-    client.say(do="stop")
-    with stillborn_threads():
-        patient.turn_until_idle()
-    patient.control.tick()
-    told = patient.answer(client)
-    assert told["kind"] == "StoreError"
-    assert "too little memory" in told["message"]
-    assert is_heard(patient)
-    client.say(do="stop")
-    assert patient.answer(client)["ok"]
-    assert not patient.is_mounted
-
-
-def test_a_thread_that_begins_when_it_was_given_up_does_nothing(patient: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unmounting, "_BEGIN_SECONDS", 0.0)
-    client = patient.client()
-    client.say(do="stop")
-    with late_threads() as waiting:
-        patient.turn_until_idle()
-    patient.control.tick()
-    assert "too little memory" in patient.answer(client)["message"]
-    for begin in waiting:
-        begin()
-    assert waiting
-    assert patient.is_mounted
-
-
 def test_told_to_leave_while_it_finds_somebody_inside_it_leaves(hasty: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate(monkeypatch)
     inside = os.open(hasty.places.mountpoint, os.O_PATH)
@@ -202,8 +170,12 @@ def test_what_a_thread_cannot_tell_is_noticed(hasty: Desk, monkeypatch: pytest.M
 
     monkeypatch.setattr(socket.socket, "send", send)
     hasty.control.tick()
-    eventually(lambda: not hasty.is_mounted)
-    eventually(lambda: hasty.control.tick() or hasty.is_released)
+    for thread in threading.enumerate():
+        if thread.name == "unmount":
+            thread.join(20.0)
+    assert not hasty.is_mounted
+    hasty.control.tick()
+    assert hasty.is_released
 
 
 # -- errors of what comes after it

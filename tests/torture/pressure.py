@@ -36,7 +36,7 @@ def pressed(work: Work, directory: Path, what: str, number: int) -> Traced:
         if what == "descriptors":
             resource.setrlimit(resource.RLIMIT_NOFILE, (_STANDARD + number, _DESCRIPTORS))
             return
-        size = _address_space("VmSize")
+        size = address_space("VmSize")
         hoard.extend(all_that_is_free())
         limit(size + room_of(number))
 
@@ -59,12 +59,12 @@ def measured(work: Work, directory: Path, what: str) -> list[str]:
     hoard: list[bytearray] = []
 
     def begin() -> None:
-        sizes.append(_address_space("VmSize"))
+        sizes.append(address_space("VmSize"))
         hoard.extend(all_that_is_free())
 
     def watched() -> int:
         code = work(begin)
-        answer.write_text(str(_address_space("VmPeak") - sizes[0]))
+        answer.write_text(str(address_space("VmPeak") - sizes[0]))
         return code
 
     untraced(watched, directory)
@@ -110,7 +110,7 @@ def limit(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
 
 
-def _address_space(name: str) -> int:
+def address_space(name: str) -> int:
     """VmSize, or the most that it was (VmPeak), in bytes: proc_pid_status(5)."""
     text = Path("/proc/self/status").read_text()
     return int(text.partition(f"{name}:")[2].split()[0]) << 10

@@ -17,7 +17,7 @@ import pytest
 import zstandard
 
 from tests.support.ending import fork
-from tests.torture.pressure import all_that_is_free, limit
+from tests.torture.pressure import address_space, all_that_is_free, limit
 from vcs.check.history import loose_object
 from vcs.decompress import decompressed
 from vcs.layers.format import CODEC_ZSTD, KIND_CHUNKS, Block
@@ -96,7 +96,7 @@ def test_what_is_whole_is_read_or_is_too_much(files: Path, read: Callable[[Path]
 def _with_more_and_more(read: Callable[[Path], bool], files: Path) -> list[str]:
     """What becomes of it in a process that may have a little more memory each time."""
     codes: list[str] = []
-    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    size = address_space("VmSize")
     hoard = all_that_is_free()
     while codes[-3:] != [DONE] * 3 and len(codes) < _MOST:
         limit(size + len(codes) * _STEP)
