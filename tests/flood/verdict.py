@@ -35,7 +35,7 @@ _STAYS = re.compile(
 
 def judge(place: Place, deadline: float) -> Iterator[str]:
     """Findings: first the store as it is, then without its garbage, then without anything."""
-    yield from _all_end(place, deadline)
+    yield from all_end(place, deadline)
     yield from _is_whole(place, deadline)
     yield from _lost(place)
     serves = not run(place, "service", "stop", forked=False).ok  # then gc keeps what it shows, whoever needs that
@@ -47,17 +47,21 @@ def judge(place: Place, deadline: float) -> Iterator[str]:
     yield from remove_all(place, deadline)
 
 
-def _all_end(place: Place, deadline: float) -> Iterator[str]:
+def all_end(place: Place, deadline: float) -> Iterator[str]:
     """Commands whose workers were killed come to their end by themselves."""
     until = time.monotonic() + deadline
-    while any(one.role == "command" for one in processes.of(place.directory)) and time.monotonic() < until:
+    while (going_on := _going_on(place)) and time.monotonic() < until:
         # A supervisor or the monitor is a command that goes on as long as its container.
         _quiet(place, "rm", "-f", "--all", "--discard")
         time.sleep(0.2)
-    for one in processes.of(place.directory):
-        if one.role == "command":
-            yield f"process {one.pid} has not ended:\n{processes.stacks(place.directory)}"
-            processes.kill(one.pid, place.directory)
+    for pid in going_on:
+        yield f"process {pid} has not ended:\n{processes.stacks(place.directory)}"
+        processes.kill(pid, place.directory)
+
+
+def _going_on(place: Place) -> list[int]:
+    """Commands, and what will be one: a worker that is killed while it starts a command leaves a child in its own likeness."""
+    return [one.pid for one in processes.of(place.directory) if one.role in ("command", "worker")]
 
 
 def _is_whole(place: Place, deadline: float, *, garbage: bool = True) -> Iterator[str]:

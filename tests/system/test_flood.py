@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.flood import verdict
+from tests.flood.place import Place
 from tests.fusefs.serving import needs_fuse
 from tests.support.told_to_end import leaves_nothing
 from tests.torture.leftovers import cgroups, identities
@@ -41,6 +43,24 @@ def test_nothing_acknowledged_is_lost_whoever_is_killed(tmp_path: Path, expire: 
     acknowledged = re.search(r"acknowledged: (\d+)", told)
     assert acknowledged
     assert int(acknowledged[1]) > 0, told
+
+
+def test_a_command_that_was_just_being_started_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its worker was killed between fork and exec: what is left has the worker's command line for now."""
+    program = "print(flush=True); input()"
+    starting = subprocess.Popen(
+        [sys.executable, "-c", program, "tests.flood.worker", str(tmp_path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert starting.stdout
+    starting.stdout.readline()
+    monkeypatch.setattr(verdict, "run", lambda *_, **__: starting.communicate(b"\n"))  # while it is waited for
+    try:
+        assert list(verdict.all_end(Place(tmp_path, "1h"), 60)) == []
+        assert starting.returncode == 0
+    finally:
+        starting.kill()
+        starting.communicate()
 
 
 @pytest.mark.parametrize(("scale", "part"), [("containers", "0.006"), ("branches", "0.01"), ("commits", "0.01")])
