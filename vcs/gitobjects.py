@@ -25,7 +25,7 @@ from vcs.errors import Corrupt, Denied, NoSpace, NotFound, TreeringError
 from vcs.gitfiles import check_pack_indexes
 from vcs.gitwords import Author, clean, stamp, tree_entries
 from vcs.loose import LooseObjects
-from vcs.shortage import raise_shortage
+from vcs.shortage import SHORTAGES, raise_shortage
 
 _ID_LENGTH = 40
 _KINDS = {b"commit": 1, b"tree": 2, b"blob": 3, b"tag": 4}
@@ -43,8 +43,6 @@ pygit2.settings.enable_caching(False)
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
-_SCARCE = (errno.ENFILE, errno.EMFILE, errno.ENOMEM)
-"""What the kernel says where there is nothing wrong with the file. The first one's words begin with the second's."""
 _AMISS = (errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 """What it says where the disk has lost bytes, or the repository has not the files that it should have."""
 
@@ -75,7 +73,7 @@ def _errno_of(error: Exception) -> int | None:
     """What the kernel said, which libgit2 passes on only in words."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
-    return next((code for code in (*_FULL, *_REFUSED, *_SCARCE) if os.strerror(code) in str(error)), None)
+    return next((code for code in (*_FULL, *_REFUSED, *SHORTAGES) if os.strerror(code) in str(error)), None)
 
 
 def make_repository(path: Path) -> None:

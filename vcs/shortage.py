@@ -1,6 +1,12 @@
-"""Too little memory, where a library says so by words alone: then nothing is wrong with what it was given to read."""
+"""Too little memory, or too few descriptors: then nothing is wrong with what was to be read. Of memory some libraries
+say so by words alone."""
 
 from __future__ import annotations
+
+import errno
+
+SHORTAGES = (errno.ENFILE, errno.EMFILE, errno.ENOMEM)
+"""What the kernel says of it. The first one's words begin with the second's."""
 
 _WORDS = (
     "not enough memory",  # zstd (ZSTD_error_memory_allocation)
@@ -18,6 +24,9 @@ def is_of_memory(error: BaseException) -> bool:
 
 
 def raise_shortage(error: BaseException) -> None:
-    """Raise MemoryError if that is what the error says; for before it is taken for damage."""
+    """Raise MemoryError if that is what the error says, or the error itself if it is the kernel's word for either; for
+    before it is taken for damage."""
+    if isinstance(error, OSError) and error.errno in SHORTAGES:
+        raise error
     if is_of_memory(error):
         raise MemoryError(str(error)) from error

@@ -23,9 +23,9 @@ from typing import NoReturn
 from runtime.cli import client, preloading, rehearsal, takeover
 from runtime.cli.preloading import Program
 from runtime.cli.rehearsal import Range
-from runtime.supervision.attachments import SHORTAGES
 from runtime.system import mounts
 from runtime.system.likeness import likeness
+from vcs.shortage import SHORTAGES
 
 IDLE_SECONDS = 300.0
 _UNUSED_SECONDS = 60.0

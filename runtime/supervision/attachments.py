@@ -30,11 +30,10 @@ from typing import Any
 from runtime.engine import FAILED
 from runtime.supervision.rebuilding import error_fields
 from vcs.errors import EngineError
+from vcs.shortage import SHORTAGES
 
 NAME = "attach.sock"
 _BACKLOG = 16
-SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""What accept(2) fails with as long as there is nothing for the connection, which stays where it is."""
 _SHORT_SECONDS = 0.05
 _NO_ROOM = "no descriptor is left for another who attaches"
 
@@ -176,7 +175,7 @@ class Door:
         try:
             return self._let_in()
         except OSError as error:
-            if error.errno in SHORTAGES:
+            if error.errno in SHORTAGES:  # he stands there until he is told
                 self._turn_away()
             return None
 

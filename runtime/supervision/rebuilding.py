@@ -10,16 +10,17 @@ from typing import Any
 
 from vcs import errors
 from vcs.errors import EngineError, TreeringError
+from vcs.shortage import SHORTAGES
 
 _LOG = "supervisors.log"
 """In STORE/run: what went wrong in supervisors that nobody expects."""
-_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT)
+_SHORT = (*SHORTAGES, errno.ENOSPC, errno.EDQUOT)
 
 
 def unexpected(error: BaseException, run: Path) -> EngineError:
     """What to say of an exception that ends a supervisor. Where it came from is in a log in STORE/run, unless the
     machine had too little of something just then, and nothing is wrong with us."""
-    is_short = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _SHORTAGES)
+    is_short = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _SHORT)
     if not is_short:
         from fusefs.rundir import open_log
 

@@ -60,7 +60,8 @@ def all_end(place: Place, deadline: float) -> Iterator[str]:
 
 
 def _going_on(place: Place) -> list[int]:
-    """Commands, and what will be one: a worker that is killed while it starts a command leaves a child in its own likeness."""
+    """Commands, and what will be one: a worker that is killed while it starts a command leaves one that still looks
+    like itself."""
     return [one.pid for one in processes.of(place.directory) if one.role in ("command", "worker")]
 
 

@@ -6,6 +6,7 @@ Each line is written to --log as well; what is in it already is not done again, 
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import json
 import os
@@ -69,11 +70,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def import_all() -> None:
-    """Each command is a fork: what it needs is imported once."""
+    """Each command is a fork: what it needs is imported once, and a collection of its own copies none of that."""
     for package in (vcs, runtime):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.endswith(("__main__", ".reference", ".exposition")):
                 importlib.import_module(module.name)
+    gc.freeze()
 
 
 def _all(place: Place, names: list[str], arguments: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -12,16 +13,19 @@ from typing import Any
 import pytest
 
 from tests.support.collecting import author, commit
+from tests.support.ending import fork
 from vcs.bisection.notebook import Words
 from vcs.bisection.session import Bisection
 from vcs.check import Report, check_index, examine
+from vcs.errors import StoreError
 from vcs.layers.format import SUFFIX
 from vcs.layers.reader import LayerReader
 from vcs.model import CommitId
 from vcs.store import Store
 
 MAIN = "refs/heads/main"
-CODES = [errno.EIO, errno.EMFILE, errno.EACCES]
+CODES = [errno.EIO, errno.EACCES]
+SHORT = [errno.EMFILE, errno.ENFILE, errno.ENOMEM]
 
 
 @pytest.fixture
@@ -125,10 +129,10 @@ def unopened(monkeypatch: pytest.MonkeyPatch, oid: str, code: int) -> None:
 def test_a_commit_that_could_not_be_looked_for_is_not_lost(
     path: Path, commits: list[CommitId], monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    unopened(monkeypatch, commits[number], errno.EMFILE)
+    unopened(monkeypatch, commits[number], errno.EACCES)
     report = examine(path)
     assert report.problems
-    assert all(os.strerror(errno.EMFILE) in message for message in told(report))
+    assert all(os.strerror(errno.EACCES) in message for message in told(report))
     assert (report.refs, report.git_lost, report.unknown) == (set(), set(), set())
 
 
@@ -158,9 +162,9 @@ def test_a_file_of_the_store_that_cannot_be_read_is_not_taken_for_damaged(
     """What is damaged is repaired: a bisection is ended, a line of the log goes."""
     with Store.open(path) as store:
         Bisection(store).start(commits[2], [commits[0]], author(), Words())
-    unread(monkeypatch, path / name, errno.EMFILE)
+    unread(monkeypatch, path / name, errno.EACCES)
     (problem,) = examine(path).problems
-    assert (problem.kind, problem.message) == ("history", f"{name} cannot be read: {os.strerror(errno.EMFILE)}")
+    assert (problem.kind, problem.message) == ("history", f"{name} cannot be read: {os.strerror(errno.EACCES)}")
 
 
 def failing_once(code: int) -> Callable[[Path], LayerReader]:
@@ -181,11 +185,11 @@ def test_a_layer_that_the_index_was_not_compared_with_is_told(
     with sqlite3.connect(path / "index.db") as db:
         db.execute("PRAGMA application_id = 0")
     assert check_index(path / "index.db", path / "layers") == []
-    monkeypatch.setattr("vcs.check.index.LayerReader", failing_once(errno.EMFILE))
+    monkeypatch.setattr("vcs.check.index.LayerReader", failing_once(errno.EACCES))
     (problem,) = check_index(path / "index.db", path / "layers")
     assert problem.kind == "layer"
     assert (path / "layers" / f"{problem.layer}{SUFFIX}").exists()
-    assert problem.message.endswith(f"{problem.layer}: {os.strerror(errno.EMFILE)}")
+    assert problem.message.endswith(f"{problem.layer}: {os.strerror(errno.EACCES)}")
 
 
 def test_a_layer_that_is_gone_or_damaged_is_told_elsewhere(
@@ -213,3 +217,75 @@ def test_caches_that_cannot_be_read_are_told(
 
     monkeypatch.setattr(os, "listdir", listdir)
     assert told(examine(path)) == [f"caches cannot be read: {os.strerror(errno.EACCES)}"]
+
+
+# -- too little of something: then nothing can be said
+
+
+@pytest.mark.parametrize("code", SHORT)
+@pytest.mark.parametrize("name", ["HEAD", f"logs/{MAIN}", "objects", "../operations.log", "../bisect", "../caches"])
+def test_a_check_that_has_too_little_to_look_at_something_fails(
+    path: Path, commits: list[CommitId], monkeypatch: pytest.MonkeyPatch, name: str, code: int
+) -> None:
+    place = (path / "history.git" / name).resolve()
+    unread(monkeypatch, place, code)
+    unlisted(monkeypatch, place, code)
+    real = os.listdir
+
+    def listdir(directory: Any = ".") -> list[Any]:
+        if directory == place:
+            raise refused(code, place)
+        return real(directory)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    with pytest.raises(OSError, match=os.strerror(code)):
+        examine(path)
+
+
+@pytest.mark.parametrize("code", SHORT)
+@pytest.mark.parametrize("number", [0, 2], ids=["an older one", "that of a branch"])
+def test_and_for_a_commit(
+    path: Path, commits: list[CommitId], monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    unopened(monkeypatch, commits[number], code)
+    with pytest.raises(OSError, match=os.strerror(code)):
+        examine(path)
+
+
+@pytest.mark.parametrize("code", SHORT)
+@pytest.mark.parametrize("module", ["index", "layers"])
+def test_and_for_a_layer(
+    path: Path, commits: list[CommitId], monkeypatch: pytest.MonkeyPatch, module: str, code: int
+) -> None:
+    with sqlite3.connect(path / "index.db") as db:
+        db.execute("PRAGMA application_id = 0")
+    monkeypatch.setattr(f"vcs.check.{module}.LayerReader", failing_once(code))
+    with pytest.raises(OSError, match=os.strerror(code)):
+        examine(path)
+
+
+def test_with_however_few_descriptors_nothing_whole_is_damaged(path: Path, commits: list[CommitId]) -> None:
+    assert examine(path).problems == []  # with everything imported
+    ends = [_end_with_so_few_descriptors(path, number) for number in range(3, 25)]
+    assert set(ends) == {"short", "whole"}, ends
+    assert ends[-1] == "whole"
+
+
+def _end_with_so_few_descriptors(path: Path, number: int) -> str:
+    """In a process of its own, since SQLite keeps some that it has no use for."""
+    end = path.parent / "end"
+    if not (child := fork()):
+        try:
+            os.closerange(3, 1 << 16)
+            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
+            try:
+                found = "; ".join(told(examine(path))) or "whole"
+            except (OSError, StoreError) as error:
+                found = "short" if os.strerror(errno.EMFILE) in str(error) else repr(error)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            end.write_text(found)
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    return end.read_text()

@@ -342,7 +342,7 @@ def test_a_bisection_that_could_not_be_read_once_goes_on(bisected: Path, monkeyp
     def read(path: Path) -> bytes:
         if path.name in left:
             left.remove(path.name)
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         return real(path)
 
     before = notebook.load(bisected)

@@ -14,8 +14,8 @@ of files is not noticed. With `read_data`, every byte of every layer is read.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, suppress
 from graphlib import TopologicalSorter
 from pathlib import Path
 from types import MappingProxyType
@@ -39,6 +39,7 @@ from vcs.notes import are_notes, needed
 from vcs.operationlines import damaged_lines
 from vcs.packing import has_object
 from vcs.reach import Reach
+from vcs.shortage import raise_shortage
 from vcs.snapshot import CommitInfo
 from vcs.store import FORMAT_LINE, Store, check_format, translated
 
@@ -101,6 +102,15 @@ def _check_format(path: Path, report: Report) -> None:
         report.add("format", "the format file is damaged: it does not say what this is")
 
 
+@contextmanager
+def _unless_refused() -> Iterator[None]:
+    """Do without what is refused, or damaged; but not where there is too little of something to ask for it."""
+    try:
+        yield
+    except (TreeringError, OSError) as error:
+        raise_shortage(error)
+
+
 class _Check:
     def __init__(
         self,
@@ -151,14 +161,14 @@ class _Check:
         """Check git's files while nobody writes them, and keep from then on what refs and reflogs name: gc may run
         beside us. Where no lock and no lease can be had (a medium that is read-only, or full), nobody writes either."""
         lease: Lease | None = None
-        with suppress(StoreError, OSError):
+        with _unless_refused():
             lease = stack.enter_context(self._store.writing())
         with ExitStack() as lock:
-            with suppress(TreeringError, OSError):
+            with _unless_refused():
                 lock.enter_context(self._store.history.locked())
             refs = check_history(self._store.path / "history.git", self._report)
             if lease is not None:
-                with suppress(OSError):
+                with _unless_refused():
                     for target in {*refs.targets.values(), *refs.others}:
                         lease.commit(CommitId(target))
             self._check_operations(refs)
@@ -179,7 +189,7 @@ class _Check:
         except TreeringError as error:
             self._report.add("operation", str(error))
         except OSError as error:  # which says nothing of the lines
-            self._report.add("history", f"{operations.path.name} cannot be read: {error.strerror}")
+            self._report.add_unread("history", operations.path.name, error)
 
     def _check_bisection(self) -> None:
         """The verdicts as they were written, on commits that are there."""
@@ -189,7 +199,7 @@ class _Check:
             self._report.add("bisect", str(error))
             return
         except OSError as error:  # which says nothing of the verdicts
-            self._report.add("history", f"{notebook.FILE} cannot be read: {error.strerror}")
+            self._report.add_unread("history", notebook.FILE, error)
             return
         for commit in sorted({mark.commit for mark in found.marks} if found else ()):
             if not self._is_there(commit) and self._is_lost(commit):
@@ -198,7 +208,7 @@ class _Check:
 
     def _is_there(self, oid: str) -> bool:
         """Or is damaged, or could not be looked for."""
-        with suppress(TreeringError, OSError):
+        with _unless_refused():
             return self._store.history.has(oid)
         return True
 
@@ -206,7 +216,7 @@ class _Check:
         """Whether the history's files, too, say that an object is not there: git's library says so of what is in packs
         that it could not look at."""
         repository = self._store.path / "history.git"
-        with suppress(TreeringError, OSError), closing(GitObjects(repository)) as objects, git_translated():
+        with _unless_refused(), closing(GitObjects(repository)) as objects, git_translated():
             return not has_object(objects, repository / "objects", oid)
         return False
 
@@ -242,6 +252,7 @@ class _Check:
                 self._report.refs.add(name)
                 self._report.unknown.add(target)
             except (TreeringError, OSError) as error:
+                raise_shortage(error)
                 self._report.add("ref", f"{name} names {target}, {self._why(target, error)}", object=target)
         for target in sorted(refs.others - set(refs.targets.values())):
             try:
@@ -251,6 +262,7 @@ class _Check:
                 else:
                     found[commit] = None
             except (TreeringError, OSError) as error:
+                raise_shortage(error)
                 self._report.add(
                     "ref", f"a reflog (or packed-refs) names {target}, {self._why(target, error)}", object=target
                 )
@@ -278,7 +290,8 @@ class _Check:
             try:
                 todo += needed(oid, *self._git.read(oid))
             except (TreeringError, OSError) as error:
-                if isinstance(error, TreeringError):
+                raise_shortage(error)
+                if isinstance(error, TreeringError) and not isinstance(error, StoreError):
                     self._report.git_lost.add(oid)
                 self._report.add("history", f"notes that {name} names cannot be read: {error}", object=oid)
 
@@ -309,8 +322,8 @@ class _Check:
     def _read_commit(self, commit: CommitId) -> CommitInfo | None:
         try:
             return self._looked_at(commit)
-        except OSError as error:  # which says nothing of the commit
-            self._report.add("history", f"commit {commit} cannot be read: {error.strerror}", commit=commit)
+        except (StoreError, OSError) as error:  # which says nothing of the commit
+            self._report.add_unread("history", f"commit {commit}", error, commit=commit)
             return None
 
     def _looked_at(self, commit: CommitId) -> CommitInfo | None:
@@ -319,6 +332,8 @@ class _Check:
         try:
             info = history.info(commit)
             history.config(commit)
+        except StoreError:
+            raise
         except TreeringError as error:
             message = str(error)
         parts = self._git.parts(commit)

@@ -28,7 +28,7 @@ def check_caches(directory: Path, has: Callable[[bytes], bool], report: Report) 
     try:
         names = names_in(directory)
     except OSError as error:
-        report.add("cache", f"caches cannot be read: {error.strerror}")
+        report.add_unread("cache", "caches", error)
         return
     for name in sorted(names):
         if name.startswith(_KINDS) and "." not in name:  # with a suffix, it is being written
@@ -43,7 +43,7 @@ def _check_cache(path: Path, has: Callable[[bytes], bool], report: Report) -> No
     except FileNotFoundError:
         return
     except OSError as error:  # which says nothing of what is in it
-        report.add("cache", f"caches/{path.name} cannot be read: {error.strerror}")
+        report.add_unread("cache", f"caches/{path.name}", error)
 
 
 def _is_whole(path: Path, has: Callable[[bytes], bool]) -> bool:

@@ -104,7 +104,7 @@ class _Files:
         if error.errno in FAILING:
             self.lost.add(path)
         name = path.relative_to(self.path).as_posix()
-        self._report.add(kind, f"history.git/{name} cannot be read: {error.strerror}")
+        self._report.add_unread(kind, f"history.git/{name}", error)
 
 
 # -- objects
@@ -120,7 +120,7 @@ def _check_object_file(file: Path, name: str, report: Report) -> None:
     except FileNotFoundError:
         return  # gc has packed or removed it just now
     except OSError as error:
-        report.add("history", f"history.git/{name} cannot be read: {error.strerror}")
+        report.add_unread("history", f"history.git/{name}", error)
 
 
 def loose_object(data: bytes, oid: str) -> bytes | None:

@@ -25,6 +25,7 @@ from vcs.layers.format import SUFFIX
 from vcs.layers.reader import LayerReader
 from vcs.model import LayerId
 from vcs.seal import seal_of
+from vcs.shortage import raise_shortage
 
 _MAGIC = b"SQLite format 3\0"
 _AT_ONCE = 250_000
@@ -57,7 +58,9 @@ def check_index(path: Path, layers: Path, *, is_open: bool = False, missing: set
                 db.execute("COMMIT")
                 messages += _gone(db, layers)
             # else it was made by another version of the program, and opening makes it anew
-    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter, for a message that quotes what it found
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        if getattr(error, "sqlite_errorname", "").startswith("SQLITE_CANTOPEN"):
+            raise  # which says nothing of what is in it  # the latter, for a message that quotes what it found
         messages.append(f"it cannot be read: {error}")
     return [index_problem(message) for message in messages] + [_not_compared(*each) for each in unread.items()]
 
@@ -202,6 +205,7 @@ def _expected(
         except (FileNotFoundError, TreeringError):  # gc has removed it just now; or it is damaged
             unreadable.add(number)
         except OSError as error:
+            raise_shortage(error)
             unreadable.add(number)
             unread[path] = error
     return found

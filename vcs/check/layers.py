@@ -23,6 +23,7 @@ from vcs.errors import Corrupt, TreeringError
 from vcs.layers.format import HEADER, SUFFIX, Block
 from vcs.layers.reader import LayerReader, decompress
 from vcs.model import LayerId
+from vcs.shortage import raise_shortage
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -82,6 +83,7 @@ class Layers:
         except FileNotFoundError:
             return None  # gc has removed it just now
         except OSError as error:
+            raise_shortage(error)
             return LayerFault(f"it cannot be read: {error.strerror}", has_tables=False)
         except TreeringError as error:
             self._report.bytes_read += size if self._read_data else 0

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from vcs.errors import StoreError
 from vcs.model import CommitId, LayerId
+from vcs.shortage import raise_shortage
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with what is being checked, how many bytes of it are done, and of how many (0: not known)."""
@@ -69,6 +71,12 @@ class Report:
     def add(self, kind: Kind, message: str, **where: Any) -> None:
         """Note a problem."""
         self.problems.append(Problem(kind, message, **where))
+
+    def add_unread(self, kind: Kind, name: str, error: StoreError | OSError, **where: Any) -> None:
+        """Note that something cannot be read, which says nothing of what it holds. Where there is too little memory, or
+        no descriptor, to read it with, a check can say nothing at all: MemoryError, or the OSError itself."""
+        raise_shortage(error)
+        self.add(kind, f"{name} cannot be read: {getattr(error, 'strerror', error)}", **where)
 
 
 @dataclass(slots=True)
