@@ -75,7 +75,7 @@ class Standstill:
         if answer != b"frozen":
             self._frozen_at = None
             if answer:  # what failed after some stood may have failed for letting them go on, too
-                self._let_go_on()
+                _let_go_on(self._group)
             raise EngineError(answer.decode() or "the process that freezes the container was killed")
 
     def thaw(self) -> float:
@@ -97,15 +97,19 @@ class Standstill:
             poll.register(self._socket, select.POLLIN)
             if poll.poll(seconds * 1000) and (answer := self._socket.recv(1024)):
                 return answer
-        self._let_go_on()
+        _let_go_on(self._group)
         return b""
 
-    def _let_go_on(self) -> None:
-        if not _thaw(self._group):
-            raise StaysFrozen(
-                "the container was frozen to be read, and stands still: its freezer cannot be used",
-                advice="`treering ps` tries again",
-            )
+
+def stop(directory: Path, group: Cgroup) -> None:
+    """Stop all processes of a container, for as long as its user wants. EngineError if they do not stop in time; then
+    they go on, or it is a StaysFrozen. If we are killed before all stand, they go on when somebody looks (release)."""
+    with noted(directory):
+        try:
+            group.freeze()
+        except EngineError:
+            _let_go_on(group)
+            raise
 
 
 @contextmanager
@@ -170,6 +174,14 @@ def _freeze(group: Cgroup) -> bytes:
     except EngineError as error:
         return str(error).encode()
     return b"frozen"
+
+
+def _let_go_on(group: Cgroup) -> None:
+    if not _thaw(group):
+        raise StaysFrozen(
+            "the container stands still, and should go on: its freezer cannot be used",
+            advice="`treering ps` tries again",
+        )
 
 
 def _thaw(group: Cgroup) -> bool:

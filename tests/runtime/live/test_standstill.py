@@ -191,13 +191,21 @@ def test_thawing_fails_and_fails(place: Place, monkeypatch: pytest.MonkeyPatch, 
         assert not standstill.is_noted(container.paths.directory)
 
 
-def test_freezing_fails_when_some_stand_already(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("verb", ["commit", "pause"])
+def test_freezing_fails_when_some_stand_already(place: Place, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
     """And they cannot be let go on just then either."""
     container = place.start("sleep", "1000")
+
+    def freeze_it() -> None:
+        if verb == "pause":
+            pausing.pause(container)
+        else:
+            place.states.commit(container, "never", ANA)
+
     group = Cgroup.of(container.id)
     freeze = Cgroup.freeze
 
-    def fail(group: Cgroup, seconds: float) -> None:
+    def fail(group: Cgroup, seconds: float = 10) -> None:
         freeze(group, seconds)
         raise EngineError("the container's freezer cannot be used: No space left on device")
 
@@ -205,12 +213,13 @@ def test_freezing_fails_when_some_stand_already(place: Place, monkeypatch: pytes
         patched.setattr(Cgroup, "freeze", fail)
         fault = unwilling(patched, 255)
         with pytest.raises(EngineError, match="stands still"):
-            place.states.commit(container, "never", ANA)
+            freeze_it()
+        assert standstill.is_noted(container.paths.directory)
         fault.disarm()
         reconcile(place.containers, container, ANA)
         assert not group.frozen
         with pytest.raises(EngineError, match="No space left"):
-            place.states.commit(container, "never", ANA)
+            freeze_it()
     assert not group.frozen
     assert not standstill.is_noted(container.paths.directory)
 
