@@ -176,6 +176,8 @@ class Exited:
     """When, in seconds since 1970."""
     oom: bool = False
     """Whether the kernel killed a process of it for want of memory."""
+    is_due: bool = field(default=False, compare=False)
+    """Whether it was to be started again, and who was to do that was killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +285,7 @@ def _exit_of(directory: Path, run: Run) -> Exited | Restarting | None:
     again = data.get("again")
     if again is not None and run.boot == boot_id() and run.supervisor.alive():
         return Restarting(data["code"], again)
-    return Exited(data["code"], data["error"], data.get("ended"), data.get("oom", False))
+    return Exited(data["code"], data["error"], data.get("ended"), data.get("oom", False), is_due=again is not None)
 
 
 def _unrecorded_init(directory: Path, run: Run) -> Process | None:

@@ -51,8 +51,8 @@ def start(
     Each runs the same command with the same settings, on what it has written so far. The exit code is the command's.
     Several can be started with --detach only.
 
-    With --policy, those are started that ended with the machine, or with nobody who saw it, and that --restart says are
-    to run: to be called when the machine has come up.
+    With --policy, those are started that ended with the machine, with nobody who saw it, or with nobody left to start
+    them again, and that --restart says are to run: to be called when the machine has come up.
 
     \b
     Example:

@@ -48,7 +48,7 @@ def wanted_by_policy(invocation: Invocation) -> list[Container]:
     for container, state in reconcile_all(invocation):
         directory = container.paths.directory
         run = load_run(directory)
-        if isinstance(state, Exited) and run and (state.code is None or run.boot != boot_id()):
+        if isinstance(state, Exited) and run and (state.code is None or state.is_due or run.boot != boot_id()):
             policy = container.record.settings.restart
             if wanted(policy, directory, state.code, 0, booted=run.boot != boot_id()):
                 found.append(container)

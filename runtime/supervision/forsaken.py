@@ -2,7 +2,8 @@
 
 Whoever looks must learn of it, for run.json still names the monitor, and that lives.
 
-    how it ended is known      exit.json says so, and run.json that it has no supervisor
+    how it ended is known      exit.json says so, and when it was to be started again; and run.json that it has no
+                               supervisor, so that nobody does that unasked: `treering start --policy` does
     it goes on                 run.json says that it has no supervisor, and the next command has it taken over. If none
                                has by its end, of which the monitor is told, that is written
 
@@ -17,10 +18,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 from runtime.engine import exit_code
 from runtime.state import EXIT, Exited, Process, Run, load_run, read_json, save_exit, save_run
+from runtime.supervision.ending import next_start
+from runtime.supervision.job import Job
 from runtime.supervision.sleeping import Sleeper, Status
 
 NOBODY = Process(0, 0)
@@ -31,7 +33,7 @@ NOBODY = Process(0, 0)
 class _Words:
     """What is to be written of a container."""
 
-    directory: Path
+    job: Job
     run: Run
     end: Exited | None
     """How it ended, once that is known."""
@@ -49,7 +51,7 @@ class Forsaken:
 
     def leave(self, sleeper: Sleeper, status: Status | None) -> None:
         """The supervisor that a sleeper was left to has ended. Does nothing if it had taken it over."""
-        words = _Words(sleeper.job.paths.directory, sleeper.run, None if status is None else _end(status))
+        words = _Words(sleeper.job, sleeper.run, None if status is None else _end(status))
         self._words[sleeper.run.run] = words
         self._write(words)
 
@@ -71,7 +73,7 @@ class Forsaken:
 
     def _write(self, words: _Words) -> None:
         with suppress(OSError):  # a full disk, say
-            run = load_run(words.directory)
+            run = load_run(words.job.paths.directory)
             is_ours = run is not None and run.run == words.run.run and run.supervisor in (self._me, NOBODY)
             if run and is_ours:
                 self._say(words, run)
@@ -80,11 +82,12 @@ class Forsaken:
                 self.forget(words.run)
 
     def _say(self, words: _Words, run: Run) -> None:
-        said = read_json(words.directory / EXIT)
+        directory = words.job.paths.directory
+        said = read_json(directory / EXIT)
         if words.end and (not said or said["run"] != run.run):  # its supervisor knew more
-            save_exit(words.directory, run, words.end)
+            save_exit(directory, run, words.end, next_start(words.job, run, words.end))
         if run.supervisor != NOBODY:
-            save_run(words.directory, replace(run, supervisor=NOBODY))
+            save_run(directory, replace(run, supervisor=NOBODY))
 
 
 def _end(status: Status) -> Exited:

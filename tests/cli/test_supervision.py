@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runtime.state import Exited, Process, Run, load_run, save_run, state_of
+from runtime.state import Exited, Process, Restarting, Run, load_run, save_run, state_of
 from runtime.supervision.healthchecks import health_of
 from tests.cli.conftest import Cli
 from tests.support.containers import eventually
@@ -102,6 +104,29 @@ def test_after_the_machine_went_down(box: Cli) -> None:
     box("kill", "always", "unless")
     assert "chooses the containers itself" in box("start", "--policy", "no", code=2).stderr
     assert "give a NAME" in box("start", code=2).stderr
+
+
+def test_a_restart_that_its_supervisor_was_killed_before(box: Cli) -> None:
+    """Nobody does it unasked, and `start --policy` does."""
+    box.process("run", "-d", "--name", "web", "--restart", "always", "main", "sh", "-c", "exit 3")
+    directory = directory_of(box, "web")
+
+    def waits() -> bool:
+        state = state_of(directory)
+        return isinstance(state, Restarting) and state.at - time.time() > 1
+
+    eventually(waits)
+    run = load_run(directory)
+    assert run
+    os.kill(run.supervisor.pid, signal.SIGKILL)
+    eventually(lambda: isinstance(state_of(directory), Exited))
+    state = state_of(directory)
+    assert isinstance(state, Exited)
+    assert (state.code, state.is_due) == (3, True)
+    assert box.process("start", "--policy").stdout.decode().split() == ["web"]
+    box("kill", "web")
+    eventually(lambda: isinstance(state_of(directory), Exited))
+    assert box.process("start", "--policy").stdout == b""
 
 
 def test_what_a_power_cut_leaves_of_a_container_that_was_to_go_at_its_end(box: Cli) -> None:

@@ -9,13 +9,15 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import pytest
 
+from runtime.settings import Restart
 from runtime.state import EXIT, Exited, load_run, read_json, save_run, state_of
 from runtime.supervision import monitor, watching
 from runtime.supervision.attachments import Peer, knock
+from runtime.supervision.duties import Orders
 from runtime.supervision.rebuilding import unexpected
 from runtime.supervision.requests import packed
 from runtime.supervision.sleeping import Channel, Sleeper, Status
@@ -23,6 +25,7 @@ from runtime.supervision.stdio import StdioState
 from runtime.supervision.watching import Monitor
 from tests.support.descriptors import descriptors_left, open_descriptors
 from tests.support.watched import asleep, running, waiting_job, watching_in
+from vcs.history import Author
 
 
 @pytest.fixture
@@ -224,6 +227,19 @@ def test_an_end_is_written_when_it_can_be(watcher: Monitor, sleeper: Sleeper, mo
     assert found.code == 7
     assert not watcher._forsaken.due()
     assert not watcher._is_needed()
+
+
+@pytest.mark.parametrize("policy", ["no", "always"])
+def test_a_restart_that_is_due_is_written(watcher: Monitor, sleeper: Sleeper, policy: Literal["no", "always"]) -> None:
+    """So that `start --policy` does it, since nobody else will."""
+    directory = sleeper.job.paths.directory
+    save_run(directory, replace(sleeper.run, supervisor=watcher._me))
+    orders = Orders(directory, "one", Author("A", "a@example.org", 0), restart=Restart(policy))
+    sleeper.job = replace(sleeper.job, orders=orders)
+    watcher._forsaken.leave(sleeper, ENDED)
+    found = state_of(directory)
+    assert isinstance(found, Exited)
+    assert (found.code, found.is_due) == (7, policy == "always")
 
 
 def test_nothing_is_written_of_a_container_that_is_another_s(watcher: Monitor, sleeper: Sleeper) -> None:
