@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from runtime.bundle import LaunchSpec
 from runtime.engine import FAILED, find_engine
@@ -22,7 +22,7 @@ from runtime.supervision.attach import Caller, Left
 from runtime.supervision.attachments import Peer
 from runtime.supervision.duties import Orders
 from runtime.supervision.job import Job
-from runtime.supervision.supervisor import supervise
+from runtime.supervision.supervisor import supervise, tell_failure
 from runtime.system.signals import FORWARDED, SignalPipe
 from runtime.system.terminal import window_size
 from vcs.errors import Conflict
@@ -187,11 +187,20 @@ def _wait_for(child: int | None) -> None:
 def _fork(job: Job) -> int:
     """Fork a supervisor; returns the pid of our child, which for a detached one only is its parent for an instant."""
     child = os.fork()
-    if child:
-        return child
-    if job.detach and os.fork():
+    if not child:
+        _be(job)
+    return child
+
+
+def _be(job: Job) -> NoReturn:
+    """The whole life of our child: whatever fails, it does not go on as its parent would."""
+    try:
+        if not job.detach or not os.fork():
+            supervise(job)
+    except BaseException as error:
+        tell_failure(job, error)
+    finally:
         os._exit(0)
-    return supervise(job)
 
 
 def _lock(paths: RunPaths) -> int:

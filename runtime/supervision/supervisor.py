@@ -64,11 +64,16 @@ def supervise(job: Job, channel: Channel | None = None, sleeper: Sleeper | None 
         gc.disable()
         code = _Supervisor(job, channel, sleeper).run()
     except BaseException as error:
-        failure = unexpected(error, job.paths.engine_state.parent)
-        if job.control:
-            job.control.send(error_fields(failure, engine.FAILED))
+        tell_failure(job, error)
     finally:
         os._exit(code)
+
+
+def tell_failure(job: Job, error: BaseException) -> None:
+    """Tell who waits for a container that there is no supervisor for it, and why."""
+    failure = unexpected(error, job.paths.engine_state.parent)
+    if job.control:
+        job.control.send(error_fields(failure, engine.FAILED))
 
 
 class _Supervisor:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import socket
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,15 @@ from runtime.execution import Execution, execute_detached
 from runtime.images.layout import DirectoryFiles
 from runtime.settings import Settings
 from runtime.stubs import Stub, load_stubs, save_stubs
+from runtime.supervision import launch
+from runtime.supervision.attachments import Peer
 from runtime.system import mounts
 from runtime.system.rootaccess import Root
 from runtime.upper import watch
 from runtime.upper.unfinished import noted, remove_unfinished
 from tests.runtime.test_seen import no_more_descriptors
+from tests.support.faults import Fault
+from tests.support.watched import waiting_job
 from vcs.errors import AlreadyExists, BadInput, Corrupt, EngineError
 from vcs.history import Author
 from vcs.model import EMPTY_FILE, Entry
@@ -368,3 +374,21 @@ def test_a_lock_is_what_a_copy_goes_by(tmp_path: Path) -> None:
         fcntl.flock(note, fcntl.LOCK_EX)
         remove_unfinished(tmp_path)
     assert name.exists()
+
+
+def test_a_supervisor_for_which_there_is_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its parent, a child of ours for a moment, says so, and does not go on as if it were us."""
+    us = os.getpid()
+    ours, theirs = map(Peer, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+    Fault(monkeypatch, os, "fork", errno.ENOMEM, wanted=lambda: os.getpid() != us).arm()
+    try:
+        child = launch._fork(replace(waiting_job(tmp_path), control=theirs, detach=True))
+    finally:
+        if os.getpid() != us:
+            os._exit(99)
+    theirs.close()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    message = ours.receive()
+    ours.close()
+    assert message
+    assert os.strerror(errno.ENOMEM) in message.fields["error"]
