@@ -225,6 +225,10 @@ class Worker:
             with suppress(TreeringError), Store.open(self.place.store) as store:
                 digest = contents.found(store.snapshot(store.commit(CommitId(commit)).root))
                 self.place.acknowledge(Acknowledged(self.number, "merge", commit, digest, ours, time.time()))
+        elif done.kind == "NotFound" and self.place.keeps_operations:
+            # Somebody has taken one back to before it was made, and an import has begun it anew.
+            for branch in (theirs, ours):
+                self.treering("branch", "-f", branch, self.base)
 
     # -- names
 
