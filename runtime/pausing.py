@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from runtime.capturing.standstill import release, stop
+from runtime.capturing.standstill import freeze, release
 from runtime.cgroups import Cgroup, Hierarchies, NoCgroup
 from runtime.containers import Container
 from runtime.reaching import reached
@@ -27,7 +27,7 @@ def pause(container: Container) -> None:
         release(container.paths.directory, group)
         if paused(container.id):
             raise Conflict(f"container {container.name!r} is paused", container=container.name, wanted="unpaused")
-        stop(container.paths.directory, group)
+        freeze(container.paths.directory, group)
 
 
 def unpause(container: Container) -> None:

@@ -101,7 +101,7 @@ class Standstill:
         return b""
 
 
-def stop(directory: Path, group: Cgroup) -> None:
+def freeze(directory: Path, group: Cgroup) -> None:
     """Stop all processes of a container, for as long as its user wants. EngineError if they do not stop in time; then
     they go on, or it is a StaysFrozen. If we are killed before all stand, they go on when somebody looks (release)."""
     with noted(directory):
@@ -153,7 +153,7 @@ def _keep(group: Cgroup, control: socket.socket, longest: float) -> NoReturn:
         close_all_but({control.fileno()})
         mounts.set_process_name(b"treering-still")
         if control.recv(64) == b"freeze":
-            control.send(_freeze(group))
+            control.send(_answer_to_freeze(group))
             poll = select.poll()
             poll.register(control, select.POLLIN)
             late = not poll.poll(longest * 1000)
@@ -168,7 +168,7 @@ def _keep(group: Cgroup, control: socket.socket, longest: float) -> NoReturn:
         os._exit(0)
 
 
-def _freeze(group: Cgroup) -> bytes:
+def _answer_to_freeze(group: Cgroup) -> bytes:
     try:
         group.freeze(_FREEZING)
     except EngineError as error:

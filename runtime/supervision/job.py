@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from runtime.bundle import LaunchSpec
-from runtime.engine import Engine
+from runtime.engine import FAILED, Engine
 from runtime.profiles import Recording
 from runtime.state import Run, RunPaths
 from runtime.supervision.attachments import Peer
 from runtime.supervision.duties import Orders
+from runtime.supervision.rebuilding import error_fields, unexpected
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +41,9 @@ class Job:
     """Whether the container has never been started, so that nothing of an earlier run can be left on the machine."""
     adopted: Run | None = None
     """The run whose supervisor was killed, if there was one."""
+
+    def fail(self, error: BaseException) -> None:
+        """Tell the caller, if there is one, that nobody supervises the container, and why."""
+        failure = unexpected(error, self.paths.engine_state.parent)
+        if self.control:
+            self.control.send(error_fields(failure, FAILED))

@@ -22,7 +22,7 @@ from runtime.supervision.attach import Caller, Left
 from runtime.supervision.attachments import Peer
 from runtime.supervision.duties import Orders
 from runtime.supervision.job import Job
-from runtime.supervision.supervisor import supervise, tell_failure
+from runtime.supervision.supervisor import supervise
 from runtime.system.signals import FORWARDED, SignalPipe
 from runtime.system.terminal import window_size
 from vcs.errors import Conflict
@@ -198,7 +198,7 @@ def _be(job: Job) -> NoReturn:
         if not job.detach or not os.fork():
             supervise(job)
     except BaseException as error:
-        tell_failure(job, error)
+        job.fail(error)
     finally:
         os._exit(0)
 

@@ -35,7 +35,7 @@ from runtime.supervision.duties import Duties
 from runtime.supervision.ending import despite, leave_nothing, next_start
 from runtime.supervision.job import Job
 from runtime.supervision.joined import Joined
-from runtime.supervision.rebuilding import error_fields, unexpected
+from runtime.supervision.rebuilding import error_fields
 from runtime.supervision.reception import Reception
 from runtime.supervision.settingup import Begun, Streams, result, set_up, set_up_aside
 from runtime.supervision.sleeping import Channel, Sleeper, Status, go_to_sleep, log_of
@@ -64,16 +64,9 @@ def supervise(job: Job, channel: Channel | None = None, sleeper: Sleeper | None 
         gc.disable()
         code = _Supervisor(job, channel, sleeper).run()
     except BaseException as error:
-        tell_failure(job, error)
+        job.fail(error)
     finally:
         os._exit(code)
-
-
-def tell_failure(job: Job, error: BaseException) -> None:
-    """Tell who waits for a container that there is no supervisor for it, and why."""
-    failure = unexpected(error, job.paths.engine_state.parent)
-    if job.control:
-        job.control.send(error_fields(failure, engine.FAILED))
 
 
 class _Supervisor:

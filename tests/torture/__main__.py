@@ -40,6 +40,7 @@ def main() -> int:
     if os.geteuid() != 0 or platform.machine() != "x86_64":
         sys.exit("this needs root on x86-64")
     import_all()
+    gc.freeze()  # so that a collection in a fork copies none of that
     end_in_order()
     with tempfile.TemporaryDirectory(prefix="torture-", dir=arguments.directory) as directory:
         place = Place(Path(directory), VARIANTS[arguments.broken])
@@ -70,12 +71,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def import_all() -> None:
-    """Each command is a fork: what it needs is imported once, and a collection of its own copies none of that."""
+    """Each command is a fork: what it needs is imported once."""
     for package in (vcs, runtime):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.endswith(("__main__", ".reference", ".exposition")):
                 importlib.import_module(module.name)
-    gc.freeze()
 
 
 def _all(place: Place, names: list[str], arguments: argparse.Namespace) -> int:

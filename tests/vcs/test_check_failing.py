@@ -8,7 +8,7 @@ import resource
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -261,6 +261,20 @@ def test_and_for_a_layer(
         db.execute("PRAGMA application_id = 0")
     monkeypatch.setattr(f"vcs.check.{module}.LayerReader", failing_once(code))
     with pytest.raises(OSError, match=os.strerror(code)):
+        examine(path)
+
+
+def test_an_index_that_cannot_be_opened_is_not_damaged(
+    path: Path, commits: list[CommitId], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite does not say why: perhaps there was no descriptor for its log just then."""
+
+    def unopened(_: Path) -> NoReturn:
+        sqlite3.connect(path / "nowhere" / "index.db")
+        raise AssertionError
+
+    monkeypatch.setattr("vcs.check.index._opened", unopened)
+    with pytest.raises(StoreError, match="cannot be checked: unable to open"):
         examine(path)
 
 

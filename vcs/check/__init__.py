@@ -289,10 +289,10 @@ class _Check:
             self._notes.add(oid)
             try:
                 todo += needed(oid, *self._git.read(oid))
-            except (TreeringError, OSError) as error:
-                raise_shortage(error)
-                if isinstance(error, TreeringError) and not isinstance(error, StoreError):
-                    self._report.git_lost.add(oid)
+            except (StoreError, OSError) as error:  # which says nothing of the object
+                self._report.add_unread("history", f"notes that {name} names", error, object=oid)
+            except TreeringError as error:
+                self._report.git_lost.add(oid)
                 self._report.add("history", f"notes that {name} names cannot be read: {error}", object=oid)
 
     def _check_commits(self, tips: list[CommitId], graph: Graph) -> list[tuple[CommitId, RootId]]:

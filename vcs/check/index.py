@@ -58,9 +58,9 @@ def check_index(path: Path, layers: Path, *, is_open: bool = False, missing: set
                 db.execute("COMMIT")
                 messages += _gone(db, layers)
             # else it was made by another version of the program, and opening makes it anew
-    except (sqlite3.Error, UnicodeDecodeError) as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter, for a message that quotes what it found
         if getattr(error, "sqlite_errorname", "").startswith("SQLITE_CANTOPEN"):
-            raise  # which says nothing of what is in it  # the latter, for a message that quotes what it found
+            raise  # it says nothing of what is in the file
         messages.append(f"it cannot be read: {error}")
     return [index_problem(message) for message in messages] + [_not_compared(*each) for each in unread.items()]
 

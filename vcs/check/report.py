@@ -76,7 +76,7 @@ class Report:
         """Note that something cannot be read, which says nothing of what it holds. Where there is too little memory, or
         no descriptor, to read it with, a check can say nothing at all: MemoryError, or the OSError itself."""
         raise_shortage(error)
-        self.add(kind, f"{name} cannot be read: {getattr(error, 'strerror', error)}", **where)
+        self.add(kind, f"{name} cannot be read: {getattr(error, 'strerror', None) or error}", **where)
 
 
 @dataclass(slots=True)
