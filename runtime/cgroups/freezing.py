@@ -2,7 +2,9 @@
 
 Freezing takes a moment, since each process must come to a place where it may stop, and v1 can miss one that is being
 forked: it then says FREEZING for ever. It is told again (written again, and now and then thawed in between, as runc
-does) until all stand or the time is up; then the cgroup is thawed, so that what failed has changed nothing.
+does) until all stand or the time is up; then the cgroup is thawed, so that what failed has changed nothing. From one
+thawing to the next takes twice as long each time: processes that wait for a disk stop when they have what they wait
+for, and stand all at once only if the first one is not let go before the last one stops.
 
 A frozen cgroup stays so when whoever froze it is gone. Thawing knows nothing of who that was, and always works. A
 process that is killed while it stands ends at once on v2, and when it is thawed on v1.
@@ -26,8 +28,9 @@ Turn: TypeAlias = Callable[[Path, float], None]
 _AGAIN = 50
 """Looks (v1), after which processes are let go for a moment and stopped anew."""
 _PAUSE = 0.0002
-"""Seconds between two looks: to freeze a cgroup of a few processes takes less."""
+"""Seconds between the first looks: to freeze a cgroup of a few processes takes less. Doubled at each breath."""
 _BREATH = 0.01
+"""Seconds for which they are let go (v1)."""
 _LOOK = 0.1
 """Seconds after which v2 is looked at without having been notified."""
 
@@ -36,19 +39,18 @@ def freeze_v1(directory: Path, seconds: float) -> None:
     """Stop all below a cgroup of the v1 freezer. EngineError after `seconds`; OSError if it is not there."""
     deadline = time.monotonic() + seconds
     with _opened(directory / "freezer.state", os.O_RDWR) as fd, _undone_on_error(fd, b"THAWED"):
-        looks = 0
+        pause = _PAUSE
         while True:
-            os.pwrite(fd, b"FROZEN", 0)
-            if _state(fd) == b"FROZEN":
-                return
-            looks += 1
-            if time.monotonic() >= deadline:
-                raise _late(directory, seconds)
-            if looks % _AGAIN == 0:
-                os.pwrite(fd, b"THAWED", 0)
-                time.sleep(_BREATH)
-            else:
-                time.sleep(_PAUSE)
+            for _ in range(_AGAIN):
+                os.pwrite(fd, b"FROZEN", 0)
+                if _state(fd) == b"FROZEN":
+                    return
+                if time.monotonic() >= deadline:
+                    raise _late(directory, seconds)
+                time.sleep(pause)
+            os.pwrite(fd, b"THAWED", 0)
+            time.sleep(_BREATH)
+            pause *= 2
 
 
 def thaw_v1(directory: Path, seconds: float) -> None:

@@ -24,11 +24,18 @@ from runtime.cgroups import Cgroup, Hierarchies, Usage, freezing, parsing
 from runtime.cgroups.places import CONTROLLERS
 from runtime.settings import Limits
 from tests.support.containers import environment, eventually
+from tests.support.slow_disk import NAME, slow_disk
 from vcs.errors import Conflict, EngineError
 
 PROJECT = Path(__file__).parents[2]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 SPIN = "import time\nwhile True: time.process_time()"
+READERS = """import os, threading
+file = os.open({file!r}, os.O_RDONLY)
+def read():
+    while True: os.pread(file, 1, 0)
+for _ in range(4): threading.Thread(target=read).start()
+"""
 FORKER = "import os\nwhile True:\n pid = os.fork()\n if pid == 0: os._exit(0)\n os.waitpid(pid, 0)"
 
 
@@ -123,6 +130,21 @@ def stands_still(group: Cgroup, one: Member) -> None:
         group.thaw()
         before = one.used()
         eventually(lambda before=before: one.used() > before)
+
+
+@needs_root
+@v1_only
+def test_those_who_wait_for_a_disk_stand_all_at_once(tmp_path: Path) -> None:
+    """Each waits most of the time, and so long that hardly ever two of them end it together."""
+    name = f"test-{uuid.uuid4().hex}"
+    group = Cgroup.of(name)
+    program = READERS.format(file=str(tmp_path / "slow" / NAME))
+    with slow_disk(tmp_path / "slow", 0.2), member(places_of(f"treering-{name}"), program) as one:
+        eventually(lambda: len(os.listdir(f"/proc/{one.pid}/task")) == 5)
+        for _ in range(3):
+            group.freeze()
+            assert group.frozen
+            group.thaw()
 
 
 @needs_root
