@@ -368,6 +368,8 @@ def test_an_interrupted_build_leaves_nothing(context: Context, number: int) -> N
 def test_what_a_killed_guard_left_is_removed_by_the_next_run(context: Context) -> None:
     process = begun(context)
     try:
+        process.send_signal(signal.SIGSTOP)  # or it would see the guard die, and remove the container
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         for pid in children:
             os.kill(int(pid), signal.SIGKILL)
