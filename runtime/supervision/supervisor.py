@@ -81,6 +81,7 @@ class _Supervisor:
         self._init_fd: int | None = None
         self._stdio: Stdio | None = None
         self._lost: OSError | None = None
+        self._failure: TreeringError | None = None
         self._ended: Ended | None = None
         self._network = Joined(job.paths, job.spec)
         self._duties = Duties(job.orders) if job.orders else None
@@ -120,10 +121,8 @@ class _Supervisor:
             if self._run.init is not None and self._run.init.alive():
                 raise
             said = f"the container could not be set up: {type(caught).__name__}: {caught}"
-            error = caught if isinstance(caught, TreeringError) else EngineError(said)
+            self._failure = error = caught if isinstance(caught, TreeringError) else EngineError(said)
             code = int(error.facts.get("exit_code", engine.FAILED))
-            self._reception.tell_caller(error_fields(error, engine.FAILED))
-            self._reception.hang_up()
         return Exited(code, str(error) if error else None, time.time())
 
     def _claim(self) -> None:
@@ -352,6 +351,9 @@ class _Supervisor:
         if self._init_fd is not None:
             os.close(self._init_fd)
             self._init_fd = None
+        if self._failure:  # not sooner: who is told may look at the container, or remove it
+            self._reception.tell_caller(error_fields(self._failure, engine.FAILED))
+            self._reception.hang_up()
         with despite(job):
             if self._stdio:
                 self._stdio.drain(None if self._reception.caller else _LAST_WORDS)
@@ -380,7 +382,7 @@ class _Supervisor:
         count = self._run.restarts + 1
         self._run = Run(os.urandom(16).hex(), self._run.container, self._run.boot, self._run.engine, me, restarts=count)
         self._job = replace(self._job, adopted=None, recording=None, is_first=False)
-        self._impatience, self._ended = 0, None
+        self._impatience, self._ended, self._failure = 0, None, None
 
     def _depart(self, end: Exited) -> None:
         """Tell everybody, and do what is left to do if nobody is there who does it."""

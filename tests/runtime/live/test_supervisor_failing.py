@@ -6,8 +6,10 @@ import errno
 import os
 import signal
 import socket
+import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,14 +17,15 @@ from runtime import engine, running
 from runtime.cgroups import Cgroup
 from runtime.reconciling import reconcile
 from runtime.settings import Health, Restart
-from runtime.state import Exited, Running, State, load_run, state_of
-from runtime.supervision import healthchecks, supervisor
+from runtime.state import Exited, Running, State, load_run, save_exit, state_of
+from runtime.supervision import ending, healthchecks, supervisor
 from runtime.supervision.attachments import knock
 from runtime.supervision.healthchecks import health_of
 from tests.runtime.live.conftest import ANA, Place
 from tests.runtime.overlay_cases import needs_root
 from tests.support.containers import eventually
 from tests.support.faults import Fault
+from vcs.errors import EngineError
 
 pytestmark = needs_root
 
@@ -126,3 +129,17 @@ def test_a_container_ends_and_something_fails(
     assert run
     assert (run.restarts, state_of(directory)) == (1, Exited(7, None, state_of(directory).ended))  # type: ignore[union-attr]
     eventually(lambda: not Cgroup.of(container.id).exists)
+
+
+def test_a_start_that_is_told_to_have_failed_is_over(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes to write that down: who is told may look at the container, and remove it."""
+
+    def slowly(*args: Any, **options: Any) -> None:
+        time.sleep(0.3)
+        save_exit(*args, **options)
+
+    monkeypatch.setattr(ending, "save_exit", slowly)
+    with pytest.raises(EngineError, match="no-such-program"):
+        place.start("/no-such-program")
+    (container,) = place.made
+    assert isinstance(state_of(container.paths.directory), Exited)
