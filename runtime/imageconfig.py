@@ -68,7 +68,10 @@ def command(asked: Asked, image: Mapping[str, Any]) -> list[str]:
     if asked.entrypoint is not None:
         args = [*asked.entrypoint, *asked.args]
     else:
-        args = [*words(inner.get("Entrypoint")), *(asked.args or words(inner.get("Cmd")))]
+        entrypoint = words(inner.get("Entrypoint"))
+        if entrypoint[:1] == ("",):  # what Docker's clients write for none at all
+            entrypoint = ()
+        args = [*entrypoint, *(asked.args or words(inner.get("Cmd")))]
     if not args or not args[0]:
         raise EngineError("no command was given and the image has none")
     return args

@@ -62,6 +62,11 @@ WARM = (
     Workload("read every file", READ_ALL, 1.05),
     Workload("gcc", shell(f"cd {PROGRAM} && gcc -O2 -Wall -o /tmp/count count.c table.c"), 1.05, WORKPLACE),
     Workload("python3, 5 starts", shell(f"for n in 1 2 3 4 5; do python3 -c 'import {_MODULES}'; done"), 1.05),
+    Workload(
+        "500 starts of true",
+        shell("n=0; while [ $n -lt 500 ]; do /bin/true; n=$((n + 1)); done"),
+        1.05,
+    ),
     Workload("git status", shell(f"cd {TREE} && git status --porcelain"), 1.05, WORKPLACE, pairs=40),
     Workload(
         "apt-get install",

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,7 @@ class Screen:
         while time.monotonic() < deadline:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
+                self._read_rest()
                 os.close(self.fd)
                 return os.waitstatus_to_exitcode(status)
             if select.select([self.fd], [], [], 0.02)[0]:
@@ -200,6 +202,12 @@ class Screen:
                     time.sleep(0.01)
         os.kill(self.pid, signal.SIGKILL)
         raise AssertionError(f"it does not end: {self.seen!r}")
+
+    def _read_rest(self) -> None:
+        """What it has written just before its end."""
+        with suppress(OSError):
+            while select.select([self.fd], [], [], 0)[0] and (data := os.read(self.fd, 4096)):
+                self.seen += data
 
 
 def test_leave_a_terminal_and_come_back(box: Cli) -> None:

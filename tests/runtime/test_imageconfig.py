@@ -6,7 +6,7 @@ import signal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runtime import imageconfig
@@ -61,6 +61,7 @@ def test_working_directory_and_user() -> None:
 def test_the_settings_of_a_container_are_asked_in_the_same_way() -> None:
     settings = Settings(args=("a",), env=("X=1",), user="ana", cwd="/w")
     assert imageconfig.command(settings, {"config": {"Entrypoint": ["e"], "Cmd": ["c"]}}) == ["e", "a"]
+    assert imageconfig.command(settings, {"config": {"Entrypoint": [""], "Cmd": ["c"]}}) == ["a"]
     assert "X=1" in imageconfig.environment(settings, {}, "h", "/")
     assert (imageconfig.user(settings, {}), imageconfig.working_directory(settings, {})) == ("ana", "/w")
 
@@ -127,6 +128,7 @@ _MEMBERS = ("Entrypoint", "Cmd", "Env", "User", "WorkingDir", "Labels", "StopSig
 
 
 @given(st.dictionaries(st.sampled_from(_MEMBERS), _JSON), st.booleans())
+@example({"Entrypoint": [""]}, True)
 def test_a_malformed_image_is_as_one_that_says_nothing(image: dict[str, Any], wrapped: bool) -> None:
     config = {"config": image} if wrapped else image
     settings = Settings(args=("true",))
