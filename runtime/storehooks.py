@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
 
+from runtime.system.signals import held_back
 from vcs.errors import Conflict, HookRefused
 
 if TYPE_CHECKING:
@@ -155,30 +156,33 @@ def _executed(path: Path, name: str, environment: dict[str, str], changes: Itera
         for change in changes:
             told.write(b"".join(field + b"\0" for field in change.name_status))
         told.seek(0)
+        process = None
         try:
-            process = subprocess.Popen(
-                [path], stdin=told, stdout=said, stderr=said, env=environment, cwd="/", process_group=0
-            )
+            with held_back():  # or a process that has just begun would be nobody's
+                process = subprocess.Popen(
+                    [path], stdin=told, stdout=said, stderr=said, env=environment, cwd="/", process_group=0
+                )
+            code = process.wait()
         except OSError as error:
             return HookRun(name, 126, f"{path} cannot be run: {error.strerror}; does it begin with `#!`?")
-        return HookRun(name, _ended(process), _last(said))
+        except BaseException:
+            if process:
+                _end(process)
+            raise
+        return HookRun(name, code, _last(said))
 
 
-def _ended(process: Popen[bytes]) -> int:
-    """Wait for a hook as long as it takes. Who interrupts us, ends it."""
-    try:
-        return process.wait()
-    except BaseException:
-        from subprocess import TimeoutExpired
+def _end(process: Popen[bytes]) -> None:
+    """End a hook, as who waited for it was interrupted."""
+    from subprocess import TimeoutExpired
 
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        with suppress(TimeoutExpired):
-            process.wait(_GRACE)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        raise
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with suppress(TimeoutExpired):
+        process.wait(_GRACE)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _last(file: IO[bytes]) -> str:

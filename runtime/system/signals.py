@@ -1,12 +1,12 @@
-"""Signals as bytes in a pipe, to be waited for together with other descriptors."""
+"""Signals as bytes in a pipe, to be waited for together with other descriptors; and those that have to wait."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -62,3 +62,21 @@ class SignalPipe:
 
 def _nothing(_number: int, _frame: FrameType | None) -> None:
     """The wakeup descriptor has the signal already."""
+
+
+@contextmanager
+def held_back(number: int = signal.SIGINT) -> Iterator[None]:
+    """Have a signal's handler called at the end of this, and not within: what must not be left half begun. A process
+    that is begun meanwhile has the signal as ever, which one that was blocked it would not have."""
+    handler = signal.getsignal(number)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(number, handler)
+        if came:
+            signal.raise_signal(number)

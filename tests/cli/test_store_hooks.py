@@ -317,3 +317,26 @@ def test_a_hook_that_cannot_be_looked_at_is_not_passed_over(tmp_path: Path, monk
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(HookRefused, match="exit code 3"):
         run_before(tmp_path, "pre-commit", Event(CommitId("0" * 40), None, changes=list))
+
+
+def test_who_interrupts_as_a_hook_begins_ends_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "hooks/pre-commit"
+    path.parent.mkdir(mode=0o755)
+    path.write_text("#!/bin/sh\nexec sleep 1000\n")
+    path.chmod(0o755)
+    begun: list[int] = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            begun.append(self.pid)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_before(tmp_path, "pre-commit", Event(CommitId("0" * 40), None, changes=list))
+        assert is_gone(begun[0])
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(begun[0], signal.SIGKILL)

@@ -244,7 +244,7 @@ def test_a_cgroup_that_something_else_placed_is_found_by_its_process() -> None:
 @v1_only
 def test_limits_of_v1() -> None:
     name = f"test-{uuid.uuid4().hex}"
-    hold = "import time\nheld = bytearray(b'x' * (40 << 20))\nwhile True: time.sleep(60)"
+    hold = "import time\nheld = b'x' * (40 << 20)\nwhile True: time.sleep(60)"
     group = Cgroup.of(name)
     with member(places_of(f"treering-{name}"), hold):
         eventually(lambda: (group.usage().memory_bytes or 0) > 40 << 20)
