@@ -30,6 +30,13 @@ from vcs.errors import Conflict, EngineError
 PROJECT = Path(__file__).parents[2]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 SPIN = "import time\nwhile True: time.process_time()"
+HOLD = """import time
+def is_there():
+    return any("memory" in line and {name!r} in line for line in open("/proc/self/cgroup"))
+while not is_there(): time.sleep(0.01)
+held = b"x" * (40 << 20)  # accounted to the cgroup that it is in by now
+while True: time.sleep(60)
+"""
 READERS = """import os, threading
 file = os.open({file!r}, os.O_RDONLY)
 def read():
@@ -244,7 +251,7 @@ def test_a_cgroup_that_something_else_placed_is_found_by_its_process() -> None:
 @v1_only
 def test_limits_of_v1() -> None:
     name = f"test-{uuid.uuid4().hex}"
-    hold = "import time\nheld = b'x' * (40 << 20)\nwhile True: time.sleep(60)"
+    hold = HOLD.format(name=name)
     group = Cgroup.of(name)
     with member(places_of(f"treering-{name}"), hold):
         eventually(lambda: (group.usage().memory_bytes or 0) > 40 << 20)
