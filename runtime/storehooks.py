@@ -156,24 +156,33 @@ def _executed(path: Path, name: str, environment: dict[str, str], changes: Itera
         for change in changes:
             told.write(b"".join(field + b"\0" for field in change.name_status))
         told.seek(0)
-        process = None
+
+        def begin() -> Popen[bytes]:
+            return subprocess.Popen(
+                [path], stdin=told, stdout=said, stderr=said, env=environment, cwd="/", process_group=0
+            )
+
         try:
-            with held_back():  # or a process that has just begun would be nobody's
-                process = subprocess.Popen(
-                    [path], stdin=told, stdout=said, stderr=said, env=environment, cwd="/", process_group=0
-                )
-            code = process.wait()
+            code = _ended(begin)
         except OSError as error:
             return HookRun(name, 126, f"{path} cannot be run: {error.strerror}; does it begin with `#!`?")
-        except BaseException:
-            if process:
-                _end(process)
-            raise
         return HookRun(name, code, _last(said))
 
 
+def _ended(begin: Callable[[], Popen[bytes]]) -> int:
+    """Begin a hook and wait for it as long as it takes. Who interrupts us, ends it."""
+    process = None
+    try:
+        with held_back(signal.SIGINT):  # or one that has just begun would be nobody's
+            process = begin()
+        return process.wait()
+    except BaseException:
+        if process:
+            _end(process)
+        raise
+
+
 def _end(process: Popen[bytes]) -> None:
-    """End a hook, as who waited for it was interrupted."""
     from subprocess import TimeoutExpired
 
     with suppress(ProcessLookupError):

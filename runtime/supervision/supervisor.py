@@ -109,7 +109,7 @@ class _Supervisor:
 
     def _live(self, lent: Lent) -> Exited:
         """One run, from the first mount to the end of init. Raises if something fails, and the container goes on."""
-        error: TreeringError | None = None
+        self._failure = None
         code: int | None = None
         try:
             self._claim()
@@ -121,9 +121,9 @@ class _Supervisor:
             if self._run.init is not None and self._run.init.alive():
                 raise
             said = f"the container could not be set up: {type(caught).__name__}: {caught}"
-            self._failure = error = caught if isinstance(caught, TreeringError) else EngineError(said)
-            code = int(error.facts.get("exit_code", engine.FAILED))
-        return Exited(code, str(error) if error else None, time.time())
+            self._failure = caught if isinstance(caught, TreeringError) else EngineError(said)
+            code = int(self._failure.facts.get("exit_code", engine.FAILED))
+        return Exited(code, str(self._failure) if self._failure else None, time.time())
 
     def _claim(self) -> None:
         """Note whose the run is. One that goes on already is ours by the lock that we hold, whatever the disk says."""
@@ -382,7 +382,7 @@ class _Supervisor:
         count = self._run.restarts + 1
         self._run = Run(os.urandom(16).hex(), self._run.container, self._run.boot, self._run.engine, me, restarts=count)
         self._job = replace(self._job, adopted=None, recording=None, is_first=False)
-        self._impatience, self._ended, self._failure = 0, None, None
+        self._impatience, self._ended = 0, None
 
     def _depart(self, end: Exited) -> None:
         """Tell everybody, and do what is left to do if nobody is there who does it."""

@@ -65,7 +65,7 @@ def _nothing(_number: int, _frame: FrameType | None) -> None:
 
 
 @contextmanager
-def held_back(number: int = signal.SIGINT) -> Iterator[None]:
+def held_back(number: int) -> Iterator[None]:
     """Have a signal's handler called at the end of this, and not within: what must not be left half begun. A process
     that is begun meanwhile has the signal as ever, which one that was blocked it would not have."""
     handler = signal.getsignal(number)

@@ -43,7 +43,7 @@ class User:
 
     def expect(self, text: bytes) -> None:
         """Wait until the screen shows this after what was expected before."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 10
         while text not in self.seen:
             assert select.select([self.fd], [], [], max(0.0, deadline - time.monotonic()))[0], (text, self.seen)
             try:

@@ -238,7 +238,8 @@ def test_a_tree_that_starts_from_the_base_is_as_if_its_names_were_added(
             recount = Recount(store, touched)
             for found in tree.base_links():
                 recount.count(found)
-            is_empty = tree.is_empty()
+            is_empty, closed = tree.is_empty(), tree.close(store)
+            assert closed is None or is_empty == (closed == PendingTree(before.root).close(store))
             results.append(settle(store, tree, LinkGroups(), recount.apply if recount.changed() else None))
             assert is_empty == (results[-1] == PendingTree(before.root).close(store))
         assert results[0] == results[1]
