@@ -23,6 +23,7 @@
         trace        a line for each message
         readahead    the next small files, given before they are asked for
         scattered    reads here and there, answered from plain copies; and when one pays
+        datalayer    programs, which overlays read as plain files; and when one gets a plain copy
         starts       what containers read first: noted, and read from a profile the next time
         wakefulness  processors that stay awake while messages come fast
         mounting     mount(2), umount2(2), mountinfo, readahead
@@ -40,6 +41,7 @@
         listener     who is let in to ask
         unmounting   the end of the mount, in a thread
         startings    starts of containers: clients tell of them, workers follow them
+        datadir      where overlays find plain files, and which of them may go
         known        which roots the kernel may still read from
         rundir       where service and clients meet
         client       finding the service, starting it, holding it

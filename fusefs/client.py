@@ -128,11 +128,14 @@ class Service:
     @staticmethod
     def roots(store: Path) -> set[RootId]:
         """The roots that are being read through the mount, or may be: the kernel knows files of them. Empty if no
-        service runs. StoreError if the service does not say; NotAStore."""
+        service runs; what killed ones have left is removed then. StoreError if the service does not say; NotAStore."""
         places = RunDirectory(store)
         for _ in range(_ATTEMPTS):
             connection = places.connect()
             if connection is None:
+                from fusefs.datadir import remove_stale
+
+                remove_stale(places.path)
                 return set()
             with connection:
                 reply = _ask(connection, {"do": "roots"})

@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
+from fusefs.datalayer import DataLayer, is_program
 from fusefs.inodes import Folder, Node, Table
 from fusefs.journal import Journal
 from fusefs.listing import AnyListing, Listings, Run
@@ -20,7 +21,7 @@ from fusefs.numbers import Numbers
 from fusefs.recent import Recent
 from fusefs.rights import sees_trusted
 from fusefs.scattered import PlainCopies
-from fusefs.view import TREES, Changing, Text, View
+from fusefs.view import Changing, Text, View
 from vcs.errors import Missing
 from vcs.model import Chunked, Content, Data, Device, Entry, RootId, Symlink, Tree
 from vcs.snapshot import BlobReader, Source
@@ -58,17 +59,20 @@ class FileSystem:
         time: int = 0,
         journal: Journal | None = None,
         copies: PlainCopies | None = None,
+        layer: DataLayer | None = None,
     ) -> None:
         """`uid` and `gid` own what lies above the roots; `time` is their mtime, in nanoseconds since 1970. `journal` is
         what several of these share that serve one mount; numbers mean the same to all of them. `copies` are the store's
-        plain copies, for whoever has some."""
+        plain copies, for whoever has some; `layer` is what overlays over the mount read as plain files."""
         self._source = source
         self._listings = Listings(source)
         self._copies = copies
+        self.layer = layer
         self._readers: Recent[bytes, BlobReader] = Recent(_READERS_KEPT)
         self.numbers = Numbers(journal or Journal.create(), self._listings)
         self.table = Table(source, self._listings, self.numbers)
-        self.view = View(source, self.table, self._root_folder, (uid, gid), time)
+        data = None if layer is None else layer.path
+        self.view = View(source, self.table, self._root_folder, (uid, gid), time, data=data)
 
     # -- names
 
@@ -77,7 +81,7 @@ class FileSystem:
         node = self.table.nodes.get(number)
         if node is None:
             key = self.numbers.key_of(number)
-            node = self.view.again(key) if key is not None else self.table.found_again(number, TREES)
+            node = self.view.again(key) if key is not None else self.table.found_again(number)
             if node is None:
                 raise OSError(errno.ESTALE, "no such node")
             self.table.add(node)
@@ -164,6 +168,11 @@ class FileSystem:
         content = node.entry.content
         return self._copies is None or type(content) is not Chunked or self._copies.was_scattered(content)
 
+    def was_begun(self, node: Node, head: bytes | memoryview) -> None:
+        """Told that a file's beginning was read, which is this, by somebody who does not go from file to file."""
+        if self.layer is not None and is_program(head) and self.numbers.is_lower(node.number):
+            self.layer.want(node.entry.content)
+
     def _copied(self, content: Content, offset: int, size: int) -> memoryview | None:
         if self._copies is None or type(content) is not Chunked:
             return None
@@ -212,12 +221,25 @@ class FileSystem:
             found = tuple(pair for pair in found if not pair[0].startswith(_TRUSTED))
         return {escaped(name): value for name, value in found} if found else _NO_XATTRS
 
+    def asks_layer(self, node: Node, name: bytes) -> bool:
+        """Whether an overlay may be asking what to do with its data layer, of a file without attributes."""
+        layer = self.layer
+        return layer is not None and layer.is_asked(node.entry.content, name)
+
+    def xattr(self, node: Node, name: bytes) -> bytes | None:
+        """One of its extended attributes, or what an overlay is told for its data layer's sake; None if it has no such
+        attribute."""
+        layer = self.layer
+        if layer is not None and name in layer.names and self.numbers.is_lower(node.number):
+            return layer.attribute(node.number, node.entry.content, name)
+        return self.xattrs(node).get(name)
+
     # -- details
 
-    def _root_folder(self, root: RootId) -> Node | None:
+    def _root_folder(self, root: RootId, is_lower: bool) -> Node | None:
         """The directory of any root that the store holds, None if it holds no such root."""
         try:
-            return self.table.add(self.table.root_folder(root, TREES))
+            return self.table.add(self.table.root_folder(root, is_lower))
         except Missing:
             return None
 

@@ -18,6 +18,8 @@ from fusefs.numbers import Numbering, Numbers
 from vcs.model import Entry, RootId, Tree
 from vcs.snapshot import Snapshot, Source
 
+TREES, LOWERS = 2, 14
+"""The numbers of the directories in which roots are (view.py)."""
 NODES_MOST = 131_072
 """So many nodes are kept; each takes 600 bytes."""
 
@@ -112,26 +114,30 @@ class Table:
         if number >= FIRST_NUMBER:
             self.nodes.pop(number, None)
 
-    def root_folder(self, root: RootId, parent: int) -> Folder:
-        """The directory of a root. Missing if there is none in the store."""
+    def root_folder(self, root: RootId, is_lower: bool) -> Folder:
+        """The directory of a root, in the view or as overlays see it. Missing if there is none in the store."""
         entry = Snapshot(self._source, root).root
         tree = entry.content
         assert isinstance(tree, Tree)  # a root's promise
         self._listings.open(tree)  # before it gets numbers: whether its sum is right
-        number = self.numbers.first_number(root, tree.entries)
+        number = self.numbers.first_number(root, tree.entries, is_lower)
         found = self.nodes.get(number)
         if isinstance(found, Folder):
             return found
-        return Folder(number, entry, root, b"", parent)
+        return Folder(number, entry, root, b"", self._above(number))
 
-    def found_again(self, number: int, parent: int) -> Node | None:
-        """The node of a number in a root's range, found by walking down; None if it is in none. `parent` is that of
-        roots. Missing or Corrupt if the way cannot be had."""
+    def _above(self, number: int) -> int:
+        """The number of the directory in which a root's directory is."""
+        return LOWERS if self.numbers.is_lower(number) else TREES
+
+    def found_again(self, number: int) -> Node | None:
+        """The node of a number in a root's range, found by walking down; None if it is in none. Missing or Corrupt if
+        the way cannot be had."""
         where = self.numbers.root_of(number)
         if where is None:
             return None
         root, first = where
-        folder = Folder(first, Snapshot(self._source, root).root, root, b"", parent)
+        folder = Folder(first, Snapshot(self._source, root).root, root, b"", self._above(first))
         while folder.number != number:
             tree = folder.entry.content
             assert isinstance(tree, Tree)  # what is gone into below

@@ -6,6 +6,7 @@ that is killed meanwhile has written it or not. Everything else follows from the
 the same for whoever reads them:
 
     root        a root and how many names it has: it gets the next so many numbers, and one for itself
+    lower       the same, of a root as overlays see it (view.py): its numbers are others
     key         a part of the name of something above the roots; once all parts are there, it gets the next number
     directory   at this path, this tree was opened as the directory with this number
     link        a hard-linked file whose names lie in several directories of a root has this number
@@ -53,6 +54,7 @@ class Kind(IntEnum):
     LINK = 4
     LEAN = 5
     DROP = 6
+    LOWER = 7
 
 
 class Record(NamedTuple):
@@ -145,6 +147,10 @@ class Ranges:
         """The root of each."""
         self.first: dict[bytes, int] = {}
         """Where the range of a root begins, unless it was dropped."""
+        self.lowers: dict[bytes, int] = {}
+        """The same, of roots as overlays see them."""
+        self.of_lowers: set[int] = set()
+        """Where all of their ranges begin."""
         self.keys: dict[bytes, int] = {}
         self.named: dict[int, bytes] = {}
         """Keys by number."""
@@ -159,12 +165,10 @@ class Ranges:
     def take(self, found: Record) -> None:
         """What a record says; those of other kinds are passed over."""
         if found.kind == Kind.ROOT:
-            if found.digest not in self.first:
-                self.first[found.digest] = self._next
-                self.starts.append(self._next)
-                self.roots.append(found.digest)
-                self._next += found.amount + 1
-                self._ends.append(self._next)
+            self._take_root(found, self.first)
+        elif found.kind == Kind.LOWER:
+            if self._take_root(found, self.lowers):
+                self.of_lowers.add(self.starts[-1])
         elif found.kind == Kind.KEY:
             self._take_part(found)
         elif found.kind == Kind.LEAN:
@@ -172,8 +176,20 @@ class Ranges:
         elif found.kind == Kind.DROP and found.number not in self.dropped:
             self.dropped.add(found.number)
             root = self.roots[bisect_right(self.starts, found.number) - 1]
-            if self.first.get(root) == found.number:
-                del self.first[root]
+            first = self.lowers if found.number in self.of_lowers else self.first
+            if first.get(root) == found.number:
+                del first[root]
+
+    def _take_root(self, found: Record, first: dict[bytes, int]) -> bool:
+        """Whether it gets a range: one that has one already does not."""
+        if found.digest in first:
+            return False
+        first[found.digest] = self._next
+        self.starts.append(self._next)
+        self.roots.append(found.digest)
+        self._next += found.amount + 1
+        self._ends.append(self._next)
+        return True
 
     def _take_part(self, found: Record) -> None:
         parts = self._parts.setdefault(found.short, {})

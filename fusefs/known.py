@@ -40,14 +40,15 @@ class Known:
         return [ranges.roots[places[start]] for start in sorted(needed)]
 
     def _needed(self) -> set[int]:
-        known = set(filter(self._knows, self._ranges.starts))
+        known = set(filter(self.knows, self._ranges.starts))
         return known | {to for start, to in self._ranges.leans if start in known}
 
     def _catch_up(self) -> None:
         for _, found in self._journal.news():
             self._ranges.take(found)
 
-    def _knows(self, number: int) -> bool:
+    def knows(self, number: int) -> bool:
+        """Whether the kernel knows a node."""
         try:
             os.write(self._device, replies.still_known(number))
         except OSError as error:

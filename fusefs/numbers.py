@@ -10,6 +10,9 @@ page cache. So:
                 directory, and that path has the same of them: only then does one directory prove that they are the same
     otherwise   two paths never share a node, however equal their content
 
+A root has other numbers as an overlay's lower (view.py) than in the view, and shares none between them: the kernel
+keeps what a node says, and of a lower's files something else is said.
+
 Numbers are st_ino too. Each root gets a range as long as its number of names, when it is first looked up, and a name's
 number is its count in the root (see listing.py) from there. So a number is small, stands for one name of one root as
 long as the mount lives, and leads back to it by the counts alone.
@@ -105,16 +108,22 @@ class Numbers:
 
     # -- roots and keys
 
-    def first_number(self, root: RootId, names: int) -> int:
+    def first_number(self, root: RootId, names: int, is_lower: bool = False) -> int:
         """Where a root's range begins; it holds the root directory and the `names` below it. OSError EOVERFLOW."""
         self.catch_up()  # whether it was dropped
-        number = self._ranges.first.get(root)
+        first = self._ranges.lowers if is_lower else self._ranges.first
+        number = first.get(root)
         if number is None:
             if not self._ranges.fits(names):
                 raise OSError(errno.EOVERFLOW, "more names than there are numbers")
-            self._append(record(Kind.ROOT, 0, digest=root, amount=names))
-            number = self._ranges.first[root]
+            self._append(record(Kind.LOWER if is_lower else Kind.ROOT, 0, digest=root, amount=names))
+            number = first[root]
         return number
+
+    def is_lower(self, number: int) -> bool:
+        """Whether a number is of a file as overlays see it."""
+        found = self._ranges.range_of(number)
+        return found is not None and found[0] in self._ranges.of_lowers
 
     def root_of(self, number: int) -> tuple[RootId, int] | None:
         """The root in whose range a number lies, and the range's first number."""
@@ -158,7 +167,7 @@ class Numbers:
         low, high, _ = own
         if low in self._ranges.dropped:  # just when it was looked up
             return Numbering(number, number, low, high, None, self.generation)
-        digest = short_digest(path)
+        digest = short_digest(b"lower" + path if low in self._ranges.of_lowers else path)
         is_first = digest not in self._directories
         found = None if is_first else self._recorded(digest, tree)
         if found is None:

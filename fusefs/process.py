@@ -14,6 +14,7 @@ from enum import Enum
 from pathlib import Path
 
 from fusefs.crashes import KILL_COUNTS
+from fusefs.datadir import DataDirectory
 
 _PROGRAM = """
 import sys
@@ -39,6 +40,8 @@ class Launch:
     time: int
     """Owner and mtime (nanoseconds) of what lies above the roots."""
     trace: bool = False
+    data: DataDirectory | None = None
+    """Where overlays over the mount find programs as they are."""
 
 
 class Stage(Enum):
@@ -92,14 +95,16 @@ def spawn(launch: Launch, journal: int, memory: int, is_spare: bool) -> Worker:
         "gid": launch.gid,
         "time": launch.time,
         "trace": launch.trace,
+        "data": None if launch.data is None else str(launch.data.path),
         "spare": is_spare,
     }
+    held = () if launch.data is None else (launch.data.descriptor,)
     package = str(Path(__file__).resolve().parent.parent)
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", _PROGRAM, package, json.dumps(told)],
         stdin=subprocess.DEVNULL,
         cwd="/",
-        pass_fds=(launch.device, journal, memory, theirs.fileno()),
+        pass_fds=(launch.device, journal, memory, theirs.fileno(), *held),
     )
     theirs.close()
     return Worker(process, ours, time.monotonic())

@@ -144,21 +144,22 @@ class ReadAhead:
         self._queue.put(None)
         self._thread.join()
 
-    def was_read(self, node: Node) -> None:
-        """The beginning of a file was read, and has been answered."""
+    def was_read(self, node: Node) -> bool:
+        """The beginning of a file was read, and has been answered. Whether it was on somebody's walk."""
         number = node.number
         for walk in self._walks:
             if walk.begun < number <= walk.covered:
                 self._asked.add(number)
                 if number == walk.mark:
                     self._continue(walk, number)
-                return
+                return True
             if number == self._next(walk.covered, past=True):
                 walk.covered = number
                 self._continue(walk, number)
-                return
+                return True
         self._walks.insert(0, _Walk(number, number))
         del self._walks[_WALKS:]
+        return False
 
     def was_read_within(self, node: Node, offset: int, size: int) -> None:
         """A range somewhere in a file was read, and has been answered."""

@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fusefs.recent import Recent
-from vcs import plain
+from vcs import plain, plainwriter
 from vcs.model import Chunked
-from vcs.plain import PAGE, PlainCopy, open_plain, plain_path
+from vcs.plain import PAGE, Plain, PlainCopy, bytes_path, open_plain
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -68,15 +68,16 @@ class _Use:
 class PlainCopies:
     """Those of one store. Its methods are for one thread."""
 
-    def __init__(self, store: Path, begin: Callable[[Path, bytes, int], Popen[bytes]] = plain.begin) -> None:
+    def __init__(self, store: Path, begin: Callable[[Path, Iterable[Plain]], Popen[bytes]] = plainwriter.begin) -> None:
         self._store = store
+        self._caches = store / "caches"
         self._begin = begin
         self._open: OrderedDict[bytes, PlainCopy] = OrderedDict()
         self._uses: Recent[bytes, _Use] = Recent(_USES_MOST)
         self._asked: set[bytes] = set()
         """The files of which a copy was asked for: once is enough."""
         self._damaged: set[bytes] = set()
-        """The files whose copy was damaged: where it cannot be removed, it must not be opened again."""
+        """The files whose copy was damaged: not opened again."""
         self._process: Popen[bytes] | None = None
 
     def read(self, content: Chunked, offset: int, size: int) -> memoryview | None:
@@ -84,7 +85,7 @@ class PlainCopies:
         if size > SCATTERED_MOST or not FILE_LEAST <= content.size <= FILE_MOST:
             return None
         copy = self._open.get(content.list) or self._opened(content)
-        return None if copy is None else self._range(copy, content.list, offset, size)
+        return None if copy is None else self._range(copy, content, offset, size)
 
     def was_scattered(self, content: Chunked) -> bool:
         """A small range somewhere in a file was read: whether what is around it should be given. Has a copy made, if it
@@ -100,7 +101,7 @@ class PlainCopies:
         if digest in self._open:
             return use.is_dense()
         if digest not in self._asked and use.reads >= size * _READS_FOR_A_BYTE:
-            self._ask(digest, size)
+            self._ask(content)
         return True
 
     def around(self, content: Chunked, offset: int) -> tuple[int, memoryview] | None:
@@ -109,27 +110,26 @@ class PlainCopies:
         if copy is None:
             return None
         start = offset - offset % AROUND
-        data = self._range(copy, content.list, start, AROUND)
+        data = self._range(copy, content, start, AROUND)
         return None if data is None else (start, data)
 
-    def _ask(self, digest: bytes, size: int) -> None:
+    def _ask(self, content: Chunked) -> None:
         """Have a copy made, unless another one is being made."""
         if self._process is None or self._process.poll() is not None:
-            self._asked.add(digest)
+            self._asked.add(content.list)
             with suppress(OSError):
-                self._process = self._begin(self._store, digest, size)
+                self._process = self._begin(self._store, [content])
 
-    def _range(self, copy: PlainCopy, digest: bytes, offset: int, size: int) -> memoryview | None:
+    def _range(self, copy: PlainCopy, content: Chunked, offset: int, size: int) -> memoryview | None:
         data = copy.read(offset, size)
         if data is None:
-            self._drop(digest)
+            self._drop(content)
         return data
 
     def _opened(self, content: Chunked) -> PlainCopy | None:
         if content.list in self._damaged:
             return None
-        path = plain_path(self._store / "caches", content.list)
-        copy = open_plain(path, content.size)
+        copy = open_plain(self._caches, content.list, content.size)
         if copy is None:
             return None
         self._open[content.list] = copy
@@ -137,10 +137,13 @@ class PlainCopies:
             self._open.popitem(last=False)[1].close()
         return copy
 
-    def _drop(self, digest: bytes) -> None:
-        """A copy is damaged: away with it."""
-        path = plain_path(self._store / "caches", digest)
-        _log.warning("%s is damaged: it is removed, and nothing is lost", path)
+    def _drop(self, content: Chunked) -> None:
+        """A copy is damaged: have it mended. Overlays may be reading it, so that it does not just go."""
+        digest = content.list
+        _log.warning("%s is damaged: it is mended, and nothing is lost", bytes_path(self._caches, digest))
         self._open.pop(digest).close()
         self._damaged.add(digest)
-        plain.remove(path)
+        try:
+            self._begin(self._store, [content])
+        except OSError:
+            plain.remove(self._caches, digest)

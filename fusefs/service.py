@@ -28,6 +28,7 @@ from typing import Any
 
 from fusefs import detached, mounting
 from fusefs.control import Control
+from fusefs.datadir import DataDirectory
 from fusefs.journal import Journal
 from fusefs.known import Known
 from fusefs.memory import RequestMemory
@@ -45,6 +46,7 @@ DEFAULT_HUNG_SECONDS = 30.0
 _PREDECESSOR_SECONDS = 10.0
 """How long a service that is unmounting may take to give up its lock."""
 _AFTER_ERROR_SECONDS = 0.05
+_PRUNE_SECONDS = 600.0
 _OOM_SCORES = (-1000, -900, -500, 0)
 _NICE = -10
 
@@ -79,6 +81,7 @@ class Holder:
         self._failure: TreeringError | None = None
         self._control: Control | None = None
         self._ticked = time.monotonic()
+        self._prune_at = self._ticked + _PRUNE_SECONDS
         self._signals, self._signalled = socket.socketpair()
         for end in (self._signals, self._signalled):
             end.setblocking(False)
@@ -91,7 +94,10 @@ class Holder:
         places.mountpoint.mkdir(mode=0o700, exist_ok=True)
         device = mounting.open_device()
         memory, journal = RequestMemory.create(), Journal.create()
-        launch = Launch(places.store, options.opener, device, os.geteuid(), os.getegid(), time.time_ns(), options.trace)
+        data = _data_directory(places)
+        launch = Launch(
+            places.store, options.opener, device, os.geteuid(), os.getegid(), time.time_ns(), options.trace, data
+        )
         self._workers = workers = Workers(
             launch, memory, journal, options.workers, options.hung_seconds, self._selector, self._failed
         )
@@ -106,12 +112,14 @@ class Holder:
         except BaseException:
             workers.end()
             raise
-        known = Known(device, journal)
-        self._control = Control(places, mounted, lock, options.idle_seconds, workers, known.roots, self._selector)
+        self._known, self._data = Known(device, journal), data
+        self._control = Control(places, mounted, lock, options.idle_seconds, workers, self._roots, self._selector)
         _tell(options, {"ok": True})
         _log.info("serving %s at %s as process %d", places.store, places.mountpoint, os.getpid())
         self._run_until(lambda: workers.are_gone)
         self._control.release()  # the workers may be gone before we hear that the unmounting was done
+        if data is not None:
+            data.remove()
         counts = workers.counts()
         _log.info("unmounted everywhere after %d messages, %d files given ahead", counts.messages, counts.given)
 
@@ -146,6 +154,20 @@ class Holder:
             self._workers.tick()
             if self._control is not None:
                 self._control.tick()
+                if self._ticked >= self._prune_at:
+                    self._prune()
+
+    def _roots(self) -> list[bytes]:
+        """For gc, which can free more if nothing is held that nobody needs."""
+        self._prune()
+        return self._known.roots()
+
+    def _prune(self) -> None:
+        """Let plain copies go that no overlay needs."""
+        self._prune_at = time.monotonic() + _PRUNE_SECONDS
+        if self._data is not None:
+            with contextlib.suppress(OSError):
+                self._data.prune(self._known.knows)
 
     def _take_signals(self) -> None:
         """On SIGTERM and SIGINT the service leaves soon, whoever is inside; they are served to the end."""
@@ -191,6 +213,15 @@ def _deadline(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def _data_directory(places: RunDirectory) -> DataDirectory | None:
+    """None if there cannot be one: then all is served."""
+    try:
+        return DataDirectory.make(places.path)
+    except OSError as error:
+        _log.warning("programs are not had as plain files: %s", error)
+        return None
 
 
 def _remove_stale(places: RunDirectory) -> None:

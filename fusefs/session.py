@@ -85,6 +85,8 @@ class Session:
         self._starts = starts
         self._begun: Node | None = None
         """The file whose beginning the present message reads."""
+        self._head: bytes | memoryview = b""
+        """The beginning."""
         self._within: tuple[Node, int, int] | None = None
         """The file of which it reads something else, where and how much."""
         self._dirents = Dirents(filesystem, self._tell)
@@ -142,8 +144,9 @@ class Session:
                     return False
         if self._begun is not None:
             assert self._ahead is not None
-            self._ahead.was_read(self._begun)
-            self._begun = None
+            if not self._ahead.was_read(self._begun):
+                self._fs.was_begun(self._begun, self._head)
+            self._begun, self._head = None, b""
         elif self._within is not None:
             assert self._ahead is not None
             self._ahead.was_read_within(*self._within)
@@ -302,7 +305,7 @@ class Session:
             if offset:
                 self._within = node, offset, size
             else:
-                self._begun = node
+                self._begun, self._head = node, data[0] if data else b""
         if len(data) == 1:
             return data[0]
         return list(data) if len(data) <= _PARTS_MOST else b"".join(data)
@@ -314,10 +317,10 @@ class Session:
     def _getxattr(self, nodeid: int, body: bytes) -> Reply:
         node = self._fs.node(nodeid)
         # Overlayfs asks this of every directory and file that it looks up: the usual answer comes first.
-        if not node.entry.xattrs:
+        if not node.entry.xattrs and not self._fs.asks_layer(node, body[8:-1]):
             return errno.ENODATA
         size, name = requests.getxattr(body)
-        value = self._fs.xattrs(node).get(name)
+        value = self._fs.xattr(node, name)
         return errno.ENODATA if value is None else _fitting(value, size)
 
     def _listxattr(self, nodeid: int, body: bytes) -> Reply:

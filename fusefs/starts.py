@@ -5,6 +5,9 @@ the holder passes that on to each worker (startings.py). In between, objects tha
 thread reads it from end to end, which takes a few milliseconds, while the container is set up, or waits for one file
 after the other.
 
+What overlays have as plain files is not asked for here (datalayer.py): of it the kernel is told to read those ranges
+that were read in an earlier start.
+
 A container whose files are in the page cache asks for none of them, and must not pay for the reading. So if its root
 was started a short while ago, the profile is only read once something in it is asked for.
 
@@ -14,13 +17,15 @@ The loop's thread asks for objects; others may call everything else.
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from vcs.model import CommitId, RootId
 from vcs.snapshot import CommitInfo, Names, Profile, Source, open_profile
@@ -48,11 +53,25 @@ class Reads:
     new: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A range of a file."""
+
+    path: Path
+    offset: int
+    length: int
+
+
+Parts: TypeAlias = Callable[[Profile], Mapping[bytes, Part]]
+"""Which objects of a profile overlays read from plain copies, by digest."""
+
+
 class Start:
     """One container's start. Its objects come from its profile, and are noted until `until`."""
 
-    def __init__(self, profile: Profile | None, until: float, is_cold: bool) -> None:
+    def __init__(self, profile: Profile | None, until: float, is_cold: bool, parts: Parts = lambda _: {}) -> None:
         self._profile = profile
+        self._parts = parts
         self._noted: dict[bytes, int] = {}
         self._room = _BYTES_MAX
         self._until = until
@@ -86,16 +105,22 @@ class Start:
         """Have the profile read from end to end, if it is not yet."""
         if self._profile is not None and not self._is_begun:
             self._is_begun = True
-            self._profile.warm()
             reader = threading.Thread(target=self._read, args=(self._profile,), name="start", daemon=True)
-            with suppress(*UNSTARTED):  # then objects come from it one by one
+            try:
                 reader.start()
                 self._reader = reader
+            except UNSTARTED:
+                self._profile.warm()  # and objects come from it one by one
 
     def _read(self, profile: Profile) -> None:
         """The thread."""
+        parts = self._parts(profile)
+        profile.warm(parts)
+        _warm([parts[item.digest] for item in profile.items if item.digest in parts])
         room = _READY_MAX
         for item in profile.items:
+            if item.digest in parts:
+                continue
             room -= item.length
             if room < 0 or self._is_over:
                 return
@@ -127,6 +152,14 @@ class Start:
         return Reads(tuple(noted), sum(noted.values()), new)
 
 
+def _warm(parts: Iterable[Part]) -> None:
+    """Have the kernel read ranges of files; does not wait for that."""
+    for path, ranges in groupby(parts, lambda part: part.path):
+        with suppress(OSError), path.open("rb", buffering=0) as file:
+            for part in ranges:
+                os.posix_fadvise(file.fileno(), part.offset, part.length, os.POSIX_FADV_WILLNEED)
+
+
 class Starts:
     """A store, seen through the starts of containers. Satisfies `Source`."""
 
@@ -136,6 +169,7 @@ class Starts:
         self._starts: tuple[Start, ...] = ()
         self._numbered: dict[int, Start] = {}
         self._last: dict[RootId, float] = {}
+        self.parts: Parts = lambda _: {}
         self.profiled = 0
         """How many times an object came from a profile."""
 
@@ -195,7 +229,7 @@ class Starts:
         profile = open_profile(path) if path else None
         is_cold = now - self._last.get(root, -math.inf) >= _AGAIN_SECONDS
         self._last[root] = now
-        start = self._numbered[number] = Start(profile, now + SECONDS, is_cold)
+        start = self._numbered[number] = Start(profile, now + SECONDS, is_cold, self.parts)
         self._starts = (*self._starts, start)
 
     def finish(self, number: int) -> Reads:

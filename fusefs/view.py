@@ -8,6 +8,8 @@
     at/<ISO time>/<branch>     -> ../../trees/<root>, as the branch was then; no time is listed
     .treering/<path>           what there is to say of a link's commit, by its path from here (facts.py)
     .treering/README, store    how to use all this; which store it is
+    .treering/lowers/<root>/   a root as overlays are to see it, and .treering/lowers/data -> where they find files of
+                               it as they are (datalayer.py); where the service has such
 
 Whatever is here may be another thing a moment later, and the kernel keeps what a node says (targets, content,
 attributes). So a node never says anything else: a branch that moves is another node. What makes a node that node is its
@@ -26,20 +28,23 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import stat
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from fusefs import facts
-from fusefs.inodes import Node, Table
+from fusefs.inodes import LOWERS, TREES, Node, Table
 from fusefs.references import Commits, Moments, Named, Place, References
 from vcs.errors import NotFound
 from vcs.model import Data, Entry, RootId, Symlink, Tree
 from vcs.snapshot import Source
 
-ROOT, TREES = 1, 2
+ROOT = 1
 _ABOUT = b".treering/"
+_LOWERS = _ABOUT + b"lowers/"
 _NUMBERS = {
     b"": ROOT,
     b"trees/": TREES,
@@ -50,8 +55,10 @@ _NUMBERS = {
     b"containers/": 7,
     _ABOUT: 8,
     **{_ABOUT + path: 9 + n for n, path in enumerate((b"commits/", b"branches/", b"tags/", b"at/", b"containers/"))},
+    _LOWERS: LOWERS,
 }
 """The directories that are always there, and their numbers: below inodes.FIRST_NUMBER."""
+_DATA, _DATA_NUMBER = b"data", 15
 _TEXTS = (b"README", b"store")
 _DIRECTORY = stat.S_IFDIR | 0o555
 _LINK = stat.S_IFLNK | 0o777
@@ -124,13 +131,15 @@ class View:
         self,
         source: Source,
         table: Table,
-        root_folder: Callable[[RootId], Node | None],
+        root_folder: Callable[[RootId, bool], Node | None],
         owner: tuple[int, int],
         mtime: int,
         clock: Callable[[], float] = time.monotonic,
+        data: Path | None = None,
     ) -> None:
-        """`root_folder` makes the directory of a root, or tells that there is no such root. `owner` (uid, gid) and
-        `mtime` (nanoseconds since 1970) are those of what is here."""
+        """`root_folder` makes the directory of a root, as it is or as overlays see it, or tells that there is no such
+        root. `owner` (uid, gid) and `mtime` (nanoseconds since 1970) are those of what is here. `data` is where
+        overlays find files as they are."""
         self._source = source
         self._table = table
         self._root_folder = root_folder
@@ -146,6 +155,12 @@ class View:
         self._fixed = {path: self._fixed_directory(path, number) for path, number in _NUMBERS.items()}
         if "containers" not in source.names:
             del self._fixed[b"containers/"], self._fixed[_ABOUT + b"containers/"]
+        self._data: Node | None = None
+        if data is None:
+            del self._fixed[_LOWERS]
+        else:
+            link = Entry(_DATA, _LINK, *owner, mtime, Symlink(os.fsencode(data)))
+            self._data = table.add(Node(_DATA_NUMBER, link))
         for node in self._fixed.values():
             table.add(node)
 
@@ -155,8 +170,10 @@ class View:
         fixed = self._fixed.get(path + b"/")
         if fixed is not None:
             return fixed
-        if parent.number == TREES:
-            return self._root(name)
+        if parent.number == LOWERS and name == _DATA:
+            return self._data
+        if parent.number in (TREES, LOWERS):
+            return self._root(name, parent.number == LOWERS)
         key = self._text_key(name) if parent.path == _ABOUT else self._key(parent, name, path)
         if key is None:
             return None
@@ -211,10 +228,10 @@ class View:
 
     # -- nodes
 
-    def _root(self, name: bytes) -> Node | None:
+    def _root(self, name: bytes, is_lower: bool) -> Node | None:
         if len(name) != 64 or name.strip(b"0123456789abcdef"):
             return None
-        return self._root_folder(RootId(bytes.fromhex(name.decode())))
+        return self._root_folder(RootId(bytes.fromhex(name.decode())), is_lower)
 
     def _directory(self, key: bytes, path: bytes) -> Node | None:
         place = self._place(path)
@@ -263,8 +280,9 @@ class View:
     # -- listings
 
     def _listed(self, directory: Changing) -> Iterable[tuple[bytes, int]]:
-        if directory.number == TREES:
-            return [(root.hex().encode(), stat.S_IFDIR) for root in self._references.roots()]
+        if directory.number in (TREES, LOWERS):
+            links = [(_DATA, stat.S_IFLNK)] if directory.number == LOWERS else []
+            return links + [(root.hex().encode(), stat.S_IFDIR) for root in self._references.roots()]
         if directory.place is None:
             return self._shelf(directory.path)
         leaf = stat.S_IFREG if directory.path.startswith(_ABOUT) else stat.S_IFLNK

@@ -30,6 +30,7 @@ from types import FrameType
 from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
 from fusefs import orphans
+from fusefs.datalayer import DataLayer
 from fusefs.detached import failure
 from fusefs.filesystem import FileSystem
 from fusefs.journal import Journal
@@ -102,7 +103,7 @@ def main(arguments: Sequence[str]) -> int:
         return LEFT  # the holder is gone, and nothing is served
     slot.owner = os.getpid()
     with stillborn_threads_are_heard():
-        listening = (given, lines, channel, source, memory)
+        listening = (given, lines, channel, source, filesystem.layer, memory)
         try:
             threading.Thread(target=_listen, args=listening, name="starts", daemon=True).start()
         except UNSTARTED as error:
@@ -122,15 +123,26 @@ def _next(lines: BinaryIO) -> bytes:
 def _open(given: dict[str, Any]) -> tuple[Starts, FileSystem]:
     """The store and what is served of it. TreeringError or OSError."""
     source = Starts(load_opener(given["opener"])(Path(given["store"]), read_ahead=True))
-    copies = PlainCopies(Path(given["store"]))
-    return source, FileSystem(source, given["uid"], given["gid"], given["time"], Journal(given["journal"]), copies)
+    store = Path(given["store"])
+    layer = None if given["data"] is None else DataLayer(store, Path(given["data"]))
+    if layer is not None:
+        source.parts = layer.parts
+    journal, copies = Journal(given["journal"]), PlainCopies(store)
+    return source, FileSystem(source, given["uid"], given["gid"], given["time"], journal, copies, layer)
 
 
 def _listen(
-    given: dict[str, Any], lines: BinaryIO, channel: socket.socket, starts: Starts, memory: RequestMemory
+    given: dict[str, Any],
+    lines: BinaryIO,
+    channel: socket.socket,
+    starts: Starts,
+    layer: DataLayer | None,
+    memory: RequestMemory,
 ) -> None:
     """The thread: follow the starts that the holder tells of. Once it is gone, answer for workers that die."""
     for line in iter(partial(_next, lines), b""):
+        if layer is not None:
+            layer.look_again()
         try:
             reply = starts.told(json.loads(line))
         except Exception:

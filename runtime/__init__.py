@@ -35,6 +35,7 @@
                                                                    keptlogs     of removed containers
                  profiles    what it reads first, kept            filters      system call filters, compiled and kept
                  overlay     the kernel's overlayfs               stubs        mount targets that a root lacks
+                 lowers      what overlays stand on
                  bundle/     the OCI config.json                  seccomp      the system call filter
                  imageconfig settings and image put together      devices      the machine's, for the privileged
                  idranges    ids of a container's own             idmapping    its root, with these ids

@@ -98,12 +98,15 @@ def prepare_upper(lower: Path, upper: Path, work: Path) -> None:
         raise EngineError(f"cannot prepare {upper}: {error.strerror}", path=str(upper)) from error
 
 
-def mount_overlay(lower: Path, upper: Path, work: Path, target: Path, *, volatile: bool = False) -> Overlay:
-    """Mount an overlay at `target` in the caller's mount namespace. With `volatile` it never flushes what is written.
+def mount_overlay(
+    lower: Path, upper: Path, work: Path, target: Path, *, data: Path | None = None, volatile: bool = False
+) -> Overlay:
+    """Mount an overlay at `target` in the caller's mount namespace. `data` is where it finds the bytes of files
+    of which the lower says so (lowers.py). With `volatile` it never flushes what is written.
 
     EngineError if the kernel refuses, or if it was volatile, and the machine has been booted since.
     """
-    root, dropped = make_overlay(lower, upper, work, volatile=volatile)
+    root, dropped = make_overlay(lower, upper, work, data=data, volatile=volatile)
     try:
         mounts.attach(root, os.fsencode(target))
     except OSError as error:
@@ -112,13 +115,16 @@ def mount_overlay(lower: Path, upper: Path, work: Path, target: Path, *, volatil
     return Overlay(root, target, dropped)
 
 
-def make_overlay(lower: Path, upper: Path, work: Path, *, volatile: bool = False) -> tuple[int, tuple[str, ...]]:
+def make_overlay(
+    lower: Path, upper: Path, work: Path, *, data: Path | None = None, volatile: bool = False
+) -> tuple[int, tuple[str, ...]]:
     """The same, mounted nowhere: a descriptor of its root, with which it ends, and the options that this kernel does
     not have."""
     _settle_volatile(upper.parent, work, volatile)
     with ExitStack() as stack:
         layers = {}
-        for key, path in ((b"lowerdir", lower), (b"upperdir", upper), (b"workdir", work)):
+        lowers = ((b"lowerdir", lower),) if data is None else ((b"lowerdir+", lower), (b"datadir+", data))
+        for key, path in (*lowers, (b"upperdir", upper), (b"workdir", work)):
             layers[key] = _open_directory(path)
             stack.callback(os.close, layers[key])
         return _make(layers, upper, in_user_namespace(), volatile)

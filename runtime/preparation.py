@@ -20,6 +20,7 @@ from runtime.bundle.resources import check_limits
 from runtime.bundle.spec import Source
 from runtime.engine import CONFIG, find_engine
 from runtime.identity import resolve_user
+from runtime.lowers import data_of
 from runtime.namespace import in_user_namespace
 from runtime.namespace.mapping import last_ids
 from runtime.state import RunPaths
@@ -47,13 +48,14 @@ def prepare(
     check_limits(spec.limits, confined=in_user_namespace())
     sources = _sources(spec)
     rootfs, etc = _rootfs(paths, spec), paths.etc
+    data = data_of(lower)
     if spec.ids is not None:
         idmapping.make_stage()
         lower = idmapping.map_lower(lower, spec.ids)
         sources = idmapping.show(sources)
         etc = idmapping.show_etc(etc)
     overlay.prepare_upper(lower, paths.upper, paths.work)
-    merged = overlay.mount_overlay(lower, paths.upper, paths.work, rootfs, volatile=spec.volatile)
+    merged = overlay.mount_overlay(lower, paths.upper, paths.work, rootfs, data=data, volatile=spec.volatile)
     try:
         root = Root(merged.root)
         who = resolve_user(imageconfig.user(spec, image), root.read)

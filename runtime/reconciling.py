@@ -6,6 +6,7 @@ from fusefs.client import Service
 from runtime.capturing.standstill import release
 from runtime.cgroups import Cgroup
 from runtime.containers import Container, Containers
+from runtime.lowers import lower_of
 from runtime.removal import remove_ended
 from runtime.running import orders, run_paths, spec
 from runtime.source import OPENER
@@ -31,7 +32,7 @@ def reconcile(containers: Containers, container: Container, author: Author) -> N
                 run_paths(container),
                 spec(container, container.record.settings),
                 store.history.config(container.base),
-                lease.mountpoint / "trees" / store.commit(container.base).root.hex(),
+                lower_of(lease.mountpoint, store.commit(container.base).root),
                 run,
                 hold=(lease.fileno(),),
                 orders=orders(containers, container, author, detach=True),

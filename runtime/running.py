@@ -22,6 +22,7 @@ from runtime.cgroups import Cgroup
 from runtime.containers import Container, Containers
 from runtime.engine import NoEngine, forget_rest
 from runtime.imageconfig import health
+from runtime.lowers import lower_of
 from runtime.namespace import in_user_namespace
 from runtime.pausing import let_signals_through
 from runtime.profiles import Recording
@@ -73,7 +74,7 @@ def start(
             run_paths(now),
             spec(now, settings),
             store.history.config(now.base),
-            lease.mountpoint / "trees" / root.hex(),
+            lower_of(lease.mountpoint, root),
             hold=(lease.fileno(),),
             detach=detach,
             started=changing.close,

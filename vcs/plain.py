@@ -1,79 +1,65 @@
-"""Plain copies: large files as they are, for those who read here and there in them.
+"""Plain copies: files as they are, outside of the layers. How they lie there, and how they are read.
 
-STORE/caches/plain-<digest of the file's chunk list, hexadecimal>, which may be deleted at any time:
+    STORE/caches/plain/<digest>    the file's bytes
+    STORE/caches/plain-<digest>    what they must be:
+        first line   the digest, hexadecimal
+        32 bytes     BLAKE3 of the rest
+        header       the version, the file's bytes
+        sums         the first 8 bytes of the BLAKE3 of each page of 4,096 bytes; the last page may be shorter
 
-    first line   the digest, hexadecimal
-    32 bytes     BLAKE3 of the rest
-    header       the version, the file's bytes
-    zeros        up to a page's size
-    pages        of 4,096 bytes: the file's bytes, and zeros up to the end of the last page
-    sums         the first 8 bytes of each page's BLAKE3
+The digest is that of the file's chunk list, or of its one chunk, in hexadecimal. Both may be deleted at any time; where
+one is missing, there is no copy. They are made and mended in plainwriter.py.
 
-Of a layer a chunk is the least that can be verified, some 130 KiB that must be read, decompressed and digested for
-whoever wants a page of it. Here it is that page alone. Nothing is flushed, for a page that does not have its sum is not
-used: the sums are to notice what a disk or a power cut did, nobody forges a file of the store's owner.
-
-A copy is made by a process of its own (`begin`) once somebody has read enough of a file to make it worth while
-(fusefs.scattered). It takes the file's size of the disk, which `git config treering.plainCopies` bounds for all copies
-of a store: 2g if nothing is said, 0 for none.
+There are two sorts of readers. Who reads here and there in a large file (fusefs.scattered) gets it from a copy page by
+page, each verified: of a layer a chunk is the least that can be verified, some 130 KiB that must be read, decompressed
+and digested for whoever wants a page of it. And overlays have programs from copies, without anybody in between
+(fusefs.datalayer); what they read is verified when the copy is made, and by fsck. So the bytes are on the disk before
+the sums are there: after a power cut a copy is whole, or there is none. The sums are to notice what a disk did, nobody
+forges a file of the store's owner.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
+import stat
 import struct
-import sys
-from collections.abc import Iterator, Sequence
-from itertools import repeat
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TypeAlias
 
 from blake3 import blake3
 
 from vcs.blobreader import list_items
-from vcs.cachefiles import FIRST, NOTHING, make_room, open_cache
+from vcs.cachefiles import FIRST, is_abandoned, open_cache
 from vcs.encoding import digest as digest_of
-from vcs.errors import TreeringError
-from vcs.model import DIGEST_SIZE
+from vcs.errors import Damaged, Missing
+from vcs.existing import names_in
+from vcs.model import DIGEST_SIZE, Chunked, Data
 
-if TYPE_CHECKING:
-    from subprocess import Popen
-
-    from vcs.trees import Objects
+Plain: TypeAlias = Data | Chunked
+"""A file's content: what can be copied."""
 
 PREFIX = "plain-"
+DIRECTORY = "plain"
 PAGE = 4096
-SETTING = "treering.plainCopies"
-TOTAL_MAX = 2 << 30
-"""Bytes of all copies of a store, if the setting says nothing; those that were used longest ago go first."""
-LEFT_FREE = 0.1
-"""The share of the disk that copies leave free."""
 
-_MAGIC = b"treering plain 1\n"
+_MAGIC = b"treering plain 2\n"
 _SIZE = struct.Struct("<Q")
 _SUM = 8
-_NUMBER = re.compile(r"(\d{1,12})([kmgKMG]?)")
-_SHIFTS = {"": 0, "k": 10, "m": 20, "g": 30}
 _START = FIRST + DIGEST_SIZE
+_HEAD = len(_MAGIC) + _SIZE.size
 _BUFFER = 1 << 20
-_ZEROS = bytes(PAGE)
-_PROGRAM = """
-import sys
-sys.path.insert(0, sys.argv.pop(1))
-from vcs.plain import main
-main(sys.argv[1:])
-"""
+_DIGEST = re.compile(f"[0-9a-f]{{{2 * DIGEST_SIZE}}}")
 
 
 class PlainCopy:
     """A plain copy, opened."""
 
     def __init__(self, fd: int, size: int, sums: bytes) -> None:
-        """`fd` becomes the copy's."""
-        self._fd = fd
+        """`fd`, of the file's bytes, becomes the copy's."""
+        self.fd = fd
         self._sums = sums
         self.size = size
 
@@ -82,171 +68,190 @@ class PlainCopy:
         end = min(offset + size, self.size)
         if offset >= end:
             return memoryview(b"")
-        first, after = offset // PAGE, _pages_of(end)
+        first, after = offset // PAGE, pages_of(end)
         try:
-            data = os.pread(self._fd, (after - first) * PAGE, (first + 1) * PAGE)
+            data = os.pread(self.fd, (after - first) * PAGE, first * PAGE)
         except OSError:
             return None
         view = memoryview(data)
         for number in range(first, after):
             begin = (number - first) * PAGE
-            if _sum(view[begin : begin + PAGE]) != self._sums[number * _SUM : (number + 1) * _SUM]:
+            if sum_of(view[begin : begin + PAGE]) != self._sums[number * _SUM : (number + 1) * _SUM]:
                 return None
         return view[offset - first * PAGE : end - first * PAGE]
 
     def close(self) -> None:
         """Give the file back; doing so twice is no error."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
 
-def plain_path(caches: Path, digest: bytes) -> Path:
-    """Where the copy of a file is, if there is one: of the file with this chunk list."""
+def digest_of_copy(content: Plain) -> bytes:
+    """What the copy of a file is known by: the digest of its chunk list, or of its one chunk."""
+    return content.list if isinstance(content, Chunked) else content.chunk
+
+
+def sums_path(caches: Path, digest: bytes) -> Path:
+    """Where the sums of a file's copy are, if there is one."""
     return caches / f"{PREFIX}{digest.hex()}"
 
 
-def open_plain(path: Path, size: int) -> PlainCopy | None:
-    """The copy at a path of a file of so many bytes; None if there is none. Reads its sums: 2 MiB for 1 GiB."""
+def bytes_path(caches: Path, digest: bytes) -> Path:
+    """Where the bytes of a file's copy are, if there is one."""
+    return caches / DIRECTORY / digest.hex()
+
+
+def is_copied(caches: Path, digest: bytes, size: int) -> bool:
+    """Whether there is a copy of a file of so many bytes, as far as can be told without reading it."""
     try:
-        fd = open_cache(path)
+        fd = open_cache(sums_path(caches, digest))
+    except OSError:
+        return False
+    try:
+        return _fits(fd, size) and bytes_path(caches, digest).lstat().st_size == size
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def open_plain(caches: Path, digest: bytes, size: int) -> PlainCopy | None:
+    """The copy of a file of so many bytes; None if there is none. Reads its sums: 2 MiB for 1 GiB."""
+    try:
+        sums = _sums(caches, digest, size)
+        if sums is None:
+            return None
+        fd = open_cache(bytes_path(caches, digest))
     except OSError:
         return None
     with contextlib.suppress(OSError):
-        head = _MAGIC + _SIZE.pack(size)
-        if os.pread(fd, len(head), _START) == head and os.fstat(fd).st_size == _bytes_of(size):
-            pages = _pages_of(size)
-            sums = os.pread(fd, pages * _SUM, (pages + 1) * PAGE)
+        if os.fstat(fd).st_size == size:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
-            with contextlib.suppress(OSError):
-                os.utime(path)  # those that nobody uses are the first to go
+            used(caches, digest)
             return PlainCopy(fd, size, sums)
     os.close(fd)
     return None
 
 
-def _pages_of(size: int) -> int:
+def used(caches: Path, digest: bytes) -> None:
+    """A copy is being used: those that nobody uses are the first to go."""
+    with contextlib.suppress(OSError):
+        os.utime(sums_path(caches, digest))
+
+
+def _sums(caches: Path, digest: bytes, size: int) -> bytes | None:
+    fd = open_cache(sums_path(caches, digest))
+    try:
+        return os.pread(fd, pages_of(size) * _SUM, _START + _HEAD) if _fits(fd, size) else None
+    finally:
+        os.close(fd)
+
+
+def _fits(fd: int, size: int) -> bool:
+    """Whether these are sums of a file of so many bytes."""
+    head = _MAGIC + _SIZE.pack(size)
+    return os.pread(fd, len(head), _START) == head and os.fstat(fd).st_size == sums_bytes(size)
+
+
+def pages_of(size: int) -> int:
+    """How many pages so many bytes have."""
     return -(-size // PAGE)
 
 
-def _bytes_of(size: int) -> int:
-    """Those of the copy of a file that has so many."""
-    return (_pages_of(size) + 1) * PAGE + _pages_of(size) * _SUM
+def sums_bytes(size: int) -> int:
+    """Those of the sums of a file that has so many."""
+    return _START + _HEAD + pages_of(size) * _SUM
 
 
-def remove(path: Path) -> None:
-    """Delete the copy at a path, which is damaged, if that can be done."""
-    with contextlib.suppress(OSError):
-        path.unlink()
-
-
-def begin(store: Path, digest: bytes, size: int) -> Popen[bytes]:
-    """Start a process that makes the copy of a file, if there is room; it outlives us. OSError."""
-    import subprocess  # 5 ms, and most services never need it
-
-    package = str(Path(__file__).resolve().parent.parent)
-    program = [sys.executable, "-P", "-c", _PROGRAM, package, str(store), digest.hex(), str(size)]
-    nothing = subprocess.DEVNULL
-    return subprocess.Popen(program, stdin=nothing, stdout=nothing, stderr=nothing, cwd="/", start_new_session=True)
-
-
-def save_plain(objects: Objects, caches: Path, digest: bytes, size: int, most: int = TOTAL_MAX) -> bool:
-    """Write the copy of a file: its chunk list's digest, and its bytes. False if there is one, if another process
-    makes it, or if there is no room for it: not in `most` bytes for all copies, or on the disk. Missing, Corrupt or
-    OSError, with nothing left."""
-    path = plain_path(caches, digest)
-    total = _bytes_of(size)
-    disk = os.statvfs(caches)
-    free, all_of_it = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
-    if path.exists() or total > most or free - total < LEFT_FREE * all_of_it:
+def is_whole(caches: Path, digest: bytes) -> bool:
+    """Whether a copy is what its sums say, and these are what was written. One of another version is not looked at.
+    FileNotFoundError if a part is missing; OSError."""
+    body = read_body(caches, digest)
+    if body is None:
         return False
-    aside = path.with_name(f"{path.name}.new")
-    fd = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    with open(fd, "r+b", buffering=_BUFFER) as file:
-        if not _is_ours(fd, aside):
-            return False
-        try:
-            file.truncate(0)
-            make_room(caches, PREFIX, most - total, aside)
-            _write(file, objects, digest, size)
-            aside.rename(path)
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
-    return True
-
-
-def _is_ours(fd: int, aside: Path) -> bool:
-    """Whether nobody else writes this file, or has put it in its place meanwhile. Until it is closed, gc does not take
-    it for a dead process's."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(fd), aside.stat())
-    except (BlockingIOError, FileNotFoundError):
+    if not body.startswith(_MAGIC):
+        return True
+    path, size, sums = bytes_path(caches, digest), *split_body(body)
+    if not stat.S_ISREG(path.lstat().st_mode):
         return False
+    with open(open_cache(path), "rb", buffering=_BUFFER) as file:
+        pages = iter(lambda: file.read(PAGE), b"")
+        return os.fstat(file.fileno()).st_size == size and b"".join(map(sum_of, pages)) == sums
 
 
-def _write(file: BinaryIO, objects: Objects, digest: bytes, size: int) -> None:
-    hasher = blake3()
-    file.write(NOTHING + bytes(DIGEST_SIZE))
-    head = (_MAGIC + _SIZE.pack(size)).ljust(PAGE - _START, b"\0")
-    hasher.update(head)
-    file.write(head)
-    sums = bytearray()
-    for page in _pages(objects, digest):
-        hasher.update(page)
-        sums += _sum(page)
-        if page is _ZEROS:
-            file.seek(PAGE, os.SEEK_CUR)
-        else:
-            file.write(page)
-    hasher.update(sums)
-    file.write(sums)
-    file.seek(0)
-    file.write(digest.hex().encode() + b"\n" + hasher.digest())
-    file.flush()
+def read_body(caches: Path, digest: bytes) -> bytes | None:
+    """What a file of sums says after its digests; None if it is not what was written. OSError."""
+    with open(open_cache(sums_path(caches, digest)), "rb") as file:
+        first, expected, body = file.read(FIRST), file.read(DIGEST_SIZE), file.read()
+    return body if first == f"{digest.hex()}\n".encode() and blake3(body).digest() == expected else None
 
 
-def _pages(objects: Objects, digest: bytes) -> Iterator[bytes | memoryview]:
-    """A file's pages; those in holes are _ZEROS itself."""
-    rest = b""
-    for item in list_items(objects, digest):
-        filled = 0 if item.digest else min(-len(rest) % PAGE, item.length)  # of a hole, the page in which it begins
-        data = memoryview(rest + (objects.get(item.digest) if item.digest else bytes(filled)))
-        whole = len(data) - len(data) % PAGE
-        for start in range(0, whole, PAGE):
-            yield data[start : start + PAGE]
-        rest = bytes(data[whole:])
-        if not item.digest:
-            pages, more = divmod(item.length - filled, PAGE)
-            yield from repeat(_ZEROS, pages)
-            rest += bytes(more)
-    if rest:
-        yield rest.ljust(PAGE, b"\0")
+def split_body(body: bytes) -> tuple[int, bytes]:
+    """The file's bytes, and the sums. What is too short is a file of none."""
+    return int.from_bytes(body[len(_MAGIC) : _HEAD], "little"), body[_HEAD:]
 
 
-def _sum(page: bytes | memoryview) -> bytes:
+def body_of(size: int, sums: bytes) -> bytes:
+    """What split_body() takes apart."""
+    return _MAGIC + _SIZE.pack(size) + sums
+
+
+def remove(caches: Path, digest: bytes) -> None:
+    """Delete a copy, if that can be done."""
+    for path in (sums_path(caches, digest), bytes_path(caches, digest)):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def copied_digest(path: Path) -> bytes | None:
+    """The digest in the name of a copy's sums; None if it is another name."""
+    name = path.name.removeprefix(PREFIX)
+    return bytes.fromhex(name) if name != path.name and _DIGEST.fullmatch(name) else None
+
+
+def left_bytes(caches: Path) -> Iterator[Path]:
+    """Bytes without sums: what killed writers and half removals have left. OSError."""
+    directory = caches / DIRECTORY
+    for name in names_in(directory):
+        digest = name.removesuffix(".new")
+        if not _DIGEST.fullmatch(digest):
+            continue
+        sums = caches / f"{PREFIX}{digest}"
+        aside = sums.with_name(f"{sums.name}.new")
+        is_being_written = os.path.lexists(aside) and not is_abandoned(aside)
+        if not is_being_written and (name != digest or not os.path.lexists(sums)) and not (directory / name).is_dir():
+            yield directory / name
+
+
+def parts_of(get: Callable[[bytes], bytes | None], digest: bytes, size: int) -> dict[bytes, tuple[int, int]]:
+    """Of a file of so many bytes with this copy: where its chunks are in it, offset and length by digest. None of what
+    `get` does not have."""
+    data = get(digest)
+    if data is None or len(data) == size:
+        return {digest: (0, size)}
+    found, offset = {}, 0
+    with contextlib.suppress(Damaged):
+        for item in list_items(_Got(get), digest):
+            if item.digest:
+                found[item.digest] = offset, item.length
+            offset += item.length
+    return found
+
+
+class _Got:
+    """Objects that one may not have."""
+
+    def __init__(self, get: Callable[[bytes], bytes | None]) -> None:
+        self._get = get
+
+    def get(self, digest: bytes) -> bytes:
+        data = self._get(digest)
+        if data is None:
+            raise Missing(f"object {digest.hex()} is not there", digest=digest.hex())
+        return data
+
+
+def sum_of(page: bytes | memoryview) -> bytes:
+    """A page's."""
     return digest_of(page)[:_SUM]
-
-
-def allowed(setting: str | None) -> int:
-    """The bytes that all copies of a store may have, by what git's config says. What is no number there is none here.
-
-    >>> allowed("512m"), allowed("never"), allowed(None) == TOTAL_MAX
-    (536870912, 0, True)
-    """
-    if setting is None:
-        return TOTAL_MAX
-    found = _NUMBER.fullmatch(setting)
-    return int(found[1]) << _SHIFTS[found[2].lower()] if found else 0
-
-
-def main(arguments: Sequence[str]) -> None:
-    """The process that makes a copy: the store, the chunk list's digest in hexadecimal, the file's bytes."""
-    from vcs.store import Store
-
-    path, digest, size = arguments
-    os.nice(19)
-    with contextlib.suppress(TreeringError, OSError), Store.open(Path(path)) as store:
-        most = allowed(store.history.setting(SETTING))
-        save_plain(store, store.caches, bytes.fromhex(digest), int(size), most)

@@ -23,9 +23,9 @@ import contextlib
 import fcntl
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,11 +87,16 @@ class Profile:
                 return data
         return None
 
-    def warm(self) -> None:
-        """Have the kernel read all of it; does not wait for that."""
+    def warm(self, but: Container[bytes] = ()) -> None:
+        """Have the kernel read all objects of it but these; does not wait for that."""
         with contextlib.suppress(OSError):
-            for start in range(0, os.fstat(self._fd).st_size, _PIECE):
-                os.posix_fadvise(self._fd, start, _PIECE, os.POSIX_FADV_WILLNEED)
+            for is_wanted, run in groupby(self.items, lambda item: item.digest not in but):
+                if is_wanted:
+                    items = list(run)
+                    (first, _), (last, length) = self._places[items[0].digest], self._places[items[-1].digest]
+                    for start in range(first, last + length, _PIECE):
+                        piece = min(_PIECE, last + length - start)
+                        os.posix_fadvise(self._fd, start, piece, os.POSIX_FADV_WILLNEED)
 
     def cool(self) -> None:
         """Let the kernel drop its copy of all of it: what was read is in the page cache as files."""

@@ -16,7 +16,8 @@ from benchmarks.measure import FailedError, drop_caches, in_turns, timed
 from benchmarks.peers.servers import Ours, Plain
 from benchmarks.report import Section
 from benchmarks.setting import BIG, Setting
-from vcs.plain import PREFIX, SETTING
+from vcs.plain import PREFIX
+from vcs.plainwriter import SETTING
 
 _PIECE = 1 << 20
 _READ = 4 << 10

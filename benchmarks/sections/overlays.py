@@ -19,6 +19,7 @@ from benchmarks.report import Section
 from benchmarks.sections.container import author
 from benchmarks.setting import DEBIAN, Setting
 from fusefs.client import Service
+from runtime.lowers import data_of, lower_of
 from runtime.overlay import mount_overlay, prepare_upper
 from runtime.profiles import Recording
 from runtime.system.mounts import umount
@@ -122,7 +123,7 @@ def served(store: Path, root: RootId) -> Iterator[tuple[Path, int]]:
     """A root in the mount of a service started for it, and its FUSE connection."""
     try:
         with Service.ensure(store) as lease:
-            yield lease.mountpoint / "trees" / root.hex(), connection_of(lease.mountpoint)
+            yield lower_of(lease.mountpoint, root), connection_of(lease.mountpoint)
     finally:
         Service.stop(store, force=True)
 
@@ -134,7 +135,7 @@ def merged(setting: Setting, name: str, lower: Path, connection: int = 0) -> Ite
     target = place / "merged"
     target.mkdir(parents=True)
     prepare_upper(lower, place / "upper", place / "work")
-    overlay = mount_overlay(lower, place / "upper", place / "work", target)
+    overlay = mount_overlay(lower, place / "upper", place / "work", target, data=data_of(lower))
     try:
         yield Root(target, connection)
     finally:
@@ -199,7 +200,7 @@ def _record(scene: _Scene) -> None:
     """Start the program once, and wait until its profile is kept. FailedError."""
     root = scene.roots[_PROFILED.corpus]
     with Store.open(scene.store) as store, Service.ensure(scene.store) as lease:
-        lower, connection = lease.mountpoint / "trees" / root.hex(), connection_of(lease.mountpoint)
+        lower, connection = lower_of(lease.mountpoint, root), connection_of(lease.mountpoint)
         with merged(scene.setting, "recorded", lower, connection) as inside:
             noted = Recording(store, _commit(store, _PROFILED.corpus), lease)
             inside.run(_PROFILED.words)
@@ -242,7 +243,7 @@ def _compare_cold_new(scene: _Scene, section: Section, workload: Workload, is_to
 
     def ours() -> float:
         with Store.open(scene.store) as store, Service.ensure(scene.store) as lease:
-            lower, connection = lease.mountpoint / "trees" / root.hex(), connection_of(lease.mountpoint)
+            lower, connection = lower_of(lease.mountpoint, root), connection_of(lease.mountpoint)
             commit = _commit(store, workload.corpus)
             with merged(scene.setting, "ours", lower, connection) as inside:
                 drop_caches()

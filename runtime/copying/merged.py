@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fusefs.client import Service
 from runtime import idmapping, overlay
 from runtime.containers import Container, Containers
+from runtime.lowers import data_of, lower_of
 from runtime.reaching import at_rest, reached
 from runtime.source import OPENER
 from runtime.state import is_running
@@ -42,12 +43,13 @@ def merged_root(containers: Containers, container: Container, *, writes: bool) -
         now = stack.enter_context(containers.changing(container))
         stack.enter_context(at_rest(now))
         lease = stack.enter_context(Service.ensure(containers.store.path, opener=OPENER))
-        lower = lease.mountpoint / "trees" / containers.store.commit(now.base).root.hex()
+        lower = lower_of(lease.mountpoint, containers.store.commit(now.base).root)
+        data = data_of(lower)
         if now.record.ids is not None:
             mounts.private_mount_namespace()
             idmapping.make_stage()
             lower = idmapping.map_lower(lower, now.record.ids)
         overlay.prepare_upper(lower, now.upper, now.work)
-        root, _ = overlay.make_overlay(lower, now.upper, now.work, volatile=now.record.settings.volatile)
+        root, _ = overlay.make_overlay(lower, now.upper, now.work, data=data, volatile=now.record.settings.volatile)
         stack.callback(os.close, root)
         yield Merged(Root(root), stack.enter_context(noted(now.upper.parent)) if writes else None)

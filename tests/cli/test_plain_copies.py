@@ -12,7 +12,9 @@ import pytest
 from tests.cli.conftest import Cli, stop_service
 from tests.fusefs.serving import needs_fuse
 from tests.support.containers import eventually
-from vcs.plain import PAGE, save_plain
+from vcs.model import Chunked
+from vcs.plain import PAGE
+from vcs.plainwriter import save_plain
 from vcs.snapshot import Snapshot
 from vcs.store import Store
 
@@ -48,9 +50,11 @@ def scattered(box: Cli, point: Path, *options: str) -> bytes:
         stop_service(box.store)
 
 
-def copies(box: Cli) -> list[Path]:
-    """Those that are complete."""
-    return [path for path in (box.store / "caches").glob("plain-*") if not path.suffix]
+def copies(box: Cli) -> list[tuple[Path, Path]]:
+    """Those that are complete: their bytes and their sums."""
+    caches = box.store / "caches"
+    found = [(caches / "plain" / path.name.removeprefix("plain-"), path) for path in caches.glob("plain-*")]
+    return [(data, sums) for data, sums in found if data.exists() and not sums.suffix]
 
 
 def expected(data: bytes) -> bytes:
@@ -60,8 +64,9 @@ def expected(data: bytes) -> bytes:
 @pytest.mark.parametrize("driver", ["native", "libfuse"])
 def test_the_next_cold_mount_reads_the_copy(large: Cli, tmp_path: Path, driver: str) -> None:
     assert scattered(large, tmp_path / "mnt") == expected(LARGE)
-    (path,) = eventually(lambda: copies(large))
-    assert path.stat().st_size == SIZE + PAGE + 8 * (SIZE // PAGE)
+    ((path, sums),) = eventually(lambda: copies(large))
+    assert path.read_bytes() == LARGE
+    assert sums.stat().st_size == 65 + 32 + 17 + 8 + 8 * (SIZE // PAGE)
     large("fsck", "--read-data")
     # A copy that is whole, of another file, in the place of this one, shows where bytes come from.
     other = random.Random(2).randbytes(SIZE)
@@ -69,17 +74,22 @@ def test_the_next_cold_mount_reads_the_copy(large: Cli, tmp_path: Path, driver: 
     large("import", str(tmp_path / "tree"), "-b", "other")
     with Store.open(large.store) as store:
         content = Snapshot(store, store.commit(store.history.resolve("other")).root).lookup(b"data").content
+        assert isinstance(content, Chunked)
         path.unlink()
-        save_plain(store, store.caches, content.list, SIZE)  # type: ignore[union-attr]
-    (foreign,) = copies(large)
+        sums.unlink()
+        assert save_plain(store, store.caches, content)
+    ((foreign, its_sums),) = copies(large)
     foreign.rename(path)
+    its_sums.rename(sums)
     assert scattered(large, tmp_path / "mnt", "--driver", driver) == expected(other)
     data = bytearray(path.read_bytes())
-    data[PAGE + PLACES[0]] ^= 1
+    data[PLACES[0]] ^= 1
+    path.chmod(0o600)
     path.write_bytes(data)
     assert scattered(large, tmp_path / "mnt", "--driver", driver) == expected(LARGE)
     eventually(lambda: not _makers(large.store))
-    assert not path.exists() or path.read_bytes() != data, "another may have been made"
+    assert not path.exists() or path.read_bytes() == LARGE, "another may have been made"
+    assert path.exists() == sums.exists()
     assert scattered(large, tmp_path / "mnt", "--driver", driver) == expected(LARGE)
     large("fsck", "--read-data")
 
@@ -89,7 +99,7 @@ def test_a_store_may_have_none(large: Cli, tmp_path: Path) -> None:
     subprocess.run(["git", "-C", history, "config", "treering.plainCopies", "0"], check=True)
     assert scattered(large, tmp_path / "mnt") == expected(LARGE)
     eventually(lambda: not _makers(large.store))
-    assert list((large.store / "caches").glob("plain-*")) == []
+    assert list((large.store / "caches").glob("plain*")) == []
 
 
 def _makers(store: Path) -> list[str]:

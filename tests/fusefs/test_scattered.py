@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,8 @@ from tests.fusefs.fake_kernel import FakeKernel
 from tests.support.values import file, root
 from vcs.blobs import BlobWriter
 from vcs.model import Chunked
-from vcs.plain import PAGE, plain_path, save_plain
+from vcs.plain import PAGE, Plain, bytes_path, remove, sums_path
+from vcs.plainwriter import mend, save_plain
 from vcs.testing import MemoryStore
 
 SIZE = FILE_LEAST
@@ -40,7 +41,7 @@ class Copying:
         content = writer.finish()
         assert isinstance(content, Chunked)
         self.content = content
-        self.asked: list[tuple[bytes, int]] = []
+        self.asked: list[Plain] = []
         self.processes: list[subprocess.Popen[bytes]] = []
         made = root(self.store, {"large": file(content), "small": b"small"})
         self.kernel = FakeKernel(self.store)
@@ -52,20 +53,39 @@ class Copying:
         self.node = self.kernel.walk(b"trees", made.hex().encode(), b"large").nodeid
         self._unique = 1000
 
-    def _begin(self, store: Path, digest: bytes, size: int) -> subprocess.Popen[bytes]:
+    def _begin(self, store: Path, contents: Iterable[Plain]) -> subprocess.Popen[bytes]:
         assert store == self.place
-        self.asked.append((digest, size))
+        self.asked += contents
         waits = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
         self.processes.append(waits)
         return waits
 
     @property
-    def path(self) -> Path:
-        return plain_path(self.place / "caches", self.content.list)
+    def caches(self) -> Path:
+        return self.place / "caches"
+
+    @property
+    def parts(self) -> tuple[Path, Path]:
+        """Where the copy is: its bytes, and its sums."""
+        return bytes_path(self.caches, self.content.list), sums_path(self.caches, self.content.list)
 
     def save(self) -> None:
         """Make the copy, as the process would."""
-        assert save_plain(self.store, self.place / "caches", self.content.list, SIZE)
+        assert save_plain(self.store, self.caches, self.content)
+
+    def is_there(self) -> bool:
+        """Whether the copy is; what is gone is gone wholly."""
+        found = {path.exists() for path in self.parts}
+        assert len(found) == 1
+        return found.pop()
+
+    def damage(self, part: int, number: int) -> None:
+        """Change a byte: in one of the file's pages (0), or in that page's sum (1)."""
+        path = self.parts[part]
+        data = bytearray(path.read_bytes())
+        data[(number - SIZE // PAGE) * 8 if part else number * PAGE] ^= 1
+        path.chmod(0o600)
+        path.write_bytes(data)
 
     def read(self, offset: int, size: int = PAGE) -> bytes:
         """Ask for a range; what is given besides is left where it is."""
@@ -103,7 +123,7 @@ def test_a_copy_is_asked_for_once_when_enough_was_read(copying: Copying) -> None
     scatter(copying, ENOUGH - 1)
     assert copying.asked == []
     scatter(copying, 3 * ENOUGH)
-    assert copying.asked == [(copying.content.list, SIZE)]
+    assert copying.asked == [copying.content]
 
 
 def test_one_copy_is_made_at_a_time(copying: Copying) -> None:
@@ -111,10 +131,10 @@ def test_one_copy_is_made_at_a_time(copying: Copying) -> None:
     scatter(copying, ENOUGH)
     for _ in range(2 * ENOUGH):
         copying.copies.was_scattered(other)
-    assert [digest for digest, _ in copying.asked] == [copying.content.list]
+    assert copying.asked == [copying.content]
     copying.processes[0].communicate(b"\n")
     copying.copies.was_scattered(other)
-    assert [digest for digest, _ in copying.asked] == [copying.content.list, other.list]
+    assert copying.asked == [copying.content, other]
 
 
 def test_reads_in_large_pieces_ask_for_none(copying: Copying) -> None:
@@ -158,36 +178,57 @@ def test_who_reads_much_of_a_file_gets_what_is_around_from_its_copy(copying: Cop
         assert LARGE[start : start + len(data)] == data
 
 
-def test_a_copy_that_is_damaged_around_goes(copying: Copying) -> None:
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_copy_that_is_damaged_around_is_to_be_mended(copying: Copying, part: int) -> None:
     copying.save()
-    data = bytearray(copying.path.read_bytes())
-    data[6 * PAGE] ^= 1
-    copying.path.write_bytes(data)
+    copying.damage(part, 5)
     copying.read(7 * PAGE)
     assert copying.copies.around(copying.content, AROUND) is not None
     assert copying.copies.around(copying.content, 7 * PAGE) is None
-    assert not copying.path.exists()
+    assert copying.asked == [copying.content]
     assert copying.copies.around(copying.content, AROUND) is None
 
 
-def test_a_damaged_copy_goes_and_the_chunks_answer(copying: Copying) -> None:
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_damaged_copy_is_to_be_mended_and_the_chunks_answer(copying: Copying, part: int) -> None:
     copying.save()
-    data = bytearray(copying.path.read_bytes())
-    data[6 * PAGE] ^= 1  # the file's fifth page
-    copying.path.write_bytes(data)
+    copying.damage(part, 5)
     assert copying.read(7 * PAGE) == LARGE[7 * PAGE : 8 * PAGE]
-    assert copying.path.exists()
+    assert copying.is_there()
+    assert copying.asked == []
     assert copying.read(5 * PAGE) == LARGE[5 * PAGE : 6 * PAGE]
-    assert not copying.path.exists()
-    copying.save()
+    assert copying.asked == [copying.content]
+    assert copying.is_there(), "overlays may be reading it"
+    mend(copying.store, copying.caches, copying.content.list)
     scatter(copying, 2)
     assert copying.copies.around(copying.content, PAGE) is None, "a disk that damages it once does so again"
 
 
 def test_a_copy_of_another_size_is_none(copying: Copying) -> None:
-    assert save_plain(copying.store, copying.place / "caches", copying.content.list, SIZE)
+    copying.save()
     other = Chunked(SIZE + 1, copying.content.list, SIZE)
     assert copying.copies.read(other, PAGE, PAGE) is None
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_one_part_of_a_copy_is_none_and_the_chunks_answer(copying: Copying, part: int) -> None:
+    """Until the other part is there."""
+    copying.save()
+    copying.parts[part].rename(copying.place / "part")
+    scatter(copying, 2)
+    assert copying.copies.read(copying.content, PAGE, PAGE) is None
+    (copying.place / "part").rename(copying.parts[part])
+    assert copying.copies.read(copying.content, PAGE, PAGE) == memoryview(LARGE[PAGE : 2 * PAGE])
+
+
+def test_a_copy_that_is_open_is_read_when_its_names_are_gone(copying: Copying) -> None:
+    """Another process has made room."""
+    copying.save()
+    copying.read(PAGE)
+    remove(copying.caches, copying.content.list)
+    copying.store.get = lambda _: pytest.fail("a chunk was read")  # type: ignore[assignment]
+    scatter(copying, 2 * ENOUGH)
+    assert copying.asked == []
 
 
 def test_copies_that_are_open_have_a_bound(copying: Copying) -> None:
@@ -195,7 +236,8 @@ def test_copies_that_are_open_have_a_bound(copying: Copying) -> None:
     contents = []
     for number in range(20):
         digest = bytes([number]) * 32
-        plain_path(copying.place / "caches", digest).hardlink_to(copying.path)
+        for part, path in zip((bytes_path, sums_path), copying.parts, strict=True):
+            part(copying.caches, digest).hardlink_to(path)
         contents.append(Chunked(SIZE, digest, SIZE))
     for content in contents:
         assert copying.copies.read(content, PAGE, PAGE) == memoryview(LARGE[PAGE : 2 * PAGE])

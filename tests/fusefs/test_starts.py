@@ -170,20 +170,22 @@ def test_a_start_soon_after_another_reads_nothing_unasked(machine: Machine, monk
     machine.keep(machine.starts.finish(1))
     machine.begin()
     warmed: list[Profile] = []
-    monkeypatch.setattr(Profile, "warm", lambda self: warmed.append(self))
+    monkeypatch.setattr(Profile, "warm", lambda self, _: warmed.append(self))
     machine.start(1)
-    assert len(warmed) == 1
     machine.starts.finish(1)
-    machine.start(2)
     assert len(warmed) == 1
-    machine.read("bin", "f1")
-    machine.read("bin", "f1")
-    assert len(warmed) == 2
+    machine.start(2)
     machine.starts.finish(2)
-    machine.clock.now += 3600
+    assert len(warmed) == 1
     machine.start(3)
-    assert len(warmed) == 3
+    machine.read("bin", "f1")
+    machine.read("bin", "f1")
     machine.starts.finish(3)
+    assert len(warmed) == 2
+    machine.clock.now += 3600
+    machine.start(4)
+    machine.starts.finish(4)
+    assert len(warmed) == 3
 
 
 def test_a_start_notes_so_much_and_no_more(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

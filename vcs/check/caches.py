@@ -1,6 +1,6 @@
 """The caches that imports and readers leave. They may be lost, and a damaged one is not used; but it is told of.
 
-None is synced. Of one that was just written, a power cut leaves an empty file, or zeros: that is no damage.
+Few are synced. Of one that was just written, a power cut leaves an empty file, or zeros: that is no damage.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from vcs import plain
 from vcs.cachefiles import open_cache
 from vcs.check.report import Report
 from vcs.existing import names_in
 from vcs.model import DIGEST_SIZE
 
-_KINDS = ("import-", "start-", "plain-")
+_KINDS = ("import-", "start-", plain.PREFIX)
 _FIRST = re.compile(rb"[0-9a-f]{64}\n")
 _PIECE = 1 << 20
 
 
 def check_caches(directory: Path, has: Callable[[bytes], bool], report: Report) -> None:
     """Check the files of vcs.importcache, vcs.profiles and vcs.plain in a directory; `has` says whether the store has
-    an object."""
+    an object. What is damaged is named by the file that has a first line."""
     try:
         names = names_in(directory)
     except OSError as error:
@@ -59,4 +60,7 @@ def _is_whole(path: Path, has: Callable[[bytes], bool]) -> bool:
         expected, hasher = file.read(DIGEST_SIZE), blake3()
         while data := file.read(_PIECE):
             hasher.update(data)
-        return hasher.digest() == expected
+        if hasher.digest() != expected:
+            return False
+    copied = plain.copied_digest(path)
+    return copied is None or plain.is_whole(path.parent, copied)

@@ -16,7 +16,7 @@ from collections.abc import Collection as Values
 from dataclasses import dataclass
 from pathlib import Path
 
-from vcs import reflogs
+from vcs import plain, reflogs
 from vcs.cachefiles import is_abandoned, open_cache
 from vcs.collect.copying import Compaction, Doomed, LayerSink, Strategy
 from vcs.collect.plan import LayerUse, Plan, plan
@@ -300,6 +300,10 @@ class Collection:
         for path in (caches / name for name in names_in(caches) if name.startswith(_CACHES)):
             if is_abandoned(path) if path.suffix else self._is_stale(path):
                 yield path
+                copied = plain.copied_digest(path)
+                if copied is not None and not plain.bytes_path(caches, copied).is_dir():
+                    yield plain.bytes_path(caches, copied)
+        yield from plain.left_bytes(caches)
 
     def _is_stale(self, cache: Path) -> bool:
         """Also if it cannot be read: who can would rely on the root, which may go."""
@@ -373,8 +377,10 @@ def _used(reader: LayerReader, live: dict[int, int], objects: int) -> int:
 
 
 def _size(path: Path) -> int:
+    """The bytes on the disk that go with a file: none if it has another name."""
     with contextlib.suppress(FileNotFoundError):
-        return path.stat().st_blocks * 512
+        status = path.lstat()
+        return status.st_blocks * 512 if status.st_nlink == 1 else 0
     return 0
 
 

@@ -22,11 +22,13 @@ from pathlib import Path
 from vcs.check import Progress, Report, check, examine
 from vcs.durable import replace_file, sync_directory
 from vcs.encoding import digest as digest_of
-from vcs.errors import Conflict, Damaged, NotFound, UnknownFormat
+from vcs.errors import Conflict, Damaged, NotFound, TreeringError, UnknownFormat
 from vcs.layers.format import KIND_CHUNKS, SUFFIX
 from vcs.layers.reader import LayerReader
 from vcs.locks import flocked
 from vcs.model import LayerId
+from vcs.plain import bytes_path, copied_digest, sums_path
+from vcs.plainwriter import mend
 from vcs.repair.bisections import mend_bisection
 from vcs.repair.history import HistoryRepair, mend_operations
 from vcs.repair.salvage import salvage
@@ -74,10 +76,12 @@ def repair(
             replace_file(path / "format", FORMAT_LINE)
             repaired.done.append("the format file is as it was")
         for cache in repaired.report.caches:
-            _delete(cache)
-            repaired.done.append(f"caches/{cache.name} was deleted: the next import or start makes it anew")
+            if copied_digest(cache) is None:
+                _delete(cache)
+                repaired.done.append(f"caches/{cache.name} was deleted: the next import or start makes it anew")
         _repair_history(path, found, repaired)
         _Objects(path, found, repaired).run()
+        repaired.done += [_mend_copy(path, digest) for digest in map(copied_digest, repaired.report.caches) if digest]
     repaired.report = examine(path, progress)
     return repaired
 
@@ -88,6 +92,16 @@ def _delete(cache: Path) -> None:
         shutil.rmtree(cache)
     else:
         cache.unlink(missing_ok=True)
+
+
+def _mend_copy(path: Path, digest: bytes) -> str:
+    """Mend a plain copy, which containers may be reading, or delete it. What was done."""
+    with contextlib.suppress(TreeringError, OSError), Store.open(path) as store:
+        if mend(store, store.caches, digest):
+            return f"the plain copy {digest.hex()} is the file again"
+    for part in (sums_path(path / "caches", digest), bytes_path(path / "caches", digest)):
+        _delete(part)
+    return f"the plain copy {digest.hex()} was deleted: it is made anew when it is wanted"
 
 
 @contextlib.contextmanager

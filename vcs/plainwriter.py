@@ -1,0 +1,293 @@
+"""Plain copies made and mended (vcs.plain), by a process of its own.
+
+They take room on the disk, which `git config treering.plainCopies` bounds for all copies of a store: 2g if nothing is
+said, 0 for none. Those that were used longest ago make room for others, but for those that overlays have by another
+name (fusefs.datadir): to remove them would free nothing.
+
+A copy that is damaged is mended in place: whoever has it open, or mapped into memory, has what is right from then on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blake3 import blake3
+
+from vcs.blobreader import list_items
+from vcs.errors import Corrupt, TreeringError
+from vcs.model import Chunked, Data
+from vcs.plain import (
+    PAGE,
+    PREFIX,
+    Plain,
+    body_of,
+    bytes_path,
+    copied_digest,
+    digest_of_copy,
+    is_copied,
+    is_whole,
+    read_body,
+    remove,
+    split_body,
+    sum_of,
+    sums_bytes,
+    sums_path,
+)
+
+if TYPE_CHECKING:
+    from subprocess import Popen
+
+    from vcs.trees import Objects
+
+SETTING = "treering.plainCopies"
+TOTAL_MAX = 2 << 30
+"""Bytes of all copies of a store, if the setting says nothing."""
+LEFT_FREE = 0.1
+"""The share of the disk that copies leave free."""
+
+_NUMBER = re.compile(r"(\d{1,12})([kmgKMG]?)")
+_SHIFTS = {"": 0, "k": 10, "m": 20, "g": 30}
+_BUFFER = 1 << 20
+_ZEROS = bytes(PAGE)
+_PROGRAM = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from vcs.plainwriter import main
+main(sys.argv[1])
+"""
+
+
+def begin(store: Path, contents: Iterable[Plain]) -> Popen[bytes]:
+    """Start a process that makes the copies of files, as far as there is room, and mends those that are damaged; it
+    outlives us. OSError."""
+    import subprocess  # 5 ms, and most services never need it
+
+    package = str(Path(__file__).resolve().parent.parent)
+    nothing = subprocess.DEVNULL
+    with tempfile.TemporaryFile() as file:
+        file.writelines(map(_line, contents))
+        file.seek(0)
+        program = [sys.executable, "-P", "-c", _PROGRAM, package, str(store)]
+        return subprocess.Popen(program, stdin=file, stdout=nothing, stderr=nothing, cwd="/", start_new_session=True)
+
+
+def _line(content: Plain) -> bytes:
+    kind = b"list" if isinstance(content, Chunked) else b"chunk"
+    return b"%b %b %d\n" % (kind, digest_of_copy(content).hex().encode(), content.size)
+
+
+def _content(line: str) -> Plain:
+    kind, digest, size = line.split()
+    if kind == "list":
+        return Chunked(int(size), bytes.fromhex(digest), 0)
+    return Data(int(size), bytes.fromhex(digest))
+
+
+def main(path: str) -> None:
+    """The process: the store, and on standard input a line for each file."""
+    from vcs.store import Store
+
+    os.nice(19)
+    with contextlib.suppress(TreeringError, OSError), Store.open(Path(path)) as store:
+        most = allowed(store.history.setting(SETTING))
+        for content in map(_content, sys.stdin):
+            with contextlib.suppress(TreeringError, OSError):
+                digest = digest_of_copy(content)
+                if is_copied(store.caches, digest, content.size) and not is_whole(store.caches, digest):
+                    mend(store, store.caches, digest)
+                else:
+                    save_plain(store, store.caches, content, most)
+
+
+def save_plain(objects: Objects, caches: Path, content: Plain, most: int = TOTAL_MAX) -> bool:
+    """Write the copy of a file. False if there is one, if another process makes it, or if there is no room for it: not
+    in `most` bytes for all copies, or on the disk. Missing, Corrupt or OSError, with nothing left."""
+    digest, size = digest_of_copy(content), content.size
+    path, into = sums_path(caches, digest), bytes_path(caches, digest)
+    total = size + sums_bytes(size)
+    disk = os.statvfs(caches)
+    free, all_of_it = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+    if is_copied(caches, digest, size) or total > most or free - total < LEFT_FREE * all_of_it:
+        return False
+    into.parent.mkdir(mode=0o700, exist_ok=True)
+    aside = path.with_name(f"{path.name}.new")
+    fd = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with open(fd, "r+b", buffering=_BUFFER) as file:
+        if not _is_ours(fd, aside):
+            return False
+        try:
+            file.truncate(0)
+            if not _make_room(caches, most - total):
+                return False
+            file.write(_head(digest, _write_bytes(into, objects, content)))
+            file.flush()
+            aside.rename(path)
+        except BaseException:
+            into.unlink(missing_ok=True)
+            raise
+        finally:
+            aside.unlink(missing_ok=True)
+    return True
+
+
+def mend(objects: Objects, caches: Path, digest: bytes) -> bool:
+    """Write the damaged pages of a copy anew, in place. What cannot be mended is removed: False. Missing, Corrupt or
+    OSError, then it is removed as well."""
+    try:
+        body, path = read_body(caches, digest), bytes_path(caches, digest)
+        if body is None or path.is_symlink() or not path.is_file():
+            remove(caches, digest)
+            return False
+        size, sums = split_body(body)
+        path.chmod(0o600)
+        with path.open("r+b", buffering=0) as file:
+            for number, page in enumerate(_pages(objects, _content_of(objects, digest, size))):
+                if sum_of(page) != sums[number * len(sum_of(b"")) :][: len(sum_of(b""))]:
+                    raise Corrupt(f"the plain copy {path} is of something else", digest=digest.hex())
+                if os.pread(file.fileno(), PAGE, number * PAGE) != page:
+                    os.pwrite(file.fileno(), page, number * PAGE)
+            file.truncate(size)
+            os.fdatasync(file.fileno())
+        path.chmod(0o400)
+    except BaseException:
+        remove(caches, digest)
+        raise
+    return True
+
+
+def _content_of(objects: Objects, digest: bytes, size: int) -> Plain:
+    """The file of so many bytes that has this copy. A chunk list may be as long as a file; then its pages are wrong."""
+    is_chunk = len(objects.get(digest)) == size
+    return Data(size, digest) if is_chunk else Chunked(size, digest, 0)
+
+
+def _is_ours(fd: int, aside: Path) -> bool:
+    """Whether nobody else writes this file, or has put it in its place meanwhile. Until it is closed, gc does not take
+    it for a dead process's."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(fd), aside.stat())
+    except (BlockingIOError, FileNotFoundError):
+        return False
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Found:
+    """A copy that is there."""
+
+    used: float
+    size: int
+    digest: bytes
+    is_held: bool
+    """Whether overlays may have it from another name: then to remove it would free nothing."""
+
+
+def _make_room(caches: Path, most: int) -> bool:
+    """Delete the copies that were used longest ago, until they have `most` bytes together; none if that cannot be."""
+    found = list(_copies(caches))
+    total = sum(copy.size for copy in found)
+    free = sorted(copy for copy in found if not copy.is_held)
+    if total - sum(copy.size for copy in free) > most:
+        return False
+    for copy in free:
+        if total <= most:
+            break
+        total -= copy.size
+        remove(caches, copy.digest)
+    return True
+
+
+def _copies(caches: Path) -> Iterator[_Found]:
+    for path in caches.glob(f"{PREFIX}*"):
+        digest = copied_digest(path)
+        if digest is None:
+            continue  # one that is being written
+        with contextlib.suppress(FileNotFoundError):
+            sums, size, links = path.lstat(), 0, 1
+            with contextlib.suppress(FileNotFoundError):
+                data = bytes_path(caches, digest).lstat()
+                size, links = data.st_size, data.st_nlink
+            yield _Found(sums.st_mtime, sums.st_size + size, digest, links > 1)
+
+
+def _write_bytes(into: Path, objects: Objects, content: Plain) -> bytes:
+    """Write a file's bytes, which are on the disk then. What there is to say of them (vcs.plain). Corrupt if the file
+    is not as long as it should be; Missing, OSError."""
+    aside = into.with_name(f"{into.name}.new")
+    aside.unlink(missing_ok=True)  # a killed writer's, which nobody may write to
+    try:
+        sums, size = bytearray(), 0
+        with aside.open("xb", buffering=_BUFFER) as data:
+            os.fchmod(data.fileno(), 0o400)
+            for page in _pages(objects, content):
+                sums += sum_of(page)
+                size += len(page)
+                if page is _ZEROS:
+                    data.seek(PAGE, os.SEEK_CUR)
+                else:
+                    data.write(page)
+            if size != content.size:
+                name = digest_of_copy(content).hex()
+                raise Corrupt(f"the file of {name} is not as long as it should be, {content.size} bytes", digest=name)
+            data.truncate(size)
+            data.flush()
+            os.fdatasync(data.fileno())
+        aside.rename(into)
+    finally:
+        aside.unlink(missing_ok=True)
+    return body_of(size, bytes(sums))
+
+
+def _head(digest: bytes, body: bytes) -> bytes:
+    """A file of sums."""
+    return digest.hex().encode() + b"\n" + blake3(body).digest() + body
+
+
+def _pages(objects: Objects, content: Plain) -> Iterator[bytes | memoryview]:
+    """A file's pages, of which the last may be shorter; those in holes are _ZEROS itself."""
+    rest = b""
+    for piece in _pieces(objects, content):
+        hole = piece if isinstance(piece, int) else 0
+        filled = min(-len(rest) % PAGE, hole)  # of a hole, the page in which it begins
+        data = memoryview(rest + (bytes(filled) if isinstance(piece, int) else piece))
+        whole = len(data) - len(data) % PAGE
+        for start in range(0, whole, PAGE):
+            yield data[start : start + PAGE]
+        rest = bytes(data[whole:])
+        if hole:
+            pages, more = divmod(hole - filled, PAGE)
+            yield from repeat(_ZEROS, pages)
+            rest += bytes(more)
+    if rest:
+        yield rest
+
+
+def _pieces(objects: Objects, content: Plain) -> Iterator[bytes | int]:
+    """A file's chunks, and the bytes of its holes."""
+    if isinstance(content, Data):
+        yield objects.get(content.chunk)
+        return
+    for item in list_items(objects, content.list):
+        yield objects.get(item.digest) if item.digest else item.length
+
+
+def allowed(setting: str | None) -> int:
+    """The bytes that all copies of a store may have, by what git's config says. What is no number there is none here.
+
+    >>> allowed("512m"), allowed("never"), allowed(None) == TOTAL_MAX
+    (536870912, 0, True)
+    """
+    if setting is None:
+        return TOTAL_MAX
+    found = _NUMBER.fullmatch(setting)
+    return int(found[1]) << _SHIFTS[found[2].lower()] if found else 0
