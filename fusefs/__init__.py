@@ -49,5 +49,5 @@
 
 The one rule: everything here reads. Nothing in this package writes to a store, and of `vcs` it knows only the read
 interface (`vcs.snapshot`), the values (`vcs.model`), the errors and the caches of readers (`vcs.profiles`, `vcs.plain`,
-which write them); the service is told by name what opens the store.
+`vcs.plainwriter`, which write them); the service is told by name what opens the store.
 """

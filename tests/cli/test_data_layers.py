@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,6 +107,23 @@ def test_the_bytes_come_from_the_copy(store: Cli, options: tuple[str, ...]) -> N
     both = output(store, "run", "--rm", *options, "data", "cat", f"/{PATH}", "/opt/second")
     assert both == OTHER + b"second" * 40_000
     made.write_bytes(DATA)
+
+
+def test_whoever_mounts_an_overlay_of_his_own_over_the_view_has_all_from_there(store: Cli, tmp_path: Path) -> None:
+    copy(store, PATH)
+    point = tmp_path / "view"
+    point.mkdir()
+    assert store.process("mount", str(point)).returncode == 0
+    for name in ("upper", "work", "merged"):
+        (tmp_path / name).mkdir()
+    options = f"lowerdir={point}/branches/data,upperdir={tmp_path}/upper,workdir={tmp_path}/work"
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, str(tmp_path / "merged")], check=True)
+    try:
+        assert (tmp_path / "merged" / PATH).read_bytes() == DATA
+        assert links(store) == []
+    finally:
+        subprocess.run(["umount", str(tmp_path / "merged")], check=True)
+        assert store.process("umount", str(point)).returncode == 0
 
 
 def test_what_is_changed_is_committed_as_if_there_were_no_copies(store: Cli) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 from hypothesis import given
@@ -24,11 +26,13 @@ from fusefs.session import Session
 from fusefs.wire.protocol import Opcode
 from tests.fusefs.fake_kernel import FakeKernel
 from tests.fusefs.serving import until
-from tests.support.values import Spec, root
-from vcs.blobs import put_data
+from tests.support.values import Spec, file, root
+from vcs.blobreader import list_items
+from vcs.blobs import BlobWriter, put_data
 from vcs.model import Chunked, Data, Entry, RootId
 from vcs.plain import Plain, bytes_path, digest_of_copy, remove
 from vcs.plainwriter import save_plain
+from vcs.profiles import open_profile, profile_path, save_profile
 from vcs.testing import MemoryStore
 
 NAMESPACE = b"trusted" if sees_trusted() else b"user"
@@ -38,7 +42,7 @@ ELF = b"\x7fELF" + bytes([2, 1, 1]) + bytes(9)
 
 def program(size: int = 3 * FILE_LEAST, kind: int = 3, fill: bytes = b"p") -> bytes:
     """What begins as an executable does."""
-    return ELF + bytes([kind, 0]) + (fill * size)[: size - len(ELF) - 2]
+    return ELF + bytes([kind, 0]) + (fill * (size // len(fill) + 1))[: size - len(ELF) - 2]
 
 
 @dataclass
@@ -68,12 +72,12 @@ class Maker:
 class Serving:
     """A root as a worker shows it to overlays, and a store's caches beside it."""
 
-    def __init__(self, place: Path, spec: Spec) -> None:
+    def __init__(self, place: Path, spec: Spec, store: MemoryStore | None = None) -> None:
         self.caches = place / "caches"
         self.caches.mkdir(parents=True)
         (place / "run").mkdir()
         self.place = place
-        self.store = MemoryStore()
+        self.store = store or MemoryStore()
         self.root: RootId = root(self.store, spec)
         self.data = DataDirectory.make(place / "run")
         self.maker = Maker()
@@ -118,12 +122,15 @@ class Serving:
         self.data.remove()
 
 
+Make: TypeAlias = Callable[..., Serving]
+
+
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[[Spec], Serving]]:
+def make(tmp_path: Path) -> Iterator[Make]:
     made: list[Serving] = []
 
-    def one(spec: Spec) -> Serving:
-        made.append(Serving(tmp_path / f"store-{len(made)}", spec))
+    def one(spec: Spec, store: MemoryStore | None = None) -> Serving:
+        made.append(Serving(tmp_path / f"store-{len(made)}", spec, store))
         return made[-1]
 
     yield one
@@ -132,9 +139,13 @@ def make(tmp_path: Path) -> Iterator[Callable[[Spec], Serving]]:
 
 
 @pytest.fixture
-def serving(make: Callable[[Spec], Serving]) -> Serving:
-    large = program(300_000, kind=2, fill=b"l")
-    return make({"bin": {"tool": program(), "small": program(FILE_LEAST - 1), "large": large}, "text": b"t" * 50_000})
+def serving(make: Make) -> Serving:
+    store = MemoryStore()
+    writer = BlobWriter(store)
+    writer.feed(program(2_000_000, kind=2, fill=random.Random(4).randbytes(1_000_003)))
+    large = file(writer.finish())
+    tools = {"tool": program(), "small": program(FILE_LEAST - 1), "large": large}
+    return make({"bin": tools, "text": b"t" * 50_000}, store)
 
 
 # -- answers
@@ -151,7 +162,7 @@ def test_a_file_with_a_copy_is_referred_to_it(serving: Serving) -> None:
         assert isinstance(link, bytes)
         name = link.removeprefix(b"/").decode()
         assert name == name_of(number, digest_of_copy(serving.content(*path)))
-        expected = serving.kernel.read(number, 0, 1 << 20)
+        expected = serving.kernel.read(number, 0, 1 << 20) + serving.kernel.read(number, 1 << 20, 1 << 20)
         assert (serving.data.path / name).read_bytes() == expected
     assert len(serving.links()) == 3
 
@@ -178,13 +189,11 @@ def test_directories_are_opaque_to_overlays_and_nothing_else_is_told(serving: Se
         assert serving.kernel.get(Opcode.LISTXATTR, number, bytes(8)) == bytes(8), "none is listed"
 
 
-def test_a_container_cannot_forge_an_answer(make: Callable[[Spec], Serving]) -> None:
+def test_a_container_cannot_forge_an_answer(make: Make) -> None:
     """What a commit has under these names is served escaped, and never as ours."""
     hostile = ((METACOPY, b""), (OPAQUE, b"y"), (REDIRECT, b"/etc/shadow"))
     store = MemoryStore()
-    entry = Entry(b"", 0o100644, 0, 0, 0, put_data(store, program()), hostile)
-    serving = make({"file": entry})
-    serving.store.objects.update(store.objects)
+    serving = make({"file": Entry(b"", 0o100644, 0, 0, 0, put_data(store, program()), hostile)}, store)
     number = serving.lower(b"file")
     assert [serving.answer(number, name) for name, _ in hostile] == [errno.ENODATA] * 3
     escaped = NAMESPACE + b".overlay.overlay.redirect"
@@ -281,7 +290,7 @@ def test_a_program_that_an_overlay_reads_is_wanted(serving: Serving) -> None:
     assert serving.maker.asked[1] == [serving.content(b"bin", b"large")], "each once"
 
 
-def test_what_is_no_program_is_not_wanted(make: Callable[[Spec], Serving]) -> None:
+def test_what_is_no_program_is_not_wanted(make: Make) -> None:
     others = {
         "text": b"#!/bin/sh\n".ljust(50_000, b"#"),
         "object": program(kind=1),
@@ -299,7 +308,7 @@ def test_what_is_no_program_is_not_wanted(make: Callable[[Spec], Serving]) -> No
     assert serving.maker.asked == [[serving.content(b"zz")]]
 
 
-def test_who_reads_one_file_after_the_other_wants_none(make: Callable[[Spec], Serving]) -> None:
+def test_who_reads_one_file_after_the_other_wants_none(make: Make) -> None:
     files: dict[str, Spec] = {f"{number:02}": program(fill=b"%02d" % number) for number in range(40)}
     serving = make({"bin": {"tool": program()}, "sbin": files})
     serving.kernel.readdirplus(serving.lower(b"sbin"))
@@ -318,6 +327,26 @@ def test_any_beginning(head: bytes) -> None:
     assert is_program(head) == (head[:4] == b"\x7fELF" and int.from_bytes(head[16:18], "little") in (2, 3, 512, 768))
     assert is_program(memoryview(head)) == is_program(head)
     assert is_program(ELF + head) == (head[:2] in (b"\2\0", b"\3\0", b"\0\2", b"\0\3"))
+
+
+def test_of_a_profile_the_ranges_in_copies_are_told(serving: Serving) -> None:
+    for path in ((b"bin", b"tool"), (b"bin", b"large")):
+        serving.copy(*path)
+    large, tool, text = serving.content(b"bin", b"large"), serving.content(b"bin", b"tool"), serving.content(b"text")
+    assert isinstance(large, Chunked)
+    assert isinstance(tool, Data)
+    chunks = [item.digest for item in list_items(serving.store, large.list)]
+    assert len(chunks) > 1
+    digests = [serving.root, large.list, chunks[0], tool.chunk, digest_of_copy(text)]
+    save_profile(serving.caches, serving.root, digests, serving.store)
+    profile = open_profile(profile_path(serving.caches, serving.root))
+    assert profile is not None
+    parts = serving.layer.parts(profile)
+    assert parts.keys() == {*chunks, tool.chunk}
+    for digest, part in parts.items():
+        data = part.path.read_bytes()[part.offset : part.offset + part.length]
+        assert data == serving.store.get(digest)
+    profile.close()
 
 
 # -- the directory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from fusefs import starts as starts_module
-from fusefs.starts import Reads, Starts
+from fusefs.starts import Part, Reads, Starts
 from tests.fusefs.fake_kernel import FakeKernel
 from tests.support.scarcity import no_threads
 from tests.support.values import file, root
@@ -125,6 +126,44 @@ def test_the_next_start_reads_from_the_profile(machine: Machine, monkeypatch: py
     assert reads.new == len(FILES["f2"])
     machine.read("bin", "f1")
     assert digest(FILES["f1"]) in asked, "once it is over, the profile is closed"
+
+
+def test_what_is_in_a_plain_copy_is_read_from_there(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not from the profile, unless somebody asks for it nevertheless."""
+    machine.start()
+    machine.read("bin", "f1")
+    machine.read("bin", "f2")
+    machine.keep(machine.starts.finish(1))
+    machine.begin()
+    copy, copied, other = tmp_path / "copy", digest(FILES["f1"]), digest(FILES["f2"])
+    copy.write_bytes(bytes(9000))
+    machine.starts.parts = lambda _: {copied: Part(copy, 100, 200)}
+    got, told = [], []
+    real_get, real_advise = Profile.get, os.posix_fadvise
+
+    def get(self: Profile, wanted: bytes) -> bytes | None:
+        got.append(wanted)
+        return real_get(self, wanted)
+
+    def advise(fd: int, offset: int, length: int, advice: int) -> None:
+        told.append((os.readlink(f"/proc/self/fd/{fd}"), offset, length, advice))
+        real_advise(fd, offset, length, advice)
+
+    monkeypatch.setattr(Profile, "get", get)
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    machine.start()
+    machine.starts._numbered[1]._reader.join()  # type: ignore[union-attr]
+    assert (str(copy), 100, 200, os.POSIX_FADV_WILLNEED) in told
+    assert copied not in got
+    assert other in got
+    profiled = [(offset, length) for name, offset, length, _ in told if name == str(machine.path)]
+    place = machine.path.read_bytes().index(FILES["f1"])
+    assert all(offset + length <= place or offset >= place + len(FILES["f1"]) for offset, length in profiled)
+    assert machine.read("bin", "f1") == FILES["f1"]
+    assert copied in got
+    machine.starts.finish(1)
 
 
 @pytest.mark.parametrize("is_cold", [True, False])

@@ -14,7 +14,10 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-_CALLS = ("open", "pwrite", "ftruncate", "truncate", "fsync", "replace", "rename", "unlink", "mkdir", "rmdir")
+_CALLS = (
+    *("open", "pwrite", "ftruncate", "truncate", "fsync", "fdatasync"),
+    *("replace", "rename", "link", "unlink", "mkdir", "rmdir", "chmod"),
+)
 _MOST = 400
 _SECONDS = 60
 

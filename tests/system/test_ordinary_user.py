@@ -434,3 +434,15 @@ def test_hooks_of_his_store(user: OrdinaryUser) -> None:
     user.treering("commit", "web", "-m", "new", "-b", "allowed")
     os.chown(hook, user.uid + 1, -1)
     assert "was not run" in user.treering("commit", "web", "-m", "again", "--allow-empty").stderr
+
+
+def test_programs_are_plain_files_for_his_containers_too(user: OrdinaryUser) -> None:
+    plain = user.store / "caches/plain"
+    script = "cat /bin/busybox > /dev/null; echo ran"
+    assert user.treering("run", "--rm", "main", "sh", "-c", script).stdout == "ran\n"
+    (made,) = eventually(lambda: [path for path in plain.glob("*") if not path.suffix] if plain.is_dir() else [])
+    assert made.read_bytes() == Path("/bin/busybox").read_bytes()
+    assert user.treering("run", "--rm", "main", "sh", "-c", script).stdout == "ran\n"
+    linked = [path.name.partition(".")[2] for path in (user.store / "run/data").glob("*/*.*")]
+    has_data = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 16)
+    assert linked == ([made.name] if has_data else [])
