@@ -70,6 +70,8 @@ class Status:
     """How many files were given ahead (readahead.py)."""
     profiled: int
     """How many objects came from a start profile (starts.py)."""
+    plain: int
+    """How many files overlays have as plain files (datalayer.py)."""
     leases: int
     idle: float
     """Seconds since the kernel was last seen to have asked for something; looked at when a client asks, and when it
@@ -91,6 +93,7 @@ class Control:
         workers: Workers,
         roots: Callable[[], Sequence[bytes]],
         selector: BaseSelector,
+        plain: Callable[[], int] = lambda: 0,
     ) -> None:
         """`lock` is the descriptor of service.lock, flocked; it is closed when the mount is gone. From now on clients
         are answered."""
@@ -100,6 +103,7 @@ class Control:
         self._idle_seconds = idle_seconds
         self._workers = workers
         self._roots = roots
+        self._plain = plain
         self._startings = Startings(workers)
         self._seen = 0
         self._active = time.monotonic()
@@ -321,6 +325,7 @@ class Control:
             nodes=counts.nodes,
             given=counts.given,
             profiled=counts.profiled,
+            plain=self._plain(),
             leases=len(self._leases),
             idle=round(time.monotonic() - self._active, 3),
             mountpoint=str(self._places.mountpoint),

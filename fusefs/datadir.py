@@ -53,6 +53,10 @@ class DataDirectory:
             raise
         return cls(path, descriptor)
 
+    def count(self) -> int:
+        """How many files overlays may look for here. OSError."""
+        return sum(number_of(name) is not None for name in names_in(self.path))
+
     def prune(self, knows: Callable[[int], bool]) -> None:
         """Remove the links of files that the kernel knows no more. OSError, BlockingIOError if a worker links just
         now: the holder waits for nobody, and a worker that finds the lock taken does without its link."""

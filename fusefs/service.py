@@ -113,7 +113,10 @@ class Holder:
             workers.end()
             raise
         self._known, self._data = Known(device, journal), data
-        self._control = Control(places, mounted, lock, options.idle_seconds, workers, self._roots, self._selector)
+        plain = (lambda: 0) if data is None else data.count
+        self._control = Control(
+            places, mounted, lock, options.idle_seconds, workers, self._roots, self._selector, plain
+        )
         _tell(options, {"ok": True})
         _log.info("serving %s at %s as process %d", places.store, places.mountpoint, os.getpid())
         self._run_until(lambda: workers.are_gone)

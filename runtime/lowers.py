@@ -28,8 +28,12 @@ def lower_of(mountpoint: Path, root: RootId) -> Path:
     return mountpoint / "trees" / root.hex()
 
 
-def data_of(lower: Path) -> Path | None:
-    """The data layer of a lower; None if it has none. To be asked for just before it is mounted: the next service has
-    another one. OSError."""
-    link = lower.parent / _DATA
-    return Path(os.readlink(link)) if lower.parts[-3:-1] == tuple(_LOWERS.split("/")) else None
+def with_data(lower: Path) -> tuple[Path, Path | None]:
+    """A lower, and its data layer, if it has one. To be asked for just before it is mounted, which may be long after
+    lower_of(): the next service has another data layer, or could make none, and then another lower. OSError."""
+    if lower.parts[-3:-1] != tuple(_LOWERS.split("/")):
+        return lower, None
+    try:
+        return lower, Path(os.readlink(lower.parent / _DATA))
+    except FileNotFoundError:
+        return lower.parents[2] / "trees" / lower.name, None

@@ -20,7 +20,7 @@ from runtime.bundle.resources import check_limits
 from runtime.bundle.spec import Source
 from runtime.engine import CONFIG, find_engine
 from runtime.identity import resolve_user
-from runtime.lowers import data_of
+from runtime.lowers import with_data
 from runtime.namespace import in_user_namespace
 from runtime.namespace.mapping import last_ids
 from runtime.state import RunPaths
@@ -48,7 +48,7 @@ def prepare(
     check_limits(spec.limits, confined=in_user_namespace())
     sources = _sources(spec)
     rootfs, etc = _rootfs(paths, spec), paths.etc
-    data = data_of(lower)
+    lower, data = with_data(lower)
     if spec.ids is not None:
         idmapping.make_stage()
         lower = idmapping.map_lower(lower, spec.ids)

@@ -117,7 +117,10 @@ def save_plain(objects: Objects, caches: Path, content: Plain, most: int = TOTAL
     total = size + sums_bytes(size)
     disk = os.statvfs(caches)
     free, all_of_it = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
-    if is_copied(caches, digest, size) or total > most or free - total < LEFT_FREE * all_of_it:
+    if total > most:
+        _make_room(caches, most)  # which may be less than it was
+        return False
+    if is_copied(caches, digest, size) or free - total < LEFT_FREE * all_of_it:
         return False
     into.parent.mkdir(mode=0o700, exist_ok=True)
     aside = path.with_name(f"{path.name}.new")

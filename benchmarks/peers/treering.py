@@ -14,7 +14,9 @@ from benchmarks.measure import FailedError, Run, run
 from benchmarks.peers.peer import Peer
 from benchmarks.residency import proportional_bytes
 from fusefs.client import Service
+from fusefs.datalayer import DELAY_SECONDS
 from runtime.containers import Containers
+from runtime.lowers import lower_of, with_data
 from runtime.overlay import mount_overlay, prepare_upper
 from runtime.settings import Settings
 from runtime.system.mounts import umount
@@ -47,6 +49,24 @@ def service_processes(place: Path) -> tuple[int | None, list[int]]:
     if "workers" in status:
         return status["holder"], list(status["workers"])
     return None, [status["pid"]]
+
+
+def wait_for_copies(place: Path) -> None:
+    """Until no plain copies are made, or about to be made, of what was read."""
+    quiet = time.monotonic()
+    while time.monotonic() < quiet + DELAY_SECONDS + 1:
+        if _makes_copies(place):
+            quiet = time.monotonic()
+        time.sleep(0.1)
+
+
+def _makes_copies(place: Path) -> bool:
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            if os.fsencode(place) in words and any(b"vcs.plainwriter" in word for word in words):
+                return True
+    return False
 
 
 class Treering(Peer):
@@ -117,9 +137,9 @@ class TreeringContainer(Treering):
             else:
                 author = Author("Benchmark", "benchmark@localhost", int(time.time()))
                 container = containers.create(label, store.tags()[label], Settings(), author, _CONTAINER)
-            lower = lease.mountpoint / "trees" / store.commit(container.base).root.hex()
+            lower = lower_of(lease.mountpoint, store.commit(container.base).root)
             prepare_upper(lower, container.upper, container.work)
-            overlay = mount_overlay(lower, container.upper, container.work, merged)
+            overlay = mount_overlay(lower, container.upper, container.work, merged, data=with_data(lower)[1])
             try:
                 yield merged
             finally:

@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks.measure import timed
 from fusefs.client import Lease
 from runtime.containers import Container, Containers
+from runtime.lowers import lower_of, with_data
 from runtime.overlay import mount_overlay, prepare_upper
 from runtime.settings import Settings
 from runtime.states import States
@@ -43,9 +44,9 @@ class ContainerBench:
     def change(self, text: str) -> None:
         """Write the files in the container's overlay, as a process in it would."""
         self.container = Containers(self.store).reload(self.container)
-        lower = self.lease.mountpoint / "trees" / self.store.commit(self.container.base).root.hex()
+        lower = lower_of(self.lease.mountpoint, self.store.commit(self.container.base).root)
         prepare_upper(lower, self.container.upper, self.container.work)
-        overlay = mount_overlay(lower, self.container.upper, self.container.work, self.merged)
+        overlay = mount_overlay(lower, self.container.upper, self.container.work, self.merged, data=with_data(lower)[1])
         for file in self.files:
             (self.merged / file).write_text(f"{text} {file}\n" * 20)
         os.close(overlay.root)

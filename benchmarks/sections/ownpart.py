@@ -16,6 +16,7 @@ from benchmarks.setting import Setting
 from fusefs.client import Service
 from runtime.containers import Container, Containers
 from runtime.engine import find_engine, spawn, wait
+from runtime.lowers import lower_of, with_data
 from runtime.overlay import mount_overlay, prepare_upper
 from runtime.removal import remove, remove_ended
 from runtime.running import start
@@ -105,9 +106,10 @@ class _Bare:
         for name in ("root", "state", "bundle", "upper", "work"):
             (place / name).mkdir(parents=True)
         with Service.ensure(store.path) as lease:
-            lower = lease.mountpoint / "trees" / store.commit(container.base).root.hex()
-            prepare_upper(lower, place / "upper", place / "work")
-            os.close(mount_overlay(lower, place / "upper", place / "work", self._root, volatile=True).root)
+            lower = lower_of(lease.mountpoint, store.commit(container.base).root)
+            upper, work = place / "upper", place / "work"
+            prepare_upper(lower, upper, work)
+            os.close(mount_overlay(lower, upper, work, self._root, data=with_data(lower)[1], volatile=True).root)
 
     def run(self, number: int) -> float:
         """Seconds of one run."""

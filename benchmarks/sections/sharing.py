@@ -24,6 +24,7 @@ from benchmarks.sections.container import author
 from benchmarks.sections.overlays import merged
 from benchmarks.setting import Setting
 from fusefs.client import Lease, Service
+from runtime.lowers import lower_of, with_data
 from runtime.overlay import mount_overlay, prepare_upper
 from runtime.system import mounts
 from runtime.system.spreading import spread
@@ -94,9 +95,7 @@ def _library_read(setting: Setting, store: Path, lease: Lease, roots: list[RootI
     connection = connection_of(lease.mountpoint)
     with contextlib.ExitStack() as stack:
         containers = [
-            stack.enter_context(
-                merged(setting, f"shared-{number}", lease.mountpoint / "trees" / root.hex(), connection)
-            )
+            stack.enter_context(merged(setting, f"shared-{number}", lower_of(lease.mountpoint, root), connection))
             for number, root in enumerate(roots)
         ]
         group = stack.enter_context(memory_group(f"treering-benchmark-{os.getpid()}"))
@@ -168,7 +167,7 @@ def _many(setting: Setting, store: Path, lease: Lease, roots: list[RootId], libr
     above.mkdir()
     spread(above)  # as the directory of a store's containers
     places = [above / str(number) for number in range(overlays)]
-    lowers = [lease.mountpoint / "trees" / roots[number % len(roots)].hex() for number in range(overlays)]
+    lowers = [lower_of(lease.mountpoint, roots[number % len(roots)]) for number in range(overlays)]
     for place, lower in zip(places, lowers, strict=True):
         (place / "merged").mkdir(parents=True)
         prepare_upper(lower, place / "upper", place / "work")
@@ -178,7 +177,8 @@ def _many(setting: Setting, store: Path, lease: Lease, roots: list[RootId], libr
         found: dict[str, Any] = {"before": service_bytes(store)}
         started, worked = time.perf_counter(), time.process_time()
         for place, lower in zip(places, lowers, strict=True):
-            os.close(mount_overlay(lower, place / "upper", place / "work", place / "merged").root)
+            merged = place / "merged"
+            os.close(mount_overlay(lower, place / "upper", place / "work", merged, data=with_data(lower)[1]).root)
         found["mounting"] = time.perf_counter() - started
         found["mounting, CPU"] = time.process_time() - worked
         started = time.perf_counter()

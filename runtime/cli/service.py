@@ -24,6 +24,7 @@ _NOT_RUNNING: dict[str, Any] = {
     "nodes": 0,
     "given": 0,
     "profiled": 0,
+    "plain": 0,
     "leases": 0,
     "idle": None,
     "mountpoint": None,
@@ -83,9 +84,10 @@ def _print(output: Output, found: dict[str, Any] | None) -> None:
     workers = ", ".join(map(str, found["workers"])) or "none at this moment"
     replaced = f"{found['replaced']:,} replaced so far"
     output.line(f"process {found['holder']} holds {found['mountpoint']}; workers: {workers}; {replaced}")
+    plain = count_text(found.get("plain", 0), "program")  # a holder from before an upgrade does not say
     output.line(
-        f"{count_text(found['leases'], 'user')}, {count_text(found['nodes'], 'file')} known to the workers, "
-        f"{count_text(found['messages'], 'request')}, idle for {duration_text(found['idle'])}"
+        f"{count_text(found['leases'], 'user')}, {count_text(found['nodes'], 'file')} known to the workers, {plain} as "
+        f"plain files, {count_text(found['messages'], 'request')}, idle for {duration_text(found['idle'])}"
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fusefs.client import Service
 from runtime import idmapping, overlay
 from runtime.containers import Container, Containers
-from runtime.lowers import data_of, lower_of
+from runtime.lowers import lower_of, with_data
 from runtime.reaching import at_rest, reached
 from runtime.source import OPENER
 from runtime.state import is_running
@@ -43,8 +43,7 @@ def merged_root(containers: Containers, container: Container, *, writes: bool) -
         now = stack.enter_context(containers.changing(container))
         stack.enter_context(at_rest(now))
         lease = stack.enter_context(Service.ensure(containers.store.path, opener=OPENER))
-        lower = lower_of(lease.mountpoint, containers.store.commit(now.base).root)
-        data = data_of(lower)
+        lower, data = with_data(lower_of(lease.mountpoint, containers.store.commit(now.base).root))
         if now.record.ids is not None:
             mounts.private_mount_namespace()
             idmapping.make_stage()

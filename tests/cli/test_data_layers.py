@@ -93,6 +93,8 @@ def test_the_programs_of_one_container_are_plain_files_of_the_next(store: Cli) -
     assert made.read_bytes() == Path("/bin/busybox").read_bytes()
     assert output(store, "run", "--rm", "data", "--", "sh", "-c", script) == b"ran\n"
     assert [name.partition(".")[2] for name in links(store)] == [made.name]
+    assert store.json("service")["plain"] == 1
+    assert "1 program as plain files" in store("service").stdout
     stop_service(store.store)
     assert list((store.store / "run/data").iterdir()) == []
     assert made.stat().st_nlink == 1

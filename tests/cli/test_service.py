@@ -17,7 +17,7 @@ from tests.fusefs.serving import needs_fuse, until
 pytestmark = needs_fuse
 
 KEYS = [
-    *("holder", "workers", "replaced", "messages", "nodes", "given", "profiled"),
+    *("holder", "workers", "replaced", "messages", "nodes", "given", "profiled", "plain"),
     *("leases", "idle", "mountpoint", "device", "fork_servers"),
 ]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runtime import lowers
-from runtime.lowers import data_of, lower_of
+from runtime.lowers import lower_of, with_data
 from vcs.model import RootId
 
 ROOT = RootId(b"r" * 32)
@@ -47,14 +47,14 @@ def test_it_has_a_data_layer_if_the_kernel_has(
     of_release(monkeypatch, release, confined=confined)
     lower = lower_of(mountpoint, ROOT)
     assert lower == mountpoint / (".treering/lowers" if has_data else "trees") / NAME
-    assert data_of(lower) == (Path("/somewhere/run/data/1-2") if has_data else None)
+    assert with_data(lower) == (lower, Path("/somewhere/run/data/1-2") if has_data else None)
 
 
-def test_a_service_without_one_is_an_older_one(mountpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_may_have_none(mountpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     of_release(monkeypatch, "6.18.0")
+    before = lower_of(mountpoint, ROOT)
     (mountpoint / ".treering/lowers").rename(mountpoint / ".treering/other")
     lower = lower_of(mountpoint, ROOT)
     assert lower == mountpoint / "trees" / NAME
-    assert data_of(lower) is None
-    with pytest.raises(FileNotFoundError):
-        data_of(mountpoint / ".treering/lowers" / NAME)
+    assert with_data(lower) == (lower, None)
+    assert with_data(before) == (lower, None), "a supervisor that goes on was told of it when there was one"
