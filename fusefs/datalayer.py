@@ -177,12 +177,20 @@ class DataLayer:
             self._look_again()
         copied = self._copied
         found: dict[bytes, Part] = {}
+        lists = []
         for item in profile.items:
             if item.digest in copied:
                 path = bytes_path(self._caches, item.digest)
                 with suppress(OSError):
-                    places = plain.parts_of(profile.get, item.digest, path.lstat().st_size)
-                    found.update((digest, Part(path, *place)) for digest, place in places.items())
+                    if path.lstat().st_size == item.length:
+                        found[item.digest] = Part(path, 0, item.length)
+                    else:
+                        lists.append((item, path))
+        wanted = {item for item, _ in lists}
+        profile.warm(wanted.__contains__)  # at once, and not one after the other
+        for item, path in lists:
+            places = plain.parts_of(profile.get, item.digest)
+            found.update((digest, Part(path, *place)) for digest, place in places.items())
         return found
 
     # -- copies

@@ -115,7 +115,7 @@ class Start:
     def _read(self, profile: Profile) -> None:
         """The thread."""
         parts = self._parts(profile)
-        profile.warm(parts)
+        profile.warm(lambda item: item.digest not in parts)
         _warm([parts[item.digest] for item in profile.items if item.digest in parts])
         room = _READY_MAX
         for item in profile.items:

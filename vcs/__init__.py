@@ -20,7 +20,7 @@
                  takingback what of it is taken back, and how
                  keptreflogs   of the refs that they deleted      past       the store as it was after one of them
                  profiles   what containers read when they start
-                 plain      large files as they are, for who reads here and there
+                 plain      files as they are, outside of layers    plainwriter   made, and mended
                  cachefiles what such files have in common
                  snapshot   the read interface, the only one that fusefs sees
     in and out   importer   a directory -> a root                exporter   a root -> a directory

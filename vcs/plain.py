@@ -224,12 +224,9 @@ def left_bytes(caches: Path) -> Iterator[Path]:
             yield directory / name
 
 
-def parts_of(get: Callable[[bytes], bytes | None], digest: bytes, size: int) -> dict[bytes, tuple[int, int]]:
-    """Of a file of so many bytes with this copy: where its chunks are in it, offset and length by digest. None of what
-    `get` does not have."""
-    data = get(digest)
-    if data is None or len(data) == size:
-        return {digest: (0, size)}
+def parts_of(get: Callable[[bytes], bytes | None], digest: bytes) -> dict[bytes, tuple[int, int]]:
+    """Where the chunks of a chunk list are in its file: offset and length by digest. None of what `get` does not
+    have."""
     found, offset = {}, 0
     with contextlib.suppress(Damaged):
         for item in list_items(_Got(get), digest):

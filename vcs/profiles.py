@@ -23,7 +23,7 @@ import contextlib
 import fcntl
 import os
 import struct
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 from pathlib import Path
@@ -87,10 +87,10 @@ class Profile:
                 return data
         return None
 
-    def warm(self, but: Container[bytes] = ()) -> None:
-        """Have the kernel read all objects of it but these; does not wait for that."""
+    def warm(self, wants: Callable[[Item], bool] = lambda _: True) -> None:
+        """Have the kernel read those objects of it; does not wait for that."""
         with contextlib.suppress(OSError):
-            for is_wanted, run in groupby(self.items, lambda item: item.digest not in but):
+            for is_wanted, run in groupby(self.items, wants):
                 if is_wanted:
                     items = list(run)
                     (first, _), (last, length) = self._places[items[0].digest], self._places[items[-1].digest]
