@@ -1,5 +1,9 @@
 """What a listing is answered: READDIR and READDIRPLUS.
 
+Names come with their nodes: whoever lists a directory mostly wants to know more of what is in it. `find` does not, and
+the kernel would make an inode of each file for nothing. An overlay asks of each file that it looks up (datalayer.py).
+So once some directories of lowers were listed and no file was asked for, files come without nodes, until one is.
+
 Position 0 is `.`, 1 is `..`, then come the names; an offset is the position to go on with (above the roots, where
 positions move, what View.names() says). A listing is at its end when an answer is empty.
 """
@@ -13,7 +17,7 @@ from typing import TypeAlias
 
 from fusefs.filesystem import BLOCK_SIZE, FileSystem, listed
 from fusefs.inodes import Folder, Node
-from fusefs.listing import fitting
+from fusefs.listing import Run, fitting
 from fusefs.trace import Reply
 from fusefs.view import Changing
 from fusefs.walks import Answer, Walks
@@ -25,6 +29,7 @@ _SizeOf: TypeAlias = Callable[[bytes], int]
 _Form: TypeAlias = tuple[_Encode, _SizeOf]
 """How a name without its node is encoded, and how many bytes it takes."""
 
+_UNASKED_MOST = 16
 _NAMES: _Form = replies.dirent, replies.dirent_size
 _BARE: _Form = replies.dirent_plus_bare, replies.dirent_plus_size
 
@@ -36,7 +41,13 @@ class Dirents:
         """`tell` tells the kernel something unasked."""
         self._fs = filesystem
         self._tell = tell
+        self._unasked = 0
+        """How many directories overlays have listed since one of them asked for a file."""
         self.walks = Walks(filesystem, lambda folder, size: self._with_nodes(folder, 0, size))
+
+    def file_was_asked_for(self) -> None:
+        """An overlay has looked up a file."""
+        self._unasked = 0
 
     def plus(self, node: Node, offset: int, size: int) -> Reply:
         """READDIRPLUS: names from an offset on with their attributes, as many as fit into `size` bytes."""
@@ -45,6 +56,7 @@ class Dirents:
         if offset == node.end:
             return b""  # every listing ends with this: a third of what a cold `find` asks
         if not offset:
+            self._unasked += 1
             return self.walks.begin(node, size)
         reply, told = self._with_nodes(node, offset, size)
         for names in told:
@@ -67,11 +79,15 @@ class Dirents:
             return b"".join(parts + self._without_nodes(folder, parts, offset, size, _BARE)), []
         told = []
         room = size - sum(map(len, parts))
+        names_only = self._unasked > _UNASKED_MOST and self._fs.numbers.is_lower(folder.number)
         for run, start, stop in fitting(listing, max(offset - 2, 0), room, replies.dirent_plus_size):
             numbers = self._fs.numbered(folder, listing, run, start, stop)
-            rows = listed(numbers, run.entries[start:stop])
-            parts += replies.dirents_plus(rows, BLOCK_SIZE, run.first + start + 3)
-            told.append((run, start, numbers))
+            following = run.first + start + 3
+            if names_only:
+                parts += _folders_with_nodes(run, start, numbers, following)
+            else:
+                parts += replies.dirents_plus(listed(numbers, run.entries[start:stop]), BLOCK_SIZE, following)
+            told.append((run, start, numbers, names_only))
         return b"".join(parts), told
 
     def _without_nodes(self, folder: Folder, parts: list[bytes], offset: int, size: int, form: _Form) -> list[bytes]:
@@ -105,6 +121,19 @@ class Dirents:
                 break
             parts.append(encode(UNKNOWN_INO, following, kind >> 12, name))
         return b"".join(parts)
+
+
+def _folders_with_nodes(run: Run, start: int, numbers: list[int], following: int) -> list[bytes]:
+    """Names from a place on, of which only directories come with their nodes; `following` is the first one's offset."""
+    parts = [
+        replies.dirent_plus_bare(number, following + place, entry.mode >> 12, entry.name)
+        for place, (number, entry) in enumerate(zip(numbers, run.entries[start:], strict=False))
+    ]
+    for place in run.directories:
+        if start <= place < start + len(numbers):
+            rows = listed((numbers[place - start],), (run.entries[place],))
+            parts[place - start : place - start + 1] = replies.dirents_plus(rows, BLOCK_SIZE, following + place - start)
+    return parts
 
 
 def _dots(node: Folder | Changing, offset: int, size: int, encode: _Encode) -> list[bytes]:

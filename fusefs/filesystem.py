@@ -133,9 +133,9 @@ class FileSystem:
             if numbering.generation == self.numbers.generation:
                 return numbers  # else a root was dropped that may have given some
 
-    def told(self, folder: Folder, run: Run, start: int, numbers: Sequence[int]) -> None:
+    def told(self, folder: Folder, run: Run, start: int, numbers: Sequence[int], folders_only: bool = False) -> None:
         """The kernel is told of the entries from a place on, by these numbers: their nodes are kept."""
-        self.table.add_run(folder, run, start, numbers)
+        self.table.add_run(folder, run, start, numbers, folders_only)
         self.table.trim()
 
     def names(self, directory: Changing, offset: int) -> list[tuple[int, bytes, int]]:

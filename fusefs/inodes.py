@@ -79,8 +79,11 @@ class Table:
         self.nodes[node.number] = node
         return node
 
-    def add_run(self, folder: Folder, run: Run, start: int, numbers: Sequence[int]) -> None:
-        """Keep nodes for some entries of a directory, which have these numbers; `start` is the place of the first."""
+    def add_run(
+        self, folder: Folder, run: Run, start: int, numbers: Sequence[int], folders_only: bool = False
+    ) -> None:
+        """Keep nodes for some entries of a directory, or the directories among them, which have these numbers; `start`
+        is the place of the first."""
         nodes = self.nodes
         stop = start + len(numbers)
         entries = run.entries
@@ -99,7 +102,8 @@ class Table:
                 elif not start:
                     folder.inner = number
                 before = found
-        nodes.update(zip(numbers, map(Node, numbers, entries[start:stop]), strict=True))
+        if not folders_only:
+            nodes.update(zip(numbers, map(Node, numbers, entries[start:stop]), strict=True))
         nodes.update(folders)
 
     def trim(self) -> None:

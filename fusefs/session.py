@@ -22,7 +22,7 @@ from typing import TypeAlias
 from fusefs.dirents import Dirents
 from fusefs.failures import Failures
 from fusefs.filesystem import BLOCK_SIZE, NAME_MAX, FileSystem, attributes
-from fusefs.inodes import Node
+from fusefs.inodes import Folder, Node
 from fusefs.memory import REQUEST_SIZE, RequestMemory, Slot
 from fusefs.negotiation import MAX_WRITE, Capabilities, negotiate
 from fusefs.readahead import ReadAhead
@@ -316,6 +316,8 @@ class Session:
 
     def _getxattr(self, nodeid: int, body: bytes) -> Reply:
         node = self._fs.node(nodeid)
+        if type(node) is not Folder:
+            self._dirents.file_was_asked_for()
         # Overlayfs asks this of every directory and file that it looks up: the usual answer comes first.
         if not node.entry.xattrs and not self._fs.asks_layer(node, body[8:-1]):
             return errno.ENODATA

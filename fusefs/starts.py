@@ -21,9 +21,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -64,6 +63,23 @@ class Part:
 
 Parts: TypeAlias = Callable[[Profile], Mapping[bytes, Part]]
 """Which objects of a profile overlays read from plain copies, by digest."""
+
+
+class _Warming:
+    """Has the kernel read ranges of files, which stay open until `files` is closed."""
+
+    def __init__(self, files: ExitStack) -> None:
+        self._files = files
+        self._open: dict[Path, int] = {}
+
+    def warm(self, part: Part) -> None:
+        """Have it read; does not wait for that."""
+        with suppress(OSError):
+            fd = self._open.get(part.path)
+            if fd is None:
+                fd = self._files.enter_context(part.path.open("rb", buffering=0)).fileno()
+                self._open[part.path] = fd
+            os.posix_fadvise(fd, part.offset, part.length, os.POSIX_FADV_WILLNEED)
 
 
 class Start:
@@ -116,10 +132,16 @@ class Start:
         """The thread."""
         parts = self._parts(profile)
         profile.warm(lambda item: item.digest not in parts)
-        _warm([parts[item.digest] for item in profile.items if item.digest in parts])
+        with ExitStack() as copies:
+            self._ready_all(profile, parts, _Warming(copies))
+
+    def _ready_all(self, profile: Profile, parts: Mapping[bytes, Part], warming: _Warming) -> None:
+        """Have everything at hand, in the order in which it was read the last time."""
         room = _READY_MAX
         for item in profile.items:
-            if item.digest in parts:
+            part = parts.get(item.digest)
+            if part is not None:
+                warming.warm(part)
                 continue
             room -= item.length
             if room < 0 or self._is_over:
@@ -150,14 +172,6 @@ class Start:
             known.cool()
             known.close()
         return Reads(tuple(noted), sum(noted.values()), new)
-
-
-def _warm(parts: Iterable[Part]) -> None:
-    """Have the kernel read ranges of files; does not wait for that."""
-    for path, ranges in groupby(parts, lambda part: part.path):
-        with suppress(OSError), path.open("rb", buffering=0) as file:
-            for part in ranges:
-                os.posix_fadvise(file.fileno(), part.offset, part.length, os.POSIX_FADV_WILLNEED)
 
 
 class Starts:

@@ -24,8 +24,9 @@ _ENTRIES_MOST = 1024
 """Nothing is made in advance of directories with more names below them: who asks for something else must not wait for
 long."""
 
-Told: TypeAlias = list[tuple[Run, int, list[int]]]
-"""Of which entries the kernel is told: of each run, the place of the first, and their numbers. Nodes are made after
+Told: TypeAlias = list[tuple[Run, int, list[int], bool]]
+"""Of which entries the kernel is told: of each run, the place of the first, their numbers, and whether it is told of
+the directories among them only. Nodes are made after
 that: until then it does not know the files, and must not be given them (readahead.py)."""
 Answer: TypeAlias = tuple[bytes, Told]
 

@@ -14,7 +14,6 @@ import fcntl
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import repeat
@@ -74,7 +73,7 @@ def begin(store: Path, contents: Iterable[Plain]) -> Popen[bytes]:
 
     package = str(Path(__file__).resolve().parent.parent)
     nothing = subprocess.DEVNULL
-    with tempfile.TemporaryFile() as file:
+    with open(os.memfd_create("treering-copies"), "w+b") as file:
         file.writelines(map(_line, contents))
         file.seek(0)
         program = [sys.executable, "-P", "-c", _PROGRAM, package, str(store)]

@@ -55,6 +55,9 @@ class Found:
     attr: Attr
     name: bytes = b""
     offset: int = 0
+    ino: int = 0
+    kind: int = 0
+    """What a directory says of the file."""
 
 
 def attr_of(body: bytes, offset: int = 0) -> Attr:
@@ -192,7 +195,7 @@ class FakeKernel:
             name = body[at + 152 : at + 152 + length]
             if node:
                 assert (ino, kind) == (attr.ino, attr.mode >> 12)
-            found.append(Found(node, name_lifetime, lifetime, attr, name, offset))
+            found.append(Found(node, name_lifetime, lifetime, attr, name, offset, ino, kind))
             at += (152 + length + 7) & ~7
         return found
 

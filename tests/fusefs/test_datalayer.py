@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import random
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +27,7 @@ from fusefs.session import Session
 from fusefs.wire.protocol import Opcode
 from tests.fusefs.fake_kernel import FakeKernel
 from tests.fusefs.serving import until
-from tests.support.values import Spec, file, root
+from tests.support.values import Spec, file, link, root
 from vcs.blobreader import list_items
 from vcs.blobs import BlobWriter, put_data
 from vcs.model import Chunked, Data, Entry, RootId
@@ -273,6 +274,62 @@ def test_nothing_is_linked_while_the_holder_looks(serving: Serving) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert serving.answer(number, METACOPY) == errno.ENODATA
     assert serving.answer(number, METACOPY) == b""
+
+
+# -- listings
+
+MANY = {f"d{number:02}": {"f": b"f", "l": link("f"), "s": {"x": b"x"}} for number in range(30)}
+
+
+def listed(serving: Serving, *path: bytes) -> list[tuple[bytes, int, int, int]]:
+    """Names with their numbers, their nodes' (0: it comes without), and their types."""
+    found = serving.kernel.readdirplus(serving.lower(*path))
+    return [(one.name, one.ino, one.nodeid, one.kind) for one in found if one.name not in (b".", b"..")]
+
+
+def nodeless(names: list[tuple[bytes, int, int, int]]) -> list[bytes]:
+    return [name for name, _, node, _ in names if not node]
+
+
+def test_who_asks_for_no_file_gets_directories_alone_with_nodes(make: Make) -> None:
+    serving = make(MANY)
+    before = [listed(serving, name) for name, *_ in listed(serving)]
+    assert [nodeless(names) for names in before[:15]] == [[]] * 15
+    assert nodeless(before[-1]) == [b"f", b"l"]
+    for name, ino, node, kind in before[-1]:
+        found = serving.kernel.lookup(serving.lower(b"d29"), name)
+        assert found is not None
+        assert (found.nodeid, found.attr.ino, found.attr.mode >> 12) == (ino, ino, kind)
+        assert node in (0, ino)
+    assert listed(serving, b"d29", b"s")[0][2] == 0
+    assert serving.answer(serving.lower(b"d00", b"f"), METACOPY) == errno.ENODATA
+    after = listed(serving, b"d29")
+    assert nodeless(after) == []
+    assert [(name, ino, kind) for name, ino, _, kind in after] == [
+        (name, ino, kind) for name, ino, _, kind in before[-1]
+    ]
+
+
+def test_in_the_view_files_always_come_with_nodes(make: Make) -> None:
+    """There nobody is heard to ask for them."""
+    serving = make(MANY)
+    for name in MANY:
+        folder = serving.kernel.walk(b"trees", serving.root.hex().encode(), name.encode()).nodeid
+        assert all(found.nodeid for found in serving.kernel.readdirplus(folder) if found.name not in (b".", b".."))
+
+
+def test_a_large_directory_comes_in_pieces(make: Make) -> None:
+    names: dict[str, Spec] = {f"{number:04}": {"x": b"x"} if number % 7 == 0 else b"f" for number in range(600)}
+    serving = make({**MANY, "large": names})
+    with_nodes = listed(serving, b"large")
+    for name in MANY:
+        listed(serving, name.encode())
+    without = listed(serving, b"large")
+    assert nodeless(without) == [name for name, _, _, kind in without if kind != stat.S_IFDIR >> 12]
+    assert [(name, ino, kind) for name, ino, _, kind in without] == [
+        (name, ino, kind) for name, ino, _, kind in with_nodes
+    ]
+    assert [name.decode() for name, *_ in without] == sorted(names)
 
 
 # -- copies
