@@ -45,6 +45,8 @@ DELAY_SECONDS = 5.0
 _LOOK_SECONDS = 1.0
 """For so long it is believed that there are no new copies."""
 _ASKED_MOST = 65_536
+_BEGINNING = 4 << 20
+"""Bytes of a program of which it is not known what a start reads."""
 _ELF = b"\x7fELF"
 _TYPE = slice(16, 18)
 _PROGRAMS = frozenset({b"\x02\0", b"\0\x02", b"\x03\0", b"\0\x03"})
@@ -95,6 +97,8 @@ class DataLayer:
         self._checked: set[bytes] = set()
         self._asked: set[bytes] = set()
         self._wanted: dict[bytes, Plain] = {}
+        self.told: Callable[[Plain], None] = lambda _: None
+        """Called with each file of which an overlay is told that it has a copy."""
         self._guard = threading.Lock()
         self._is_making = False
         """Whether the thread will look at what is wanted."""
@@ -131,7 +135,10 @@ class DataLayer:
         if not isinstance(content, Data | Chunked) or name == self._opaque:
             return None
         if name == self._metacopy:
-            return b"" if self.has(content) and self._link(number, content) else None
+            if not self.has(content) or not self._link(number, content):
+                return None
+            self.told(content)
+            return b""
         link = name_of(number, digest_of_copy(content))
         # What another worker has linked is there, though this one may not have seen the copy.
         return b"/" + link.encode() if os.path.lexists(self.path / link) else None
@@ -171,7 +178,8 @@ class DataLayer:
                 self._changed = changed
 
     def parts(self, profile: Profile) -> dict[bytes, Part]:
-        """The objects of a profile that are parts of copies, by digest. Any thread may call this."""
+        """The objects of a profile that are parts of copies, by digest; of a chunk list of which it has no chunk, what
+        that file begins with. Any thread may call this."""
         if time.monotonic() >= self._look:
             self._look_again()
         copied = self._copied
@@ -187,9 +195,12 @@ class DataLayer:
                         lists.append((item, path))
         wanted = {item for item, _ in lists}
         profile.warm(wanted.__contains__)  # at once, and not one after the other
+        held = {item.digest for item in profile.items}
         for item, path in lists:
             places = plain.parts_of(profile.get, item.digest)
             found.update((digest, Part(path, *place)) for digest, place in places.items())
+            if held.isdisjoint(places):
+                found[item.digest] = Part(path, 0, _BEGINNING)
         return found
 
     # -- copies

@@ -26,7 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from vcs.model import CommitId, RootId
+from vcs.model import CommitId, Data, RootId
+from vcs.plain import Plain, digest_of_copy
 from vcs.snapshot import CommitInfo, Names, Profile, Source, open_profile
 from vcs.stillborn import UNSTARTED
 
@@ -38,6 +39,8 @@ _BYTES_MAX = 32 << 20
 """What a start notes."""
 _READY_MAX = 32 << 20
 """What of a profile is held in memory until the start is over; the rest is read when it is asked for."""
+_LIST_SHIFT = 11
+"""A chunk list takes at least so many bits less than its file."""
 _STARTS_MAX = 16
 """So many starts are followed at once; further ones do without."""
 
@@ -142,6 +145,7 @@ class Start:
             part = parts.get(item.digest)
             if part is not None:
                 warming.warm(part)
+                room -= max(part.length - item.length, 0)
                 continue
             room -= item.length
             if room < 0 or self._is_over:
@@ -200,6 +204,13 @@ class Starts:
         for start in starts:
             start.note(digest, len(data), now)
         return data
+
+    def note_copy(self, content: Plain) -> None:
+        """An overlay was told that a file has a plain copy: so it is not heard what is read of it."""
+        now = self._clock()
+        for start in self._starts:
+            length = content.size if isinstance(content, Data) else content.size >> _LIST_SHIFT
+            start.note(digest_of_copy(content), length, now)
 
     def are_together(self, one: bytes, other: bytes) -> bool:
         """Not while a container starts: what it did not ask for is not to be noted."""

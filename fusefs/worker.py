@@ -126,7 +126,7 @@ def _open(given: dict[str, Any]) -> tuple[Starts, FileSystem]:
     store = Path(given["store"])
     layer = None if given["data"] is None else DataLayer(store, Path(given["data"]))
     if layer is not None:
-        source.parts = layer.parts
+        source.parts, layer.told = layer.parts, source.note_copy
     journal, copies = Journal(given["journal"]), PlainCopies(store)
     return source, FileSystem(source, given["uid"], given["gid"], given["time"], journal, copies, layer)
 

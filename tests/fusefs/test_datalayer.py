@@ -406,6 +406,28 @@ def test_of_a_profile_the_ranges_in_copies_are_told(serving: Serving) -> None:
     profile.close()
 
 
+def test_of_a_file_of_which_a_profile_has_no_chunk_the_beginning_is_told(serving: Serving) -> None:
+    """Whoever noted it has read it from its copy."""
+    serving.copy(b"bin", b"large")
+    large = digest_of_copy(serving.content(b"bin", b"large"))
+    save_profile(serving.caches, serving.root, [serving.root, large], serving.store)
+    profile = open_profile(profile_path(serving.caches, serving.root))
+    assert profile is not None
+    part = serving.layer.parts(profile)[large]
+    profile.close()
+    assert (part.path, part.offset) == (bytes_path(serving.caches, large), 0)
+    assert part.length >= 2_000_000
+
+
+def test_who_is_told_of_a_copy_is_told_of(serving: Serving) -> None:
+    told: list[Plain] = []
+    serving.layer.told = told.append
+    serving.copy(b"bin", b"tool")
+    for path in ((b"bin", b"tool"), (b"bin", b"large")):
+        serving.answer(serving.lower(*path), METACOPY)
+    assert told == [serving.content(b"bin", b"tool")]
+
+
 # -- the directory
 
 

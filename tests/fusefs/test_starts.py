@@ -14,10 +14,10 @@ from fusefs.starts import Part, Reads, Starts
 from tests.fusefs.fake_kernel import FakeKernel
 from tests.support.scarcity import no_threads
 from tests.support.values import file, root
-from vcs.blobs import BlobWriter
+from vcs.blobs import BlobWriter, put_data
 from vcs.encoding import digest
-from vcs.model import RootId
-from vcs.profiles import profile_path, save_profile
+from vcs.model import Chunked, Data, RootId
+from vcs.profiles import open_profile, profile_path, save_profile
 from vcs.snapshot import Profile
 from vcs.testing import MemoryStore
 
@@ -164,6 +164,25 @@ def test_what_is_in_a_plain_copy_is_read_from_there(
     assert machine.read("bin", "f1") == FILES["f1"]
     assert copied in got
     machine.starts.finish(1)
+
+
+def test_what_overlays_have_from_copies_is_noted_too(machine: Machine) -> None:
+    content = put_data(machine.store, FILES["f4"])
+    assert isinstance(content, Data)
+    large = machine.kernel.filesystem.node(machine.kernel.walk(b"trees", machine.root.hex().encode(), b"large").nodeid)
+    assert isinstance(large.entry.content, Chunked)
+    machine.starts.note_copy(content)
+    machine.start()
+    machine.starts.note_copy(content)
+    machine.starts.note_copy(large.entry.content)
+    reads = machine.starts.finish(1)
+    assert reads.objects == (content.chunk, large.entry.content.list)
+    assert content.size < reads.size < content.size + len(LARGE) // 100
+    machine.keep(reads)
+    profile = open_profile(machine.path)
+    assert profile is not None
+    assert [item.digest for item in profile.items] == [*reads.objects]
+    profile.close()
 
 
 @pytest.mark.parametrize("is_cold", [True, False])
