@@ -232,8 +232,10 @@ def _cold(scene: _Scene) -> Section:
 
 
 def _record(scene: _Scene) -> None:
-    """Start the program once, and wait until its profile is kept. FailedError."""
+    """Start the program once, as nobody has before; wait until its profile is kept, and its programs are plain files.
+    FailedError."""
     root = scene.roots[_PROFILED.corpus]
+    no_copies(scene.store)
     with Store.open(scene.store) as store, Service.ensure(scene.store) as lease:
         lower, connection = lower_of(lease.mountpoint, root), connection_of(lease.mountpoint)
         with merged(scene.setting, "recorded", lower, connection) as inside:
@@ -246,6 +248,7 @@ def _record(scene: _Scene) -> None:
             if time.monotonic() > deadline:
                 raise FailedError("no start profile was kept")
             time.sleep(0.05)
+        wait_for_copies(scene.store)
     Service.stop(scene.store, force=True)
 
 
