@@ -6,14 +6,14 @@ import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from blake3 import blake3
 
 from tests.support.collecting import NOW
-from tests.vcs.plaincopies import (
+from tests.vcs.plain.copies import (
     FIRST_SUM,
     SIZES,
     Part,
@@ -37,7 +37,7 @@ from vcs import plain, plainwriter
 from vcs.check import check
 from vcs.collect import collect
 from vcs.errors import Corrupt, Missing
-from vcs.model import Chunked, Data
+from vcs.model import Chunked
 from vcs.plain import (
     PAGE,
     Plain,
@@ -51,7 +51,7 @@ from vcs.repair import repair
 from vcs.store import Store
 from vcs.testing import MemoryStore
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[3]
 WRITER = """
 import sys
 from pathlib import Path
@@ -73,30 +73,6 @@ with Store.open(Path(sys.argv[1])) as store:
     assert save_plain(Waiting(), store.caches, content)
 """
 """A process that makes the copy of a large file, and waits in the middle of it."""
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.create(tmp_path / "store") as opened:
-        yield opened
-    with Store.open(tmp_path / "store") as again:
-        assert [problem for problem in check(again).problems if problem.kind != "cache"] == []
-
-
-@pytest.fixture(params=SIZES)
-def file(store: Store, request: pytest.FixtureRequest) -> Plain:
-    """A file that `main` has, of either kind."""
-    made = on_main(store, SIZES[request.param])
-    assert isinstance(made, Chunked if request.param == "list" else Data)
-    return made
-
-
-@pytest.fixture
-def large(store: Store) -> Chunked:
-    """A file of many chunks that `main` has."""
-    made = on_main(store, 3_000_000)
-    assert isinstance(made, Chunked)
-    return made
 
 
 # -- gc

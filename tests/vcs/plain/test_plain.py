@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.collecting import NOW
-from tests.vcs.plaincopies import (
+from tests.vcs.plain.copies import (
     FIRST_SUM,
-    SIZES,
     Part,
     Piece,
     content,
@@ -24,7 +22,6 @@ from tests.vcs.plaincopies import (
     flip,
     is_none,
     is_right,
-    on_main,
     opened,
     parts,
     rewrite,
@@ -36,7 +33,6 @@ from tests.vcs.plaincopies import (
 from vcs import plain
 from vcs.check import check
 from vcs.collect import collect
-from vcs.model import Chunked, Data
 from vcs.plain import (
     PAGE,
     Plain,
@@ -56,30 +52,6 @@ PIECES: st.SearchStrategy[list[Piece]] = st.lists(
     ),
     min_size=1, max_size=4,
 )  # fmt: skip
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.create(tmp_path / "store") as opened:
-        yield opened
-    with Store.open(tmp_path / "store") as again:
-        assert [problem for problem in check(again).problems if problem.kind != "cache"] == []
-
-
-@pytest.fixture(params=SIZES)
-def file(store: Store, request: pytest.FixtureRequest) -> Plain:
-    """A file that `main` has, of either kind."""
-    made = on_main(store, SIZES[request.param])
-    assert isinstance(made, Chunked if request.param == "list" else Data)
-    return made
-
-
-@pytest.fixture
-def large(store: Store) -> Chunked:
-    """A file of many chunks that `main` has."""
-    made = on_main(store, 3_000_000)
-    assert isinstance(made, Chunked)
-    return made
 
 
 # -- what they hold

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,16 +12,14 @@ import pytest
 from tests.support.collecting import NOW
 from tests.support.values import file as entry_of
 from tests.support.values import root as make_root
-from tests.vcs.plaincopies import (
+from tests.vcs.plain.copies import (
     AUTHOR,
-    SIZES,
     aside,
     bytes_of,
     content,
     damaged,
     is_none,
     is_right,
-    on_main,
     parts,
     room,
     saved,
@@ -45,31 +42,6 @@ from vcs.plain import (
 from vcs.plainwriter import allowed, save_plain
 from vcs.store import Store
 from vcs.testing import MemoryStore
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.create(tmp_path / "store") as opened:
-        yield opened
-    with Store.open(tmp_path / "store") as again:
-        assert [problem for problem in check(again).problems if problem.kind != "cache"] == []
-
-
-@pytest.fixture(params=SIZES)
-def file(store: Store, request: pytest.FixtureRequest) -> Plain:
-    """A file that `main` has, of either kind."""
-    made = on_main(store, SIZES[request.param])
-    assert isinstance(made, Chunked if request.param == "list" else Data)
-    return made
-
-
-@pytest.fixture
-def large(store: Store) -> Chunked:
-    """A file of many chunks that `main` has."""
-    made = on_main(store, 3_000_000)
-    assert isinstance(made, Chunked)
-    return made
-
 
 # -- making them
 

@@ -1,0 +1,1 @@
+"""Plain copies (vcs.plain, vcs.plainwriter)."""
