@@ -153,7 +153,7 @@ def mend(objects: Objects, caches: Path, digest: bytes) -> bool:
         size, sums = split_body(body)
         path.chmod(0o600)
         with path.open("r+b", buffering=0) as file:
-            for number, page in enumerate(_pages(objects, _content_of(objects, digest, size))):
+            for number, (page, _) in enumerate(_pages(objects, _content_of(objects, digest, size))):
                 if sum_of(page) != sums[number * len(sum_of(b"")) :][: len(sum_of(b""))]:
                     raise Corrupt(f"the plain copy {path} is of something else", digest=digest.hex())
                 if os.pread(file.fileno(), PAGE, number * PAGE) != page:
@@ -231,11 +231,11 @@ def _write_bytes(into: Path, objects: Objects, content: Plain) -> bytes:
         sums, size = bytearray(), 0
         with aside.open("xb", buffering=_BUFFER) as data:
             os.fchmod(data.fileno(), 0o400)
-            for page in _pages(objects, content):
+            for page, is_hole in _pages(objects, content):
                 sums += sum_of(page)
                 size += len(page)
-                if page is _ZEROS:
-                    data.seek(PAGE, os.SEEK_CUR)
+                if is_hole:
+                    data.seek(len(page), os.SEEK_CUR)
                 else:
                     data.write(page)
             if size != content.size:
@@ -255,23 +255,29 @@ def _head(digest: bytes, body: bytes) -> bytes:
     return digest.hex().encode() + b"\n" + blake3(body).digest() + body
 
 
-def _pages(objects: Objects, content: Plain) -> Iterator[bytes | memoryview]:
-    """A file's pages, of which the last may be shorter; those in holes are _ZEROS itself."""
-    rest = b""
+def _pages(objects: Objects, content: Plain) -> Iterator[tuple[bytes | memoryview, bool]]:
+    """A file's pages, of which the last may be shorter, and whether all of a page is in holes. It makes a difference:
+    overlayfs copies up no holes, and leaves the time of a file that has nothing else alone."""
+    rest, is_hole = b"", True
     for piece in _pieces(objects, content):
-        hole = piece if isinstance(piece, int) else 0
-        filled = min(-len(rest) % PAGE, hole)  # of a hole, the page in which it begins
-        data = memoryview(rest + (bytes(filled) if isinstance(piece, int) else piece))
-        whole = len(data) - len(data) % PAGE
-        for start in range(0, whole, PAGE):
-            yield data[start : start + PAGE]
-        rest = bytes(data[whole:])
-        if hole:
-            pages, more = divmod(hole - filled, PAGE)
-            yield from repeat(_ZEROS, pages)
+        if isinstance(piece, int):
+            filled = min(-len(rest) % PAGE, piece)
+            rest += bytes(filled)
+            if len(rest) == PAGE:
+                yield rest, is_hole
+                rest, is_hole = b"", True
+            pages, more = divmod(piece - filled, PAGE)
+            yield from repeat((_ZEROS, True), pages)
             rest += bytes(more)
+        else:
+            data = memoryview(rest + piece)
+            whole = len(data) - len(data) % PAGE
+            for start in range(0, whole, PAGE):
+                yield data[start : start + PAGE], False
+            rest = bytes(data[whole:])
+            is_hole = not rest
     if rest:
-        yield rest
+        yield rest, is_hole
 
 
 def _pieces(objects: Objects, content: Plain) -> Iterator[bytes | int]:

@@ -125,6 +125,21 @@ def test_holes_take_no_room(tmp_path: Path, pieces: list[bytes | int]) -> None:
     assert damaged(tmp_path, store) == []
 
 
+@pytest.mark.parametrize("pieces", [[100], [PAGE], [9000], [10, 20, PAGE], [b"a" * PAGE, 100], [b"a", PAGE, 5]])
+def test_what_is_a_hole_to_its_end_is_one_in_the_copy(tmp_path: Path, pieces: list[bytes | int]) -> None:
+    """Overlayfs copies up no holes, and a file that has nothing else keeps its time."""
+    store = MemoryStore()
+    made = written(store, [*pieces, 1 << 20])
+    assert save_plain(store, tmp_path, made)
+    path = bytes_path(tmp_path, digest_of_copy(made))
+    data = sum(len(piece) for piece in pieces if isinstance(piece, bytes))
+    with path.open("rb") as file:
+        end = -(-data // PAGE) * PAGE
+        with pytest.raises(OSError, match="No such device or address"):
+            os.lseek(file.fileno(), end, os.SEEK_DATA)
+    assert path.stat().st_size == made.size
+
+
 def test_to_open_a_copy_is_to_use_it(store: Store, file: Plain) -> None:
     path, digest = saved(store, file), digest_of_copy(file)
     for use in (lambda: plain.used(store.caches, digest), lambda: is_right(store, file)):
