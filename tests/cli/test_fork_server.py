@@ -344,6 +344,8 @@ def test_a_changed_program_is_not_run_by_an_old_server(cli: Cli, tmp_path: Path)
             refs.write_text(refs.read_text().replace("List, make, move", "Do what you like,"))
             assert b"Do what you like" in served("branch", "--help").stdout
             eventually(lambda: is_gone(pid))
+            # Whoever was refused by the old one has started a new one only if that was gone by then.
+            assert b"Do what you like" in served("branch", "--help").stdout
             eventually(lambda: b"Do what you like" in served.forked("branch", "--help").stdout)
         finally:
             served.close()

@@ -336,7 +336,7 @@ def test_the_status_names_everybody(store: Path) -> None:
     with service(store) as served:
         status = served.status()
         assert list(status) == [
-            *("holder", "workers", "replaced", "messages", "nodes", "given", "profiled"),
+            *("holder", "workers", "replaced", "messages", "nodes", "given", "profiled", "plain"),
             *("leases", "idle", "mountpoint", "device"),
         ]
         assert status["holder"] == served.lease.pid
