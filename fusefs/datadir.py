@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -70,7 +69,8 @@ class DataDirectory:
 
     def remove(self) -> None:
         """The mount is gone everywhere."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            _remove(self.path)
         os.close(self.descriptor)
 
 
@@ -107,6 +107,13 @@ def remove_stale(run: Path) -> None:
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(path, ignore_errors=True)
+                _remove(path)
             finally:
                 os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    """A directory of links. OSError."""
+    for name in names_in(path):
+        (path / name).unlink(missing_ok=True)
+    path.rmdir()

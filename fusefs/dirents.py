@@ -30,6 +30,7 @@ _Form: TypeAlias = tuple[_Encode, _SizeOf]
 """How a name without its node is encoded, and how many bytes it takes."""
 
 _UNASKED_MOST = 16
+"""Directories that may be listed without a question for a file: one or two say nothing of who lists them."""
 _NAMES: _Form = replies.dirent, replies.dirent_size
 _BARE: _Form = replies.dirent_plus_bare, replies.dirent_plus_size
 

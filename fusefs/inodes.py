@@ -79,9 +79,7 @@ class Table:
         self.nodes[node.number] = node
         return node
 
-    def add_run(
-        self, folder: Folder, run: Run, start: int, numbers: Sequence[int], folders_only: bool = False
-    ) -> None:
+    def add_run(self, folder: Folder, run: Run, start: int, numbers: Sequence[int], folders_only: bool = False) -> None:
         """Keep nodes for some entries of a directory, or the directories among them, which have these numbers; `start`
         is the place of the first."""
         nodes = self.nodes

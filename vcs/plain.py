@@ -47,7 +47,8 @@ PAGE = 4096
 
 _MAGIC = b"treering plain 2\n"
 _SIZE = struct.Struct("<Q")
-_SUM = 8
+SUM = 8
+"""Bytes of a page's sum."""
 _START = FIRST + DIGEST_SIZE
 _HEAD = len(_MAGIC) + _SIZE.size
 _BUFFER = 1 << 20
@@ -76,7 +77,7 @@ class PlainCopy:
         view = memoryview(data)
         for number in range(first, after):
             begin = (number - first) * PAGE
-            if sum_of(view[begin : begin + PAGE]) != self._sums[number * _SUM : (number + 1) * _SUM]:
+            if sum_of(view[begin : begin + PAGE]) != self._sums[number * SUM : (number + 1) * SUM]:
                 return None
         return view[offset - first * PAGE : end - first * PAGE]
 
@@ -143,7 +144,7 @@ def used(caches: Path, digest: bytes) -> None:
 def _sums(caches: Path, digest: bytes, size: int) -> bytes | None:
     fd = open_cache(sums_path(caches, digest))
     try:
-        return os.pread(fd, pages_of(size) * _SUM, _START + _HEAD) if _fits(fd, size) else None
+        return os.pread(fd, pages_of(size) * SUM, _START + _HEAD) if _fits(fd, size) else None
     finally:
         os.close(fd)
 
@@ -161,7 +162,7 @@ def pages_of(size: int) -> int:
 
 def sums_bytes(size: int) -> int:
     """Those of the sums of a file that has so many."""
-    return _START + _HEAD + pages_of(size) * _SUM
+    return _START + _HEAD + pages_of(size) * SUM
 
 
 def is_whole(caches: Path, digest: bytes) -> bool:
@@ -251,4 +252,4 @@ class _Got:
 
 def sum_of(page: bytes | memoryview) -> bytes:
     """A page's."""
-    return digest_of(page)[:_SUM]
+    return digest_of(page)[:SUM]
