@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -29,6 +30,10 @@ _ONE_THREAD = 3
 """The links of /proc/PID/task: two, and one for each thread."""
 _SYS_KCMP = {"x86_64": 312, "aarch64": 272, "riscv64": 272}.get(os.uname().machine)
 _KCMP_FILES = 2
+_LOOKS = 50
+"""As often, at most, is a process looked at that does not let us."""
+_SECONDS = 0.01
+"""From one of these looks to the next."""
 
 _libc = ctypes.CDLL(None)
 _libc.syscall.argtypes = [ctypes.c_long] * 6
@@ -49,13 +54,32 @@ class OpenFiles:
     """Whether a process uses io_uring, which may hold files that nothing shows."""
 
 
-def open_files(pids: Iterable[int]) -> OpenFiles:
-    """What these processes hold. Those that end meanwhile hold nothing. OSError if it cannot be known."""
+def open_files(pids: Iterable[int], wait: Callable[[float], None] = time.sleep) -> OpenFiles:
+    """What these processes hold. Those that end meanwhile hold nothing. OSError if it cannot be known.
+
+    Some let an ordinary user look only after a moment, and are waited for: what a runtime starts for a container is his
+    to look into once it has executed the command (runc's and crun's, until then, are not dumpable: prctl(2)).
+    """
     found = OpenFiles()
-    for pid in pids:
+    left = list(pids)
+    for look in range(1, _LOOKS + 1):
+        left = [pid for pid in left if not _looked_at(found, pid, is_last=look == _LOOKS)]
+        if not left:
+            break
+        wait(_SECONDS)
+    return found
+
+
+def _looked_at(found: OpenFiles, pid: int, is_last: bool) -> bool:
+    """Add what a process holds; False if it does not let us, which is an error in the last look."""
+    try:
         with suppress(*_GONE):
             _add_process(found, pid)
-    return found
+    except PermissionError:
+        if is_last:
+            raise
+        return False
+    return True
 
 
 def _add_process(found: OpenFiles, pid: int) -> None:

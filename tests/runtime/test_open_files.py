@@ -15,6 +15,7 @@ import pytest
 from runtime.capturing import openfiles
 from runtime.capturing.openfiles import open_files, processes_of
 from tests.support.containers import eventually
+from tests.support.ordinary_user import NOBODY
 
 _FIRST_ENDS = """
 import ctypes, mmap, os, sys, threading
@@ -36,6 +37,17 @@ def work():
 for _ in range(3):
     threading.Thread(target=threading.Event().wait, daemon=True).start()
 threading.Thread(target=work).start()
+"""
+
+_LETS_NOBODY_LOOK = """
+import ctypes, os, sys
+held = os.memfd_create("held")
+ctypes.CDLL(None).prctl(4, 0)  # PR_SET_DUMPABLE
+print("ready", flush=True)
+sys.stdin.readline()
+ctypes.CDLL(None).prctl(4, 1)
+print("ready", flush=True)
+sys.stdin.read()
 """
 
 
@@ -115,3 +127,36 @@ def test_an_init_that_may_not_be_looked_at_is_an_error(monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "readlink", refuse)
     with pytest.raises(PermissionError):
         processes_of(os.getpid())
+
+
+@pytest.fixture
+def secretive() -> Iterator[subprocess.Popen[bytes]]:
+    """An ordinary user's process that does not let him look, until it reads a line; and we are that user."""
+    command = ["/usr/bin/python3", "-c", _LETS_NOBODY_LOOK]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, user=NOBODY, cwd="/") as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"ready\n"
+            os.seteuid(NOBODY)
+            yield child
+        finally:
+            os.seteuid(0)
+            child.kill()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who looks into everything: another user must be had")
+def test_a_process_that_lets_nobody_look_yet_is_waited_for(secretive: subprocess.Popen[bytes]) -> None:
+    def let(_: float) -> None:
+        assert secretive.stdin is not None
+        assert secretive.stdout is not None
+        secretive.stdin.write(b"\n")
+        secretive.stdin.flush()
+        assert secretive.stdout.readline() == b"ready\n"
+
+    assert b"memfd:held (deleted)" in open_files([secretive.pid], wait=let).writable
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who looks into everything: another user must be had")
+def test_a_process_that_lets_nobody_look_is_an_error_in_the_end(secretive: subprocess.Popen[bytes]) -> None:
+    with pytest.raises(PermissionError, match=str(secretive.pid)):
+        open_files([secretive.pid], wait=lambda _: None)
