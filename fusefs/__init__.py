@@ -25,6 +25,7 @@
         scattered    reads here and there, answered from plain copies; and when one pays
         datalayer    programs, which overlays read as plain files; and when one gets a plain copy
         starts       what containers read first: noted, and read from a profile the next time
+        sweep        what is in a profile, read in order, a little ahead
         wakefulness  processors that stay awake while messages come fast
         mounting     mount(2), umount2(2), mountinfo, readahead
     the portable driver

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from fusefs.datadir import LOCK, name_of
 from fusefs.rights import sees_trusted
-from fusefs.starts import Part
+from fusefs.sweep import Part
 from vcs import plain, plainwriter
 from vcs.existing import names_in
 from vcs.model import Chunked, Content, Data, Tree
@@ -94,7 +94,8 @@ class DataLayer:
         self._look = -math.inf
         """When to look again."""
         self._changed = -1
-        self._checked: set[bytes] = set()
+        self._checked: dict[bytes, int] = {}
+        """The size of each file whose copy was found to be there."""
         self._asked: set[bytes] = set()
         self._wanted: dict[bytes, Plain] = {}
         self.told: Callable[[Plain], None] = lambda _: None
@@ -145,11 +146,8 @@ class DataLayer:
 
     def _link(self, number: int, content: Plain) -> bool:
         digest = digest_of_copy(content)
-        if digest not in self._checked:
-            if not plain.is_copied(self._caches, digest, content.size):
-                return False  # yet, perhaps: its sums come after its bytes
-            plain.used(self._caches, digest)
-            self._checked.add(digest)
+        if not self._is_there(digest, content.size):
+            return False
         if self._lock < 0:
             return False
         try:
@@ -161,10 +159,19 @@ class DataLayer:
         except OSError as error:
             _log.info("a plain copy is not linked: %s", error)
             self._copied.discard(digest)
-            self._checked.discard(digest)
+            self._checked.pop(digest, None)
             return False
         finally:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
+        return True
+
+    def _is_there(self, digest: bytes, size: int) -> bool:
+        """Whether there is a copy of a file of so many bytes, which is used then. If not, one may still be made."""
+        if self._checked.get(digest) != size:
+            if not plain.is_copied(self._caches, digest, size):
+                return False
+            plain.used(self._caches, digest)
+            self._checked[digest] = size
         return True
 
     def _look_again(self) -> None:
@@ -179,7 +186,8 @@ class DataLayer:
 
     def parts(self, profile: Profile) -> dict[bytes, Part]:
         """The objects of a profile that are parts of copies, by digest; of a chunk list of which it has no chunk, what
-        that file begins with. Any thread may call this."""
+        that file begins with. Any thread may call this. The loop, which will be asked for these copies, has not to wait
+        for the disk then, where it would come after all that is read ahead."""
         if time.monotonic() >= self._look:
             self._look_again()
         copied = self._copied
@@ -189,12 +197,14 @@ class DataLayer:
             if item.digest in copied:
                 path = bytes_path(self._caches, item.digest)
                 with suppress(OSError):
-                    if path.lstat().st_size == item.length:
+                    size = path.lstat().st_size
+                    if not self._is_there(item.digest, size):
+                        continue
+                    if size == item.length:
                         found[item.digest] = Part(path, 0, item.length)
                     else:
                         lists.append((item, path))
-        wanted = {item for item, _ in lists}
-        profile.warm(wanted.__contains__)  # at once, and not one after the other
+        profile.warm(item for item, _ in lists)  # at once, and not one after the other
         held = {item.digest for item in profile.items}
         for item, path in lists:
             places = plain.parts_of(profile.get, item.digest)

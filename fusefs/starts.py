@@ -17,15 +17,14 @@ The loop's thread asks for objects; others may call everything else.
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from fusefs.sweep import Part, sweep
 from vcs.model import CommitId, Data, RootId
 from vcs.plain import Plain, digest_of_copy
 from vcs.snapshot import CommitInfo, Names, Profile, Source, open_profile
@@ -38,7 +37,7 @@ _AGAIN_SECONDS = 600.0
 _BYTES_MAX = 32 << 20
 """What a start notes."""
 _READY_MAX = 32 << 20
-"""What of a profile is held in memory until the start is over; the rest is read when it is asked for."""
+"""What is read ahead. What of it is the profile's is held in memory until the start is over."""
 _LIST_SHIFT = 11
 """A chunk list takes at least so many bits less than its file."""
 _STARTS_MAX = 16
@@ -55,34 +54,8 @@ class Reads:
     new: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A range of a file."""
-
-    path: Path
-    offset: int
-    length: int
-
-
 Parts: TypeAlias = Callable[[Profile], Mapping[bytes, Part]]
 """Which objects of a profile overlays read from plain copies, by digest."""
-
-
-class _Warming:
-    """Has the kernel read ranges of files, which stay open until `files` is closed."""
-
-    def __init__(self, files: ExitStack) -> None:
-        self._files = files
-        self._open: dict[Path, int] = {}
-
-    def warm(self, part: Part) -> None:
-        """Have it read; does not wait for that."""
-        with suppress(OSError):
-            fd = self._open.get(part.path)
-            if fd is None:
-                fd = self._files.enter_context(part.path.open("rb", buffering=0)).fileno()
-                self._open[part.path] = fd
-            os.posix_fadvise(fd, part.offset, part.length, os.POSIX_FADV_WILLNEED)
 
 
 class Start:
@@ -129,26 +102,12 @@ class Start:
                 reader.start()
                 self._reader = reader
             except UNSTARTED:
-                self._profile.warm()  # and objects come from it one by one
+                self._profile.warm(self._profile.items)  # and objects come from it one by one
 
     def _read(self, profile: Profile) -> None:
-        """The thread."""
-        parts = self._parts(profile)
-        profile.warm(lambda item: item.digest not in parts)
-        with ExitStack() as copies:
-            self._ready_all(profile, parts, _Warming(copies))
-
-    def _ready_all(self, profile: Profile, parts: Mapping[bytes, Part], warming: _Warming) -> None:
-        """Have everything at hand, in the order in which it was read the last time."""
-        room = _READY_MAX
-        for item in profile.items:
-            part = parts.get(item.digest)
-            if part is not None:
-                warming.warm(part)
-                room -= max(part.length - item.length, 0)
-                continue
-            room -= item.length
-            if room < 0 or self._is_over:
+        """The thread: have everything at hand, in the order in which it was read the last time."""
+        for item in sweep(profile, self._parts(profile), _READY_MAX):
+            if self._is_over:
                 return
             if item.digest not in self._noted:  # else it was faster than we
                 data = profile.get(item.digest)

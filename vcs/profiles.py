@@ -23,9 +23,9 @@ import contextlib
 import fcntl
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import accumulate, groupby
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,16 +87,21 @@ class Profile:
                 return data
         return None
 
-    def warm(self, wants: Callable[[Item], bool] = lambda _: True) -> None:
-        """Have the kernel read those objects of it; does not wait for that."""
+    def warm(self, items: Iterable[Item]) -> None:
+        """Have the kernel read these objects of it, neighbours at once; does not wait for that."""
+        start = end = 0
+        for item in items:
+            offset, length = self._places[item.digest]
+            if offset != end:
+                self._warm(start, end)
+                start = offset
+            end = offset + length
+        self._warm(start, end)
+
+    def _warm(self, start: int, end: int) -> None:
         with contextlib.suppress(OSError):
-            for is_wanted, run in groupby(self.items, wants):
-                if is_wanted:
-                    items = list(run)
-                    (first, _), (last, length) = self._places[items[0].digest], self._places[items[-1].digest]
-                    for start in range(first, last + length, _PIECE):
-                        piece = min(_PIECE, last + length - start)
-                        os.posix_fadvise(self._fd, start, piece, os.POSIX_FADV_WILLNEED)
+            for offset in range(start, end, _PIECE):
+                os.posix_fadvise(self._fd, offset, min(_PIECE, end - offset), os.POSIX_FADV_WILLNEED)
 
     def cool(self) -> None:
         """Let the kernel drop its copy of all of it: what was read is in the page cache as files."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from vcs.blobreader import BlobReader, file_pieces
 from vcs.errors import BadInput, NotFound
 from vcs.model import Chunked, CommitId, Data, Entry, RootId, Symlink, Tree
-from vcs.profiles import Profile, open_profile
+from vcs.profiles import Item, Profile, open_profile
 from vcs.trees import Directory, read_root
 
 if TYPE_CHECKING:
@@ -190,6 +190,7 @@ __all__ = [
     "BlobReader",
     "CommitInfo",
     "Directory",
+    "Item",
     "Names",
     "Profile",
     "Snapshot",

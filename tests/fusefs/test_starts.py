@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from fusefs import starts as starts_module
-from fusefs.starts import Part, Reads, Starts
+from fusefs.starts import Reads, Starts
+from fusefs.sweep import Part
 from tests.fusefs.fake_kernel import FakeKernel
 from tests.support.scarcity import no_threads
 from tests.support.values import file, root

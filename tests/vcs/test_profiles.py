@@ -56,7 +56,7 @@ def test_what_is_written_comes_back_in_order(store: Store, root: RootId) -> None
     assert [item.digest for item in profile.items] == order
     assert {digest: profile.get(digest) for digest in order} == held
     assert profile.get(bytes(32)) is None
-    profile.warm()
+    profile.warm(profile.items)
     profile.close()
     profile.close()
     assert sorted(path.name for path in store.caches.iterdir()) == [f"start-{root.hex()}"]
