@@ -28,11 +28,16 @@ def replace_file(path: Path, data: bytes, *, durable: bool = True, aside: Path |
         sync_directory(path.parent)
 
 
-def write_all(fd: int, data: bytes) -> None:
-    """Write all of it: a call may take less than it is given, and says so only by its number (write(2)). OSError."""
+def write_all(fd: int, data: bytes | memoryview, start: int | None = None) -> None:
+    """Write all of it, from `start` or where the file is. A call may take less than it is given, and says so only by
+    its number (write(2)). OSError."""
     view = memoryview(data)
     while view:
-        view = view[os.write(fd, view) :]
+        if start is None:
+            view = view[os.write(fd, view) :]
+        else:
+            written = os.pwrite(fd, view, start)
+            view, start = view[written:], start + written
 
 
 def read_all(fd: int, size: int, start: int = 0) -> bytes:

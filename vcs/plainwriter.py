@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from blake3 import blake3
 
 from vcs.blobreader import list_items
+from vcs.durable import write_all
 from vcs.errors import Corrupt, TreeringError
 from vcs.model import Chunked, Data
 from vcs.plain import (
@@ -158,7 +159,7 @@ def mend(objects: Objects, caches: Path, digest: bytes) -> bool:
                 if sum_of(page) != sums[number * SUM : (number + 1) * SUM]:
                     raise Corrupt(f"the plain copy {path} is of something else", digest=digest.hex())
                 if os.pread(file.fileno(), PAGE, number * PAGE) != page:
-                    os.pwrite(file.fileno(), page, number * PAGE)
+                    write_all(file.fileno(), page, number * PAGE)
             file.truncate(size)
             os.fdatasync(file.fileno())
         path.chmod(0o400)

@@ -1,5 +1,5 @@
-"""The process that makes or mends a plain copy, with an error or a short write at each of its calls: a copy is whole, or
-there is none; and what an error has left is no hindrance to the next."""
+"""The process that makes or mends a plain copy, with an error or a short write at each of its calls: a copy is whole,
+or there is none; and what an error has left is no hindrance to the next."""
 
 from __future__ import annotations
 
