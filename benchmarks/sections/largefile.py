@@ -38,7 +38,7 @@ def large_file(setting: Setting) -> list[Section]:
     section.note(
         "Medians; caches dropped and a new service before each. In order: read(2) of 1 MiB each into one buffer. At "
         f"random: pread(2) of 4 KiB with no advice to the kernel, {_READS:,} places by seed, and all there are in an "
-        "order by seed, as `fio --rw=randread` has them. \"Never read before\": without a plain copy, each time; the "
+        'order by seed, as `fio --rw=randread` has them. "Never read before": without a plain copy, each time; the '
         "other rows are of who comes by again, when the service has made one. What was never read comes a chunk at a "
         "time, so that the first places are slow; nothing is aimed at there. `zstd -3` leaves half of the file."
     )
