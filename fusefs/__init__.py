@@ -26,6 +26,7 @@
         datalayer    programs, which overlays read as plain files; and when one gets a plain copy
         starts       what containers read first: noted, and read from a profile the next time
         sweep        what is in a profile, read in order, a little ahead
+        lookout      the next message, looked for before the loop sleeps
         wakefulness  processors that stay awake while messages come fast
         mounting     mount(2), umount2(2), mountinfo, readahead
     the portable driver

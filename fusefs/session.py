@@ -23,6 +23,7 @@ from fusefs.dirents import Dirents
 from fusefs.failures import Failures
 from fusefs.filesystem import BLOCK_SIZE, NAME_MAX, FileSystem, attributes
 from fusefs.inodes import Folder, Node
+from fusefs.lookout import Lookout
 from fusefs.memory import REQUEST_SIZE, RequestMemory, Slot
 from fusefs.negotiation import MAX_WRITE, Capabilities, negotiate
 from fusefs.readahead import ReadAhead
@@ -70,6 +71,7 @@ class Session:
         wakefulness: Wakefulness | None = None,
         slot: Slot | None = None,
         starts: Starts | None = None,
+        lookout: Lookout | None = None,
     ) -> None:
         """`device` is a descriptor of /dev/fuse, or anything that keeps messages apart; it stays the caller's.
 
@@ -83,6 +85,7 @@ class Session:
         self._ahead = read_ahead
         self._wakefulness = wakefulness
         self._starts = starts
+        self._lookout = lookout
         self._begun: Node | None = None
         """The file whose beginning the present message reads."""
         self._head: bytes | memoryview = b""
@@ -123,6 +126,8 @@ class Session:
 
     def step(self) -> bool:
         """Take one message and answer it; waits for it. False at the connection's end."""
+        if self._lookout is not None:
+            self._lookout.look()
         try:
             length = os.readv(self._device, (self._slot.buffer,))
         except OSError as error:
@@ -301,6 +306,8 @@ class Session:
         offset, size = requests.read(body)
         node = self._fs.node(nodeid)
         data = self._fs.parts(node, offset, size)
+        if self._lookout is not None:
+            self._lookout.was_read()
         if self._ahead is not None:
             if offset:
                 self._within = node, offset, size

@@ -34,6 +34,7 @@ from fusefs.datalayer import DataLayer
 from fusefs.detached import failure
 from fusefs.filesystem import FileSystem
 from fusefs.journal import Journal
+from fusefs.lookout import lookout
 from fusefs.memory import RequestMemory, Slot
 from fusefs.readahead import ReadAhead
 from fusefs.scattered import PlainCopies
@@ -179,7 +180,7 @@ def helper(make: Callable[[], _Helper]) -> _Helper | None:
 def _serve(device: int, filesystem: FileSystem, slot: Slot, channel: socket.socket, starts: Starts) -> int:
     ahead = helper(lambda: ReadAhead(device, filesystem))
     awake = helper(lambda: Wakefulness(lambda: session.served)) if is_of_use() else None
-    session = Session(device, filesystem, ahead, awake, slot, starts)
+    session = Session(device, filesystem, ahead, awake, slot, starts, lookout(device))
     _say(channel, {"up": True})
 
     def leave(_number: int, _frame: FrameType | None) -> None:
