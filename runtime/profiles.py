@@ -89,6 +89,11 @@ class Recording:
         return self._lease.fileno() if self._lease else None
 
     @property
+    def fds(self) -> set[int]:
+        """All descriptors that finish() needs."""
+        return set() if self.fd is None else {self.fd}
+
+    @property
     def remaining(self) -> float | None:
         """Seconds until it is time to finish; None once that is done."""
         return max(0.0, self._end - time.monotonic()) if self._lease else None

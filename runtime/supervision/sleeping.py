@@ -103,8 +103,8 @@ class Sleeper:
     @property
     def fds(self) -> set[int]:
         """All descriptors that it has."""
-        recording = self.job.recording.fd if self.job.recording else None
-        return {self.init, *self.job.keep, *self.stdio.fds, *([] if recording is None else [recording])}
+        recording = self.job.recording.fds if self.job.recording else set()
+        return {self.init, *self.job.keep, *self.stdio.fds, *recording}
 
     @property
     def due(self) -> float:

@@ -310,7 +310,7 @@ class _Supervisor:
             if self._job.detach:  # what was read is much: not in a process that is to stay small
                 self._job = replace(self._job, recording=None)
                 with despite(self._job):
-                    aside(recording.finish)
+                    aside(recording.finish, recording.fds)
                 return None
             recording.finish()
         return recording.remaining

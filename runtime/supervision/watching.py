@@ -127,7 +127,7 @@ class Monitor:
             self._note_at = now + NOTE_SECONDS
             if self._sleepers:
                 directories = [sleeper.job.paths.directory for sleeper in self._sleepers.values()]
-                self._failures.survived(lambda: aside(partial(note, directories)))
+                self._failures.survived(lambda: aside(partial(note, directories), keep=()))
 
     def _try_again(self) -> None:
         for attempt in self._forsaken.due():
@@ -362,5 +362,5 @@ class Monitor:
 def _record(sleeper: Sleeper) -> None:
     """Have the recording of a start finished, if it is time."""
     if sleeper.job.recording and not sleeper.job.recording.remaining:
-        aside(sleeper.job.recording.finish)
+        aside(sleeper.job.recording.finish, sleeper.job.recording.fds)
         sleeper.forget_recording()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from runtime.state import Exited, Running, load_run, state_of
+from runtime.state import RUN_LOCK, Exited, Running, load_run, state_of
 from runtime.supervision import monitor, sleeping, supervisor
 from runtime.supervision.job import Job
 from runtime.supervision.sleeping import Channel, Sleeper
@@ -39,6 +40,11 @@ def name_of(pid: int) -> str:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except (FileNotFoundError, ProcessLookupError):
         return ""
+
+
+def children(pid: int) -> list[int]:
+    """Of a process's first thread."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def let_go(directory: Path) -> None:
@@ -135,6 +141,28 @@ def test_a_killed_monitor_is_replaced_for_all(box: Cli) -> None:
     for name, directory in found.items():
         eventually(lambda directory=directory: isinstance(state_of(directory), Exited))
         assert box.process("logs", name).stdout == b"end\n"
+
+
+def test_a_killed_monitor_is_replaced_while_a_start_is_being_noted(box: Cli) -> None:
+    """By a process of its own, which waits for the service, and must not hold what says that a supervisor lives."""
+    detached(box, "web", "sh", "-c", "while ! test -e /go; do sleep 0.02; done")
+    directory = directories(box)["web"]
+    pid = watched(directory)
+    holder = box.json("service", "status")["holder"]
+    os.kill(holder, signal.SIGSTOP)
+    try:
+        noting = eventually(lambda: [child for child in children(pid) if name_of(child) == "treering-watch"])
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: is_gone(pid))
+        with open(directory / RUN_LOCK, "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert not any(map(is_gone, noting)), "it waits still"
+    finally:
+        os.kill(holder, signal.SIGCONT)
+    box.json("ps")
+    eventually(lambda: watched(directory) != pid)
+    let_go(directory)
+    eventually(lambda: isinstance(state_of(directory), Exited))
 
 
 def test_a_commit_at_the_end_says_how_long_it_ran(box: Cli) -> None:

@@ -178,7 +178,7 @@ def test_a_stream_is_read_again_after_a_failure(
 class Recorded:
     """A recording of a start, of which the time is over."""
 
-    remaining, fd = 0.0, None
+    remaining, fds = 0.0, frozenset[int]()
 
     def finish(self) -> None: ...
 
@@ -193,12 +193,12 @@ def test_what_is_due_is_done_when_there_are_processes_again(
     heapq.heappush(watcher._recording, (0.0, os.getpid()))
     watcher._note_at = 0.0
     with monkeypatch.context() as patch:
-        patch.setattr(watching, "aside", lambda _: no_fork())
+        patch.setattr(watching, "aside", lambda *_, **__: no_fork())
         watcher._do_what_is_due()
         (again,) = watcher._recording
         assert again[0] > 0.0
         assert watcher._note_at > 0.0
-    monkeypatch.setattr(watching, "aside", done.append)
+    monkeypatch.setattr(watching, "aside", lambda task, keep: done.append(task))
     watcher._recording = [(0.0, os.getpid())]
     watcher._do_what_is_due()
     assert done == [recording.finish]
