@@ -33,7 +33,7 @@ class Lookout:
     """That of one loop, on the descriptor that messages come from."""
 
     def __init__(self, device: int, load: Path = _LOAD, clock: Callable[[], float] = time.perf_counter) -> None:
-        """OSError if it cannot be known how many want to run."""
+        """OSError if `load` cannot be opened."""
         poll = select.poll()
         poll.register(device, select.POLLIN)
         self._poll = poll.poll
@@ -70,7 +70,7 @@ class Lookout:
         self._load.close()
 
     def _sees_spare(self) -> bool:
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             return self.running() <= self._processors
         return False
 
@@ -89,6 +89,8 @@ def lookout(device: int, load: Path = _LOAD) -> Lookout | None:
         _log.info("messages are not looked for: there is one processor, which who asks needs")
         return None
     try:
+        if load.stat().st_dev != load.parent.stat().st_dev:  # lxcfs's, say: a file system that may not answer
+            raise ValueError("it is not the kernel's own")
         with ExitStack() as stack:
             made = Lookout(device, load)
             stack.callback(made.close)

@@ -171,21 +171,19 @@ def _warm(scene: _Scene) -> Section:
             if workload.first:
                 no_copies(scene.store)
                 first = replace(workload, name=f"{workload.name}, the first container")
-                _compare_warm(scene, section, first, lower, connection, is_claimed=False)
+                _compare_warm(scene, section, first, lower, connection)
             _copied(scene, workload, lower, connection)
             _compare_warm(scene, section, workload, lower, connection)
     return section
 
 
-def _compare_warm(
-    scene: _Scene, section: Section, workload: Workload, lower: Path, connection: int, is_claimed: bool = True
-) -> None:
+def _compare_warm(scene: _Scene, section: Section, workload: Workload, lower: Path, connection: int) -> None:
     with (
         _ready(scene, workload, "ours", lower, connection) as ours,
         _ready(scene, workload, "plain", scene.sources[workload.corpus]) as plain,
     ):
         ours(), plain()
-        _compare(section, "warm", workload, _rounds(scene, workload), ours, plain, is_claimed)
+        _compare(section, "warm", workload, _rounds(scene, workload), ours, plain)
 
 
 def _copied(scene: _Scene, workload: Workload, lower: Path, connection: int) -> None:
@@ -309,14 +307,12 @@ def _compare(
     rounds: int,
     ours: Callable[[], float],
     plain: Callable[[], float],
-    is_claimed: bool = True,
 ) -> None:
     found = pairs(rounds, ours, plain, warm=caches == "warm")
     put_pairs(section, workload.name, found, SIDES)
-    if is_claimed:
-        section.claim(
-            "7", f"{caches} {workload.name}: overlay over treering to overlay over ext4", found.ratio, workload.limit
-        )
+    section.claim(
+        "7", f"{caches} {workload.name}: overlay over treering to overlay over ext4", found.ratio, workload.limit
+    )
 
 
 def _rounds(scene: _Scene, workload: Workload) -> int:

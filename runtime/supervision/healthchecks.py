@@ -97,7 +97,7 @@ class Healthchecks:
         self.due = now + self._health.interval  # for one that cannot be begun: it says nothing of the container
         output = os.memfd_create("health")
         try:
-            pid = aside(lambda: _check_in_child(self._directory, self._health, output))
+            pid = aside(lambda: _check_in_child(self._directory, self._health, output), keep=(output,))
         except OSError:
             os.close(output)
             raise

@@ -165,6 +165,23 @@ def test_a_killed_monitor_is_replaced_while_a_start_is_being_noted(box: Cli) -> 
     eventually(lambda: isinstance(state_of(directory), Exited))
 
 
+def test_a_killed_supervisor_is_replaced_during_a_health_check(box: Cli) -> None:
+    """The check is a process of its own, which may take long."""
+    options = ("--health-cmd", "sleep 1000", "--health-interval", "1s", "--health-timeout", "1000s")
+    detached(box, "web", "sleep", "1000", options=options)
+    directory = directories(box)["web"]
+    pid = supervisor_of(directory)
+    checks = eventually(lambda: [child for child in children(pid) if name_of(child) == "treering-run"])
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: is_gone(pid))
+    with open(directory / RUN_LOCK, "rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert not any(map(is_gone, checks)), "they go on still"
+    box.json("ps")
+    eventually(lambda: supervisor_of(directory) != pid)
+    box("kill", "web")
+
+
 def test_a_commit_at_the_end_says_how_long_it_ran(box: Cli) -> None:
     detached(box, "web", "sh", "-c", "echo > /new; sleep 0.2", options=("--autocommit", "exit"))
     eventually(lambda: "Duration" in box.json("show", "web").get("trailers", {}))

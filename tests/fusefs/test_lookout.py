@@ -105,3 +105,10 @@ def test_where_it_cannot_be_seen_who_wants_to_run_it_is_of_no_use(scene: Scene, 
     else:
         scene.load.write_text(text)
     assert lookout(scene.ours.fileno(), scene.load) is None
+
+
+def test_what_another_file_system_says_of_it_is_not_asked_for(scene: Scene) -> None:
+    """A container's may be lxcfs's, for whose answer all readers would wait."""
+    scene.load.unlink()
+    scene.load.symlink_to("/proc/loadavg")
+    assert lookout(scene.ours.fileno(), scene.load) is None

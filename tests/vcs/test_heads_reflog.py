@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
-import traceback
 from itertools import count
 from pathlib import Path
 
 import pytest
 
+from tests.support.alone import alone
 from tests.support.values import root
 from tests.torture.calls import DESCRIPTORS, LOOKS, ROOM
 from tests.torture.tracer import Strike, traced
@@ -68,13 +67,4 @@ def sweep(place: Path, commits: tuple[CommitId, CommitId], strike: Strike) -> No
 def test_heads_reflog_has_a_right_line_or_none(
     tmp_path: Path, commits: tuple[CommitId, CommitId], strike: Strike
 ) -> None:
-    child = os.fork()  # which has no other children: who traces waits for any
-    if child == 0:
-        try:
-            sweep(tmp_path, commits, strike)
-        except BaseException:
-            (tmp_path / "wrong").write_text(traceback.format_exc())
-            os._exit(1)
-        os._exit(0)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status == 0, (tmp_path / "wrong").read_text()
+    alone(lambda: sweep(tmp_path, commits, strike), tmp_path / "wrong")

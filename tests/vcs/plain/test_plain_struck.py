@@ -4,8 +4,6 @@ or there is none; and what an error has left is no hindrance to the next."""
 from __future__ import annotations
 
 import errno
-import os
-import random
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -15,24 +13,21 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.alone import alone
 from tests.support.collecting import NOW
-from tests.support.values import file as entry_of
-from tests.support.values import root as make_root
 from tests.torture.calls import DESCRIPTORS, DISK, LOOKS, MEMORY, READS, ROOM, SIZES
 from tests.torture.tracer import SHORT, Strike, traced
+from tests.vcs.plain.copies import content, on_main
 from vcs import plain
-from vcs.blobs import put_data
 from vcs.check import check
 from vcs.collect import collect
 from vcs.errors import TreeringError
-from vcs.history import BRANCHES, Author
-from vcs.model import Data
-from vcs.plain import bytes_path, digest_of_copy, sums_path
+from vcs.plain import Plain, bytes_path, digest_of_copy, sums_path
 from vcs.plainwriter import mend, save_plain
 from vcs.store import Store
 
-AUTHOR = Author("A", "a@example.org", 1_700_000_000)
-BYTES = random.Random(3).randbytes(50_000)
+SIZE = 50_000
+BYTES = content(SIZE)
 STRIKES = {
     "full": Strike(0, errno.ENOSPC, ROOM, on=True),
     "disk": Strike(0, errno.EIO, DISK),
@@ -42,30 +37,24 @@ STRIKES = {
     "blind": Strike(0, errno.ENOMEM, LOOKS),
     "unread": Strike(0, errno.EIO, READS),
 }
-Work = Callable[[Store, Data], bool]
+Work = Callable[[Store, Plain], bool]
 
 
 @pytest.fixture
-def content(tmp_path: Path) -> Data:
-    """What a store's only file has."""
+def file(tmp_path: Path) -> Plain:
+    """The only file of a store that nobody has open."""
     with Store.create(tmp_path / "store") as store:
-        with store.batch() as batch:
-            content = put_data(batch, BYTES)
-            top = make_root(batch, {"file": entry_of(content)})
-        commit = store.add_commit(top, {}, "one\n", AUTHOR)
-        store.history.move(BRANCHES + "main", commit, None, "one", AUTHOR)
-    assert isinstance(content, Data)
-    return content
+        return on_main(store, SIZE)
 
 
-def strike_everywhere(place: Path, content: Data, strike: Strike, work: Work) -> None:
+def strike_everywhere(place: Path, file: Plain, strike: Strike, work: Work) -> None:
     """Do the work with a strike at its first call, then at its second, and look at the store after each."""
     struck = place / "struck"
 
     def attempt() -> int:
         try:
             with Store.open(struck) as store:
-                return 0 if work(store, content) else 3
+                return 0 if work(store, file) else 3
         except (TreeringError, OSError, MemoryError, sqlite3.Error):
             return 4
 
@@ -73,7 +62,7 @@ def strike_everywhere(place: Path, content: Data, strike: Strike, work: Work) ->
         shutil.copytree(place / "store", struck)
         done = traced(attempt, place, replace(strike, number=number))
         try:
-            look(struck, content, done.code)
+            look(struck, file, done.code)
         except AssertionError as error:
             raise AssertionError(f"{number}, {done.at}, which ended with {done.code}: {error} {done.err}") from error
         shutil.rmtree(struck)
@@ -83,17 +72,17 @@ def strike_everywhere(place: Path, content: Data, strike: Strike, work: Work) ->
             return
 
 
-def look(path: Path, content: Data, code: int) -> None:
+def look(path: Path, file: Plain, code: int) -> None:
     """Raises unless a success has made a whole copy, and all is well after another attempt, whatever went wrong."""
-    digest = digest_of_copy(content)
+    digest = digest_of_copy(file)
     assert code in (0, 3, 4)
     with Store.open(path) as store:
         caches = store.caches
         if code == 0:
             assert plain.is_whole(caches, digest)
-        if plain.is_copied(caches, digest, content.size) and not plain.is_whole(caches, digest):
+        if plain.is_copied(caches, digest, file.size) and not plain.is_whole(caches, digest):
             assert mend(store, caches, digest)
-        save_plain(store, caches, content)
+        save_plain(store, caches, file)
         assert plain.is_whole(caches, digest)
         assert bytes_path(caches, digest).read_bytes() == BYTES
         assert bytes_path(caches, digest).stat().st_mode & 0o777 == 0o400
@@ -103,36 +92,23 @@ def look(path: Path, content: Data, code: int) -> None:
         assert not check(store, read_data=True).problems
 
 
-def in_a_child(work: Callable[[], None]) -> None:
-    """Who traces waits for any child, and so must have no others."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        except BaseException as error:
-            os.write(2, str(error).encode())
-            os._exit(1)
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+@pytest.mark.parametrize("strike", STRIKES)
+def test_making(tmp_path: Path, file: Plain, strike: str) -> None:
+    def make(store: Store, file: Plain) -> bool:
+        return save_plain(store, store.caches, file)
+
+    alone(lambda: strike_everywhere(tmp_path, file, STRIKES[strike], make), tmp_path / "wrong")
 
 
 @pytest.mark.parametrize("strike", STRIKES)
-def test_making(tmp_path: Path, content: Data, strike: str) -> None:
-    def make(store: Store, content: Data) -> bool:
-        return save_plain(store, store.caches, content)
-
-    in_a_child(lambda: strike_everywhere(tmp_path, content, STRIKES[strike], make))
-
-
-@pytest.mark.parametrize("strike", STRIKES)
-def test_mending(tmp_path: Path, content: Data, strike: str) -> None:
+def test_mending(tmp_path: Path, file: Plain, strike: str) -> None:
     with Store.open(tmp_path / "store") as store:
-        save_plain(store, store.caches, content)
-        path = bytes_path(store.caches, digest_of_copy(content))
+        save_plain(store, store.caches, file)
+        path = bytes_path(store.caches, digest_of_copy(file))
         path.chmod(0o600)
         path.write_bytes(bytes(100) + BYTES[100:20_000] + b"x" * 40_000)
 
-    def mended(store: Store, content: Data) -> bool:
-        return mend(store, store.caches, digest_of_copy(content))
+    def mended(store: Store, file: Plain) -> bool:
+        return mend(store, store.caches, digest_of_copy(file))
 
-    in_a_child(lambda: strike_everywhere(tmp_path, content, STRIKES[strike], mended))
+    alone(lambda: strike_everywhere(tmp_path, file, STRIKES[strike], mended), tmp_path / "wrong")
