@@ -43,6 +43,30 @@ def test_any_order_reads_the_same(written: tuple[Path, dict[bytes, bytes]], cach
                 assert store.get(name) == expected[name]
 
 
+def test_a_chunk_that_is_damaged_in_a_block_that_was_read_ahead_is_noticed(tmp_path: Path) -> None:
+    """The thread digests what shares a block; who asks is told of the one that is damaged, and gets the others."""
+    chance = random.Random(3)
+    chunks = [chance.randbytes(size) for size in (250_000, 60_000, 70_000, 1_000, 80_000, 90_000)]
+    with Store.create(tmp_path / "store") as store:
+        with store.batch() as batch:
+            names = [batch.put_chunk(data) for data in chunks]
+        places = [store.index.find(name) for name in names]
+        assert len({place.block for place in places[1:] if place}) == 1, "they share a block"
+    (layer,) = (tmp_path / "store/layers").iterdir()
+    raw = bytearray(layer.read_bytes())
+    raw[raw.index(chunks[2]) + 69_999] ^= 1
+    layer.chmod(0o600)
+    layer.write_bytes(raw)
+    with Store.open(tmp_path / "store", read_ahead=True) as store:
+        store.expect(names)
+        for name, data in zip(names, chunks, strict=True):
+            if name == names[2]:
+                with pytest.raises(Corrupt, match="is damaged"):
+                    store.get(name)
+            else:
+                assert store.get(name) == data
+
+
 def test_without_threads_nothing_is_read_ahead_and_all_is_read(written: tuple[Path, dict[bytes, bytes]]) -> None:
     path, expected = written
     with no_threads(), Store.open(path, read_ahead=True) as store:
