@@ -21,13 +21,6 @@ _BLOCKS_MOST = 32
 """Blocks that are on their way or wait to be taken; what nobody has taken by then is dropped."""
 _GROUP_BYTES = 384 << 10
 """What a thread is given at once: less would be handed over too often, more would keep the others idle."""
-_DIGESTED_LEAST = 32 << 10
-"""Bytes of a chunk that is digested by the thread that has read it. Of smaller ones, of which a block has many, not all
-may be wanted, and taking Python's lock again would take as long."""
-
-
-Chunk: TypeAlias = tuple[bytes, int, int, bool]
-"""Of a chunk in a block: its digest, start and length, and whether it is known to have this digest."""
 
 
 class Read(NamedTuple):
@@ -36,8 +29,6 @@ class Read(NamedTuple):
     data: bytes
     digest: bytes | None
     """Of all of it, if it holds one object; what the object should have is for others to know."""
-    chunks: Sequence[Chunk]
-    """If it holds several."""
 
 
 class Ahead:
@@ -103,14 +94,5 @@ def _read(reader: LayerReader, numbers: list[int]) -> list[Read]:
     read = []
     for number in numbers:
         data = reader.block(number)
-        is_alone = reader.is_alone(number)
-        chunks = () if is_alone or not reader.has_chunks(number) else _chunks(reader, number, memoryview(data))
-        read.append(Read(data, digest(data) if is_alone else None, chunks))
+        read.append(Read(data, digest(data) if reader.is_alone(number) else None))
     return read
-
-
-def _chunks(reader: LayerReader, number: int, data: memoryview) -> Sequence[Chunk]:
-    return [
-        (name, start, length, length >= _DIGESTED_LEAST and digest(data[start : start + length]) == name)
-        for name, start, length in reader.objects(number)
-    ]

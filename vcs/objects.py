@@ -24,7 +24,7 @@ from vcs.layers.reader import LayerReader
 from vcs.model import LayerId
 
 if TYPE_CHECKING:
-    from vcs.ahead import Ahead, Chunk, Key
+    from vcs.ahead import Ahead, Key
 
 _READERS_KEPT = 256
 """Layers held open at once, of the descriptors that a process may have (often 1,024)."""
@@ -186,16 +186,11 @@ class Objects:
 
     def _load(self, key: Key, digest: bytes) -> None:
         reader = self._reader(key[0])
-        read = self._ahead.take(key) if self._ahead else None
-        data = reader.block(key[1]) if read is None else read.data
-        objects: Iterable[Chunk]
-        if reader.is_alone(key[1]):
-            objects = [(digest, 0, len(data), read is not None and read.digest == digest)]
-        else:
-            objects = (read and read.chunks) or [(*found, False) for found in reader.objects(key[1])]
-        block = self._blocks[key] = _Block(data, tuple([name for name, *_ in objects]))
-        for name, start, length, is_verified in objects:
-            self._near[name] = key, start, start + length, is_verified
+        data, known = (self._ahead.take(key) if self._ahead else None) or (reader.block(key[1]), None)
+        objects = [(digest, 0, len(data))] if reader.is_alone(key[1]) else reader.objects(key[1])
+        block = self._blocks[key] = _Block(data, tuple([name for name, _, _ in objects]))
+        for name, start, length in objects:
+            self._near[name] = key, start, start + length, name == known
         self._cached += block.size
         while self._cached > self._cache_bytes and len(self._blocks) > 1:
             self._drop(next(iter(self._blocks)))

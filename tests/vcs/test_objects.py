@@ -44,7 +44,7 @@ def test_any_order_reads_the_same(written: tuple[Path, dict[bytes, bytes]], cach
 
 
 def test_a_chunk_that_is_damaged_in_a_block_that_was_read_ahead_is_noticed(tmp_path: Path) -> None:
-    """The thread digests what shares a block; who asks is told of the one that is damaged, and gets the others."""
+    """Whoever digests it: who asks is told of the one that is damaged, and gets the others."""
     chance = random.Random(3)
     chunks = [chance.randbytes(size) for size in (250_000, 60_000, 70_000, 1_000, 80_000, 90_000)]
     with Store.create(tmp_path / "store") as store:

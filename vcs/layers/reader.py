@@ -15,7 +15,6 @@ from vcs.errors import Corrupt, Damaged
 from vcs.layers.format import (
     CODEC_RAW,
     HEADER,
-    KIND_CHUNKS,
     SUFFIX,
     TRAILER,
     Block,
@@ -104,10 +103,6 @@ class LayerReader:
     def is_alone(self, number: int) -> bool:
         """Whether a block holds one object, as those of large chunks do."""
         return self._blocks.objects[number] == 1
-
-    def has_chunks(self, number: int) -> bool:
-        """Whether the objects of a block are chunks."""
-        return self._blocks[number].kind == KIND_CHUNKS
 
     def objects(self, number: int) -> list[tuple[bytes, int, int]]:
         """What is in a block: digest, start and length (bytes) of each object, as the footer has them."""
