@@ -47,13 +47,13 @@ class Lookout:
 
     def look(self) -> None:
         """Return when a message is there, or when it is better to sleep. Another loop may take it nevertheless."""
+        if self._asleep:
+            self._asleep -= 1
+            return
         if not self._until_seen:
             self._until_seen = EACH
             self._is_spare = self._sees_spare()
         self._until_seen -= 1
-        if self._asleep:
-            self._asleep -= 1
-            return
         if not self._is_spare:
             return
         poll, clock = self._poll, self._clock
@@ -62,8 +62,8 @@ class Lookout:
             pass
 
     def was_read(self) -> None:
-        """The last message was a READ."""
-        self._asleep = AFTER_READ
+        """The last message was a READ. When it looks again, what was seen before is of long ago."""
+        self._asleep, self._until_seen = AFTER_READ, 0
 
     def close(self) -> None:
         """Give what it has open back."""

@@ -84,14 +84,9 @@ class Recording:
         return made
 
     @property
-    def fd(self) -> int | None:
-        """The lease's descriptor; None once the recording is finished."""
-        return self._lease.fileno() if self._lease else None
-
-    @property
     def fds(self) -> set[int]:
-        """All descriptors that finish() needs."""
-        return set() if self.fd is None else {self.fd}
+        """All descriptors that finish() needs: the lease's, until the recording is finished."""
+        return {self._lease.fileno()} if self._lease else set()
 
     @property
     def remaining(self) -> float | None:

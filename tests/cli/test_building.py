@@ -17,6 +17,7 @@ from fusefs import mounting
 from runtime.building.cache import BUILDS
 from tests.cli.conftest import Cli, remove_containers
 from tests.support.containers import eventually
+from tests.support.processes import children_of
 from vcs.store import Store
 
 _SECONDS = 60
@@ -370,9 +371,8 @@ def test_what_a_killed_guard_left_is_removed_by_the_next_run(context: Context) -
     try:
         process.send_signal(signal.SIGSTOP)  # or it would see the guard die, and remove the container
         os.waitid(os.P_PID, process.pid, os.WSTOPPED)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        for pid in children:
-            os.kill(int(pid), signal.SIGKILL)
+        for pid in children_of(process.pid):
+            os.kill(pid, signal.SIGKILL)
         process.kill()
         process.wait(_SECONDS)
     finally:

@@ -24,6 +24,7 @@ import pytest
 from tests.cli.conftest import PROJECT, Cli, environment
 from tests.support.busybox_root import make_busybox_root
 from tests.support.containers import eventually, is_gone
+from tests.support.processes import children_of
 
 SECONDS = 60
 CLIENT = (
@@ -102,14 +103,6 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def family(pid: int) -> list[int]:
-    """The children of a process."""
-    try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-
-
 def children(pid: int) -> list[int]:
     """Those of a server that run a command line."""
     return named(pid, "treering")
@@ -122,7 +115,7 @@ def waiting(pid: int) -> list[int]:
 
 def named(pid: int, name: str) -> list[int]:
     found = []
-    for child in family(pid):
+    for child in children_of(pid):
         with suppress(FileNotFoundError, ProcessLookupError):
             if Path(f"/proc/{child}/comm").read_text() == f"{name}\n":
                 found.append(child)

@@ -22,6 +22,7 @@ from runtime.supervision.watching import Supervise
 from tests.cli.conftest import Cli, environment
 from tests.support import cgroups
 from tests.support.containers import eventually, is_gone
+from tests.support.processes import children_of
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -43,16 +44,11 @@ def name_of(pid: int) -> str:
         return ""
 
 
-def children(pid: int) -> list[int]:
-    """Of a process's first thread."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 def runs(pid: int, arguments: bytes) -> bool:
     """Whether a process or one below it was given these arguments."""
     with suppress(FileNotFoundError, ProcessLookupError):
         found = Path(f"/proc/{pid}/cmdline").read_bytes()
-        return arguments in found or any(runs(child, arguments) for child in children(pid))
+        return arguments in found or any(runs(child, arguments) for child in children_of(pid))
     return False
 
 
@@ -160,7 +156,7 @@ def test_a_killed_monitor_is_replaced_while_a_start_is_being_noted(box: Cli) -> 
     holder = box.json("service", "status")["holder"]
     os.kill(holder, signal.SIGSTOP)
     try:
-        noting = eventually(lambda: [child for child in children(pid) if name_of(child) == "treering-watch"])
+        noting = eventually(lambda: [child for child in children_of(pid) if name_of(child) == "treering-watch"])
         os.kill(pid, signal.SIGKILL)
         eventually(lambda: is_gone(pid))
         with open(directory / RUN_LOCK, "rb") as lock:
@@ -180,7 +176,7 @@ def test_a_killed_supervisor_is_replaced_during_a_health_check(box: Cli) -> None
     detached(box, "web", "sleep", "1000", options=options)
     directory = directories(box)["web"]
     pid = supervisor_of(directory)
-    checks = eventually(lambda: [child for child in children(pid) if runs(child, b"sleep\0001234")])
+    checks = eventually(lambda: [child for child in children_of(pid) if runs(child, b"sleep\0001234")])
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: is_gone(pid))
     with open(directory / RUN_LOCK, "rb") as lock:

@@ -25,6 +25,7 @@ from tests.cli.conftest import Cli
 from tests.support import raw_tar
 from tests.support.containers import eventually
 from tests.support.images import LayoutMaker, MadeImage, digest, tar
+from tests.support.processes import children_of
 from tests.support.registry import PASSWORD, USER, CountingProxy, registry
 from vcs.errors import InvalidName
 
@@ -165,9 +166,9 @@ class Slow:
 
     def skopeo(self) -> int:
         """A descriptor of the process that fetches, readable once that has ended."""
-        pids = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        pids = children_of(self.process.pid)
         (pid,) = [pid for pid in pids if Path(f"/proc/{pid}/comm").read_text() == "skopeo\n"]
-        return os.pidfd_open(int(pid))
+        return os.pidfd_open(pid)
 
     def shown(self, until: bytes) -> bytes:
         """What it has shown, once it has shown something."""

@@ -86,6 +86,19 @@ def test_nothing_is_looked_for_after_a_read(scene: Scene) -> None:
     assert [scene.looked() for _ in range(AFTER_READ + 2)] == [False] * AFTER_READ + [True] * 2
 
 
+def test_after_reads_it_is_not_seen_who_wants_to_run_and_then_anew(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads one file after the other would pay for it, for nothing."""
+    assert scene.looked()
+    scene.lookout.was_read()
+    scene.say(3)
+    with monkeypatch.context() as patch:
+        patch.setattr(scene.lookout, "running", lambda: pytest.fail("it was seen"))
+        assert not any(scene.looked() for _ in range(AFTER_READ))
+    assert not scene.looked(), "three want to run now"
+
+
 def test_the_end_of_a_connection_is_not_waited_for(scene: Scene) -> None:
     scene.theirs.close()
     assert scene.looked()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from fusefs.sweep import AHEAD, Part, sweep
+from tests.support.processes import holders
 from vcs.model import RootId
 from vcs.profiles import Item, Profile, open_profile, profile_path, save_profile
 from vcs.store import Store
@@ -31,13 +32,6 @@ def profile(tmp_path: Path) -> Iterator[Profile]:
     assert opened is not None
     with closing(opened):
         yield opened
-
-
-def held_files() -> Iterator[str]:
-    """The paths of what this process has open."""
-    for fd in os.listdir("/proc/self/fd"):
-        with suppress(FileNotFoundError):  # it was that of the listing
-            yield os.readlink(f"/proc/self/fd/{fd}")
 
 
 class Asked:
@@ -96,7 +90,7 @@ def test_parts_are_read_from_their_files_instead(
     assert sum(length for _, length in read) == (2 << 20) + 4096
     assert read[0][0] == 4096
     assert read[-1] == (0, 4096)
-    assert str(copy) not in set(held_files()), "files are closed again"
+    assert not holders(copy), "files are closed again"
 
 
 def test_a_copy_that_has_gone_is_left_out(profile: Profile, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 import pytest
@@ -11,18 +10,8 @@ import pytest
 from fusefs.wakefulness import Wakefulness, is_of_use
 from fusefs.worker import helper
 from tests.fusefs.serving import until
+from tests.support.processes import holders
 from tests.support.scarcity import no_threads
-
-
-def holders(path: Path) -> int:
-    """How many descriptors of ours are open on a path."""
-    found = 0
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found += os.path.samefile(f"/proc/self/fd/{name}", path)
-        except OSError:
-            continue
-    return found
 
 
 def test_a_burst_is_followed_to_its_end(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from runtime.namespace.mapping import Mapped, Span, arguments, free_span, parse_
 from runtime.namespace.needs import Machine, User, check_device, find_means, no_range, refusal
 from runtime.state import Exited, Process, Run, Running, boot_id, save_run, state_of
 from tests.support.containers import eventually
+from tests.support.processes import children_of
 from vcs.errors import Denied
 
 ANA = User(1000, 1000, "ana")
@@ -233,11 +234,9 @@ def test_an_init_without_a_cgroup_is_known_by_its_pid_namespace(tmp_path: Path, 
     """A supervisor was killed before it could note the init that the engine had written down."""
     alone = ["unshare", "--pid", "--fork", "--kill-child"] if first else ["sh", "-c", '"$@" & wait', "sh"]
     parent = subprocess.Popen([*alone, "sleep", "1000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
     child = 0
     try:
-        eventually(lambda: children.read_text().split())
-        child = int(children.read_text())
+        (child,) = eventually(lambda: children_of(parent.pid))
         eventually(lambda: Path(f"/proc/{child}/comm").read_text() == "sleep\n")
         (tmp_path / "init.pid").write_text(f"{child}")
         save_run(tmp_path, Run("run", "container", boot_id(), "/engine", Process(1 << 30, 0)))
