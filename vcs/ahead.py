@@ -17,8 +17,8 @@ Key: TypeAlias = tuple[int, int]
 """The index's number for a layer, and the number of a block in it."""
 
 _THREADS = 2
-_BLOCKS_MOST = 32
-"""Blocks that are on their way or wait to be taken; what nobody has taken by then is dropped."""
+_WAITING_MOST = 32 << 20
+"""Bytes of blocks that are on their way or wait to be taken; what nobody has taken by then is dropped."""
 _GROUP_BYTES = 384 << 10
 """What a thread is given at once: less would be handed over too often, more would keep the others idle."""
 
@@ -31,19 +31,35 @@ class Read(NamedTuple):
     """Of all of it, if it holds one object; what the object should have is for others to know."""
 
 
+class _Coming(NamedTuple):
+    """A block on its way, or there."""
+
+    future: Future[list[Read]]
+    place: int
+    """In what that brings."""
+    size: int
+    """Bytes."""
+
+    def read(self) -> Read:
+        """Waits for it. Raises what reading it did."""
+        return self.future.result()[self.place]
+
+
 class Ahead:
     """Blocks on their way. Its methods are for one thread."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_THREADS, "blocks")
-        self._coming: OrderedDict[Key, tuple[Future[list[Read]], int]] = OrderedDict()
+        self._coming: OrderedDict[Key, _Coming] = OrderedDict()
+        self._waiting = 0
+        """Bytes of all these blocks."""
 
     def __contains__(self, key: Key) -> bool:
         return key in self._coming
 
     def is_idle(self) -> bool:
         """Whether nothing is on its way any more."""
-        return all(future.done() for future, _ in self._coming.values())
+        return all(coming.future.done() for coming in self._coming.values())
 
     def begin(self, reader: LayerReader, layer: int, numbers: Sequence[int]) -> None:
         """Have blocks of a layer read, in this order."""
@@ -63,21 +79,22 @@ class Ahead:
         found = self._coming.pop(key, None)
         if found is None:
             return None
-        future, place = found
+        self._waiting -= found.size
         with suppress(TreeringError, OSError, MemoryError):
-            return future.result()[place]
+            return found.read()
         return None
 
     def settle(self) -> None:
         """Wait until nothing is read."""
-        for future, _ in self._coming.values():
+        for coming in self._coming.values():
             with suppress(TreeringError, OSError, MemoryError):
-                future.result()
+                coming.read()
 
     def close(self) -> None:
         """Drop everything, and end the threads."""
         self._threads.shutdown(cancel_futures=True)
         self._coming.clear()
+        self._waiting = 0
 
     def _submit(self, reader: LayerReader, layer: int, numbers: list[int]) -> None:
         try:
@@ -85,9 +102,12 @@ class Ahead:
         except UNSTARTED:
             return  # who needs a block reads it himself
         for place, number in enumerate(numbers):
-            self._coming[layer, number] = future, place
-        while len(self._coming) > _BLOCKS_MOST and next(iter(self._coming.values()))[0].done():
-            self._coming.popitem(last=False)
+            size = reader.blocks[number].length
+            self._coming[layer, number] = _Coming(future, place, size)
+            self._waiting += size
+        while self._waiting > _WAITING_MOST and next(iter(self._coming.values())).future.done():
+            _, dropped = self._coming.popitem(last=False)
+            self._waiting -= dropped.size
 
 
 def _read(reader: LayerReader, numbers: list[int]) -> list[Read]:

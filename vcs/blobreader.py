@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 _SEQUENCE_LEAST = 32 << 10
 """Bytes. Whoever reads less at once is not in a hurry to have the next ones."""
-_LOOK_AHEAD = 2 << 20
-"""Bytes whose chunks are expected after those that a sequential reader asks for."""
+_AHEAD_LEAST, _AHEAD_MOST = 2 << 20, 8 << 20
+"""Bytes whose chunks are expected after those that a sequential reader asks for: as many as were read in order, but not
+less, and not more."""
 AROUND_MOST = 1 << 20
 """Bytes that are told of around an offset. The blocks that commits write have less."""
 _LEVELS_MAX = 32
@@ -46,6 +47,8 @@ class BlobReader:
             raise Corrupt(f"chunk list {name} is not as long as its file, {self.size} bytes", digest=name)
         self._end = 0
         """Where the last range ended."""
+        self._begun = 0
+        """Where the first of those began that followed one another."""
 
     def items(self) -> list[ListItem]:
         """The chunks and holes, in order."""
@@ -61,8 +64,7 @@ class BlobReader:
         parts = []
         position = bisect_right(self._ends, offset)
         if self._expect:
-            is_sequence = offset == self._end and size > _SEQUENCE_LEAST
-            self._look_ahead(self._expect, position, end, max(size, _LOOK_AHEAD) if is_sequence else 0)
+            self._look_ahead(self._expect, position, end, self._more(offset, size))
         while offset < end:
             item = self._items[position]
             start = self._ends[position] - item.length
@@ -98,6 +100,14 @@ class BlobReader:
             start -= items[first].length
             chunks.insert(0, self._objects.get(items[first].digest))
         return start, chunks
+
+    def _more(self, offset: int, size: int) -> int:
+        """How many bytes after a range are expected to be asked for next: none, if it does not follow the last one."""
+        if offset != self._end:
+            self._begun = offset
+        if offset != self._end or size <= _SEQUENCE_LEAST:
+            return 0
+        return min(max(size, offset - self._begun, _AHEAD_LEAST), _AHEAD_MOST)
 
     def _look_ahead(self, expect: Callable[[Iterable[bytes]], None], position: int, end: int, more: int) -> None:
         """Tell which chunks a range has, and of one that goes on from the last, what follows it."""

@@ -184,6 +184,27 @@ def test_what_is_around_an_offset_is_what_the_file_has_there(together: bool) -> 
             assert (len(chunks) > 1) == (together and offset < 4 * MIB)
 
 
+def test_more_is_expected_of_a_reader_the_more_he_has_read_in_order() -> None:
+    store = MemoryStore()
+    content = stored(store, noise(40 * MIB))
+    assert isinstance(content, Chunked)
+    expected: list[bytes] = []
+    reader = BlobReader(store, content, lambda digests: expected.extend(digests))
+    length = {item.digest: item.length for item in reader.items()}
+
+    def more(offset: int, size: int = MIB) -> float:
+        """How many MiB are expected after a range: up to a chunk more than it takes."""
+        expected.clear()
+        reader.parts(offset, size)
+        return round((sum(map(length.__getitem__, expected)) - size) / MIB)
+
+    assert [more(at * MIB) for at in range(12)] == [2, 2, 2, 3, 4, 5, 6, 7, 8, 8, 8, 8]
+    assert more(30 * MIB) == 0, "somewhere else, which nothing says will go on"
+    assert [more(at * MIB) for at in range(31, 35)] == [2, 2, 3, 4], "it did: the beginning counts anew"
+    assert [more(35 * MIB, 4096), more(35 * MIB + 4096, 4096)] == [0, 0], "who reads a little is not in a hurry"
+    assert more(39 * MIB) == 0, "and the file ends"
+
+
 def test_a_terabyte_of_nothing_is_never_read(tmp_path: Path) -> None:
     path = tmp_path / "huge"
     with path.open("wb") as file:

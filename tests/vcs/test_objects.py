@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.residency import resident
 from tests.support.scarcity import no_threads
+from vcs.ahead import Ahead
 from vcs.encoding import digest
 from vcs.errors import Corrupt
 from vcs.store import Store
@@ -206,6 +207,31 @@ def test_a_thread_that_reads_ahead_verifies_what_it_can(
         for name in large[:6]:
             assert store.get(name) == expected[name]
         assert seen == [200_000]
+
+
+def _held(ahead: Ahead) -> int:
+    return sum(coming.size for coming in ahead._coming.values())
+
+
+def test_what_was_read_ahead_and_nobody_asks_for_is_dropped_by_its_bytes(
+    written: tuple[Path, dict[bytes, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader who stops, one after the other: nothing grows, and all can be read afterwards."""
+    path, expected = written
+    large = [name for name, data in expected.items() if len(data) == 200_000]
+    monkeypatch.setattr("vcs.ahead._WAITING_MOST", 1_000_000)
+    with Store.open(path, 1 << 20, read_ahead=True) as store:
+        ahead = store._objects._ahead
+        assert ahead is not None
+        for start in range(0, len(large) - 3, 3):
+            store.expect(large[start : start + 3])
+            ahead.settle()
+        store.expect(large[-2:])
+        assert len(large) > 10
+        assert _held(ahead) == ahead._waiting <= 1_000_000 + 400_000
+        for name in large:
+            assert store.get(name) == expected[name]
+        assert _held(ahead) == ahead._waiting
 
 
 def test_what_a_thread_read_and_is_not_what_it_should_be_is_refused(tmp_path: Path) -> None:
