@@ -14,6 +14,7 @@ from benchmarks.corpora.big import SIZE, big
 from benchmarks.corpora.debian import debian
 from benchmarks.corpora.history import STEPS, history
 from benchmarks.corpora.million import ENTRIES, million
+from benchmarks.corpora.noise import noise
 from benchmarks.corpora.small import DIRECTORIES, FILES, small
 from benchmarks.corpora.workplace import workplace
 from benchmarks.measure import FailedError, in_turns
@@ -81,6 +82,10 @@ class Setting:
         if self.root:
             return made_once(self.place("workplace"), lambda place: workplace(place, self.debian()))
         return made_once(self.cache / "workplace", lambda place: workplace(place, self.debian()))
+
+    def noise(self) -> Path:
+        """A large file that does not compress."""
+        return self._made("noise", lambda place: noise(place, SIZE // _QUICK if self.quick else SIZE))
 
     def million(self) -> Path:
         entries = self.entries // _QUICK if self.quick else self.entries

@@ -20,10 +20,10 @@ from fusefs.listing import AnyListing, Listings, Run
 from fusefs.numbers import Numbers
 from fusefs.recent import Recent
 from fusefs.rights import sees_trusted
-from fusefs.scattered import PlainCopies
+from fusefs.scattered import SCATTERED_MOST, PlainCopies
 from fusefs.view import Changing, Text, View
 from vcs.errors import Missing
-from vcs.model import Chunked, Content, Data, Device, Entry, RootId, Symlink, Tree
+from vcs.model import Chunked, Data, Device, Entry, RootId, Symlink, Tree
 from vcs.snapshot import BlobReader, Source
 
 NODES_LISTED = 131_072
@@ -67,6 +67,8 @@ class FileSystem:
         self._source = source
         self._listings = Listings(source)
         self._copies = copies
+        self._was_alone = False
+        """Whether the last range was read without what is around it."""
         self.layer = layer
         self._readers: Recent[bytes, BlobReader] = Recent(_READERS_KEPT)
         self.numbers = Numbers(journal or Journal.create(), self._listings)
@@ -146,37 +148,49 @@ class FileSystem:
 
     def read(self, node: Node, offset: int, size: int) -> bytes | memoryview:
         """A range of a file's bytes, shorter at its end. OSError EISDIR, EINVAL."""
-        content = node.entry.content
-        if type(content) is Data:
-            if offset >= content.size:
-                return b""
-            data = self._whole(node, content)
-            return data if not offset and size >= len(data) else memoryview(data)[offset : offset + size]
-        copied = self._copied(content, offset, size)
-        return self._reader(node).read(offset, size) if copied is None else copied
+        parts = self.parts(node, offset, size)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def parts(self, node: Node, offset: int, size: int) -> Sequence[bytes | memoryview]:
         """The same in pieces, without a copy."""
         content = node.entry.content
         if type(content) is Data:
-            return [self.read(node, offset, size)]
-        copied = self._copied(content, offset, size)
-        return self._reader(node).parts(offset, size) if copied is None else [copied]
+            if offset >= content.size:
+                return [b""]
+            data = self._whole(node, content)
+            return [data if not offset and size >= len(data) else memoryview(data)[offset : offset + size]]
+        if size > SCATTERED_MOST:
+            return self._reader(node).parts(offset, size)
+        return self._small_range(node, offset, size)
+
+    def _small_range(self, node: Node, offset: int, size: int) -> Sequence[bytes | memoryview]:
+        """Of a file that is not one chunk: from its plain copy, or alone from its layer, or else by its chunks."""
+        content = node.entry.content
+        self._was_alone = False
+        if self._copies is not None and type(content) is Chunked:
+            copied = self._copies.read(content, offset, size)
+            if copied is not None:
+                return [copied]
+        reader = self._reader(node)
+        alone = reader.alone(offset, size, self._source.part)
+        if alone is None:
+            return reader.parts(offset, size)
+        self._was_alone = True
+        return alone
 
     def was_scattered(self, node: Node) -> bool:
         """Told that a small range somewhere in a file was read: whether what is around it should be given."""
         content = node.entry.content
-        return self._copies is None or type(content) is not Chunked or self._copies.was_scattered(content)
+        if type(content) is not Chunked:
+            return True
+        if self._copies is None:
+            return not self._was_alone
+        return self._copies.was_scattered(content, self._was_alone)
 
     def was_begun(self, node: Node, head: bytes | memoryview) -> None:
         """Told that a file's beginning was read, which is this, by somebody who does not go from file to file."""
         if self.layer is not None and is_program(head) and self.numbers.is_lower(node.number):
             self.layer.want(node.entry.content)
-
-    def _copied(self, content: Content, offset: int, size: int) -> memoryview | None:
-        if self._copies is None or type(content) is not Chunked:
-            return None
-        return self._copies.read(content, offset, size)
 
     def around(self, node: Node, offset: int) -> tuple[int, Sequence[bytes | memoryview]]:
         """What is at hand around an offset: where in the file it begins, and pieces from there on; none around a hole,

@@ -1,8 +1,9 @@
 """Reads here and there in large files, answered from plain copies (vcs.plain), which are asked for where they pay.
 
 A page out of a layer costs as much as its chunk, some thirty pages: so a copy is worth while for whoever reads as many
-pages here and there as it would take reads of whole mebibytes to see all of the file. Whoever reads in order, a larger
-piece each time, is not slower without one.
+pages here and there as it would take reads of whole mebibytes to see all of the file. Where it came alone, by its sums,
+that costs little more than a page out of a copy, and it takes sixteen times as many. Whoever reads in order, a
+larger piece each time, is not slower without one.
 
 A page out of a copy comes alone, for with what is around it an answer takes four times as long. Whoever has read a
 sixteenth of a file's pages is likely to want the others too, and gets them. If he still asks when he was given as much
@@ -34,8 +35,12 @@ FILE_LEAST, FILE_MOST = 16 << 20, 4 << 30
 """Bytes. Of a smaller file all chunks are soon there; in a larger one it is unlikely that somebody comes by again."""
 AROUND = 128 << 10
 """Bytes that are given of a copy, from a multiple of that on, with a page somewhere in them."""
-_READS_FOR_A_BYTE = 1 / (1 << 20)
+_CHUNKS_FOR_A_BYTE = 1 / (1 << 20)
+_ALONE = 1 / 16
+"""How much of a chunk a page costs that came alone."""
 _READS_FOR_A_PAGE = 1 / 16
+_LOOK_EACH = 16
+"""Reads that come alone, from one look for a copy to the next: a look takes as long as decompressing a page."""
 _USES_MOST = 4096
 """Files of which it is remembered how much of them was read."""
 _OPEN_MOST = 16
@@ -48,6 +53,12 @@ class _Use:
     def __init__(self, size: int) -> None:
         self.size = size
         self.reads = 0
+        self.was_alone = False
+        """Whether the last page came alone."""
+        self.unlooked = 0
+        """So many reads need not look for a copy."""
+        self.cost = 0.0
+        """In chunks, of what did not come from a copy."""
         self._patience = size / PAGE * _READS_FOR_A_PAGE
         self._alone = self._patience
         """So many reads get nothing besides."""
@@ -84,25 +95,24 @@ class PlainCopies:
         """A small range of a large file; None if there is no copy to read it from."""
         if size > SCATTERED_MOST or not FILE_LEAST <= content.size <= FILE_MOST:
             return None
-        copy = self._open.get(content.list) or self._opened(content)
+        copy = self._open.get(content.list) or self._looked_for(content)
         return None if copy is None else self._range(copy, content, offset, size)
 
-    def was_scattered(self, content: Chunked) -> bool:
-        """A small range somewhere in a file was read: whether what is around it should be given. Has a copy made, if it
-        came from the chunks and there were enough of these."""
+    def was_scattered(self, content: Chunked, was_alone: bool = False) -> bool:
+        """A small range somewhere in a file was read, for which its chunk was read unless it came alone: whether what
+        is around it should be given. Has a copy made, if it did not come from one and there were enough of these."""
         digest, size = content.list, content.size
         if not FILE_LEAST <= size <= FILE_MOST:
-            return True
-        use = self._uses.get(digest)
-        if use is None:
-            use = _Use(size)
-            self._uses.put(digest, use, 1)
+            return not was_alone
+        use = self._use(content)
         use.reads += 1
+        use.was_alone = was_alone
         if digest in self._open:
             return use.is_dense()
-        if digest not in self._asked and use.reads >= size * _READS_FOR_A_BYTE:
+        use.cost += _ALONE if was_alone else 1
+        if digest not in self._asked and use.cost >= size * _CHUNKS_FOR_A_BYTE:
             self._ask(content)
-        return True
+        return not was_alone
 
     def around(self, content: Chunked, offset: int) -> tuple[int, memoryview] | None:
         """What a copy has around an offset, and where in the file it begins; None if there is no copy of it open."""
@@ -125,6 +135,24 @@ class PlainCopies:
         if data is None:
             self._drop(content)
         return data
+
+    def _use(self, content: Chunked) -> _Use:
+        use = self._uses.get(content.list)
+        if use is None:
+            use = _Use(content.size)
+            self._uses.put(content.list, use, 1)
+        return use
+
+    def _looked_for(self, content: Chunked) -> PlainCopy | None:
+        """A copy that was not open, if it is there now."""
+        use = self._use(content)
+        if use.unlooked:
+            use.unlooked -= 1
+            return None
+        copy = self._opened(content)
+        if copy is None and use.was_alone:
+            use.unlooked = _LOOK_EACH - 1
+        return copy
 
     def _opened(self, content: Chunked) -> PlainCopy | None:
         if content.list in self._damaged:

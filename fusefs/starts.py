@@ -171,6 +171,10 @@ class Starts:
             length = content.size if isinstance(content, Data) else content.size >> _LIST_SHIFT
             start.note(digest_of_copy(content), length, now)
 
+    def part(self, digest: bytes, start: int, end: int) -> bytes | None:
+        """Not while a container starts: what is noted is whole objects."""
+        return None if self._starts else self._source.part(digest, start, end)
+
     def are_together(self, one: bytes, other: bytes) -> bool:
         """Not while a container starts: what it did not ask for is not to be noted."""
         return not self._starts and self._source.are_together(one, other)

@@ -4,8 +4,10 @@ See tests/golden/README.md before changing anything here.
 """
 
 import json
+import random
 import shutil
 import stat
+import struct
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,8 @@ from tests.support.values import directory
 from vcs import encoding
 from vcs.check import check
 from vcs.errors import UnknownFormat
-from vcs.layers.format import CODEC_RAW, CODEC_ZSTD, KIND_CHUNKS, KIND_TREES
+from vcs.layers.format import CODEC_RAW, CODEC_SUMMED, CODEC_ZSTD, KIND_CHUNKS, KIND_TREES
+from vcs.layers.pieces import Pieces
 from vcs.layers.reader import LayerReader
 from vcs.layers.writer import LayerWriter
 from vcs.links import group_id
@@ -92,6 +95,12 @@ def test_hard_link_groups_are_named_as_they_always_were() -> None:
 # -- layers
 
 RAW_OBJECTS = [(KIND_CHUNKS, bytes(range(64))), (KIND_TREES, b"\x92\x00\x90"), (KIND_CHUNKS, bytes(range(64, 200)))]
+SUMMED_OBJECTS = [
+    (KIND_CHUNKS, random.Random(1).randbytes(6000)),
+    (KIND_TREES, b"tree " * 500),
+    (KIND_CHUNKS, random.Random(2).randbytes(3000)),
+]
+"""What does not compress; the two chunks share a block of three pieces."""
 ZSTD_OBJECTS = [(KIND_CHUNKS, b"compress " * 1000), (KIND_TREES, b"tree " * 500), (KIND_CHUNKS, b"again " * 100)]
 
 
@@ -108,15 +117,43 @@ def test_a_layer_is_written_byte_for_byte(tmp_path: Path) -> None:
     assert written.hex() == (GOLDEN / "raw.layer").read_bytes().hex()
 
 
+def test_sums_are_written_byte_for_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As docs/format.md has them, but for a block of trees that is compressed."""
+    monkeypatch.setattr("vcs.layers.writer._SUMMED_LEAST", 9000)
+    chunks = [data for kind, data in SUMMED_OBJECTS if kind == KIND_CHUNKS]
+    block = b"".join(chunks)
+    sums = b"".join(blake3(block[at : at + 4096]).digest()[:8] for at in (0, 4096, 8192))
+    row = struct.pack("<IIIBBH", 9000, 9000, 2, 2, 0, 0)
+    digests = b"".join(blake3(chunk).digest() for chunk in chunks)
+    footer = struct.pack("<II", 1, 2) + row + blake3(sums).digest() + digests + struct.pack("<II", 6000, 3000)
+    trailer = struct.pack("<QII", 16 + 9000 + 24, len(footer), 2) + blake3(footer).digest() + b"GNIREERT"
+    expected = b"TREERING" + struct.pack("<II", 1, 0) + block + sums + footer + trailer
+    written = write_layer(tmp_path, [(kind, data) for kind, data in SUMMED_OBJECTS if kind == KIND_CHUNKS])
+    assert written.read_bytes().hex() == expected.hex()
+
+
 @pytest.mark.parametrize(
-    ("name", "objects", "codec"), [("raw", RAW_OBJECTS, CODEC_RAW), ("zstd", ZSTD_OBJECTS, CODEC_ZSTD)]
+    ("name", "objects", "codecs"),
+    [
+        ("raw", RAW_OBJECTS, {CODEC_RAW}),
+        ("summed", SUMMED_OBJECTS, {CODEC_SUMMED, CODEC_ZSTD}),
+        ("zstd", ZSTD_OBJECTS, {CODEC_ZSTD}),
+    ],
 )
-def test_a_layer_is_read(name: str, objects: list[tuple[int, bytes]], codec: int) -> None:
+def test_a_layer_is_read(name: str, objects: list[tuple[int, bytes]], codecs: set[int]) -> None:
     reader = LayerReader(GOLDEN / f"{name}.layer")
     footer = reader.footer()
-    assert {block.codec for block in footer.blocks} == {codec}
+    assert {block.codec for block in footer.blocks} == codecs
     found = {place.digest: reader.block(place.block)[place.offset :][: place.length] for place in footer.places()}
     assert found == {encoding.digest(data): data for _, data in objects}
+    reader.close()
+
+
+def test_a_part_is_read_by_its_sums() -> None:
+    reader = LayerReader(GOLDEN / "summed.layer")
+    pieces = Pieces(reader, 10)
+    for kind, data in SUMMED_OBJECTS:
+        assert pieces.read(encoding.digest(data), 100, 2400) == (data[100:2400] if kind == KIND_CHUNKS else None)
     reader.close()
 
 

@@ -26,6 +26,9 @@ _AHEAD_LEAST, _AHEAD_MOST = 2 << 20, 8 << 20
 less, and not more."""
 AROUND_MOST = 1 << 20
 """Bytes that are told of around an offset. The blocks that commits write have less."""
+_ALONE_MOST = 8
+"""Ranges of a chunk that are read alone. The chunk takes as long as four of them, and then the others are there too: so
+nobody takes more than three times as long for that."""
 _LEVELS_MAX = 32
 """Of lists in one file."""
 
@@ -45,6 +48,8 @@ class BlobReader:
         if (self._ends or [0])[-1] != self.size:
             name = content.list.hex()
             raise Corrupt(f"chunk list {name} is not as long as its file, {self.size} bytes", digest=name)
+        self._alone = bytearray(len(self._items))
+        """How many ranges of each chunk were read alone."""
         self._end = 0
         """Where the last range ended."""
         self._begun = 0
@@ -74,6 +79,29 @@ class BlobReader:
                 parts.append(memoryview(chunk)[offset - start : stop - start])
             else:
                 parts.append(memoryview(bytes(stop - offset)))
+            offset = stop
+            position += 1
+        self._end = end
+        return parts
+
+    def alone(self, offset: int, size: int, part: Callable[[bytes, int, int], bytes | None]) -> list[bytes] | None:
+        """The bytes of a small range, for which not all of its chunks is read; None where that cannot be, or where so
+        much was read already that the chunks pay. `part` gives a range of a chunk, or None."""
+        end = min(offset + size, self.size)
+        parts = []
+        position = bisect_right(self._ends, offset)
+        while offset < end:
+            item = self._items[position]
+            if not item.digest or self._alone[position] >= _ALONE_MOST:
+                return None
+            start = self._ends[position] - item.length
+            stop = min(end, self._ends[position])
+            data = part(item.digest, offset - start, stop - start)
+            if data is None:
+                self._alone[position] = _ALONE_MOST
+                return None
+            self._alone[position] += 1
+            parts.append(data)
             offset = stop
             position += 1
         self._end = end
@@ -135,11 +163,11 @@ def list_items(objects: Objects, digest: bytes, level: int = 0) -> Iterator[List
     if level > _LEVELS_MAX:
         raise Corrupt(f"chunk list {digest.hex()} is the end of too long a chain", digest=digest.hex())
     items, leaf = decode_list(objects.get(digest))
+    if leaf:
+        yield from items
+        return
     for item in items:
-        if leaf:
-            yield item
-        else:
-            yield from list_items(objects, item.digest, level + 1)
+        yield from list_items(objects, item.digest, level + 1)
 
 
 def file_pieces(objects: Objects, content: Data | Chunked) -> Iterator[tuple[int, bytes]]:

@@ -20,6 +20,7 @@ from msgspec import Struct
 from vcs.encoding import digest as digest_of
 from vcs.errors import Corrupt, Missing, TreeringError
 from vcs.index import Index, Location
+from vcs.layers.pieces import Pieces
 from vcs.layers.reader import LayerReader
 from vcs.model import LayerId
 
@@ -44,6 +45,11 @@ _OBJECT_BYTES = 256
 
 _EXPECTED_MOST = 4096
 """Objects whose place is remembered until they are asked for."""
+
+_PIECES_MOST = 131_072
+"""Objects of which it is remembered where their pieces are: those of some 16 GiB, in some 35 MB."""
+_PIECES_LAYERS = 16
+"""Layers in which they may be: each is asked."""
 
 
 class _Block(Struct, frozen=True, gc=False):
@@ -71,6 +77,8 @@ class Objects:
         self._cache_bytes = cache_bytes
         self._cached = 0
         self._readers: OrderedDict[int, LayerReader] = OrderedDict()
+        self._pieces: OrderedDict[int, Pieces] = OrderedDict()
+        """Of open layers."""
         self._looked: int | None = None
         """When the directory of layers had changed, in ns, as open layers were last looked at for removed ones. With
         hundreds of them open, that takes three times as long as opening one does."""
@@ -90,6 +98,7 @@ class Objects:
         for reader in self._readers.values():
             reader.close()
         self._readers.clear()
+        self._pieces.clear()
         self._blocks.clear()
         self._near.clear()
 
@@ -112,6 +121,31 @@ class Objects:
             if digest in self._near:
                 self._near[digest] = key, start, end, True
         return data
+
+    def part(self, digest: bytes, start: int, end: int) -> bytes | None:
+        """A range of an object's bytes, for which the rest of it is not read. None if that cannot be, if all of it is
+        at hand, or if it is damaged: get() has it, or tells."""
+        if digest in self._near:
+            return None
+        try:
+            for pieces in self._pieces.values():
+                if (data := pieces.read(digest, start, end)) is not None:
+                    return data
+            place = self._expected.get(digest) or self._find(digest)
+            if place is None:
+                return None
+            self._expected[digest] = place
+            if place.layer in self._pieces or not self._reader(place.layer).blocks.has_sums(place.block):
+                return None
+            return self._pieces_of(place.layer).read(digest, start, end)
+        except (Corrupt, OSError):
+            return None
+
+    def _pieces_of(self, layer: int) -> Pieces:
+        pieces = self._pieces[layer] = Pieces(self._reader(layer), _PIECES_MOST)
+        while len(self._pieces) > _PIECES_LAYERS or sum(map(len, self._pieces.values())) > _PIECES_MOST:
+            self._pieces.popitem(last=False)
+        return pieces
 
     def are_together(self, one: bytes, other: bytes) -> bool:
         """Whether two objects lie in the same block, which is in memory."""
@@ -243,6 +277,7 @@ class Objects:
     def _close_reader(self, layer: int) -> None:
         if self._ahead is not None:
             self._ahead.settle()  # it may be reading from this very layer
+        self._pieces.pop(layer, None)
         self._readers.pop(layer).close()
 
 

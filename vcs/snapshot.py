@@ -65,6 +65,10 @@ class Source(Protocol):
         """An object's bytes, verified against its digest. Missing or Corrupt if it cannot be had."""
         ...
 
+    def part(self, digest: bytes, start: int, end: int) -> bytes | None:
+        """A range of an object's bytes, without reading the rest. None if that cannot be, or is of no use."""
+        ...
+
     def branch_at(self, name: bytes, time: int) -> CommitId | None:
         """The commit that a branch named at a time (seconds since 1970), None if there was none."""
         ...

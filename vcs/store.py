@@ -189,6 +189,10 @@ class Store:
         """An object's bytes, verified against its digest. Missing or Corrupt if it cannot be had."""
         return self._objects.get(digest)
 
+    def part(self, digest: bytes, start: int, end: int) -> bytes | None:
+        """A range of an object, without the rest: see vcs.objects."""
+        return self._objects.part(digest, start, end)
+
     def are_together(self, one: bytes, other: bytes) -> bool:
         """Whether having read one object, another can be had without reading anything."""
         return self._objects.are_together(one, other)

@@ -38,46 +38,73 @@ def large_file(setting: Setting) -> list[Section]:
         "Medians; caches dropped and a new service before each. In order: read(2) of 1 MiB each into one buffer. At "
         f"random: pread(2) of 4 KiB with no advice to the kernel, {_READS:,} places by seed, and all there are in an "
         'order by seed, as `fio --rw=randread` has them. "Never read before": without a plain copy, each time; the '
-        "other rows are of who comes by again, when the service has made one. `zstd -3` leaves half of the file."
+        "other rows are of who comes by again, when the service has made one. `zstd -3` leaves half of the file, and "
+        'all of the other one, in the rows with "noise".'
     )
-    source = setting.corpus(BIG)
-    ours, plain = Ours(), Plain()
-    place = setting.place("large-file")
-    place.mkdir()
-    ours.prepare(place, source)
-    size = (source / NAME).stat().st_size
+    for name, kind, source in (("large-file", "", setting.corpus(BIG)), ("noise", ", noise", setting.noise())):
+        place = setting.place(name)
+        place.mkdir()
+        file = _File(setting, section, place, source, kind)
+        file.compare()
+    return [section]
 
-    def rates(work: Callable[[Path], None], amount: int) -> dict[str, float]:
+
+class _File:
+    """A file in a store of ours, and itself."""
+
+    def __init__(self, setting: Setting, section: Section, place: Path, source: Path, kind: str) -> None:
+        self._section = section
+        self._place = place
+        self._source = source
+        self._kind = kind
+        """What its rows are told by."""
+        self._rounds = max(_ROUNDS, setting.rounds)
+        self._ours, self._plain = Ours(), Plain()
+        self._size = (source / NAME).stat().st_size
+        self._ours.prepare(place, source)
+
+    def compare(self) -> None:
+        """Measure, and put down what was found."""
+        _allow_copies(self._place, "0")
+        sequential = self._rates(_in_order, self._size)
+        found = {
+            "some, never read before": self._rates(_some, _READS),
+            "all, never read before": self._rates(_all, self._size // _READ),
+        }
+        if not self._kind:
+            _allow_copies(self._place, "2g")
+            _have_copied(self._ours, self._place, self._source)
+            found |= {"some": self._rates(_some, _READS), "all": self._rates(_all, self._size // _READ)}
+        self._put_order(sequential)
+        for which, reads in found.items():
+            self._put_random(which, reads)
+
+    def _rates(self, work: Callable[[Path], None], amount: int) -> dict[str, float]:
         def once(server: Ours | Plain) -> float:
-            with server.serving(place, source) as root:
+            with server.serving(self._place, self._source) as root:
                 return _cold(root, work)
 
-        turns = {server.name: (lambda _, server=server: once(server)) for server in (ours, plain)}
-        times = in_turns(max(_ROUNDS, setting.rounds), turns)
-        return {name: amount / statistics.median(seconds) for name, seconds in times.items()}
+        turns = {server.name: (lambda _, server=server: once(server)) for server in (self._ours, self._plain)}
+        return {name: amount / statistics.median(seconds) for name, seconds in in_turns(self._rounds, turns).items()}
 
-    _allow_copies(place, "0")
-    sequential = rates(_in_order, size)
-    found = {"some, never read before": rates(_some, _READS), "all, never read before": rates(_all, size // _READ)}
-    _allow_copies(place, "2g")
-    _have_copied(ours, place, source)
-    found |= {"some": rates(_some, _READS), "all": rates(_all, size // _READ)}
-    for name in sequential:
-        section.put(name, "in order", sequential[name], "MB/s")
-        for which, reads in found.items():
-            section.put(name, f"at random: {which}", round(reads[name]), "reads/s")
-    section.put(ours.name, "in order, of ext4", sequential[ours.name] / sequential[plain.name], "×")
-    for which, reads in found.items():
-        section.put(ours.name, f"at random: {which}, of ext4", reads[ours.name] / reads[plain.name], "×")
-    enough = min(_FAST, _OF_EXT4 * sequential[plain.name])
-    section.claim(
-        "9", "1 GiB in order, cold (800 MB/s, or 0.9 of ext4's if that is less)", sequential[ours.name], enough,
-        "MB/s", at_least=True,
-    )  # fmt: skip
-    for which, reads in found.items():
-        ratio = reads[ours.name] / reads[plain.name]
-        section.claim("9", f"4 KiB at random, cold, {which}: rate to ext4's", ratio, _RANDOM_OF_EXT4, at_least=True)
-    return [section]
+    def _put_order(self, rates: dict[str, float]) -> None:
+        ours, plain = rates[self._ours.name], rates[self._plain.name]
+        for name, rate in rates.items():
+            self._section.put(name, f"in order{self._kind}", rate, "MB/s")
+        self._section.put(self._ours.name, f"in order{self._kind}, of ext4", ours / plain, "×")
+        self._section.claim(
+            "9", f"1 GiB in order{self._kind}, cold (800 MB/s, or 0.9 of ext4's if that is less)", ours,
+            min(_FAST, _OF_EXT4 * plain), "MB/s", at_least=True,
+        )  # fmt: skip
+
+    def _put_random(self, which: str, rates: dict[str, float]) -> None:
+        ratio = rates[self._ours.name] / rates[self._plain.name]
+        for name, rate in rates.items():
+            self._section.put(name, f"at random{self._kind}: {which}", round(rate), "reads/s")
+        self._section.put(self._ours.name, f"at random{self._kind}: {which}, of ext4", ratio, "×")
+        self._section.claim(
+            "9", f"4 KiB at random{self._kind}, cold, {which}: rate to ext4's", ratio, _RANDOM_OF_EXT4, at_least=True
+        )
 
 
 def _allow_copies(place: Path, size: str) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from fusefs.filesystem import FileSystem
+from fusefs.inodes import Node
 from fusefs.readahead import ReadAhead
 from fusefs.scattered import AROUND, FILE_LEAST, SCATTERED_MOST, PlainCopies
 from fusefs.session import Session
@@ -242,3 +243,72 @@ def test_copies_that_are_open_have_a_bound(copying: Copying) -> None:
     for content in contents:
         assert copying.copies.read(content, PAGE, PAGE) == memoryview(LARGE[PAGE : 2 * PAGE])
     assert sum(copying.copies.around(content, 0) is not None for content in contents) == 16
+
+
+# -- pages that come alone
+
+
+def alone(copying: Copying, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Let parts of chunks be read alone; the chunks of which they were."""
+    parts: list[bytes] = []
+
+    def part(digest: bytes, start: int, end: int) -> bytes:
+        parts.append(digest)
+        return copying.store.objects[digest][start:end]
+
+    monkeypatch.setattr(copying.store, "part", part)
+    return parts
+
+
+def given(copying: Copying, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The offsets around which something is given."""
+    offsets: list[int] = []
+    honest = copying.kernel.filesystem.around
+
+    def around(node: Node, offset: int) -> tuple[int, Sequence[bytes | memoryview]]:
+        offsets.append(offset)
+        return honest(node, offset)
+
+    monkeypatch.setattr(copying.kernel.filesystem, "around", around)
+    return offsets
+
+
+def test_a_page_that_came_alone_has_nothing_given_with_it(copying: Copying, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts, offsets = alone(copying, monkeypatch), given(copying, monkeypatch)
+    copying.read(PAGE)
+    chunk = parts[0]
+    assert offsets == []
+    places = [place for place in range(2, 16) if copying.read(place * PAGE) == LARGE[place * PAGE :][:PAGE]]
+    assert parts.count(chunk) == 8, "the chunk is there from then on"
+    assert offsets
+    assert set(offsets) <= {place * PAGE for place in places}
+
+
+def test_pages_that_come_alone_ask_for_a_copy_after_many_more(
+    copying: Copying, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone(copying, monkeypatch)
+    for number in range(16 * ENOUGH - 1):
+        copying.copies.was_scattered(copying.content, was_alone=True)
+        assert copying.asked == [], number
+    copying.copies.was_scattered(copying.content, was_alone=True)
+    assert copying.asked == [copying.content]
+
+
+def test_a_copy_is_found_soon_by_who_reads_pages_alone(copying: Copying, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look for one takes as long as a page, so that it is not looked for each time."""
+    parts = alone(copying, monkeypatch)
+    scatter(copying, 3)
+    copying.save()
+    before = len(parts)
+    scatter(copying, 40)
+    assert len(parts) - before <= 20, "some pages have two parts"
+    before = len(parts)
+    scatter(copying, 20)
+    assert len(parts) == before
+
+
+def test_of_a_huge_file_a_page_comes_alone_too(copying: Copying) -> None:
+    other = Chunked((4 << 30) + 1, b"\1" * 32, 0)
+    assert copying.copies.was_scattered(other)
+    assert not copying.copies.was_scattered(other, was_alone=True)

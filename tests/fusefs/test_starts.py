@@ -307,3 +307,14 @@ def test_another_roots_profile_serves_what_it_has(machine: Machine) -> None:
     assert machine.starts.profiled > 0
     assert machine.read("bin", "f2") == b"changed"
     machine.starts.finish(1)
+
+
+def test_while_a_container_starts_nothing_is_read_alone(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is noted, and comes from the profile the next time, is whole objects."""
+    monkeypatch.setattr(machine.store, "part", lambda digest, start, end: machine.store.objects[digest][start:end])
+    chunk = digest(FILES["f1"])
+    assert machine.starts.part(chunk, 1, 5) == FILES["f1"][1:5]
+    machine.start()
+    assert machine.starts.part(chunk, 1, 5) is None
+    machine.starts.finish(1)
+    assert machine.starts.part(chunk, 1, 5) == FILES["f1"][1:5]

@@ -4,7 +4,9 @@ import fcntl
 import os
 import random
 import struct
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from blake3 import blake3
@@ -15,7 +17,7 @@ from vcs.encoding import digest
 from vcs.errors import Corrupt, UnknownFormat
 from vcs.layers.compression import FAST
 from vcs.layers.format import (
-    CODEC_RAW,
+    CODEC_SUMMED,
     CODEC_ZSTD,
     HEADER,
     KIND_CHUNKS,
@@ -96,7 +98,7 @@ def test_small_objects_share_blocks_by_kind_and_large_ones_have_their_own(tmp_pa
     small = [(kind, bytes([kind, n]) * 100) for n in range(50) for kind in (KIND_CHUNKS, KIND_TREES)]
     reader = LayerReader(write(tmp_path, [*small, (KIND_CHUNKS, large)]))
     blocks = sorted((block.kind, block.objects, block.codec) for block in reader.footer().blocks)
-    assert blocks == [(KIND_CHUNKS, 1, CODEC_RAW), (KIND_CHUNKS, 50, CODEC_ZSTD), (KIND_TREES, 50, CODEC_ZSTD)]
+    assert blocks == [(KIND_CHUNKS, 1, CODEC_SUMMED), (KIND_CHUNKS, 50, CODEC_ZSTD), (KIND_TREES, 50, CODEC_ZSTD)]
     reader.close()
 
 
@@ -196,8 +198,8 @@ def test_unknown_flags_are_refused(good: bytes) -> None:
         check_header(struct.pack("<8sII", b"TREERING", 1, 1))
 
 
-def block(**fields: int) -> Block:
-    return Block(**{"offset": 16, "stored": 10, "length": 10, "objects": 1, "codec": 0, "kind": 0, **fields})
+def block(**fields: Any) -> Block:
+    return replace(Block(offset=16, stored=10, length=10, objects=1, codec=0, kind=0), **fields)
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from blake3 import blake3
 
@@ -21,6 +21,7 @@ from vcs.check.report import Progress, Report
 from vcs.encoding import digest as digest_of
 from vcs.errors import Corrupt, TreeringError
 from vcs.layers.format import HEADER, SUFFIX, Block
+from vcs.layers.pieces import sums_of
 from vcs.layers.reader import LayerReader, decompress
 from vcs.model import LayerId
 from vcs.shortage import raise_shortage
@@ -92,7 +93,8 @@ class Layers:
     def _read(self, name: LayerId, reader: LayerReader, file: FileIO) -> LayerFault | None:
         """Read a whole file once. Blocks follow one another, so that each is digested as it comes."""
         bad: dict[bytes, str] = {}
-        waiting: deque[Future[_Objects]] = deque()
+        have_sums = True
+        waiting: deque[Future[_Examined]] = deque()
         hasher = blake3(file.read(HEADER.size))
         for number in range(reader.block_count):
             block, stored = reader.stored(number)
@@ -101,18 +103,18 @@ class Layers:
             self._count(len(stored))
             objects = reader.objects(number)
             if self._pool is None:
-                _note(bad, name, _damaged_objects(block, stored, objects))
+                have_sums &= _note(bad, name, _examined(block, stored, objects))
                 continue
-            waiting.append(self._pool.submit(_damaged_objects, block, stored, objects))
+            waiting.append(self._pool.submit(_examined, block, stored, objects))
             while len(waiting) > 2 * (os.cpu_count() or 1):
-                _note(bad, name, waiting.popleft().result())
+                have_sums &= _note(bad, name, waiting.popleft().result())
         while rest := file.read(_PIECE):
             hasher.update(rest)
             self._count(len(rest))
         for done in waiting:
-            _note(bad, name, done.result())
+            have_sums &= _note(bad, name, done.result())
         if hasher.digest() == name and not bad:
-            return None
+            return None if have_sums else LayerFault("its sums are not those of its bytes")
         return LayerFault("its bytes do not have its digest", bad)
 
     def _count(self, read: int) -> None:
@@ -130,15 +132,24 @@ def layer_files(directory: Path) -> Iterator[tuple[LayerId, int]]:
                 continue  # removed by gc just now; or not a layer's name
 
 
-def _damaged_objects(block: Block, stored: bytes, objects: _Objects) -> _Objects:
+class _Examined(NamedTuple):
+    damaged: _Objects
     """The objects of a block that do not have their digests."""
+    has_its_sums: bool
+
+
+def _examined(block: Block, stored: bytes, objects: _Objects) -> _Examined:
+    has_its_sums = not block.sums or block.sums == sums_of(stored)
     try:
         data = memoryview(decompress(stored, block))
     except Corrupt:
-        return objects
-    return [item for item in objects if digest_of(data[item[1] : item[1] + item[2]]) != item[0]]
+        return _Examined(objects, has_its_sums)
+    damaged = [item for item in objects if digest_of(data[item[1] : item[1] + item[2]]) != item[0]]
+    return _Examined(damaged, has_its_sums)
 
 
-def _note(bad: dict[bytes, str], layer: LayerId, objects: Iterable[tuple[bytes, int, int]]) -> None:
-    for digest, _, _ in objects:
+def _note(bad: dict[bytes, str], layer: LayerId, found: _Examined) -> bool:
+    """Note the objects that are damaged; whether the sums are right."""
+    for digest, _, _ in found.damaged:
         bad[digest] = f"object {digest.hex()} in layer {layer.hex()} is damaged"
+    return found.has_its_sums

@@ -29,7 +29,7 @@ from vcs.layers.writer import remove_abandoned
 from vcs.leases import Leased, read_leases
 from vcs.locks import flocked
 from vcs.madelayers import removable
-from vcs.model import CommitId, LayerId, RootId
+from vcs.model import DIGEST_SIZE, CommitId, LayerId, RootId
 from vcs.notes import are_notes
 from vcs.packing import Packing, Pruned
 from vcs.reach import Reach
@@ -44,7 +44,7 @@ _CACHES = ("import-", "image-", "start-", "plain-")
 _NO_CACHE = frozenset({errno.ENOENT, errno.EINVAL, errno.ELOOP, errno.ENXIO})
 """What opening a cache says of what is not there or is none: a directory, a link, a socket."""
 _FRAME = 80
-"""Bytes that a layer's tables take for an object, for a block, and for itself."""
+"""Bytes that a layer's tables take for an object, for a block, and for itself. Sums have a digest besides."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it, and of how much (0: not known)."""
@@ -372,8 +372,9 @@ def _used(reader: LayerReader, live: dict[int, int], objects: int) -> int:
     if not objects:
         return 0
     blocks = reader.blocks
-    share = sum(blocks[number].stored * length // blocks[number].length for number, length in live.items())
-    return min(reader.size, share + _TABLE_ROW * objects + _BLOCK_ROW * len(live) + _FRAME)
+    share = sum(blocks.room(number) * length // blocks.lengths[number] for number, length in live.items())
+    tables = _TABLE_ROW * objects + _BLOCK_ROW * len(live) + _FRAME + (DIGEST_SIZE if blocks.sum_bytes else 0)
+    return min(reader.size, share + tables)
 
 
 def _size(path: Path) -> int:

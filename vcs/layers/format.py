@@ -1,12 +1,14 @@
-"""The bytes of a layer file, version 1. Little-endian throughout; docs/format.md is the specification.
+"""The bytes of a layer file, versions 1 and 2. Little-endian throughout; docs/format.md is the specification.
 
     header    magic, version
     blocks    each a run of objects, compressed as one
-    footer    counts, block table, object digests, object lengths
+    sums      of the pieces of blocks that have some
+    footer    counts, block table, digest of the sums, object digests, object lengths
     trailer   where the footer is, and its digest
 
 Blocks follow one another from the header on, and objects follow one another inside a block, so no table holds an
-offset that could contradict another.
+offset that could contradict another. Without a block that has sums a layer is of version 1, byte for byte. They are not
+in the footer, which whoever opens the layer must read.
 """
 
 from __future__ import annotations
@@ -24,6 +26,9 @@ from vcs.errors import Corrupt, UnknownFormat
 from vcs.model import DIGEST_SIZE
 
 VERSION = 1
+"""Of the header: how blocks follow one another."""
+SUMMED_VERSION = 2
+"""Of the footer, if there are sums before it; else it is the header's."""
 SUFFIX = ".layer"
 
 HEADER = struct.Struct("<8sII")
@@ -37,7 +42,13 @@ _COLUMNS = 4
 
 CODEC_RAW = 0
 CODEC_ZSTD = 1
-CODECS = (CODEC_RAW, CODEC_ZSTD)
+CODEC_SUMMED = 2
+"""As it is, like CODEC_RAW, and there are sums of its pieces: a part is read, and verified, without the rest."""
+CODECS = (CODEC_RAW, CODEC_ZSTD, CODEC_SUMMED)
+
+PIECE = 4096
+"""Bytes that have a sum. The last piece of a block may be shorter."""
+SUM_SIZE = 8
 
 KIND_CHUNKS = 0
 KIND_TREES = 1
@@ -62,6 +73,8 @@ class Block:
     objects: int
     codec: int
     kind: int
+    sums: bytes = b""
+    """Of its pieces, if it has some: for who copies it."""
 
 
 class BlockTable(Sequence[Block]):
@@ -75,6 +88,8 @@ class BlockTable(Sequence[Block]):
         self._offsets = array("Q", accumulate(self.stored, initial=HEADER.size))
         self.first = array("Q", accumulate(self.objects, initial=0))
         """The number of each block's first object in the layer; in the end, how many objects there are."""
+        self._first_sum = array("Q", accumulate(self._sum_counts(), initial=0)) if self.have_sums else None
+        """The number of each block's first sum in the layer."""
 
     def __len__(self) -> int:
         return len(self.stored)
@@ -93,9 +108,40 @@ class BlockTable(Sequence[Block]):
         )
 
     @property
+    def have_sums(self) -> bool:
+        """Whether some of them have."""
+        return any(word & 0xFF == CODEC_SUMMED for word in set(self._types))
+
+    def offset(self, number: int) -> int:
+        """Where in the file a block begins."""
+        return self._offsets[number]
+
+    def has_sums(self, number: int) -> bool:
+        """Whether a block has."""
+        return self._types[number] & 0xFF == CODEC_SUMMED
+
+    def sums(self, number: int) -> tuple[int, int]:
+        """Where among all sums those of a block begin and end."""
+        first = self._first_sum
+        return (SUM_SIZE * first[number], SUM_SIZE * first[number + 1]) if first is not None else (0, 0)
+
+    def room(self, number: int) -> int:
+        """Bytes of the file that a block takes, with its sums."""
+        start, end = self.sums(number)
+        return self.stored[number] + end - start
+
+    @property
+    def sum_bytes(self) -> int:
+        """How long all sums are."""
+        return SUM_SIZE * self._first_sum[-1] if self._first_sum is not None else 0
+
+    @property
     def end(self) -> int:
         """Where in the file the last block ends."""
         return self._offsets[-1]
+
+    def _sum_counts(self) -> list[int]:
+        return [-(-length // PIECE) if self.has_sums(number) else 0 for number, length in enumerate(self.lengths)]
 
     @property
     def is_known(self) -> bool:
@@ -121,6 +167,8 @@ class Footer:
     digests: bytes
     """All objects' digests, one after another, in the order of the objects."""
     lengths: Sequence[int]
+    sums: bytes = b""
+    """The digest of all sums, if there are some."""
 
     def places(self) -> Iterator[Place]:
         """Every object, in the order of the file."""
@@ -159,11 +207,14 @@ def check_header(data: bytes) -> None:
 
 
 def encode_footer(blocks: Sequence[Block], digests: Sequence[bytes], lengths: Sequence[int]) -> bytes:
-    """Footer and trailer, for the end of a layer whose blocks end where the last block does."""
+    """What follows the blocks: sums, footer and trailer."""
     table = b"".join(_BLOCK.pack(b.stored, b.length, b.objects, b.codec, b.kind, 0) for b in blocks)
-    body = _COUNTS.pack(len(blocks), len(digests)) + table + b"".join(digests) + _uint32_bytes(lengths)
-    offset = blocks[-1].offset + blocks[-1].stored if blocks else HEADER.size
-    return body + TRAILER.pack(offset, len(body), VERSION, digest(body), END_MAGIC)
+    sums = b"".join(b.sums for b in blocks)
+    counts = _COUNTS.pack(len(blocks), len(digests))
+    body = b"".join((counts, table, digest(sums) if sums else b"", *digests, _uint32_bytes(lengths)))
+    offset = (blocks[-1].offset + blocks[-1].stored if blocks else HEADER.size) + len(sums)
+    version = SUMMED_VERSION if sums else VERSION
+    return sums + body + TRAILER.pack(offset, len(body), version, digest(body), END_MAGIC)
 
 
 def decode_trailer(data: bytes, file_size: int) -> tuple[int, int, bytes]:
@@ -173,33 +224,36 @@ def decode_trailer(data: bytes, file_size: int) -> tuple[int, int, bytes]:
     offset, length, version, expected, magic = TRAILER.unpack(data)
     if magic != END_MAGIC:
         raise Corrupt("a layer does not end with its magic number")
-    if version != VERSION:
-        raise UnknownFormat(f"a layer has format version {version}, this program knows {VERSION}", version=version)
+    if version not in (VERSION, SUMMED_VERSION):
+        raise UnknownFormat(
+            f"a layer has format version {version}, this program knows up to {SUMMED_VERSION}", version=version
+        )
     if offset + length + TRAILER.size != file_size:
         raise Corrupt("a layer's trailer does not fit its size")
     return offset, length, expected
 
 
 def decode_footer(body: bytes, expected: bytes, offset: int) -> Footer:
-    """The footer of a layer whose blocks end at `offset`. Corrupt unless everything in it agrees."""
+    """The footer of a layer, which begins at `offset`. Corrupt unless everything in it agrees."""
     if digest(body) != expected:
         raise Corrupt("a layer's footer does not have its digest")
     if len(body) < _COUNTS.size:
         raise Corrupt("a layer's footer is shorter than its counts")
     block_count, object_count = _COUNTS.unpack_from(body)
-    objects_at = _COUNTS.size + block_count * _BLOCK.size
+    sums_at = _COUNTS.size + block_count * _BLOCK.size
+    blocks = BlockTable(body[_COUNTS.size : sums_at]) if sums_at <= len(body) else BlockTable(b"")
+    objects_at = sums_at + (DIGEST_SIZE if blocks.sum_bytes else 0)
     lengths_at = objects_at + object_count * DIGEST_SIZE
     if lengths_at + 4 * object_count != len(body):
         raise Corrupt("a layer's footer does not fit its counts")
-    blocks = BlockTable(body[_COUNTS.size : objects_at])
     lengths = uint32s(body[lengths_at:])
-    _check_agreement(blocks, lengths, offset)
-    return Footer(blocks, body[objects_at:lengths_at], lengths)
+    _check_agreement(blocks, lengths, offset - blocks.sum_bytes)
+    return Footer(blocks, body[objects_at:lengths_at], lengths, body[sums_at:objects_at])
 
 
 def _check_agreement(blocks: BlockTable, lengths: Sequence[int], end: int) -> None:
     if blocks.end != end:
-        raise Corrupt("a layer's blocks do not end where its footer begins")
+        raise Corrupt("a layer's blocks do not end where its sums or its footer begin")
     if blocks.first[-1] != len(lengths):
         raise Corrupt("a layer's blocks do not hold the objects that its footer lists")
     if not blocks.is_known or max(blocks.lengths, default=0) > BLOCK_MAX:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -13,11 +14,12 @@ import zstandard
 from vcs.durable import read_all
 from vcs.errors import Corrupt, Damaged
 from vcs.layers.format import (
-    CODEC_RAW,
+    CODEC_ZSTD,
     HEADER,
     SUFFIX,
     TRAILER,
     Block,
+    BlockTable,
     Footer,
     check_header,
     decode_footer,
@@ -56,7 +58,7 @@ class LayerReader:
         """All of a small layer."""
         try:
             self._open()
-            check_header(self._at(0, HEADER.size))
+            check_header(self.at(0, HEADER.size))
             footer = self.footer()
             self._blocks = footer.blocks
             self._footer = footer if self._whole is not None else None
@@ -74,7 +76,7 @@ class LayerReader:
         self._whole = read_all(self._fd, self.size)
         self.close()
 
-    def _at(self, offset: int, length: int) -> bytes:
+    def at(self, offset: int, length: int) -> bytes:
         """Bytes of the file."""
         if self._whole is not None:
             return self._whole[offset : offset + length]
@@ -87,12 +89,12 @@ class LayerReader:
 
     def footer(self) -> Footer:
         """The tables of the layer. Read anew each time: of a big layer only the block table is worth its memory."""
-        trailer = self._at(max(0, self.size - TRAILER.size), TRAILER.size)
+        trailer = self.at(max(0, self.size - TRAILER.size), TRAILER.size)
         offset, length, expected = decode_trailer(trailer, self.size)
-        return decode_footer(self._at(offset, length), expected, offset)
+        return decode_footer(self.at(offset, length), expected, offset)
 
     @property
-    def blocks(self) -> Sequence[Block]:
+    def blocks(self) -> BlockTable:
         """What is known of each block."""
         return self._blocks
 
@@ -114,8 +116,8 @@ class LayerReader:
             )
         else:
             digests_at, lengths_at = tables_at(self.size, self._blocks.first[-1])
-            digests = self._at(digests_at + first * DIGEST_SIZE, (end - first) * DIGEST_SIZE)
-            lengths = uint32s(self._at(lengths_at + first * 4, (end - first) * 4))
+            digests = self.at(digests_at + first * DIGEST_SIZE, (end - first) * DIGEST_SIZE)
+            lengths = uint32s(self.at(lengths_at + first * 4, (end - first) * 4))
         starts = accumulate(lengths, initial=0)
         names = (digests[at : at + DIGEST_SIZE] for at in range(0, len(digests), DIGEST_SIZE))
         return list(zip(names, starts, lengths, strict=False))  # `starts` has one more, where the last one ends
@@ -160,14 +162,17 @@ class LayerReader:
             self._fd = -1
 
     def stored(self, number: int) -> tuple[Block, bytes]:
-        """A block as it is in the file."""
+        """A block as it is in the file, and what is known of it, its sums too."""
         block = self._blocks[number]
+        if self._blocks.has_sums(number):
+            start, end = self._blocks.sums(number)
+            block = replace(block, sums=self.at(self._blocks.end + start, end - start))
         return block, self._read(block)
 
     def _read(self, block: Block) -> bytes:
         """What a block's place in the file holds. Threads that do this at once may ask for too much, nothing else."""
         if self._whole is not None:
-            return self._at(block.offset, block.stored)
+            return self.at(block.offset, block.stored)
         end = block.offset + block.stored
         if not 0 <= block.offset - self._end <= _NEAR:
             self._asked = end
@@ -195,7 +200,7 @@ def decompress(stored: bytes, block: Block) -> bytes:
     """The bytes of a block. Never yields more than the block's length, whatever `stored` claims."""
     if len(stored) != block.stored:
         raise Corrupt("the file ends inside it")
-    if block.codec == CODEC_RAW:
+    if block.codec != CODEC_ZSTD:
         if block.stored != block.length:
             raise Corrupt("it does not have its length")
         return stored

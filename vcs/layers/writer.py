@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import zstandard
 from blake3 import blake3
@@ -24,14 +24,17 @@ from vcs.durable import begin_to_flush, sync_directory
 from vcs.layers.compression import FAST, Compression
 from vcs.layers.format import (
     CODEC_RAW,
+    CODEC_SUMMED,
     CODEC_ZSTD,
     HEADER,
+    KIND_CHUNKS,
     KINDS,
     SUFFIX,
     Block,
     encode_footer,
     header,
 )
+from vcs.layers.pieces import sums_of
 from vcs.model import LayerId
 from vcs.shortage import raise_shortage
 
@@ -51,6 +54,8 @@ _FLUSH_EVERY = 8 << 20
 """Bytes after which the kernel is told to begin to write to the disk, so that the last fsync finds little to do."""
 _WORTH_IT = 0.97
 """A block that compresses to more of its size than this is stored raw, and read without decompression."""
+_SUMMED_LEAST = 64 << 10
+"""A raw block of chunks that is at least as long gets sums, and is read in parts. A shorter one is soon read whole."""
 
 _local = threading.local()
 
@@ -196,18 +201,13 @@ class LayerWriter:
         while len(self._queue) > _QUEUED_JOBS or (self._queue and self._queue[0].done()):
             self._queue.popleft().result()
 
-    def _write_blocks(self, job: list[_Pending], compressed: Callable[[], list[bytes]]) -> None:
+    def _write_blocks(self, job: list[_Pending], compressed: Callable[[], list[_Compressed]]) -> None:
         """In the writing thread, which alone touches the file and the tables until complete() has waited for it."""
-        for pending, stored in zip(job, compressed(), strict=True):
-            raw = len(stored) >= pending.length * _WORTH_IT
-            block = Block(
-                0, pending.length if raw else len(stored), pending.length, len(pending.names),
-                CODEC_RAW if raw else CODEC_ZSTD, pending.kind,
-            )  # fmt: skip
-            data = b"".join(pending.parts) if raw else stored
-            self._append(block, data, pending.names, list(map(len, pending.parts)))
+        for pending, (codec, stored, sums) in zip(job, compressed(), strict=True):
+            block = Block(0, len(stored), pending.length, len(pending.names), codec, pending.kind, sums)
+            self._append(block, stored, pending.names, list(map(len, pending.parts)))
 
-    def _append(self, block: Block, stored: bytes, digests: list[bytes], lengths: list[int]) -> None:
+    def _append(self, block: Block, stored: bytes | memoryview, digests: list[bytes], lengths: list[int]) -> None:
         if self._fd < 0:
             self._open()
         self._blocks.append(replace(block, offset=self._offset))
@@ -227,7 +227,7 @@ class LayerWriter:
         self._write(header())
         assert self._offset == HEADER.size
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
         while view:
             view = view[os.write(self._fd, view) :]
@@ -247,16 +247,32 @@ class LayerWriter:
         self._scribe = self._pool = None
 
 
-def _compress(blocks: list[_Pending], compression: Compression) -> list[bytes]:
+class _Compressed(NamedTuple):
+    codec: int
+    stored: bytes | memoryview
+    sums: bytes
+
+
+def _compress(blocks: list[_Pending], compression: Compression) -> list[_Compressed]:
     compressors: dict[Compression, zstandard.ZstdCompressor] = _local.__dict__.setdefault("compressors", {})
     if compression not in compressors:
         compressors[compression] = compression.compressor()
-    compress = compressors[compression].compress
+    compressor = compressors[compression]
     try:
-        return [compress(block.parts[0] if len(block.parts) == 1 else b"".join(block.parts)) for block in blocks]
+        return [_compressed(compressor, block) for block in blocks]
     except zstandard.ZstdError as error:
         raise_shortage(error)
         raise
+
+
+def _compressed(compressor: zstandard.ZstdCompressor, block: _Pending) -> _Compressed:
+    data = block.parts[0] if len(block.parts) == 1 else b"".join(block.parts)
+    stored = compressor.compress(data)
+    if len(stored) < len(data) * _WORTH_IT:
+        return _Compressed(CODEC_ZSTD, stored, b"")
+    if block.kind == KIND_CHUNKS and len(data) >= _SUMMED_LEAST:
+        return _Compressed(CODEC_SUMMED, data, sums_of(data))
+    return _Compressed(CODEC_RAW, data, b"")
 
 
 def remove_abandoned(directory: Path) -> list[Path]:
