@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 from fusefs.recent import Recent
 from vcs import plain, plainwriter
 from vcs.model import Chunked
-from vcs.plain import PAGE, Plain, PlainCopy, bytes_path, open_plain
+from vcs.plain import Plain, PlainCopy, bytes_path, open_plain
+from vcs.sums import PAGE
 
 if TYPE_CHECKING:
     from subprocess import Popen

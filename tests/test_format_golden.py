@@ -25,7 +25,7 @@ from vcs import encoding
 from vcs.check import check
 from vcs.errors import UnknownFormat
 from vcs.layers.format import CODEC_RAW, CODEC_SUMMED, CODEC_ZSTD, KIND_CHUNKS, KIND_TREES
-from vcs.layers.pieces import Pieces
+from vcs.layers.parts import Parts
 from vcs.layers.reader import LayerReader
 from vcs.layers.writer import LayerWriter
 from vcs.links import group_id
@@ -151,9 +151,9 @@ def test_a_layer_is_read(name: str, objects: list[tuple[int, bytes]], codecs: se
 
 def test_a_part_is_read_by_its_sums() -> None:
     reader = LayerReader(GOLDEN / "summed.layer")
-    pieces = Pieces(reader, 10)
+    parts = Parts(reader, 10)
     for kind, data in SUMMED_OBJECTS:
-        assert pieces.read(encoding.digest(data), 100, 2400) == (data[100:2400] if kind == KIND_CHUNKS else None)
+        assert parts.read(encoding.digest(data), 100, 2400) == (data[100:2400] if kind == KIND_CHUNKS else None)
     reader.close()
 
 

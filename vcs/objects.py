@@ -20,7 +20,7 @@ from msgspec import Struct
 from vcs.encoding import digest as digest_of
 from vcs.errors import Corrupt, Missing, TreeringError
 from vcs.index import Index, Location
-from vcs.layers.pieces import Pieces
+from vcs.layers.parts import Parts
 from vcs.layers.reader import LayerReader
 from vcs.model import LayerId
 
@@ -46,9 +46,9 @@ _OBJECT_BYTES = 256
 _EXPECTED_MOST = 4096
 """Objects whose place is remembered until they are asked for."""
 
-_PIECES_MOST = 131_072
-"""Objects of which it is remembered where their pieces are: those of some 16 GiB, in some 35 MB."""
-_PIECES_LAYERS = 16
+_PARTS_MOST = 131_072
+"""Objects of which it is remembered where their pages are: those of some 16 GiB, in some 35 MB."""
+_PARTS_LAYERS = 16
 """Layers in which they may be: each is asked."""
 
 
@@ -77,7 +77,7 @@ class Objects:
         self._cache_bytes = cache_bytes
         self._cached = 0
         self._readers: OrderedDict[int, LayerReader] = OrderedDict()
-        self._pieces: OrderedDict[int, Pieces] = OrderedDict()
+        self._parts: OrderedDict[int, Parts] = OrderedDict()
         """Of open layers."""
         self._looked: int | None = None
         """When the directory of layers had changed, in ns, as open layers were last looked at for removed ones. With
@@ -98,7 +98,7 @@ class Objects:
         for reader in self._readers.values():
             reader.close()
         self._readers.clear()
-        self._pieces.clear()
+        self._parts.clear()
         self._blocks.clear()
         self._near.clear()
 
@@ -128,24 +128,24 @@ class Objects:
         if digest in self._near:
             return None
         try:
-            for pieces in self._pieces.values():
-                if (data := pieces.read(digest, start, end)) is not None:
+            for parts in self._parts.values():
+                if (data := parts.read(digest, start, end)) is not None:
                     return data
             place = self._expected.get(digest) or self._find(digest)
             if place is None:
                 return None
             self._expected[digest] = place
-            if place.layer in self._pieces or not self._reader(place.layer).blocks.has_sums(place.block):
+            if place.layer in self._parts or not self._reader(place.layer).blocks.has_sums(place.block):
                 return None
-            return self._pieces_of(place.layer).read(digest, start, end)
+            return self._parts_of(place.layer).read(digest, start, end)
         except (Corrupt, OSError):
             return None
 
-    def _pieces_of(self, layer: int) -> Pieces:
-        pieces = self._pieces[layer] = Pieces(self._reader(layer), _PIECES_MOST)
-        while len(self._pieces) > _PIECES_LAYERS or sum(map(len, self._pieces.values())) > _PIECES_MOST:
-            self._pieces.popitem(last=False)
-        return pieces
+    def _parts_of(self, layer: int) -> Parts:
+        parts = self._parts[layer] = Parts(self._reader(layer), _PARTS_MOST)
+        while len(self._parts) > _PARTS_LAYERS or sum(map(len, self._parts.values())) > _PARTS_MOST:
+            self._parts.popitem(last=False)
+        return parts
 
     def are_together(self, one: bytes, other: bytes) -> bool:
         """Whether two objects lie in the same block, which is in memory."""
@@ -277,7 +277,7 @@ class Objects:
     def _close_reader(self, layer: int) -> None:
         if self._ahead is not None:
             self._ahead.settle()  # it may be reading from this very layer
-        self._pieces.pop(layer, None)
+        self._parts.pop(layer, None)
         self._readers.pop(layer).close()
 
 

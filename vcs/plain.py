@@ -33,22 +33,19 @@ from blake3 import blake3
 
 from vcs.blobreader import list_items
 from vcs.cachefiles import FIRST, is_abandoned, open_cache
-from vcs.encoding import digest as digest_of
 from vcs.errors import Damaged, Missing
 from vcs.existing import names_in
 from vcs.model import DIGEST_SIZE, Chunked, Data
+from vcs.sums import PAGE, SUM, pages_of, sum_of, sums_of
 
 Plain: TypeAlias = Data | Chunked
 """A file's content: what can be copied."""
 
 PREFIX = "plain-"
 DIRECTORY = "plain"
-PAGE = 4096
 
 _MAGIC = b"treering plain 2\n"
 _SIZE = struct.Struct("<Q")
-SUM = 8
-"""Bytes of a page's sum."""
 _START = FIRST + DIGEST_SIZE
 _HEAD = len(_MAGIC) + _SIZE.size
 _BUFFER = 1 << 20
@@ -74,12 +71,9 @@ class PlainCopy:
             data = os.pread(self.fd, (after - first) * PAGE, first * PAGE)
         except OSError:
             return None
-        view = memoryview(data)
-        for number in range(first, after):
-            begin = (number - first) * PAGE
-            if sum_of(view[begin : begin + PAGE]) != self._sums[number * SUM : (number + 1) * SUM]:
-                return None
-        return view[offset - first * PAGE : end - first * PAGE]
+        if sums_of(data) != self._sums[first * SUM : after * SUM]:
+            return None
+        return memoryview(data)[offset - first * PAGE : end - first * PAGE]
 
     def close(self) -> None:
         """Give the file back; doing so twice is no error."""
@@ -153,11 +147,6 @@ def _fits(fd: int, size: int) -> bool:
     """Whether these are sums of a file of so many bytes."""
     head = _MAGIC + _SIZE.pack(size)
     return os.pread(fd, len(head), _START) == head and os.fstat(fd).st_size == sums_bytes(size)
-
-
-def pages_of(size: int) -> int:
-    """How many pages so many bytes have."""
-    return -(-size // PAGE)
 
 
 def sums_bytes(size: int) -> int:
@@ -248,8 +237,3 @@ class _Got:
         if data is None:
             raise Missing(f"object {digest.hex()} is not there", digest=digest.hex())
         return data
-
-
-def sum_of(page: bytes | memoryview) -> bytes:
-    """A page's."""
-    return digest_of(page)[:SUM]

@@ -27,9 +27,7 @@ from vcs.durable import write_all
 from vcs.errors import Corrupt, TreeringError
 from vcs.model import Chunked, Data
 from vcs.plain import (
-    PAGE,
     PREFIX,
-    SUM,
     Plain,
     body_of,
     bytes_path,
@@ -40,10 +38,10 @@ from vcs.plain import (
     read_body,
     remove,
     split_body,
-    sum_of,
     sums_bytes,
     sums_path,
 )
+from vcs.sums import PAGE, SUM, sum_of
 
 if TYPE_CHECKING:
     from subprocess import Popen

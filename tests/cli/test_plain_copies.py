@@ -13,15 +13,23 @@ from tests.cli.conftest import Cli, stop_service
 from tests.fusefs.serving import needs_fuse
 from tests.support.containers import eventually
 from vcs.model import Chunked
-from vcs.plain import PAGE
 from vcs.plainwriter import save_plain
 from vcs.snapshot import Snapshot
 from vcs.store import Store
+from vcs.sums import PAGE
 
 pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root: caches are dropped"), needs_fuse]
 
 SIZE = 16 << 20
-LARGE = random.Random(1).randbytes(SIZE)
+
+
+def records(seed: int) -> bytes:
+    """A large file that compresses: pages of one that does not come alone, and are as good as a copy's."""
+    made = random.Random(seed)
+    return b"".join(made.randbytes(3000) + bytes(PAGE - 3000) for _ in range(SIZE // PAGE))
+
+
+LARGE = records(1)
 PLACES = [number * (SIZE // 64) + PAGE for number in range(64)]
 """In different chunks, mostly."""
 
@@ -69,7 +77,7 @@ def test_the_next_cold_mount_reads_the_copy(large: Cli, tmp_path: Path, driver: 
     assert sums.stat().st_size == 65 + 32 + 17 + 8 + 8 * (SIZE // PAGE)
     large("fsck", "--read-data")
     # A copy that is whole, of another file, in the place of this one, shows where bytes come from.
-    other = random.Random(2).randbytes(SIZE)
+    other = records(2)
     (tmp_path / "tree/data").write_bytes(other)
     large("import", str(tmp_path / "tree"), "-b", "other")
     with Store.open(large.store) as store:

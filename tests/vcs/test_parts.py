@@ -20,12 +20,12 @@ from vcs.collect.plan import WASTE_IGNORED
 from vcs.collect.repack import Repack
 from vcs.errors import Corrupt
 from vcs.importer import import_directory
-from vcs.layers.format import CODEC_SUMMED, SUM_SIZE
-from vcs.layers.pieces import sums_of
+from vcs.layers.format import CODEC_SUMMED
 from vcs.layers.reader import LayerReader
 from vcs.model import Chunked, CommitId, ListItem
 from vcs.repair import repair
 from vcs.store import Store
+from vcs.sums import SUM, sums_of
 
 SIZE = 3_000_000
 PAGE = 4096
@@ -198,7 +198,7 @@ def test_what_the_index_says_wrongly_is_not_believed(store: Store) -> None:
     (store.path / "index.db").unlink()
 
 
-def test_a_damaged_piece_is_left_to_who_reads_the_chunk(store: Store) -> None:
+def test_a_damaged_page_is_left_to_who_reads_the_chunk(store: Store) -> None:
     data = noise(1, SIZE)
     _, content = keep(store, data)
     (layer,) = (store.path / "layers").glob("*.layer")
@@ -222,7 +222,7 @@ def test_a_damaged_piece_is_left_to_who_reads_the_chunk(store: Store) -> None:
     layer.write_bytes(raw)
 
 
-def test_pieces_are_forgotten_with_their_layer(store: Store) -> None:
+def test_parts_are_forgotten_with_their_layer(store: Store) -> None:
     first, second = noise(1, SIZE), noise(2, SIZE)
     _, one = keep(store, first)
     commit, _ = keep(store, second, "lost")
@@ -294,7 +294,7 @@ def test_damaged_sums_are_noticed_by_a_check_and_mended(store: Store) -> None:
     _, content = keep(store, data)
     (layer,) = (store.path / "layers").glob("*.layer")
     raw = bytearray(layer.read_bytes())
-    raw[int.from_bytes(raw[-56:-48], "little") - SUM_SIZE] ^= 1
+    raw[int.from_bytes(raw[-56:-48], "little") - SUM] ^= 1
     write_over(layer, raw)
     with Store.open(store.path) as fresh:
         assert scattered(fresh, content, data) == 0

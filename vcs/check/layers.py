@@ -21,10 +21,10 @@ from vcs.check.report import Progress, Report
 from vcs.encoding import digest as digest_of
 from vcs.errors import Corrupt, TreeringError
 from vcs.layers.format import HEADER, SUFFIX, Block
-from vcs.layers.pieces import sums_of
 from vcs.layers.reader import LayerReader, decompress
 from vcs.model import LayerId
 from vcs.shortage import raise_shortage
+from vcs.sums import sums_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor

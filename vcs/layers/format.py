@@ -2,7 +2,7 @@
 
     header    magic, version
     blocks    each a run of objects, compressed as one
-    sums      of the pieces of blocks that have some
+    sums      of the pages of blocks that have some
     footer    counts, block table, digest of the sums, object digests, object lengths
     trailer   where the footer is, and its digest
 
@@ -24,6 +24,7 @@ from typing import overload
 from vcs.encoding import digest
 from vcs.errors import Corrupt, UnknownFormat
 from vcs.model import DIGEST_SIZE
+from vcs.sums import SUM, pages_of
 
 VERSION = 1
 """Of the header: how blocks follow one another."""
@@ -43,12 +44,8 @@ _COLUMNS = 4
 CODEC_RAW = 0
 CODEC_ZSTD = 1
 CODEC_SUMMED = 2
-"""As it is, like CODEC_RAW, and there are sums of its pieces: a part is read, and verified, without the rest."""
+"""As it is, like CODEC_RAW, and there are sums of its pages: a part is read, and verified, without the rest."""
 CODECS = (CODEC_RAW, CODEC_ZSTD, CODEC_SUMMED)
-
-PIECE = 4096
-"""Bytes that have a sum. The last piece of a block may be shorter."""
-SUM_SIZE = 8
 
 KIND_CHUNKS = 0
 KIND_TREES = 1
@@ -74,7 +71,7 @@ class Block:
     codec: int
     kind: int
     sums: bytes = b""
-    """Of its pieces, if it has some: for who copies it."""
+    """Of its pages, if it has some: for who copies it."""
 
 
 class BlockTable(Sequence[Block]):
@@ -123,7 +120,7 @@ class BlockTable(Sequence[Block]):
     def sums(self, number: int) -> tuple[int, int]:
         """Where among all sums those of a block begin and end."""
         first = self._first_sum
-        return (SUM_SIZE * first[number], SUM_SIZE * first[number + 1]) if first is not None else (0, 0)
+        return (SUM * first[number], SUM * first[number + 1]) if first is not None else (0, 0)
 
     def room(self, number: int) -> int:
         """Bytes of the file that a block takes, with its sums."""
@@ -133,7 +130,7 @@ class BlockTable(Sequence[Block]):
     @property
     def sum_bytes(self) -> int:
         """How long all sums are."""
-        return SUM_SIZE * self._first_sum[-1] if self._first_sum is not None else 0
+        return SUM * self._first_sum[-1] if self._first_sum is not None else 0
 
     @property
     def end(self) -> int:
@@ -141,7 +138,7 @@ class BlockTable(Sequence[Block]):
         return self._offsets[-1]
 
     def _sum_counts(self) -> list[int]:
-        return [-(-length // PIECE) if self.has_sums(number) else 0 for number, length in enumerate(self.lengths)]
+        return [pages_of(length) if self.has_sums(number) else 0 for number, length in enumerate(self.lengths)]
 
     @property
     def is_known(self) -> bool:

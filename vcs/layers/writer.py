@@ -34,9 +34,9 @@ from vcs.layers.format import (
     encode_footer,
     header,
 )
-from vcs.layers.pieces import sums_of
 from vcs.model import LayerId
 from vcs.shortage import raise_shortage
+from vcs.sums import sums_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor

@@ -1,7 +1,6 @@
-"""Parts of objects out of a layer: of blocks that have sums, nothing is read but the pieces in which a part lies.
+"""Parts of objects out of a layer: of blocks that have sums, nothing is read but the pages in which a part lies.
 
-An object is known by its digest, which takes all of it. A piece is known by its sum, which says that it is as it was
-written; that it is the object's is what the footer says, which has a digest of its own.
+That a page is an object's is what the footer says, which has a digest of its own; the index has none, and is not asked.
 """
 
 from __future__ import annotations
@@ -11,18 +10,12 @@ from itertools import accumulate
 
 from vcs.encoding import digest as digest_of
 from vcs.errors import Corrupt
-from vcs.layers.format import PIECE, SUM_SIZE
 from vcs.layers.reader import LayerReader
 from vcs.model import DIGEST_SIZE
+from vcs.sums import PAGE, SUM, sums_of
 
 
-def sums_of(data: bytes | memoryview) -> bytes:
-    """The sums of a block's pieces: the first 8 bytes of the BLAKE3 of each."""
-    view = memoryview(data)
-    return b"".join([digest_of(view[at : at + PIECE])[:SUM_SIZE] for at in range(0, len(view), PIECE)])
-
-
-class Pieces:
+class Parts:
     """The blocks of one layer that have sums. Usable as long as its reader is."""
 
     def __init__(self, reader: LayerReader, most: int) -> None:
@@ -59,11 +52,11 @@ class Pieces:
         start, end = before[position] - starts + start, before[position] - starts + end
         if end > before[position + 1] - starts:
             raise Corrupt("an object is not as long as its chunk list says")
-        first, after = start // PIECE, -(-end // PIECE)
-        begins = first * PIECE
-        length = min(after * PIECE, blocks.lengths[number]) - begins
+        first, after = start // PAGE, -(-end // PAGE)
+        begins = first * PAGE
+        length = min(after * PAGE, blocks.lengths[number]) - begins
         data = self._reader.at(blocks.offset(number) + begins, length)
         sums, _ = blocks.sums(number)
-        if sums_of(data) != self._sums[sums + first * SUM_SIZE : sums + after * SUM_SIZE]:
-            raise Corrupt("a piece does not have its sum")
+        if sums_of(data) != self._sums[sums + first * SUM : sums + after * SUM]:
+            raise Corrupt("a page does not have its sum")
         return data[start - begins : end - begins]

@@ -21,17 +21,16 @@ from vcs.layers.format import (
     HEADER,
     KIND_CHUNKS,
     KIND_TREES,
-    PIECE,
     SUFFIX,
-    SUM_SIZE,
     TRAILER,
     Block,
     decode_footer,
     encode_footer,
 )
-from vcs.layers.pieces import Pieces, sums_of
+from vcs.layers.parts import Parts
 from vcs.layers.reader import LayerReader
 from vcs.layers.writer import LayerWriter
+from vcs.sums import PAGE, SUM, sums_of
 
 MANY = 1000
 
@@ -97,11 +96,11 @@ def test_what_does_not_compress_and_is_long_enough_has_sums(tmp_path: Path) -> N
         reader.close()
 
 
-def test_each_piece_of_4096_bytes_has_8_of_its_digest(opened: tuple[LayerReader, bytes]) -> None:
+def test_each_page_of_4096_bytes_has_8_of_its_digest(opened: tuple[LayerReader, bytes]) -> None:
     reader, data = opened
     block, stored = reader.stored(0)
     assert stored == data
-    assert len(block.sums) == SUM_SIZE * 49
+    assert len(block.sums) == SUM * 49
     assert block.sums[:8] == digest(data[:4096])[:8]
     assert block.sums[-8:] == digest(data[48 * 4096 :])[:8]
     assert block.sums == sums_of(data)
@@ -113,11 +112,11 @@ def test_small_chunks_share_sums_as_they_share_a_block(tmp_path: Path) -> None:
     blocks = [reader.stored(number)[0] for number in range(reader.block_count)]
     assert {block.codec for block in blocks} == {CODEC_SUMMED, CODEC_ZSTD}
     assert max(block.objects for block in blocks) > 1
-    pieces = Pieces(reader, MANY)
-    assert len(pieces) == 20
+    parts = Parts(reader, MANY)
+    assert len(parts) == 20
     for chunk in chunks[:-1]:
-        assert pieces.read(digest(chunk), 0, len(chunk)) == chunk
-    assert pieces.read(digest(chunks[-1]), 0, 1) is None
+        assert parts.read(digest(chunk), 0, len(chunk)) == chunk
+    assert parts.read(digest(chunks[-1]), 0, 1) is None
     reader.close()
 
 
@@ -157,25 +156,25 @@ def test_parts_are_what_the_whole_has(
 ) -> None:
     chunks = chunks_of(noise(seed, data.draw(st.integers(1, 600_000))), cuts)
     reader = LayerReader(write(tmp_path_factory.mktemp("layer"), chunks))
-    pieces = Pieces(reader, MANY)
+    parts = Parts(reader, MANY)
     summed = sum(block.objects for block in reader.blocks if block.codec == CODEC_SUMMED)
-    assert len(pieces) == summed
+    assert len(parts) == summed
     found = 0
     for chunk in chunks:
         start = data.draw(st.integers(0, len(chunk) - 1))
         end = data.draw(st.integers(start + 1, len(chunk)))
-        part = pieces.read(digest(chunk), start, end)
+        part = parts.read(digest(chunk), start, end)
         assert part in (None, chunk[start:end])
         found += part is not None
     assert found == summed
     reader.close()
 
 
-def test_only_the_pieces_are_read_in_which_it_lies(
+def test_only_the_pages_are_read_in_which_it_lies(
     opened: tuple[LayerReader, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader, data = opened
-    pieces = Pieces(reader, MANY)
+    parts = Parts(reader, MANY)
     read: list[int] = []
     honest = reader.at
 
@@ -185,24 +184,24 @@ def test_only_the_pieces_are_read_in_which_it_lies(
 
     monkeypatch.setattr(reader, "at", at)
     for start, end in ((8192, 12_288), (8191, 12_288), (10_000, 14_096), (200_000, 200_001), (0, len(data))):
-        assert pieces.read(digest(data), start, end) == data[start:end]
+        assert parts.read(digest(data), start, end) == data[start:end]
     assert read == [4096, 8192, 8192, 200_001 - 48 * 4096, 200_001]
 
 
 def test_what_is_not_there_is_none(opened: tuple[LayerReader, bytes], tmp_path: Path) -> None:
-    assert Pieces(opened[0], MANY).read(bytes(32), 0, 1) is None
+    assert Parts(opened[0], MANY).read(bytes(32), 0, 1) is None
     reader = LayerReader(write(tmp_path, [b"x" * 100_000]))
-    assert len(Pieces(reader, MANY)) == 0
-    assert Pieces(reader, MANY).read(digest(b"x" * 100_000), 0, 1) is None
+    assert len(Parts(reader, MANY)) == 0
+    assert Parts(reader, MANY).read(digest(b"x" * 100_000), 0, 1) is None
     reader.close()
 
 
 def test_of_a_layer_with_too_many_objects_nothing_is_kept(tmp_path: Path) -> None:
     chunks = [noise(number, 70_000) for number in range(10)]
     reader = LayerReader(write(tmp_path, chunks))
-    assert len(Pieces(reader, 10)) == 10
-    assert len(Pieces(reader, 9)) == 0
-    assert Pieces(reader, 9).read(digest(chunks[0]), 0, 1) is None
+    assert len(Parts(reader, 10)) == 10
+    assert len(Parts(reader, 9)) == 0
+    assert Parts(reader, 9).read(digest(chunks[0]), 0, 1) is None
     reader.close()
 
 
@@ -210,32 +209,32 @@ def test_of_a_layer_with_too_many_objects_nothing_is_kept(tmp_path: Path) -> Non
 def test_what_ends_behind_its_object_is_refused(opened: tuple[LayerReader, bytes], start: int, end: int) -> None:
     reader, data = opened
     with pytest.raises(Corrupt, match="chunk list"):
-        Pieces(reader, MANY).read(digest(data), start, end)
+        Parts(reader, MANY).read(digest(data), start, end)
 
 
 # -- damage
 
 
-def test_every_flipped_byte_of_a_piece_is_noticed(
+def test_every_flipped_byte_of_a_page_is_noticed(
     opened: tuple[LayerReader, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader, data = opened
-    pieces = Pieces(reader, MANY)
-    for at in range(PIECE):
+    parts = Parts(reader, MANY)
+    for at in range(PAGE):
         bad = bytearray(data)
         bad[at] ^= 1 << at % 8
         monkeypatch.setattr(reader, "at", lambda offset, length, bad=bad: bytes(bad[offset - HEADER.size :][:length]))
         with pytest.raises(Corrupt, match="sum"):
-            pieces.read(digest(data), 0, 100)
-        assert pieces.read(digest(data), PIECE, PIECE + 9) == data[PIECE : PIECE + 9], "the others are whole"
+            parts.read(digest(data), 0, 100)
+        assert parts.read(digest(data), PAGE, PAGE + 9) == data[PAGE : PAGE + 9], "the others are whole"
 
 
-def test_a_piece_that_ends_early_is_noticed(opened: tuple[LayerReader, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_that_ends_early_is_noticed(opened: tuple[LayerReader, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     reader, data = opened
-    pieces = Pieces(reader, MANY)
+    parts = Parts(reader, MANY)
     monkeypatch.setattr(reader, "at", lambda _offset, _length: b"")
     with pytest.raises(Corrupt, match="sum"):
-        pieces.read(digest(data), 0, 100)
+        parts.read(digest(data), 0, 100)
 
 
 def test_every_flipped_byte_after_the_blocks_is_noticed(tmp_path: Path) -> None:
@@ -252,7 +251,7 @@ def test_every_flipped_byte_after_the_blocks_is_noticed(tmp_path: Path) -> None:
             reader = LayerReader(path)
             assert reader.block(0) == data
             with pytest.raises(Corrupt, match="sums"):
-                Pieces(reader, MANY)
+                Parts(reader, MANY)
             reader.close()
         else:
             with pytest.raises((Corrupt, UnknownFormat)):
@@ -270,11 +269,11 @@ def test_every_flipped_byte_after_the_blocks_is_noticed(tmp_path: Path) -> None:
     ],
 )
 def test_a_footer_whose_sums_contradict_it_is_refused(codec: int, sums: bytes, message: str | None) -> None:
-    block = Block(16, PIECE + 5, PIECE + 5, 1, codec, KIND_CHUNKS, sums)
-    data = encode_footer([block], [bytes(32)], [PIECE + 5])
+    block = Block(16, PAGE + 5, PAGE + 5, 1, codec, KIND_CHUNKS, sums)
+    data = encode_footer([block], [bytes(32)], [PAGE + 5])
     assert data.startswith(sums)
     body = data[len(sums) : -TRAILER.size]
-    offset = 16 + PIECE + 5 + len(sums)
+    offset = 16 + PAGE + 5 + len(sums)
     if message is None:
         footer = decode_footer(body, digest(body), offset)
         assert footer.sums == digest(sums)
@@ -297,6 +296,6 @@ def test_a_layer_that_is_read_whole_has_its_sums_too(tmp_path: Path, monkeypatch
     data = noise(9, 9_000)
     reader = LayerReader(write(tmp_path, [data]))
     assert not reader.is_open
-    assert Pieces(reader, MANY).read(digest(data), 100, 9_000) == data[100:9_000]
+    assert Parts(reader, MANY).read(digest(data), 100, 9_000) == data[100:9_000]
     assert reader.stored(0)[0].sums == sums_of(data)
     assert os.listdir(tmp_path)
