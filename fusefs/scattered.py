@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING
 from fusefs.recent import Recent
 from vcs import plain, plainwriter
 from vcs.model import Chunked
-from vcs.plain import Plain, PlainCopy, bytes_path, open_plain
-from vcs.sums import PAGE
+from vcs.plain import PAGE, Plain, PlainCopy, bytes_path, open_plain
 
 if TYPE_CHECKING:
     from subprocess import Popen

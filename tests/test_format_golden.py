@@ -100,7 +100,7 @@ SUMMED_OBJECTS = [
     (KIND_TREES, b"tree " * 500),
     (KIND_CHUNKS, random.Random(2).randbytes(3000)),
 ]
-"""What does not compress; the two chunks share a block of three pieces."""
+"""What does not compress; the two chunks share a block of two pieces."""
 ZSTD_OBJECTS = [(KIND_CHUNKS, b"compress " * 1000), (KIND_TREES, b"tree " * 500), (KIND_CHUNKS, b"again " * 100)]
 
 
@@ -122,11 +122,11 @@ def test_sums_are_written_byte_for_byte(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("vcs.layers.writer._SUMMED_LEAST", 9000)
     chunks = [data for kind, data in SUMMED_OBJECTS if kind == KIND_CHUNKS]
     block = b"".join(chunks)
-    sums = b"".join(blake3(block[at : at + 4096]).digest()[:8] for at in (0, 4096, 8192))
+    sums = b"".join(blake3(block[at : at + 8192]).digest()[:8] for at in (0, 8192))
     row = struct.pack("<IIIBBH", 9000, 9000, 2, 2, 0, 0)
     digests = b"".join(blake3(chunk).digest() for chunk in chunks)
     footer = struct.pack("<II", 1, 2) + row + blake3(sums).digest() + digests + struct.pack("<II", 6000, 3000)
-    trailer = struct.pack("<QII", 16 + 9000 + 24, len(footer), 2) + blake3(footer).digest() + b"GNIREERT"
+    trailer = struct.pack("<QII", 16 + 9000 + 16, len(footer), 2) + blake3(footer).digest() + b"GNIREERT"
     expected = b"TREERING" + struct.pack("<II", 1, 0) + block + sums + footer + trailer
     written = write_layer(tmp_path, [(kind, data) for kind, data in SUMMED_OBJECTS if kind == KIND_CHUNKS])
     assert written.read_bytes().hex() == expected.hex()

@@ -47,7 +47,7 @@ _EXPECTED_MOST = 4096
 """Objects whose place is remembered until they are asked for."""
 
 _PARTS_MOST = 131_072
-"""Objects of which it is remembered where their pages are: those of some 16 GiB, in some 35 MB."""
+"""Objects of which it is remembered where their pieces are: those of some 16 GiB, in some 35 MB."""
 _PARTS_LAYERS = 16
 """Layers in which they may be: each is asked."""
 

@@ -36,13 +36,14 @@ from vcs.cachefiles import FIRST, is_abandoned, open_cache
 from vcs.errors import Damaged, Missing
 from vcs.existing import names_in
 from vcs.model import DIGEST_SIZE, Chunked, Data
-from vcs.sums import PAGE, SUM, pages_of, sum_of, sums_of
+from vcs.sums import SUM, sum_of, sums_of
 
 Plain: TypeAlias = Data | Chunked
 """A file's content: what can be copied."""
 
 PREFIX = "plain-"
 DIRECTORY = "plain"
+PAGE = 4096
 
 _MAGIC = b"treering plain 2\n"
 _SIZE = struct.Struct("<Q")
@@ -71,7 +72,7 @@ class PlainCopy:
             data = os.pread(self.fd, (after - first) * PAGE, first * PAGE)
         except OSError:
             return None
-        if sums_of(data) != self._sums[first * SUM : after * SUM]:
+        if sums_of(data, PAGE) != self._sums[first * SUM : after * SUM]:
             return None
         return memoryview(data)[offset - first * PAGE : end - first * PAGE]
 
@@ -141,6 +142,11 @@ def _sums(caches: Path, digest: bytes, size: int) -> bytes | None:
         return os.pread(fd, pages_of(size) * SUM, _START + _HEAD) if _fits(fd, size) else None
     finally:
         os.close(fd)
+
+
+def pages_of(size: int) -> int:
+    """How many pages so many bytes have."""
+    return -(-size // PAGE)
 
 
 def _fits(fd: int, size: int) -> bool:

@@ -27,6 +27,7 @@ from vcs.durable import write_all
 from vcs.errors import Corrupt, TreeringError
 from vcs.model import Chunked, Data
 from vcs.plain import (
+    PAGE,
     PREFIX,
     Plain,
     body_of,
@@ -41,7 +42,7 @@ from vcs.plain import (
     sums_bytes,
     sums_path,
 )
-from vcs.sums import PAGE, SUM, sum_of
+from vcs.sums import SUM, sum_of
 
 if TYPE_CHECKING:
     from subprocess import Popen

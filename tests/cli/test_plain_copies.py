@@ -13,10 +13,10 @@ from tests.cli.conftest import Cli, stop_service
 from tests.fusefs.serving import needs_fuse
 from tests.support.containers import eventually
 from vcs.model import Chunked
+from vcs.plain import PAGE
 from vcs.plainwriter import save_plain
 from vcs.snapshot import Snapshot
 from vcs.store import Store
-from vcs.sums import PAGE
 
 pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root: caches are dropped"), needs_fuse]
 

@@ -20,9 +20,8 @@ from tests.fusefs.fake_kernel import FakeKernel
 from tests.support.values import file, root
 from vcs.blobs import BlobWriter
 from vcs.model import Chunked
-from vcs.plain import Plain, bytes_path, remove, sums_path
+from vcs.plain import PAGE, Plain, bytes_path, remove, sums_path
 from vcs.plainwriter import mend, save_plain
-from vcs.sums import PAGE
 from vcs.testing import MemoryStore
 
 SIZE = FILE_LEAST

@@ -21,6 +21,7 @@ from vcs.layers.format import (
     HEADER,
     KIND_CHUNKS,
     KIND_TREES,
+    PIECE,
     SUFFIX,
     TRAILER,
     Block,
@@ -30,7 +31,7 @@ from vcs.layers.format import (
 from vcs.layers.parts import Parts
 from vcs.layers.reader import LayerReader
 from vcs.layers.writer import LayerWriter
-from vcs.sums import PAGE, SUM, sums_of
+from vcs.sums import SUM, sums_of
 
 MANY = 1000
 
@@ -96,14 +97,14 @@ def test_what_does_not_compress_and_is_long_enough_has_sums(tmp_path: Path) -> N
         reader.close()
 
 
-def test_each_page_of_4096_bytes_has_8_of_its_digest(opened: tuple[LayerReader, bytes]) -> None:
+def test_each_piece_of_8192_bytes_has_8_of_its_digest(opened: tuple[LayerReader, bytes]) -> None:
     reader, data = opened
     block, stored = reader.stored(0)
     assert stored == data
-    assert len(block.sums) == SUM * 49
-    assert block.sums[:8] == digest(data[:4096])[:8]
-    assert block.sums[-8:] == digest(data[48 * 4096 :])[:8]
-    assert block.sums == sums_of(data)
+    assert len(block.sums) == SUM * 25
+    assert block.sums[:8] == digest(data[:8192])[:8]
+    assert block.sums[-8:] == digest(data[24 * 8192 :])[:8]
+    assert block.sums == sums_of(data, PIECE)
 
 
 def test_small_chunks_share_sums_as_they_share_a_block(tmp_path: Path) -> None:
@@ -170,7 +171,7 @@ def test_parts_are_what_the_whole_has(
     reader.close()
 
 
-def test_only_the_pages_are_read_in_which_it_lies(
+def test_only_the_pieces_are_read_in_which_it_lies(
     opened: tuple[LayerReader, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader, data = opened
@@ -183,9 +184,9 @@ def test_only_the_pages_are_read_in_which_it_lies(
         return honest(offset, length)
 
     monkeypatch.setattr(reader, "at", at)
-    for start, end in ((8192, 12_288), (8191, 12_288), (10_000, 14_096), (200_000, 200_001), (0, len(data))):
+    for start, end in ((8192, 12_288), (8191, 12_288), (15_000, 19_096), (200_000, 200_001), (0, len(data))):
         assert parts.read(digest(data), start, end) == data[start:end]
-    assert read == [4096, 8192, 8192, 200_001 - 48 * 4096, 200_001]
+    assert read == [8192, 16_384, 16_384, 200_001 - 24 * 8192, 200_001]
 
 
 def test_what_is_not_there_is_none(opened: tuple[LayerReader, bytes], tmp_path: Path) -> None:
@@ -215,21 +216,21 @@ def test_what_ends_behind_its_object_is_refused(opened: tuple[LayerReader, bytes
 # -- damage
 
 
-def test_every_flipped_byte_of_a_page_is_noticed(
+def test_every_flipped_byte_of_a_piece_is_noticed(
     opened: tuple[LayerReader, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader, data = opened
     parts = Parts(reader, MANY)
-    for at in range(PAGE):
+    for at in range(PIECE):
         bad = bytearray(data)
         bad[at] ^= 1 << at % 8
         monkeypatch.setattr(reader, "at", lambda offset, length, bad=bad: bytes(bad[offset - HEADER.size :][:length]))
         with pytest.raises(Corrupt, match="sum"):
             parts.read(digest(data), 0, 100)
-        assert parts.read(digest(data), PAGE, PAGE + 9) == data[PAGE : PAGE + 9], "the others are whole"
+        assert parts.read(digest(data), PIECE, PIECE + 9) == data[PIECE : PIECE + 9], "the others are whole"
 
 
-def test_a_page_that_ends_early_is_noticed(opened: tuple[LayerReader, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_piece_that_ends_early_is_noticed(opened: tuple[LayerReader, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     reader, data = opened
     parts = Parts(reader, MANY)
     monkeypatch.setattr(reader, "at", lambda _offset, _length: b"")
@@ -243,7 +244,7 @@ def test_every_flipped_byte_after_the_blocks_is_noticed(tmp_path: Path) -> None:
     path = write(tmp_path, [data])
     raw = path.read_bytes()
     sums, footer = HEADER.size + len(data), int.from_bytes(raw[-56:-48], "little")
-    assert footer == sums + len(sums_of(data))
+    assert footer == sums + len(sums_of(data, PIECE))
     for at in range(sums, len(raw)):
         path.chmod(0o600)
         path.write_bytes(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :])
@@ -269,11 +270,11 @@ def test_every_flipped_byte_after_the_blocks_is_noticed(tmp_path: Path) -> None:
     ],
 )
 def test_a_footer_whose_sums_contradict_it_is_refused(codec: int, sums: bytes, message: str | None) -> None:
-    block = Block(16, PAGE + 5, PAGE + 5, 1, codec, KIND_CHUNKS, sums)
-    data = encode_footer([block], [bytes(32)], [PAGE + 5])
+    block = Block(16, PIECE + 5, PIECE + 5, 1, codec, KIND_CHUNKS, sums)
+    data = encode_footer([block], [bytes(32)], [PIECE + 5])
     assert data.startswith(sums)
     body = data[len(sums) : -TRAILER.size]
-    offset = 16 + PAGE + 5 + len(sums)
+    offset = 16 + PIECE + 5 + len(sums)
     if message is None:
         footer = decode_footer(body, digest(body), offset)
         assert footer.sums == digest(sums)
@@ -297,5 +298,5 @@ def test_a_layer_that_is_read_whole_has_its_sums_too(tmp_path: Path, monkeypatch
     reader = LayerReader(write(tmp_path, [data]))
     assert not reader.is_open
     assert Parts(reader, MANY).read(digest(data), 100, 9_000) == data[100:9_000]
-    assert reader.stored(0)[0].sums == sums_of(data)
+    assert reader.stored(0)[0].sums == sums_of(data, PIECE)
     assert os.listdir(tmp_path)

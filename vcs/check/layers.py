@@ -20,7 +20,7 @@ from blake3 import blake3
 from vcs.check.report import Progress, Report
 from vcs.encoding import digest as digest_of
 from vcs.errors import Corrupt, TreeringError
-from vcs.layers.format import HEADER, SUFFIX, Block
+from vcs.layers.format import HEADER, PIECE, SUFFIX, Block
 from vcs.layers.reader import LayerReader, decompress
 from vcs.model import LayerId
 from vcs.shortage import raise_shortage
@@ -139,7 +139,7 @@ class _Examined(NamedTuple):
 
 
 def _examined(block: Block, stored: bytes, objects: _Objects) -> _Examined:
-    has_its_sums = not block.sums or block.sums == sums_of(stored)
+    has_its_sums = not block.sums or block.sums == sums_of(stored, PIECE)
     try:
         data = memoryview(decompress(stored, block))
     except Corrupt:

@@ -1,6 +1,6 @@
-"""Parts of objects out of a layer: of blocks that have sums, nothing is read but the pages in which a part lies.
+"""Parts of objects out of a layer: of blocks that have sums, nothing is read but the pieces in which a part lies.
 
-That a page is an object's is what the footer says, which has a digest of its own; the index has none, and is not asked.
+That a piece is an object's is what the footer says, which has a digest; the index has none, and is not asked.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from itertools import accumulate
 
 from vcs.encoding import digest as digest_of
 from vcs.errors import Corrupt
+from vcs.layers.format import PIECE
 from vcs.layers.reader import LayerReader
 from vcs.model import DIGEST_SIZE
-from vcs.sums import PAGE, SUM, sums_of
+from vcs.sums import SUM, sums_of
 
 
 class Parts:
@@ -52,11 +53,11 @@ class Parts:
         start, end = before[position] - starts + start, before[position] - starts + end
         if end > before[position + 1] - starts:
             raise Corrupt("an object is not as long as its chunk list says")
-        first, after = start // PAGE, -(-end // PAGE)
-        begins = first * PAGE
-        length = min(after * PAGE, blocks.lengths[number]) - begins
+        first, after = start // PIECE, -(-end // PIECE)
+        begins = first * PIECE
+        length = min(after * PIECE, blocks.lengths[number]) - begins
         data = self._reader.at(blocks.offset(number) + begins, length)
         sums, _ = blocks.sums(number)
-        if sums_of(data) != self._sums[sums + first * SUM : sums + after * SUM]:
-            raise Corrupt("a page does not have its sum")
+        if sums_of(data, PIECE) != self._sums[sums + first * SUM : sums + after * SUM]:
+            raise Corrupt("a piece does not have its sum")
         return data[start - begins : end - begins]

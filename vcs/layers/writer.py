@@ -29,6 +29,7 @@ from vcs.layers.format import (
     HEADER,
     KIND_CHUNKS,
     KINDS,
+    PIECE,
     SUFFIX,
     Block,
     encode_footer,
@@ -271,7 +272,7 @@ def _compressed(compressor: zstandard.ZstdCompressor, block: _Pending) -> _Compr
     if len(stored) < len(data) * _WORTH_IT:
         return _Compressed(CODEC_ZSTD, stored, b"")
     if block.kind == KIND_CHUNKS and len(data) >= _SUMMED_LEAST:
-        return _Compressed(CODEC_SUMMED, data, sums_of(data))
+        return _Compressed(CODEC_SUMMED, data, sums_of(data, PIECE))
     return _Compressed(CODEC_RAW, data, b"")
 
 

@@ -16,6 +16,7 @@ from vcs.check.caches import check_caches
 from vcs.check.report import Report
 from vcs.history import BRANCHES, Author
 from vcs.plain import (
+    PAGE,
     Plain,
     PlainCopy,
     bytes_path,
@@ -26,7 +27,6 @@ from vcs.plain import (
 )
 from vcs.plainwriter import save_plain
 from vcs.store import Store
-from vcs.sums import PAGE
 from vcs.testing import MemoryStore
 
 Piece: TypeAlias = tuple[bool, int]

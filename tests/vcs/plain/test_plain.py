@@ -34,6 +34,7 @@ from vcs import plain
 from vcs.check import check
 from vcs.collect import collect
 from vcs.plain import (
+    PAGE,
     Plain,
     bytes_path,
     digest_of_copy,
@@ -42,7 +43,6 @@ from vcs.plain import (
 )
 from vcs.plainwriter import save_plain
 from vcs.store import Store
-from vcs.sums import PAGE
 from vcs.testing import MemoryStore
 
 PIECES: st.SearchStrategy[list[Piece]] = st.lists(

@@ -39,6 +39,7 @@ from vcs.collect import collect
 from vcs.errors import Corrupt, Missing
 from vcs.model import Chunked
 from vcs.plain import (
+    PAGE,
     Plain,
     bytes_path,
     digest_of_copy,
@@ -48,7 +49,6 @@ from vcs.plain import (
 from vcs.plainwriter import mend, save_plain
 from vcs.repair import repair
 from vcs.store import Store
-from vcs.sums import PAGE
 from vcs.testing import MemoryStore
 
 PROJECT = Path(__file__).parents[3]

@@ -35,12 +35,12 @@ from vcs.errors import Corrupt, Missing
 from vcs.history import BRANCHES
 from vcs.model import Chunked, Data
 from vcs.plain import (
+    PAGE,
     Plain,
     digest_of_copy,
 )
 from vcs.plainwriter import allowed, save_plain
 from vcs.store import Store
-from vcs.sums import PAGE
 from vcs.testing import MemoryStore
 
 # -- making them
