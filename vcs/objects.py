@@ -138,7 +138,7 @@ class Objects:
             if place.layer in self._parts or not self._reader(place.layer).blocks.has_sums(place.block):
                 return None
             return self._parts_of(place.layer).read(digest, start, end)
-        except (Corrupt, OSError):
+        except (Corrupt, OSError, IndexError):  # the last, if the index says nonsense
             return None
 
     def _parts_of(self, layer: int) -> Parts:

@@ -19,7 +19,7 @@ from vcs.collect import collect
 from vcs.collect.repack import Repack
 from vcs.errors import Corrupt
 from vcs.importer import import_directory
-from vcs.layers.format import CODEC_SUMMED
+from vcs.layers.format import CODEC_SUMMED, PIECE
 from vcs.layers.reader import LayerReader
 from vcs.model import Chunked, CommitId, ListItem
 from vcs.repair import repair
@@ -188,7 +188,10 @@ def test_what_the_index_says_wrongly_is_not_believed(store: Store) -> None:
         rows = [place_of(db, one), place_of(db, other)]
         move(db, one, rows[1])
         move(db, other, rows[0])
+        third = list(list_items(store, content.list))[2]
+        move(db, third, (place_of(db, third)[0], 1 << 30, 0, third.length))
     with Store.open(store.path) as fresh:
+        assert fresh.part(third.digest, 0, PAGE) is None
         assert fresh.part(one.digest, 0, PAGE) == data[:PAGE]
         assert fresh.part(other.digest, 0, PAGE) == data[one.length : one.length + PAGE]
         with pytest.raises(Corrupt):
@@ -253,6 +256,24 @@ def test_gc_keeps_sums(store: Store, share: int) -> None:
     assert sum(summed(store))
     with Store.open(store.path) as fresh:
         assert scattered(fresh, content, kept) > 20
+
+
+def test_gc_does_not_copy_damaged_sums(store: Store) -> None:
+    """In the new layer they would have a digest, and be taken for right."""
+    data = noise(1, SIZE)
+    keep(store, data, "lost")
+    _, content = keep(store, data[: SIZE // 2])
+    (layer,) = [path for path in (store.path / "layers").glob("*.layer") if path.stat().st_size > SIZE]
+    raw = bytearray(layer.read_bytes())
+    footer = int.from_bytes(raw[-56:-48], "little")
+    raw[footer - SIZE // PIECE * 8 : footer] = bytes(SIZE // PIECE * 8)
+    write_over(layer, raw)
+    store.history.delete("refs/heads/lost")
+    with Store.open(store.path) as fresh:
+        collect(fresh, since=NOW)
+        assert not layer.exists()
+        assert check(fresh).problems == []
+        assert scattered(fresh, content, data[: SIZE // 2]) > 30
 
 
 def test_sums_are_no_garbage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

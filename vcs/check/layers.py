@@ -101,11 +101,11 @@ class Layers:
             hasher.update(stored)
             file.seek(len(stored), os.SEEK_CUR)
             self._count(len(stored))
-            objects = reader.objects(number)
+            objects, sums = reader.objects(number), reader.sums(number)
             if self._pool is None:
-                have_sums &= _note(bad, name, _examined(block, stored, objects))
+                have_sums &= _note(bad, name, _examined(block, stored, objects, sums))
                 continue
-            waiting.append(self._pool.submit(_examined, block, stored, objects))
+            waiting.append(self._pool.submit(_examined, block, stored, objects, sums))
             while len(waiting) > 2 * (os.cpu_count() or 1):
                 have_sums &= _note(bad, name, waiting.popleft().result())
         while rest := file.read(_PIECE):
@@ -138,8 +138,8 @@ class _Examined(NamedTuple):
     has_its_sums: bool
 
 
-def _examined(block: Block, stored: bytes, objects: _Objects) -> _Examined:
-    has_its_sums = not block.sums or block.sums == sums_of(stored, PIECE)
+def _examined(block: Block, stored: bytes, objects: _Objects, sums: bytes) -> _Examined:
+    has_its_sums = not sums or sums == sums_of(stored, PIECE)
     try:
         data = memoryview(decompress(stored, block))
     except Corrupt:

@@ -75,7 +75,7 @@ class Block:
     codec: int
     kind: int
     sums: bytes = b""
-    """Of its pieces, if it has some: for who copies it."""
+    """Of its pieces, if it has some: for who writes it."""
 
 
 class BlockTable(Sequence[Block]):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -162,12 +161,14 @@ class LayerReader:
             self._fd = -1
 
     def stored(self, number: int) -> tuple[Block, bytes]:
-        """A block as it is in the file, and what is known of it, its sums too."""
+        """A block as it is in the file."""
         block = self._blocks[number]
-        if self._blocks.has_sums(number):
-            start, end = self._blocks.sums(number)
-            block = replace(block, sums=self.at(self._blocks.end + start, end - start))
         return block, self._read(block)
+
+    def sums(self, number: int) -> bytes:
+        """Those of a block, as they are in the file; none, if it has none."""
+        start, end = self._blocks.sums(number)
+        return self.at(self._blocks.end + start, end - start)
 
     def _read(self, block: Block) -> bytes:
         """What a block's place in the file holds. Threads that do this at once may ask for too much, nothing else."""

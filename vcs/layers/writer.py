@@ -117,8 +117,11 @@ class LayerWriter:
         self.objects += 1
 
     def add_block(self, block: Block, stored: bytes, digests: list[bytes], lengths: list[int]) -> None:
-        """Take a whole block of another layer as it is; its offset is not looked at."""
+        """Take a whole block of another layer as it is; its offset is not looked at. Sums are made anew: those of the
+        other layer may be damaged, and would not be found to be in this one."""
         self._start_job()
+        if block.codec == CODEC_SUMMED:
+            block = replace(block, sums=sums_of(stored, PIECE))
         if self._scribe is None:
             self._append(block, stored, digests, lengths)
         else:
