@@ -37,10 +37,10 @@ AROUND = 128 << 10
 """Bytes that are given of a copy, from a multiple of that on, with a page somewhere in them."""
 _CHUNKS_FOR_A_BYTE = 1 / (1 << 20)
 _ALONE = 1 / 16
-"""How much of a chunk a page costs that came alone."""
+"""How much of that a copy would spare who got a page alone."""
 _READS_FOR_A_PAGE = 1 / 16
 _LOOK_EACH = 16
-"""Reads that come alone, from one look for a copy to the next: a look takes as long as decompressing a page."""
+"""Reads that come alone, from one look for a copy to the next: a look takes some 10 us."""
 _USES_MOST = 4096
 """Files of which it is remembered how much of them was read."""
 _OPEN_MOST = 16
