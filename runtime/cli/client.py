@@ -2,8 +2,8 @@
 
     client                                    server                        child of the server
     connect, request with descriptors ──────► accept, fork ───────────────► is all as with the client?
-                  ◄──────────────────────────────────────────── READY pid, or OTHERWISE, or OUTDATED
-    START ────────────────────────────────────────────────────────────────► run the command line
+                  ◄─────────────────────────────────── READY pid and socket, or OTHERWISE, or OUTDATED
+    START by that socket ─────────────────────────────────────────────────► run the command line
     signals are passed on ────────────────────────────────────────────────►
                   ◄───────────────────────────────────────────────────────── PAGER, with its input
                   ◄───────────────────────────────────────────────────────── EXIT code
@@ -111,11 +111,10 @@ class _Call:
             self._handle(getattr(_signal, name), self._forward)
         self._handle(_signal.SIGTSTP, self._stop)
         try:
-            kind, number = self._ask(request, descriptors)
+            kind, number, fds = self._ask(request, descriptors)
             if kind != READY:
                 return ALONE if kind in (OUTDATED, b"") else PLAIN
-            self._child = os.pidfd_open(number)
-            self._connection.send(START)
+            self._child = _started(number, fds)
         finally:
             if self._child < 0:
                 self._give_back()
@@ -124,12 +123,12 @@ class _Call:
             self._send(pending)
         return self._wait()
 
-    def _ask(self, request: bytes, descriptors: list[int]) -> tuple[bytes, int]:
+    def _ask(self, request: bytes, descriptors: list[int]) -> tuple[bytes, int, list[int]]:
         packed = b"".join(fd.to_bytes(4, sys.byteorder) for fd in descriptors)
         sent = self._connection.sendmsg([request], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)])
         while sent < len(request):
             sent += self._connection.send(request[sent:])
-        return self._receive()[:2]
+        return self._receive()
 
     def _wait(self) -> int:
         while True:
@@ -233,6 +232,21 @@ class _Call:
             _signal.signal(number, _signal.SIG_DFL)
         os.kill(os.getpid(), number)
         return 128 + number
+
+
+def _started(pid: int, fds: list[int]) -> int:
+    """Give a child that is ready the word, by the socket that came with that; its pidfd. OSError if it has gone."""
+    try:
+        child = os.pidfd_open(pid)
+        try:
+            os.write(fds[0], START)
+        except OSError:
+            os.close(child)
+            raise
+    finally:
+        for fd in fds:
+            os.close(fd)
+    return child
 
 
 def _must_be_plain(words: list[str]) -> bool:

@@ -71,8 +71,7 @@ def serve(connection: socket.socket, peer: int, known: Known) -> int:
     _take_environment(request.environment)
     sys.argv[:] = [os.fsdecode(word) for word in request.arguments]
     pager.start = lambda words, variables: _Pager(connection, words, variables)
-    _send(connection, client.READY, os.getpid())
-    if connection.recv(1) != client.START:
+    if not _is_started(connection):
         return 0
     _die_with(connection)
     gc.enable()
@@ -88,8 +87,26 @@ def serve(connection: socket.socket, peer: int, known: Known) -> int:
     return code
 
 
+def _is_started(connection: socket.socket) -> bool:
+    """Tell the client that all is ready, and wait for its word.
+
+    That comes by a socket of its own. What it sends by the connection can be received a moment before the kernel tells
+    whoever wants a signal for it: with the signal asked for in between, one command of 70,000 was killed by its start.
+    """
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            socket.send_fds(connection, [_message(client.READY, os.getpid())], [theirs.fileno()])
+        ours.settimeout(_SECONDS)
+        return ours.recv(1) == client.START
+
+
 def _send(connection: socket.socket, kind: bytes, number: int = 0) -> None:
-    connection.sendall(kind + number.to_bytes(client.HEAD - 1, "big"))
+    connection.sendall(_message(kind, number))
+
+
+def _message(kind: bytes, number: int) -> bytes:
+    return kind + number.to_bytes(client.HEAD - 1, "big")
 
 
 def _receive(connection: socket.socket) -> Request:
@@ -115,7 +132,8 @@ def parse_request(body: bytes, descriptors: list[int]) -> Request:
 
 
 def _die_with(connection: socket.socket) -> None:
-    """Be killed when the client is: the kernel does it (fcntl(2), F_SETSIG). From here on the client sends nothing."""
+    """Be killed when the client is: the kernel does it (fcntl(2), F_SETSIG). The client has sent nothing since we sent
+    it something, and sends nothing from here on."""
     fcntl.fcntl(connection, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(connection, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(connection, fcntl.F_SETFL, fcntl.fcntl(connection, fcntl.F_GETFL) | os.O_ASYNC)
@@ -176,8 +194,7 @@ class _Pager:
         words = [os.fsencode(word) for word in arguments]
         variables = [os.fsencode(f"{name}={value}") for name, value in environment.items()]
         data = b"\0".join([b"%d" % len(words), *words, *variables])
-        head = client.PAGER + len(data).to_bytes(client.HEAD - 1, "big")
-        socket.send_fds(connection, [head], [source, told])
+        socket.send_fds(connection, [_message(client.PAGER, len(data))], [source, told])
         connection.sendall(data)
         os.close(source)
         os.close(told)

@@ -496,6 +496,13 @@ def test_the_pager_has_the_terminal(served: Served, tmp_path: Path) -> None:
     assert "first" not in on_terminal(served, "log", env={"TREERING_PAGER": "true"})
 
 
+def test_a_pager_gets_an_environment_that_a_socket_does_not_hold(served: Served) -> None:
+    """The child waits for room, while the kernel is to kill it when the client is gone."""
+    served.start()
+    large = {f"LARGE{number}": "x" * 120_000 for number in range(6)}
+    assert "first" in on_terminal(served, "log", env={"TREERING_PAGER": "cat", **large})
+
+
 def test_what_wants_the_terminal_goes_the_plain_way(served: Served) -> None:
     served.start()
     program = (
