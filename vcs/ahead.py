@@ -67,7 +67,7 @@ class Ahead:
         size = 0
         for number in numbers:
             group.append(number)
-            size += reader.blocks[number].length
+            size += reader.blocks.lengths[number]
             if size >= _GROUP_BYTES:
                 self._submit(reader, layer, group)
                 group, size = [], 0
@@ -102,7 +102,7 @@ class Ahead:
         except UNSTARTED:
             return  # who needs a block reads it himself
         for place, number in enumerate(numbers):
-            size = reader.blocks[number].length
+            size = reader.blocks.lengths[number]
             self._coming[layer, number] = _Coming(future, place, size)
             self._waiting += size
         while self._waiting > _WAITING_MOST and next(iter(self._coming.values())).future.done():

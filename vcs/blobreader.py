@@ -70,18 +70,19 @@ class BlobReader:
         position = bisect_right(self._ends, offset)
         if self._expect:
             self._look_ahead(self._expect, position, end, self._more(offset, size))
-        while offset < end:
+        at = offset
+        while at < end:
             item = self._items[position]
             start = self._ends[position] - item.length
             stop = min(end, self._ends[position])
             if item.digest:
                 chunk = self._objects.get(item.digest)
-                parts.append(memoryview(chunk)[offset - start : stop - start])
+                parts.append(memoryview(chunk)[at - start : stop - start])
             else:
-                parts.append(memoryview(bytes(stop - offset)))
-            offset = stop
+                parts.append(memoryview(bytes(stop - at)))
+            at = stop
             position += 1
-        self._end = end
+        self._was_read(offset, end)
         return parts
 
     def alone(self, offset: int, size: int, part: Callable[[bytes, int, int], bytes | None]) -> list[bytes] | None:
@@ -90,21 +91,22 @@ class BlobReader:
         end = min(offset + size, self.size)
         parts = []
         position = bisect_right(self._ends, offset)
-        while offset < end:
+        at = offset
+        while at < end:
             item = self._items[position]
             if not item.digest or self._alone[position] >= _ALONE_MOST:
                 return None
             start = self._ends[position] - item.length
             stop = min(end, self._ends[position])
-            data = part(item.digest, offset - start, stop - start)
+            data = part(item.digest, at - start, stop - start)
             if data is None:
                 self._alone[position] = _ALONE_MOST
                 return None
             self._alone[position] += 1
             parts.append(data)
-            offset = stop
+            at = stop
             position += 1
-        self._end = end
+        self._was_read(offset, end)
         return parts
 
     def around(self, offset: int, are_together: Callable[[bytes, bytes], bool]) -> tuple[int, list[bytes]]:
@@ -131,11 +133,14 @@ class BlobReader:
 
     def _more(self, offset: int, size: int) -> int:
         """How many bytes after a range are expected to be asked for next: none, if it does not follow the last one."""
-        if offset != self._end:
-            self._begun = offset
         if offset != self._end or size <= _SEQUENCE_LEAST:
             return 0
         return min(max(size, offset - self._begun, _AHEAD_LEAST), _AHEAD_MOST)
+
+    def _was_read(self, offset: int, end: int) -> None:
+        if offset != self._end:
+            self._begun = offset
+        self._end = end
 
     def _look_ahead(self, expect: Callable[[Iterable[bytes]], None], position: int, end: int, more: int) -> None:
         """Tell which chunks a range has, and of one that goes on from the last, what follows it."""

@@ -134,11 +134,12 @@ class Objects:
             place = self._expected.get(digest) or self._find(digest)
             if place is None:
                 return None
-            self._expected[digest] = place
-            if place.layer in self._parts or not self._reader(place.layer).blocks.has_sums(place.block):
+            self._expected[digest] = place  # get() need not look it up again
+            blocks = self._reader(place.layer).blocks
+            if place.layer in self._parts or place.block >= len(blocks) or not blocks.has_sums(place.block):
                 return None
             return self._parts_of(place.layer).read(digest, start, end)
-        except (Corrupt, OSError, IndexError):  # the last, if the index says nonsense
+        except (Corrupt, OSError):
             return None
 
     def _parts_of(self, layer: int) -> Parts:

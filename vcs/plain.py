@@ -11,11 +11,11 @@ The digest is that of the file's chunk list, or of its one chunk, in hexadecimal
 one is missing, there is no copy. They are made and mended in plainwriter.py.
 
 There are two sorts of readers. Who reads here and there in a large file (fusefs.scattered) gets it from a copy page by
-page, each verified: of a layer a chunk is the least that can be verified, some 130 KiB that must be read, decompressed
-and digested for whoever wants a page of it. And overlays have programs from copies, without anybody in between
-(fusefs.datalayer); what they read is verified when the copy is made, and by fsck. So the bytes are on the disk before
-the sums are there: after a power cut a copy is whole, or there is none. The sums are to notice what a disk did, nobody
-forges a file of the store's owner.
+page, each verified: where a layer is compressed a chunk is the least that can be verified, some 130 KiB that must be
+read, decompressed and digested for whoever wants a page of it. And overlays have programs from copies, without anybody
+in between (fusefs.datalayer); what they read is verified when the copy is made, and by fsck. So the bytes are on the
+disk before the sums are there: after a power cut a copy is whole, or there is none. The sums are to notice what a disk
+did, nobody forges a file of the store's owner.
 """
 
 from __future__ import annotations
@@ -144,15 +144,15 @@ def _sums(caches: Path, digest: bytes, size: int) -> bytes | None:
         os.close(fd)
 
 
-def pages_of(size: int) -> int:
-    """How many pages so many bytes have."""
-    return -(-size // PAGE)
-
-
 def _fits(fd: int, size: int) -> bool:
     """Whether these are sums of a file of so many bytes."""
     head = _MAGIC + _SIZE.pack(size)
     return os.pread(fd, len(head), _START) == head and os.fstat(fd).st_size == sums_bytes(size)
+
+
+def pages_of(size: int) -> int:
+    """How many pages so many bytes have."""
+    return -(-size // PAGE)
 
 
 def sums_bytes(size: int) -> int:

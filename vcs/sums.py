@@ -17,7 +17,7 @@ def sum_of(part: bytes | memoryview) -> bytes:
     return digest(part)[:SUM]
 
 
-def sums_of(data: bytes | memoryview, part: int) -> bytes:
-    """Those of all parts of so many bytes, one after another; the last part may be shorter."""
+def sums_of(data: bytes | memoryview, size: int) -> bytes:
+    """Those of all parts of so many bytes each, one after another; the last part may be shorter."""
     view = memoryview(data)
-    return b"".join([digest(view[at : at + part])[:SUM] for at in range(0, len(view), part)])
+    return b"".join([sum_of(view[at : at + size]) for at in range(0, len(view), size)])

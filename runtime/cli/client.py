@@ -237,7 +237,7 @@ class _Call:
 def _started(pid: int, fds: list[int]) -> int:
     """Give a child that is ready the word, by the socket that came with that; its pidfd. OSError if it has gone."""
     try:
-        child = os.pidfd_open(pid)
+        child = os.pidfd_open(pid)  # first: where there is no room for it, there may have been none for the socket
         try:
             os.write(fds[0], START)
         except OSError:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +54,39 @@ def test_a_client_that_goes_or_says_something_else_starts_nothing(ends: tuple[so
             os.write(fds[0], word)
             os.close(fds[0])
             assert not started.result(SECONDS)
+
+
+@pytest.mark.parametrize("room", range(4))
+def test_a_client_has_room_for_the_socket_or_goes_the_plain_way(
+    room: int, ends: tuple[socket.socket, socket.socket]
+) -> None:
+    """Where a process may have no more descriptors, the kernel brings a message without those that come with it."""
+    script = (
+        "import os, resource, sys, _socket\n"
+        "from runtime.cli import client\n"
+        "connection = _socket.socket(fileno=int(sys.argv[1]))\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n"
+        "taken = [os.dup(0) for _ in range(64 - len(os.listdir('/proc/self/fd')) + 1)]\n"
+        "for fd in taken[:int(sys.argv[2])]:\n"
+        "    os.close(fd)\n"
+        "try:\n"
+        "    code = client._Call(connection).run(b'request', [0])\n"
+        "except OSError:\n"
+        "    code = client.PLAIN\n"
+        "print(code)\n"
+    )
+    command = [sys.executable, "-P", "-c", script, str(ends[0].fileno()), str(room)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(client.__file__).parents[2])}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[ends[0].fileno()], text=True, env=environment
+    )
+    _, fds, _, _ = socket.recv_fds(ends[1], 100, 1)
+    os.close(fds[0])
+    ends[0].close()
+    if takeover._is_started(ends[1]):
+        takeover._send(ends[1], client.EXIT, 7)
+    shown, errors = process.communicate(timeout=SECONDS)
+    assert (shown, errors) in (("7\n", ""), (f"{client.PLAIN}\n", ""))
 
 
 def test_a_child_that_has_gone_cannot_be_started() -> None:

@@ -203,6 +203,9 @@ def test_more_is_expected_of_a_reader_the_more_he_has_read_in_order() -> None:
     assert [more(at * MIB) for at in range(31, 35)] == [2, 2, 3, 4], "it did: the beginning counts anew"
     assert [more(35 * MIB, 4096), more(35 * MIB + 4096, 4096)] == [0, 0], "who reads a little is not in a hurry"
     assert more(39 * MIB) == 0, "and the file ends"
+    more(0)
+    assert reader.alone(20 * MIB, 4096, lambda _, start, end: bytes(end - start))
+    assert more(20 * MIB + 4096) == 2, "what came alone counts as read"
 
 
 def test_a_terabyte_of_nothing_is_never_read(tmp_path: Path) -> None:

@@ -331,7 +331,7 @@ def test_sums_that_were_never_those_of_the_bytes_are_noticed_by_a_check(
 ) -> None:
     """In a layer that has its digest all the same."""
     with monkeypatch.context() as patch:
-        patch.setattr("vcs.layers.writer.sums_of", lambda data, part: bytes(len(sums_of(data, part))))
+        patch.setattr("vcs.layers.writer.sums_of", lambda data, size: bytes(len(sums_of(data, size))))
         keep(store, noise(1, SIZE))
     assert [problem.kind for problem in check(store).problems] == ["layer"]
     store.close()

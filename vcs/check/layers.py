@@ -91,31 +91,38 @@ class Layers:
             return LayerFault(str(error).removeprefix(f"{path.name}: "), has_tables=False)
 
     def _read(self, name: LayerId, reader: LayerReader, file: FileIO) -> LayerFault | None:
-        """Read a whole file once. Blocks follow one another, so that each is digested as it comes."""
+        """Read a whole file once."""
         bad: dict[bytes, str] = {}
         have_sums = True
-        waiting: deque[Future[_Examined]] = deque()
         hasher = blake3(file.read(HEADER.size))
+        for damaged, has_its_sums in self._blocks(reader, file, hasher):
+            have_sums &= has_its_sums
+            for digest, _, _ in damaged:
+                bad[digest] = f"object {digest.hex()} in layer {name.hex()} is damaged"
+        if hasher.digest() == name and not bad:
+            return None if have_sums else LayerFault("its sums are not those of its bytes")
+        return LayerFault("its bytes do not have its digest", bad)
+
+    def _blocks(self, reader: LayerReader, file: FileIO, hasher: blake3) -> Iterator[_Examined]:
+        """What is found of each block. They follow one another, so that each is digested as it comes; then the rest."""
+        waiting: deque[Future[_Examined]] = deque()
         for number in range(reader.block_count):
             block, stored = reader.stored(number)
             hasher.update(stored)
             file.seek(len(stored), os.SEEK_CUR)
             self._count(len(stored))
-            objects, sums = reader.objects(number), reader.sums(number)
+            what = block, stored, reader.objects(number), reader.sums(number)
             if self._pool is None:
-                have_sums &= _note(bad, name, _examined(block, stored, objects, sums))
+                yield _examined(*what)
                 continue
-            waiting.append(self._pool.submit(_examined, block, stored, objects, sums))
+            waiting.append(self._pool.submit(_examined, *what))
             while len(waiting) > 2 * (os.cpu_count() or 1):
-                have_sums &= _note(bad, name, waiting.popleft().result())
+                yield waiting.popleft().result()
         while rest := file.read(_PIECE):
             hasher.update(rest)
             self._count(len(rest))
         for done in waiting:
-            have_sums &= _note(bad, name, done.result())
-        if hasher.digest() == name and not bad:
-            return None if have_sums else LayerFault("its sums are not those of its bytes")
-        return LayerFault("its bytes do not have its digest", bad)
+            yield done.result()
 
     def _count(self, read: int) -> None:
         self._report.bytes_read += read
@@ -146,10 +153,3 @@ def _examined(block: Block, stored: bytes, objects: _Objects, sums: bytes) -> _E
         return _Examined(objects, has_its_sums)
     damaged = [item for item in objects if digest_of(data[item[1] : item[1] + item[2]]) != item[0]]
     return _Examined(damaged, has_its_sums)
-
-
-def _note(bad: dict[bytes, str], layer: LayerId, found: _Examined) -> bool:
-    """Note the objects that are damaged; whether the sums are right."""
-    for digest, _, _ in found.damaged:
-        bad[digest] = f"object {digest.hex()} in layer {layer.hex()} is damaged"
-    return found.has_its_sums

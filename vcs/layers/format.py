@@ -89,8 +89,8 @@ class BlockTable(Sequence[Block]):
         self._offsets = array("Q", accumulate(self.stored, initial=HEADER.size))
         self.first = array("Q", accumulate(self.objects, initial=0))
         """The number of each block's first object in the layer; in the end, how many objects there are."""
-        self._first_sum = array("Q", accumulate(self._sum_counts(), initial=0)) if self.have_sums else None
-        """The number of each block's first sum in the layer."""
+        self._first_sum = self._first_sums() if any(word & 0xFF == CODEC_SUMMED for word in set(self._types)) else None
+        """The number of each block's first sum in the layer, if there are some."""
 
     def __len__(self) -> int:
         return len(self.stored)
@@ -107,11 +107,6 @@ class BlockTable(Sequence[Block]):
         return Block(
             self._offsets[number], self.stored[number], self.lengths[number], self.objects[number], codec, kind
         )
-
-    @property
-    def have_sums(self) -> bool:
-        """Whether some of them have."""
-        return any(word & 0xFF == CODEC_SUMMED for word in set(self._types))
 
     def offset(self, number: int) -> int:
         """Where in the file a block begins."""
@@ -141,8 +136,9 @@ class BlockTable(Sequence[Block]):
         """Where in the file the last block ends."""
         return self._offsets[-1]
 
-    def _sum_counts(self) -> list[int]:
-        return [-(-length // PIECE) if self.has_sums(number) else 0 for number, length in enumerate(self.lengths)]
+    def _first_sums(self) -> array[int]:
+        counts = (-(-length // PIECE) if self.has_sums(number) else 0 for number, length in enumerate(self.lengths))
+        return array("Q", accumulate(counts, initial=0))
 
     @property
     def is_known(self) -> bool:
@@ -242,7 +238,9 @@ def decode_footer(body: bytes, expected: bytes, offset: int) -> Footer:
         raise Corrupt("a layer's footer is shorter than its counts")
     block_count, object_count = _COUNTS.unpack_from(body)
     sums_at = _COUNTS.size + block_count * _BLOCK.size
-    blocks = BlockTable(body[_COUNTS.size : sums_at]) if sums_at <= len(body) else BlockTable(b"")
+    if sums_at > len(body):
+        raise Corrupt("a layer's footer is shorter than its block table")
+    blocks = BlockTable(body[_COUNTS.size : sums_at])
     objects_at = sums_at + (DIGEST_SIZE if blocks.sum_bytes else 0)
     lengths_at = objects_at + object_count * DIGEST_SIZE
     if lengths_at + 4 * object_count != len(body):
