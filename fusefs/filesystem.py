@@ -178,14 +178,14 @@ class FileSystem:
         self._was_alone = True
         return alone
 
-    def was_scattered(self, node: Node) -> bool:
+    def was_scattered(self, node: Node, offset: int) -> bool:
         """Told that a small range somewhere in a file was read: whether what is around it should be given."""
         content = node.entry.content
         if type(content) is not Chunked:
             return True
         if self._copies is None:
             return not self._was_alone
-        return self._copies.was_scattered(content, self._was_alone)
+        return self._copies.was_scattered(content, offset, self._was_alone)
 
     def was_begun(self, node: Node, head: bytes | memoryview) -> None:
         """Told that a file's beginning was read, which is this, by somebody who does not go from file to file."""

@@ -165,7 +165,7 @@ class ReadAhead:
         """A range somewhere in a file was read, and has been answered."""
         if size > SCATTERED_MOST or node.entry.size > FILE_MOST:
             return
-        if not self._fs.was_scattered(node) or self._behind > _WAITING_MOST:
+        if not self._fs.was_scattered(node, offset) or self._behind > _WAITING_MOST:
             return
         with suppress(TreeringError, OSError):  # whoever reads the others is told
             self._put(self._edges.whole_pages(node, *self._fs.around(node, offset)))

@@ -7,7 +7,8 @@ larger piece each time, is not slower without one.
 
 A page out of a copy comes alone, for with what is around it an answer takes four times as long. Whoever has read a
 sixteenth of a file's pages is likely to want the others too, and gets them. If he still asks when he was given as much
-as the whole file, there is no memory that keeps it: then it takes twice as many reads until that is tried again.
+as the whole file, there is no memory that keeps it: then it takes twice as many pages until that is tried again. A page
+that is asked for again, since nothing keeps it, says nothing of the others, and does not count.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ AROUND = 128 << 10
 _CHUNKS_FOR_A_BYTE = 1 / (1 << 20)
 _ALONE = 1 / 16
 """How much of that a copy would spare who got a page alone."""
-_READS_FOR_A_PAGE = 1 / 16
+_DENSE = 1 / 16
+"""The share of a copy's pages that were read by who is likely to want the others."""
 _LOOK_EACH = 16
 """Reads that come alone, from one look for a copy to the next: a look takes some 10 us."""
 _USES_MOST = 4096
@@ -48,31 +50,47 @@ _OPEN_MOST = 16
 
 
 class _Use:
-    """How a file of so many bytes is read here and there."""
+    """How a file is read here and there."""
 
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.reads = 0
+    def __init__(self) -> None:
         self.was_alone = False
         """Whether the last page came alone."""
         self.unlooked = 0
         """So many reads need not look for a copy."""
         self.cost = 0.0
         """In chunks, of what did not come from a copy."""
-        self._patience = size / PAGE * _READS_FOR_A_PAGE
-        self._alone = self._patience
-        """So many reads get nothing besides."""
+
+
+class _Opened:
+    """A copy that is open, and which of its pages were read."""
+
+    def __init__(self, copy: PlainCopy, size: int) -> None:
+        """`size`: the file's, in bytes."""
+        self.copy = copy
+        self._size = size
+        self._read = bytearray(size // PAGE // 8 + 1)
+        """A bit for each page."""
+        self._count = 0
+        """Of those that are set."""
+        self._enough = size / PAGE * _DENSE
+        """Pages from which on what is around them is given."""
         self._given = 0
         """Bytes, since those."""
 
-    def is_dense(self) -> bool:
-        """Whether what is around a page is worth while; it is given then."""
-        if self.reads < self._alone:
-            return False
+    def is_dense(self, offset: int) -> bool:
+        """A small range was read: whether what is around it is worth while; it is given then."""
+        if self._count < self._enough:
+            byte, bit = divmod(offset // PAGE, 8)
+            if not self._read[byte] & 1 << bit:
+                self._read[byte] |= 1 << bit
+                self._count += 1
+            if self._count < self._enough:
+                return False
         self._given += AROUND
-        if self._given >= self.size:
-            self._patience *= 2
-            self._alone, self._given = self.reads + self._patience, 0
+        if self._given >= self._size:
+            self._enough *= 2
+            self._read = bytearray(len(self._read))
+            self._count = self._given = 0
         return True
 
 
@@ -83,7 +101,7 @@ class PlainCopies:
         self._store = store
         self._caches = store / "caches"
         self._begin = begin
-        self._open: OrderedDict[bytes, PlainCopy] = OrderedDict()
+        self._open: OrderedDict[bytes, _Opened] = OrderedDict()
         self._uses: Recent[bytes, _Use] = Recent(_USES_MOST)
         self._asked: set[bytes] = set()
         """The files of which a copy was asked for: once is enough."""
@@ -95,20 +113,19 @@ class PlainCopies:
         """A small range of a large file; None if there is no copy to read it from."""
         if size > SCATTERED_MOST or not FILE_LEAST <= content.size <= FILE_MOST:
             return None
-        copy = self._open.get(content.list) or self._looked_for(content)
-        return None if copy is None else self._range(copy, content, offset, size)
+        opened = self._open.get(content.list) or self._looked_for(content)
+        return None if opened is None else self._range(opened.copy, content, offset, size)
 
-    def was_scattered(self, content: Chunked, was_alone: bool = False) -> bool:
+    def was_scattered(self, content: Chunked, offset: int, was_alone: bool = False) -> bool:
         """A small range somewhere in a file was read, for which its chunk was read unless it came alone: whether what
         is around it should be given. Has a copy made, if it did not come from one and there were enough of these."""
         digest, size = content.list, content.size
         if not FILE_LEAST <= size <= FILE_MOST:
             return not was_alone
         use = self._use(content)
-        use.reads += 1
         use.was_alone = was_alone
-        if digest in self._open:
-            return use.is_dense()
+        if (opened := self._open.get(digest)) is not None:
+            return opened.is_dense(offset)
         use.cost += _ALONE if was_alone else 1
         if digest not in self._asked and use.cost >= size * _CHUNKS_FOR_A_BYTE:
             self._ask(content)
@@ -116,11 +133,11 @@ class PlainCopies:
 
     def around(self, content: Chunked, offset: int) -> tuple[int, memoryview] | None:
         """What a copy has around an offset, and where in the file it begins; None if there is no copy of it open."""
-        copy = self._open.get(content.list)
-        if copy is None:
+        opened = self._open.get(content.list)
+        if opened is None:
             return None
         start = offset - offset % AROUND
-        data = self._range(copy, content, start, AROUND)
+        data = self._range(opened.copy, content, start, AROUND)
         return None if data is None else (start, data)
 
     def _ask(self, content: Chunked) -> None:
@@ -139,37 +156,37 @@ class PlainCopies:
     def _use(self, content: Chunked) -> _Use:
         use = self._uses.get(content.list)
         if use is None:
-            use = _Use(content.size)
+            use = _Use()
             self._uses.put(content.list, use, 1)
         return use
 
-    def _looked_for(self, content: Chunked) -> PlainCopy | None:
+    def _looked_for(self, content: Chunked) -> _Opened | None:
         """A copy that was not open, if it is there now."""
         use = self._use(content)
         if use.unlooked:
             use.unlooked -= 1
             return None
-        copy = self._opened(content)
-        if copy is None and use.was_alone:
+        opened = self._opened(content)
+        if opened is None and use.was_alone:
             use.unlooked = _LOOK_EACH - 1
-        return copy
+        return opened
 
-    def _opened(self, content: Chunked) -> PlainCopy | None:
+    def _opened(self, content: Chunked) -> _Opened | None:
         if content.list in self._damaged:
             return None
         copy = open_plain(self._caches, content.list, content.size)
         if copy is None:
             return None
-        self._open[content.list] = copy
+        opened = self._open[content.list] = _Opened(copy, content.size)
         if len(self._open) > _OPEN_MOST:
-            self._open.popitem(last=False)[1].close()
-        return copy
+            self._open.popitem(last=False)[1].copy.close()
+        return opened
 
     def _drop(self, content: Chunked) -> None:
         """A copy is damaged: have it mended. Overlays may be reading it, so that it does not just go."""
         digest = content.list
         _log.warning("%s is damaged: it is mended, and nothing is lost", bytes_path(self._caches, digest))
-        self._open.pop(digest).close()
+        self._open.pop(digest).copy.close()
         self._damaged.add(digest)
         try:
             self._begin(self._store, [content])

@@ -59,7 +59,7 @@ class Ahead:
 
     def is_idle(self) -> bool:
         """Whether nothing is on its way any more."""
-        return all(coming.future.done() for coming in self._coming.values())
+        return all(coming.future.done() for coming in reversed(self._coming.values()))  # the last ones end last
 
     def begin(self, reader: LayerReader, layer: int, numbers: Sequence[int]) -> None:
         """Have blocks of a layer read, in this order."""

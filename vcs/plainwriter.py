@@ -14,7 +14,7 @@ import fcntl
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING
 from blake3 import blake3
 
 from vcs.blobreader import list_items
-from vcs.durable import write_all
+from vcs.durable import begin_to_flush, write_all
 from vcs.errors import Corrupt, TreeringError
-from vcs.model import Chunked, Data
+from vcs.heap import keep_freed_memory
+from vcs.model import Chunked, Data, ListItem
 from vcs.plain import (
     PAGE,
     PREFIX,
@@ -42,7 +43,7 @@ from vcs.plain import (
     sums_bytes,
     sums_path,
 )
-from vcs.sums import SUM, sum_of
+from vcs.sums import SUM, sums_of
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -58,6 +59,10 @@ LEFT_FREE = 0.1
 _NUMBER = re.compile(r"(\d{1,12})([kmgKMG]?)")
 _SHIFTS = {"": 0, "k": 10, "m": 20, "g": 30}
 _BUFFER = 1 << 20
+_AHEAD = 4 << 20
+"""Bytes whose chunks are expected while those before them are written."""
+_FLUSH_EVERY = 16 << 20
+"""Bytes after which the kernel is told to begin to write to the disk, so that the last fdatasync finds little to do."""
 _ZEROS = bytes(PAGE)
 _PROGRAM = """
 import sys
@@ -98,7 +103,8 @@ def main(path: str) -> None:
     from vcs.store import Store
 
     os.nice(19)
-    with contextlib.suppress(TreeringError, OSError), Store.open(Path(path)) as store:
+    keep_freed_memory()
+    with contextlib.suppress(TreeringError, OSError), Store.open(Path(path), read_ahead=True) as store:
         most = allowed(store.history.setting(SETTING))
         for content in map(_content, sys.stdin):
             with contextlib.suppress(TreeringError, OSError):
@@ -106,12 +112,20 @@ def main(path: str) -> None:
                 if is_copied(store.caches, digest, content.size) and not is_whole(store.caches, digest):
                     mend(store, store.caches, digest)
                 else:
-                    save_plain(store, store.caches, content, most)
+                    save_plain(store, store.caches, content, most, store.expect)
 
 
-def save_plain(objects: Objects, caches: Path, content: Plain, most: int = TOTAL_MAX) -> bool:
+def save_plain(
+    objects: Objects,
+    caches: Path,
+    content: Plain,
+    most: int = TOTAL_MAX,
+    expect: Callable[[Iterable[bytes]], None] | None = None,
+) -> bool:
     """Write the copy of a file. False if there is one, if another process makes it, or if there is no room for it: not
-    in `most` bytes for all copies, or on the disk. Missing, Corrupt or OSError, with nothing left."""
+    in `most` bytes for all copies, or on the disk. Missing, Corrupt or OSError, with nothing left.
+
+    `expect` is told which chunks will be asked for soon."""
     digest, size = digest_of_copy(content), content.size
     path, into = sums_path(caches, digest), bytes_path(caches, digest)
     total = size + sums_bytes(size)
@@ -132,7 +146,7 @@ def save_plain(objects: Objects, caches: Path, content: Plain, most: int = TOTAL
             file.truncate(0)
             if not _make_room(caches, most - total):
                 return False
-            file.write(_head(digest, _write_bytes(into, objects, content)))
+            file.write(_head(digest, _write_bytes(into, _pieces(objects, content, expect), content)))
             file.flush()
             aside.rename(path)
         except BaseException:
@@ -154,11 +168,16 @@ def mend(objects: Objects, caches: Path, digest: bytes) -> bool:
         size, sums = split_body(body)
         path.chmod(0o600)
         with path.open("r+b", buffering=0) as file:
-            for number, (page, _) in enumerate(_pages(objects, _content_of(objects, digest, size))):
-                if sum_of(page) != sums[number * SUM : (number + 1) * SUM]:
+            at = 0
+            for run, _ in _runs(_pieces(objects, _content_of(objects, digest, size))):
+                first, end = at // PAGE, -(-(at + len(run)) // PAGE)
+                if sums_of(run, PAGE) != sums[first * SUM : end * SUM]:
                     raise Corrupt(f"the plain copy {path} is of something else", digest=digest.hex())
-                if os.pread(file.fileno(), PAGE, number * PAGE) != page:
-                    write_all(file.fileno(), page, number * PAGE)
+                for start in range(0, len(run), PAGE):
+                    page = run[start : start + PAGE]
+                    if os.pread(file.fileno(), PAGE, at + start) != page:
+                        write_all(file.fileno(), page, at + start)
+                at += len(run)
             file.truncate(size)
             os.fdatasync(file.fileno())
         path.chmod(0o400)
@@ -223,27 +242,27 @@ def _copies(caches: Path) -> Iterator[_Found]:
             yield _Found(sums.st_mtime, sums.st_size + size, digest, links > 1)
 
 
-def _write_bytes(into: Path, objects: Objects, content: Plain) -> bytes:
+def _write_bytes(into: Path, pieces: Iterable[bytes | int], content: Plain) -> bytes:
     """Write a file's bytes, which are on the disk then. What there is to say of them (vcs.plain). Corrupt if the file
     is not as long as it should be; Missing, OSError."""
     aside = into.with_name(f"{into.name}.new")
     aside.unlink(missing_ok=True)  # a killed writer's, which nobody may write to
     try:
-        sums, size = bytearray(), 0
-        with aside.open("xb", buffering=_BUFFER) as data:
+        sums, size, flushed = bytearray(), 0, 0
+        with aside.open("xb", buffering=0) as data:
             os.fchmod(data.fileno(), 0o400)
-            for page, is_hole in _pages(objects, content):
-                sums += sum_of(page)
-                size += len(page)
-                if is_hole:
-                    data.seek(len(page), os.SEEK_CUR)
-                else:
-                    data.write(page)
+            for run, is_hole in _runs(pieces):
+                sums += sums_of(run, PAGE)
+                if not is_hole:
+                    write_all(data.fileno(), run, size)
+                size += len(run)
+                if size - flushed >= _FLUSH_EVERY:
+                    begin_to_flush(data.fileno())
+                    flushed = size
             if size != content.size:
                 name = digest_of_copy(content).hex()
                 raise Corrupt(f"the file of {name} is not as long as it should be, {content.size} bytes", digest=name)
             data.truncate(size)
-            data.flush()
             os.fdatasync(data.fileno())
         aside.rename(into)
     finally:
@@ -256,11 +275,11 @@ def _head(digest: bytes, body: bytes) -> bytes:
     return digest.hex().encode() + b"\n" + blake3(body).digest() + body
 
 
-def _pages(objects: Objects, content: Plain) -> Iterator[tuple[bytes | memoryview, bool]]:
-    """A file's pages, of which the last may be shorter, and whether all of a page is in holes. It makes a difference:
-    overlayfs copies up no holes, and leaves the time of a file that has nothing else alone."""
+def _runs(pieces: Iterable[bytes | int]) -> Iterator[tuple[bytes | memoryview, bool]]:
+    """A file's pages, as many as there are at once, and whether all of them is in holes; the last one may be shorter.
+    Holes make a difference: overlayfs copies up none, and leaves the time of a file that has nothing else alone."""
     rest, is_hole = b"", True
-    for piece in _pieces(objects, content):
+    for piece in pieces:
         if isinstance(piece, int):
             filled = min(-len(rest) % PAGE, piece)
             rest += bytes(filled)
@@ -273,21 +292,47 @@ def _pages(objects: Objects, content: Plain) -> Iterator[tuple[bytes | memoryvie
         else:
             data = memoryview(rest + piece)
             whole = len(data) - len(data) % PAGE
-            for start in range(0, whole, PAGE):
-                yield data[start : start + PAGE], False
+            if whole:
+                yield data[:whole], False
             rest = bytes(data[whole:])
             is_hole = not rest
     if rest:
         yield rest, is_hole
 
 
-def _pieces(objects: Objects, content: Plain) -> Iterator[bytes | int]:
-    """A file's chunks, and the bytes of its holes."""
+def _pieces(
+    objects: Objects, content: Plain, expect: Callable[[Iterable[bytes]], None] | None = None
+) -> Iterator[bytes | int]:
+    """A file's chunks, and the bytes of its holes. `expect` is told of chunks before they are asked for."""
     if isinstance(content, Data):
         yield objects.get(content.chunk)
         return
-    for item in list_items(objects, content.list):
+    items = list_items(objects, content.list)
+    for item in _told(items, expect) if expect else items:
         yield objects.get(item.digest) if item.digest else item.length
+
+
+def _told(items: Iterable[ListItem], expect: Callable[[Iterable[bytes]], None]) -> Iterator[ListItem]:
+    """The items of a chunk list, of which `expect` was told while those before were not yet used."""
+    before: list[ListItem] = []
+    for some in _batches(items):
+        expect(item.digest for item in some if item.digest)
+        yield from before
+        before = some
+    yield from before
+
+
+def _batches(items: Iterable[ListItem]) -> Iterator[list[ListItem]]:
+    """Some items at a time, of so many bytes."""
+    some: list[ListItem] = []
+    size = 0
+    for item in items:
+        some.append(item)
+        size += item.length if item.digest else 0
+        if size >= _AHEAD:
+            yield some
+            some, size = [], 0
+    yield some
 
 
 def allowed(setting: str | None) -> int:

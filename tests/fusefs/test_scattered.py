@@ -131,10 +131,10 @@ def test_one_copy_is_made_at_a_time(copying: Copying) -> None:
     other = Chunked(SIZE, b"\1" * 32, SIZE)
     scatter(copying, ENOUGH)
     for _ in range(2 * ENOUGH):
-        copying.copies.was_scattered(other)
+        copying.copies.was_scattered(other, PAGE)
     assert copying.asked == [copying.content]
     copying.processes[0].communicate(b"\n")
-    copying.copies.was_scattered(other)
+    copying.copies.was_scattered(other, PAGE)
     assert copying.asked == [copying.content, other]
 
 
@@ -148,7 +148,7 @@ def test_reads_in_large_pieces_ask_for_none(copying: Copying) -> None:
 def test_of_files_that_are_small_or_huge_there_is_none(copying: Copying, size: int) -> None:
     other = Chunked(size, b"\1" * 32, size)
     for _ in range(5000):
-        copying.copies.was_scattered(other)
+        copying.copies.was_scattered(other, PAGE)
     assert copying.asked == []
     assert copying.copies.read(other, PAGE, PAGE) is None
 
@@ -167,7 +167,8 @@ def test_who_reads_much_of_a_file_gets_what_is_around_from_its_copy(copying: Cop
     copying.save()
     alone, given = SIZE // PAGE // 16, SIZE // AROUND
     copying.read(PAGE)
-    told = [True] + [copying.copies.was_scattered(copying.content) for _ in range(3 * alone + 2 * given - 2)]
+    places = [number * PAGE for number in range(2, 3 * alone + 2 * given)]
+    told = [True] + [copying.copies.was_scattered(copying.content, place) for place in places]
     assert told[:alone] == [True] + [False] * (alone - 2) + [True], "the first was read, which counts"
     assert told.count(True) - 1 == 2 * given, "as much as all of it, and after twice as many reads once more"
     assert told[alone + given - 1 : 3 * alone + given - 2] == [False] * (2 * alone - 1)
@@ -177,6 +178,15 @@ def test_who_reads_much_of_a_file_gets_what_is_around_from_its_copy(copying: Cop
         start, data = around
         assert start <= offset < start + len(data)
         assert LARGE[start : start + len(data)] == data
+
+
+def test_who_reads_the_same_pages_again_and_again_gets_nothing_besides(copying: Copying) -> None:
+    """No memory keeps them, and it would keep the others no better."""
+    copying.save()
+    copying.read(PAGE)
+    pages = SIZE // PAGE // 16 - 2
+    for number in range(40 * pages):
+        assert not copying.copies.was_scattered(copying.content, (2 + number % pages) * PAGE), number
 
 
 @pytest.mark.parametrize("part", [0, 1])
@@ -289,9 +299,9 @@ def test_pages_that_come_alone_ask_for_a_copy_after_many_more(
 ) -> None:
     alone(copying, monkeypatch)
     for number in range(16 * ENOUGH - 1):
-        copying.copies.was_scattered(copying.content, was_alone=True)
+        copying.copies.was_scattered(copying.content, PAGE, was_alone=True)
         assert copying.asked == [], number
-    copying.copies.was_scattered(copying.content, was_alone=True)
+    copying.copies.was_scattered(copying.content, PAGE, was_alone=True)
     assert copying.asked == [copying.content]
 
 
@@ -310,5 +320,5 @@ def test_a_copy_is_found_soon_by_who_reads_pages_alone(copying: Copying, monkeyp
 
 def test_of_a_huge_file_a_page_comes_alone_too(copying: Copying) -> None:
     other = Chunked((4 << 30) + 1, b"\1" * 32, 0)
-    assert copying.copies.was_scattered(other)
-    assert not copying.copies.was_scattered(other, was_alone=True)
+    assert copying.copies.was_scattered(other, PAGE)
+    assert not copying.copies.was_scattered(other, PAGE, was_alone=True)
