@@ -38,14 +38,18 @@ from vcs.trees import write_root
 AUTHOR = Author("Ada Tester", "ada@example.org", 1_700_000_000)
 MAIN = "refs/heads/main"
 _GIT = "history.git/"
+_NOISE = random.Random(11).randbytes(66 << 10)
+"""Enough for a block that has sums, of which parts are read alone."""
 _DIRECTORIES = ("layers/", "containers/", *(f"{_GIT}{name}/" for name in ("objects/pack", "objects", "refs", "logs")))
 
 
 def make_store(path: Path) -> None:
-    """Three layers; commits that are packed and some that are not; refs, tags, a container and a bisection."""
+    """Four layers; commits that are packed and some that are not; refs, tags, a container and a bisection."""
     chance = random.Random(7)
     texts = [chance.randbytes(chance.randrange(1, 3000)) for _ in range(40)]
     with Store.create(path) as store:
+        with store.batch() as batch:  # by itself: with what compresses it would be compressed
+            batch.put_chunk(_NOISE)
         first = _commit(store, MAIN, texts, 0)
         store.history.tag("v1", first, "a release", AUTHOR)
         git = ["git", "-C", str(path / "history.git")]
@@ -77,6 +81,9 @@ def _spec(batch: Batch, texts: list[bytes], changed: int) -> Spec:
     for text in texts[changed : changed + 8]:
         sparse.feed(text)
         sparse.hole(100_000)
+    noise = BlobWriter(batch)
+    noise.hole(100_000)
+    noise.feed(_NOISE)
     files = {f"f{number:03}": text[::-1] if number < changed else text for number, text in enumerate(texts)}
     return {
         "bin": link("usr/bin"),
@@ -84,7 +91,11 @@ def _spec(batch: Batch, texts: list[bytes], changed: int) -> Spec:
         "etc": {**files, "empty": b"", "twin": twin, "repeats": b"".join(b"%d lines\n" % n for n in range(2000))},
         "many": {f"{number:04}": b"%d" % (number % 50 + changed) for number in range(300)},
         "run": {"pipe": Entry(b"", stat.S_IFIFO | 0o600, 0, 0, 0, Special())},
-        "var": {"twin": twin, "sparse": file(sparse.finish(), uid=1000, mtime=1_700_000_000_123_456_789)},
+        "var": {
+            "twin": twin,
+            "noise": file(noise.finish()),
+            "sparse": file(sparse.finish(), uid=1000, mtime=1_700_000_000_123_456_789),
+        },
     }
 
 
@@ -163,10 +174,16 @@ def _facts(system: FileSystem, node: Node) -> Any:
     if kind == stat.S_IFLNK:
         content = system.target(node)
     elif kind == stat.S_IFREG:
-        content = b"".join(bytes(system.read(node, at, 65536)) for at in range(0, node.entry.size, 65536))
+        content = _content(system, node, 8 << 10)
+        if _content(system, node, 64 << 10) != content:
+            content += b" in small pieces, and something else in large ones"
     elif isinstance(node, Folder):
         content = b"%d" % len(system.listing(node))
     return attributes(node)[1:], dict(system.xattrs(node)), content
+
+
+def _content(system: FileSystem, node: Node, piece: int) -> bytes:
+    return b"".join(bytes(system.read(node, at, piece)) for at in range(0, node.entry.size, piece))
 
 
 # -- flipping

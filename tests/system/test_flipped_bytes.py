@@ -12,6 +12,7 @@ import pytest
 
 from tests.fusefs.serving import needs_fuse, serving
 from tests.support.flips import Expected, Flip, Flipper, is_silent, make_store
+from vcs.layers.reader import LayerReader
 from vcs.store import Store
 
 FLIPS_OF_A_KIND = 10
@@ -60,6 +61,10 @@ def test_every_flip_is_told_and_never_read(pristine: Path, flipper: Flipper) -> 
         "history.git/HEAD",
         "history.git/packed-refs",
     } <= kinds
+    layers = [LayerReader(file) for file in flipper.files if file.suffix == ".layer"]
+    assert any(layer.blocks.sum_bytes for layer in layers), "none has sums, so no part is read alone"
+    for layer in layers:
+        layer.close()
     failed = 0
     for flip in flips:
         flipper.apply(flip)

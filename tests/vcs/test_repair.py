@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from vcs.errors import BadInput, Conflict, Damaged
 from vcs.exporter import export_directory
 from vcs.history import Author
 from vcs.importer import import_directory
+from vcs.layers.reader import LayerReader
 from vcs.locks import flocked
 from vcs.model import LayerId
 from vcs.repair import ASIDE, repair
@@ -131,7 +133,10 @@ def test_an_index_that_is_damaged_is_made_anew(store: Path, expected: Expected) 
 
 def lose_much(store: Path) -> None:
     """Damage that is in many blocks, and a layer that is gone."""
-    largest, second, third = layers(store)
+    largest, summed, second, third = layers(store)
+    with closing(LayerReader(summed)) as reader:
+        assert reader.blocks.sum_bytes
+    flip(summed, 70)
     size = largest.stat().st_size
     flip(largest, *range(50, size - 5000, 700))
     flip(second, 60, 2000)
@@ -147,6 +152,23 @@ def test_another_store_gives_everything_back(store: Path, pristine: Path, expect
     assert_whole(store, expected)
     with Store.open(pristine) as opened:
         assert check(opened).problems == []
+
+
+@pytest.mark.parametrize("position", [3, 100, -100, None])
+def test_a_layer_of_one_object_is_given_back(
+    store: Path, pristine: Path, expected: Expected, position: int | None
+) -> None:
+    """It is the layer that it was then, under the name of the damaged one."""
+    _, layer, *_ = layers(store)
+    with closing(LayerReader(layer)) as reader:
+        assert (reader.block_count, len(reader.objects(0))) == (1, 1)
+    if position is None:
+        layer.unlink()
+    else:
+        flip(layer, position % layer.stat().st_size)
+    assert repair(store, [pristine]).report.problems == []
+    assert_whole(store, expected)
+    assert layer.exists()
 
 
 def make_files(top: Path) -> Path:
@@ -228,7 +250,8 @@ def test_a_repair_from_two_sources_takes_from_each(
 
 
 def test_what_nobody_has_is_told_and_what_is_damaged_stays(store: Path, tmp_path: Path) -> None:
-    layer = layers(store)[0]
+    before = layers(store)
+    layer = before[0]
     flip(layer, *range(50, 5000, 500))
     (tmp_path / "other").mkdir()
     repaired = repair(store, [tmp_path / "other"])
@@ -238,7 +261,7 @@ def test_what_nobody_has_is_told_and_what_is_damaged_stays(store: Path, tmp_path
     assert not repaired.aside
     assert layer.exists()
     with Store.open(store) as opened:
-        assert len(opened.index.layers()) == 4, "what could be read of it is in a new layer"
+        assert len(opened.index.layers()) == len(before) + 1, "what could be read of it is in a new layer"
 
 
 def test_a_dry_run_changes_nothing(store: Path, pristine: Path) -> None:

@@ -167,16 +167,20 @@ class _Objects:
                 with store.batch() as batch:
                     self._salvage(store, batch)
                     self._search_layers(store, batch)
-                # With all of its objects in their order, a layer is the one that it was, and has taken its place.
-                self._layers = [name for name in self._layers if name != batch.layer]
+                self._is_back(batch.layer)
                 while lost := _quick(self._path, self._unreadable).lost:
                     with store.batch() as batch:
                         found = self._search_sources(store, lost, batch)
+                    self._is_back(batch.layer)
                     if not found:
                         break
                 self._retire(store, bool(lost))
             finally:
                 store.index.doom([])
+
+    def _is_back(self, written: LayerId | None) -> None:
+        """With all of its objects in their order, a layer is the one that it was, and has taken its place."""
+        self._layers = [name for name in self._layers if name != written]
 
     def forecast(self) -> int:
         """How many objects could be restored, of those that are known to be lost."""
