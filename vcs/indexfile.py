@@ -57,16 +57,24 @@ def make_copy() -> sqlite3.Connection:
 
 
 def seal(db: sqlite3.Connection, path: Path) -> None:
-    """Seal the file, unless it is sealed or too large. sqlite3.Error if another process writes, or the disk is full."""
+    """Seal the file, unless it is sealed or too large. sqlite3.Error if another process writes, the disk is full, or it
+    cannot be read."""
     if _seal_now(db) or _size(db) > SEALED_MAX:
         return
     db.execute("PRAGMA busy_timeout = 0")
     db.execute("BEGIN IMMEDIATE")
-    # Read by a connection of its own: this one may remember pages that it never wrote.
-    with contextlib.closing(sqlite3.connect(path)) as other:
-        found = seal_of(other.serialize(), sqlite3.sqlite_version_info)
+    found = _seal_that_is_due(path)
+    if found != _seal_that_is_due(path):
+        raise sqlite3.OperationalError("the index was not read as it is")
     db.execute(f"PRAGMA application_id = {found}")
     db.execute("COMMIT")
+
+
+def _seal_that_is_due(path: Path) -> int:
+    """By what the file holds now. A page that cannot be read counts as zeros: sqlite3_serialize() does not tell."""
+    # By a connection of its own: the one that seals may remember pages that it never wrote.
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        return seal_of(other.serialize(), sqlite3.sqlite_version_info)
 
 
 @contextlib.contextmanager
