@@ -353,6 +353,16 @@ def test_refs_and_settings_are_put_right(store: Path, expected: Expected, name: 
         assert opened.branches().items() >= before.branches().items()
 
 
+@pytest.mark.parametrize("bit", [1, 0x20, 0x80])
+def test_settings_come_back_wherever_the_damage_is(store: Path, bit: int) -> None:
+    """Also in a line that is none of ours."""
+    config = store / "history.git" / "config"
+    whole = config.read_bytes()
+    for position in range(len(whole)):
+        config.write_bytes(whole[:position] + bytes([whole[position] ^ bit]) + whole[position + 1 :])
+        assert repair(store).report.problems == [], (position, config.read_bytes())
+
+
 def test_lines_of_a_reflog_that_make_no_sense_go(store: Path, expected: Expected) -> None:
     log = store / "history.git" / "logs" / MAIN
     before = log.read_bytes()

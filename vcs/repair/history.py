@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
+import pygit2
+
 from vcs.check.history import FAILING, SETTINGS, inflated, loose_object
 from vcs.durable import replace_file
 from vcs.errors import Damaged, NotFound
@@ -47,6 +49,16 @@ def mend_operations(path: Path) -> list[str]:
     return [f"the operation log was mended; {gone} lines of it were lost" if gone else "the operation log was mended"]
 
 
+def _can_be_parsed(config: Path) -> bool:
+    """Whether git's settings can be read. OSError if they cannot be looked at."""
+    try:
+        with translated():
+            list(pygit2.Config(str(config)))
+    except Damaged:
+        return False
+    return True
+
+
 class HistoryRepair:
     """The repair of one repository. What it did is in `done`, a line for each thing."""
 
@@ -57,13 +69,14 @@ class HistoryRepair:
         self.done: list[str] = []
 
     def settings(self) -> None:
-        """Write git's settings and HEAD as they were when the store was made, if something of that is missing."""
+        """Write git's settings and HEAD as they were when the store was made, if something of that is missing, or if
+        git could not read the settings."""
         config, head = self._path / "config", self._path / "HEAD"
         lines = {line.strip() for line in config.read_bytes().decode("utf-8", "replace").split("\n")}
-        if not set(SETTINGS) <= lines:
+        if not set(SETTINGS) <= lines or not _can_be_parsed(config):
             keep(self._path, config)
             replace_file(config, "".join(f"{line}\n" for line in SETTINGS).encode())
-            self.done.append("history.git/config is as it was at first")
+            self.done.append("history.git/config is as it was at first; what it held is in history.git/damaged/config")
         if not re.fullmatch(rb"ref: refs/heads/\S+\n", head.read_bytes()):
             replace_file(head, b"ref: refs/heads/main\n")
             self.done.append("HEAD names the branch main again")
