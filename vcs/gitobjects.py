@@ -76,6 +76,16 @@ def _errno_of(error: Exception) -> int | None:
     return next((code for code in (*_FULL, *_REFUSED, *SHORTAGES) if os.strerror(code) in str(error)), None)
 
 
+def are_settings(path: Path) -> bool:
+    """Whether git could read a file of settings. OSError if it cannot be looked at."""
+    try:
+        with translated():
+            list(pygit2.Config(str(path)))
+    except Corrupt:
+        return False
+    return True
+
+
 def make_repository(path: Path) -> None:
     """Make an empty one, whose first branch will be `main`."""
     with translated():

@@ -72,12 +72,25 @@ class Index:
 
     def _begin(self) -> None:
         try:
-            self.refresh()
+            if not self._is_refreshed():
+                self._db.close()
+                self._db, self.is_copy = indexfile.connect(self._path)
+                self.refresh()
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
             self._remake()
         self._inode = 0 if self.is_copy else self._path.stat().st_ino
+
+    def _is_refreshed(self) -> bool:
+        """Agrees with the layer files, unless it is damaged, or could not be read just then: SQLite does not tell."""
+        try:
+            self.refresh()
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            return False
+        return True
 
     def close(self) -> None:
         """Close the database; the last one to close folds the write-ahead log into it."""

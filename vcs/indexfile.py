@@ -33,15 +33,20 @@ def lenient_text(data: bytes) -> str:
 
 def connect(path: Path) -> tuple[sqlite3.Connection, bool]:
     """The database at a path, and whether it is a copy, since the file cannot be written. One that is no index, or of
-    another version, is thrown away. sqlite3.OperationalError if it is locked, or there is no space."""
-    try:
-        return _opened(path), False
-    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter, for a message with what it found
-        if not can_be_written(path):
-            return _with_tables(in_memory(path)), True
-        if isinstance(error, sqlite3.OperationalError):
-            raise  # nothing that would be better with a new one
-        return make_anew(path), False
+    another version, is thrown away. sqlite3.OperationalError if it is locked, or there is no space.
+
+    It is opened twice before: SQLite calls damaged what it could not read just then (SQLITE_IOERR_CORRUPTFS). Others
+    may have the file open, and what they do to its log, by name, they would do to the new one's.
+    """
+    for _ in range(2):
+        try:
+            return _opened(path), False
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter, for a message with what it found
+            if not can_be_written(path):
+                return _with_tables(in_memory(path)), True
+            if isinstance(error, sqlite3.OperationalError):
+                raise  # nothing that would be better with a new one
+    return make_anew(path), False
 
 
 def make_anew(path: Path) -> sqlite3.Connection:

@@ -14,14 +14,12 @@ from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
-import pygit2
-
 from vcs.check.history import FAILING, SETTINGS, inflated, loose_object
 from vcs.durable import replace_file
 from vcs.errors import Damaged, NotFound
 from vcs.existing import files_below, is_directory, is_there
 from vcs.gitfiles import drop_overridden
-from vcs.gitobjects import GitObjects, translated
+from vcs.gitobjects import GitObjects, are_settings, translated
 from vcs.gitwords import NO_ID
 from vcs.history import History
 from vcs.locks import flocked
@@ -49,16 +47,6 @@ def mend_operations(path: Path) -> list[str]:
     return [f"the operation log was mended; {gone} lines of it were lost" if gone else "the operation log was mended"]
 
 
-def _can_be_parsed(config: Path) -> bool:
-    """Whether git's settings can be read. OSError if they cannot be looked at."""
-    try:
-        with translated():
-            list(pygit2.Config(str(config)))
-    except Damaged:
-        return False
-    return True
-
-
 class HistoryRepair:
     """The repair of one repository. What it did is in `done`, a line for each thing."""
 
@@ -73,7 +61,7 @@ class HistoryRepair:
         git could not read the settings."""
         config, head = self._path / "config", self._path / "HEAD"
         lines = {line.strip() for line in config.read_bytes().decode("utf-8", "replace").split("\n")}
-        if not set(SETTINGS) <= lines or not _can_be_parsed(config):
+        if not set(SETTINGS) <= lines or not are_settings(config):
             keep(self._path, config)
             replace_file(config, "".join(f"{line}\n" for line in SETTINGS).encode())
             self.done.append("history.git/config is as it was at first; what it held is in history.git/damaged/config")
