@@ -15,9 +15,9 @@ from vcs.errors import Corrupt
 from vcs.existing import is_directory, is_file, is_there
 from vcs.gitwords import NO_ID
 
-_HEADER = "# pack-refs with: peeled fully-peeled sorted \n"
+PACKED_HEADER = "# pack-refs with: peeled fully-peeled sorted \n"
 """Of a file that we make: what it names are commits, which need not be peeled."""
-_PACKED_REF = re.compile(r"([0-9a-f]{40}) (refs/\S+)\n")
+PACKED_REF = re.compile(r"([0-9a-f]{40}) (refs/\S+)\n")
 
 
 def is_summed(data: bytes) -> bool:
@@ -38,7 +38,7 @@ def check_pack_indexes(packs: Path) -> None:
 
 def packed_refs(repository: Path) -> list[str]:
     """The refs that packed-refs names, whether or not a file of their own overrides it."""
-    return [found[2] for line in _packed_lines(repository) if (found := _PACKED_REF.fullmatch(line))]
+    return [found[2] for line in _packed_lines(repository) if (found := PACKED_REF.fullmatch(line))]
 
 
 def drop_overridden(repository: Path) -> int:
@@ -50,14 +50,14 @@ def drop_overridden(repository: Path) -> int:
     """
     kept: list[str] = []
     dropped = 0
-    for ref, lines in _packed_groups(repository):
-        found = _PACKED_REF.fullmatch(lines[0]) if ref else None
+    for ref, lines in packed_groups(repository):
+        found = PACKED_REF.fullmatch(lines[0]) if ref else None
         if found and _is_overridden(repository / found[2], found[1]):
             dropped += 1
         else:
             kept += lines
     if dropped:
-        _replace_packed(repository, "".join(kept))
+        replace_packed(repository, "".join(kept))
     return dropped
 
 
@@ -89,7 +89,7 @@ def _add_logs(repository: Path, logs: Mapping[str, bytes]) -> None:
 
 
 def _add_packed(repository: Path, refs: Mapping[str, str], file: TextIO) -> None:
-    groups = list(_packed_groups(repository)) or [("", [_HEADER])]
+    groups = list(packed_groups(repository)) or [("", [PACKED_HEADER])]
     groups += [(ref, [f"{oid} {ref}\n"]) for ref, oid in refs.items()]
     groups.sort(key=lambda group: os.fsencode(group[0]))  # the file says that it is sorted; what is no ref comes first
     _write_packed(repository, "".join(line for _, lines in groups for line in lines), file)
@@ -102,7 +102,7 @@ def drop_refs(repository: Path, refs: Iterable[str], *, durable: bool = True) ->
     A ref that goes becomes git's lock on it, until its reflog is gone: see is_interrupted().
     """
     gone = frozenset(refs)
-    groups = list(_packed_groups(repository))
+    groups = list(packed_groups(repository))
     if packed := {ref for ref, _ in groups if ref in gone}:
         locks = [repository / f"{ref}.lock" for ref in packed if not is_there(repository / ref)]
         for lock in locks:
@@ -110,7 +110,7 @@ def drop_refs(repository: Path, refs: Iterable[str], *, durable: bool = True) ->
             lock.touch()
         _sync_directories(lock.parent for lock in locks if durable)
         # First: a ref that lost its file only would be what its line says.
-        _replace_packed(repository, "".join(line for ref, lines in groups if ref not in gone for line in lines))
+        replace_packed(repository, "".join(line for ref, lines in groups if ref not in gone for line in lines))
     locked = set()
     for ref in gone:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -194,7 +194,7 @@ def _packed_lines(repository: Path) -> list[str]:
         return []
 
 
-def _packed_groups(repository: Path) -> Iterator[tuple[str, list[str]]]:
+def packed_groups(repository: Path) -> Iterator[tuple[str, list[str]]]:
     """The lines of packed-refs by their refs, each with what the tag leads to; under "" what belongs to none."""
     group: tuple[str, list[str]] | None = None
     for line in _packed_lines(repository):
@@ -203,13 +203,14 @@ def _packed_groups(repository: Path) -> Iterator[tuple[str, list[str]]]:
             continue
         if group:
             yield group
-        found = _PACKED_REF.fullmatch(line)
+        found = PACKED_REF.fullmatch(line)
         group = found[2] if found else "", [line]
     if group:
         yield group
 
 
-def _replace_packed(repository: Path, text: str) -> None:
+def replace_packed(repository: Path, text: str) -> None:
+    """Write packed-refs anew, durably. The caller holds the lock on refs."""
     with _packed_locked(repository) as file:
         _write_packed(repository, text, file)
 

@@ -27,7 +27,7 @@ _LOOSE = re.compile(r"objects/([0-9a-f]{2})/([0-9a-f]{38})")
 _TARGET = re.compile(rf"({_ID})\n")
 _PACKED = re.compile(rf"({_ID}) (refs/\S+)")
 _PEELED = re.compile(rf"\^({_ID})")
-_PACKED_FIRST = [
+PACKED_FIRST = [
     f"# pack-refs with: {traits} " for traits in ("peeled", "peeled fully-peeled", "peeled fully-peeled sorted")
 ]
 _LINE = re.compile(rf"({_ID}) ({_ID}) [^<>\n\0]+ <[^<>\n\0]*> \d+ [+-]\d{{4}}(\t[^\n\0]*)?")
@@ -190,7 +190,7 @@ def _read_refs(files: _Files, refs: Refs, report: Report) -> None:
 
 def _read_packed_refs(text: str, refs: Refs, report: Report) -> None:
     first, *lines = text.split("\n")
-    if first not in _PACKED_FIRST or lines[-1:] != [""]:
+    if first not in PACKED_FIRST or lines[-1:] != [""]:
         report.add("ref", "packed-refs is damaged: it does not begin or end as it should")
     names = []
     for line in lines[:-1]:

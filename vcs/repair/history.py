@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import os
 import re
 from collections.abc import Iterable
 from contextlib import closing
@@ -18,7 +19,7 @@ from vcs.check.history import FAILING, SETTINGS, inflated, loose_object
 from vcs.durable import replace_file
 from vcs.errors import Damaged, NotFound
 from vcs.existing import files_below, is_directory, is_there
-from vcs.gitfiles import drop_overridden
+from vcs.gitfiles import drop_overridden, packed_refs
 from vcs.gitobjects import GitObjects, are_settings, translated
 from vcs.gitwords import NO_ID
 from vcs.history import History
@@ -28,11 +29,13 @@ from vcs.operations import Operations
 from vcs.packing import has_object
 from vcs.reflogs import is_damaged, restored, without_seal
 from vcs.repair.keeping import keep
+from vcs.repair.packedrefs import mend_packed_refs
 from vcs.repair.packs import mend_packs
 from vcs.repair.sources import StoreSource
 from vcs.repair.writing import path_of, write_loose
 
 _LINE = re.compile(rb"([0-9a-f]{40}) ([0-9a-f]{40}) [^<>\n\0]+ <[^<>\n\0]*> \d+ [+-]\d{4}(\t[^\n\0]*)?")
+_HEAD = re.compile(rb"ref: (refs/heads/\S+)\n")
 _ID_LINE = re.compile(rb"[0-9a-f]{40}\n")
 _ZERO = NO_ID.encode()
 _KINDS = {b"commit": 1, b"tree": 2, b"blob": 3, b"tag": 4}
@@ -57,15 +60,15 @@ class HistoryRepair:
         self.done: list[str] = []
 
     def settings(self) -> None:
-        """Write git's settings and HEAD as they were when the store was made, if something of that is missing, or if
-        git could not read the settings."""
+        """Write git's settings as they were when the store was made, if something of that is missing, or if git could
+        not read them; and HEAD, if it names nothing."""
         config, head = self._path / "config", self._path / "HEAD"
         lines = {line.strip() for line in config.read_bytes().decode("utf-8", "replace").split("\n")}
         if not set(SETTINGS) <= lines or not are_settings(config):
             keep(self._path, config)
             replace_file(config, "".join(f"{line}\n" for line in SETTINGS).encode())
             self.done.append("history.git/config is as it was at first; what it held is in history.git/damaged/config")
-        if not re.fullmatch(rb"ref: refs/heads/\S+\n", head.read_bytes()):
+        if not _HEAD.fullmatch(head.read_bytes()):
             replace_file(head, b"ref: refs/heads/main\n")
             self.done.append("HEAD names the branch main again")
 
@@ -103,6 +106,18 @@ class HistoryRepair:
         with flocked(self._lock, fcntl.LOCK_EX):
             if dropped := drop_overridden(self._path):
                 self.done.append(f"what was out of date in packed-refs was removed: {dropped} lines")
+            with contextlib.suppress(Damaged, NotFound):  # the check that follows tells of it
+                self.done += mend_packed_refs(self._path, self._is_commit)
+        self._head()
+
+    def _head(self) -> None:
+        """Have HEAD name a branch that is there, or the first one."""
+        head = self._path / "HEAD"
+        found = _HEAD.fullmatch(head.read_bytes())
+        if found is None or (found[1] != b"refs/heads/main" and self._target(os.fsdecode(found[1])) is None):
+            keep(self._path, head)
+            replace_file(head, b"ref: refs/heads/main\n")
+            self.done.append("HEAD names the branch main again")
 
     def reflogs(self) -> None:
         """Put reflogs right: one byte of a sealed line by its seal, else ids by the lines beside them and by their
@@ -159,10 +174,11 @@ class HistoryRepair:
         return False
 
     def _stands(self, name: str) -> bool:
-        """Whether a ref leads to a commit that can be read. Its file is looked at first: git's library takes capital
-        letters for digits too, and a check does not."""
+        """Whether a ref leads to a commit that can be read. Its file or its line is looked at first: git's library
+        takes capital letters for digits too, and other bytes for a space, and a check does not."""
         with contextlib.suppress(Damaged):
-            if (file := self._read(self._path / name)) is not None and not _ID_LINE.fullmatch(file):
+            file = self._read(self._path / name)
+            if name not in packed_refs(self._path) if file is None else not _ID_LINE.fullmatch(file):
                 return False
             target = self._target(name)
             return target is not None and self._is_commit(target.decode())

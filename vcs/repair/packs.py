@@ -1,6 +1,7 @@
 """Packs: a damaged index is made anew, and what is whole in a damaged pack gets files of its own.
 
-Only git itself can do either without the index. It may fail for reasons that have nothing to do with the pack, and says
+Where nothing but a pack's header or its checksum is damaged, its index says what was there. Else only git itself can
+help. It may fail for reasons that have nothing to do with the pack, and says
 so only in words where it is to go on after damage. So nothing is put aside before what it made was looked at.
 """
 
@@ -8,16 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import shutil
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import IO
 
-from vcs.durable import sync_all, sync_directory
+from vcs.durable import replace_file, sync_all, sync_directory
 from vcs.errors import Damaged, NotFound, StoreError
 from vcs.existing import files_below, is_there, names_in
 from vcs.gitfiles import is_summed
@@ -34,6 +36,10 @@ _REFUSALS = [
 _WANTED = re.compile(r"tried to allocate (\d+) bytes")
 _DENSEST = 1032
 """Bytes that a byte of zlib's can become."""
+_HEADER = struct.Struct(">4sII")
+"""Of a pack: its magic, its version, how many objects it has (gitformat-pack(5))."""
+_SUM = 20
+"""Bytes of the checksum at a pack's end, which its index has before its own."""
 
 
 def mend_packs(repository: Path) -> list[str]:
@@ -45,8 +51,11 @@ def mend_packs(repository: Path) -> list[str]:
     damaged = []
     for pack in [packs / name for name in names if name.startswith("pack-") and name.endswith(".pack")]:
         if not is_summed(pack.read_bytes()):
-            damaged.append(pack)
-        elif not _has_index(pack) and shutil.which("git") and _index_anew(repository, pack):
+            if not _put_right(repository, pack):
+                damaged.append(pack)
+                continue
+            done.append(f"the header and the checksum of {pack.name} are as they were")
+        if not _has_index(pack) and shutil.which("git") and _index_anew(repository, pack):
             done.append(f"{pack.stem}.idx was made anew from its pack")
     for pack in damaged:
         if shutil.which("git") and _taken_out(repository, pack):
@@ -63,6 +72,25 @@ def _has_index(pack: Path) -> bool:
     """Whether a pack has an index that is whole."""
     index = pack.with_suffix(".idx")
     return is_there(index) and is_summed(index.read_bytes())
+
+
+def _put_right(repository: Path, pack: Path) -> bool:
+    """Give a pack its header and its checksum back. Whether nothing else was damaged; else it stays as it is."""
+    data, whole = pack.read_bytes(), _with_header(pack)
+    known = pack.with_suffix(".idx").read_bytes()[-2 * _SUM : -_SUM] if _has_index(pack) else b""
+    for body in (data[:-_SUM], whole[:-_SUM]):
+        if (found := hashlib.sha1(body).digest()) in (data[-_SUM:], known):
+            keep(repository, pack)
+            replace_file(pack, body + found)
+            return True
+    return False
+
+
+def _with_header(pack: Path) -> bytes:
+    """A pack with the header that it should have, by what its index says, or else the damaged header."""
+    data = pack.read_bytes()
+    count = len(list(_ids(pack))) if _has_index(pack) else int.from_bytes(data[8 : _HEADER.size], "big")
+    return _HEADER.pack(b"PACK", 2, count) + data[_HEADER.size :]
 
 
 @contextlib.contextmanager
@@ -99,8 +127,7 @@ def _taken_out(repository: Path, pack: Path) -> bool:
     """Give files of their own to all objects that can be read of a damaged pack, which stays; whether there are any.
     StoreError if there may be more, which git did not come to."""
     with _apart(repository) as apart:
-        with pack.open("rb") as file:
-            done = _git(repository, "unpack-objects", "-r", "-q", objects=apart, stdin=file)
+        done = _git(repository, "unpack-objects", "-r", "-q", objects=apart, given=_with_header(pack))
         moved, read = _moved_in(repository, apart), _read_by_index(repository, pack)
     refusal = _refusal(done, pack)
     if refusal and not read and not _has_all(repository, pack):
@@ -153,14 +180,11 @@ def _put_aside(repository: Path, pack: Path) -> None:
         put_aside(repository, pack.parent / name)
 
 
-def _git(
-    repository: Path, *arguments: str, objects: Path, stdin: IO[bytes] | None = None
-) -> subprocess.CompletedProcess[bytes]:
-    """Run git, with another directory for objects. OSError if it cannot be run."""
+def _git(repository: Path, *arguments: str, objects: Path, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run git, with another directory for objects, and `given` to read. OSError if it cannot be run."""
     variables = (f"GIT_OBJECT_DIRECTORY={objects}", "LC_ALL=C")
     command = ["env", *variables, "git", "-c", "core.fsync=all", "-C", str(repository), *arguments]
-    source = subprocess.DEVNULL if stdin is None else stdin
-    return subprocess.run(command, stdin=source, capture_output=True, check=False)
+    return subprocess.run(command, input=given, capture_output=True, check=False)
 
 
 def _refusal(done: subprocess.CompletedProcess[bytes], pack: Path) -> StoreError | None:
