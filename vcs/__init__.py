@@ -45,6 +45,7 @@
                  shortage   too little memory, told apart from damage
                  seal       by which a byte of the index that has changed is noticed
                  indexfile  the database of the index     indexcopy  one that cannot be written, in memory
+                 indexerrors   what kept SQLite from its work
     garbage      collect/   what nothing needs goes               reach      what is needed
                  retention  which commits a branch keeps          rewriting  the others are taken out of a history
     sizes        usage      what takes how much                   sharing    who needs each object

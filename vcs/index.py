@@ -20,6 +20,7 @@ from typing import Any
 
 from vcs import indexfile
 from vcs.errors import Corrupt, Damaged, TreeringError
+from vcs.indexerrors import told_by_sqlite
 from vcs.indexfile import transaction
 from vcs.layers.format import SUFFIX, Place
 from vcs.layers.reader import LayerReader
@@ -297,11 +298,12 @@ class Index:
         return rows[0] if rows else None
 
     def _rows(self, query: str, *values: bytes | int) -> list[tuple[Any, ...]]:
-        """Corrupt if the database is damaged; that costs nothing here, where thousands a second are asked."""
+        """Corrupt if the database is damaged, StoreError if it cannot be read just then; that costs nothing here, where
+        thousands a second are asked."""
         try:
             return self._db.execute(query, values).fetchall()
-        except sqlite3.OperationalError:
-            raise
+        except sqlite3.OperationalError as error:
+            raise told_by_sqlite("the index cannot be read", error) from error
         except sqlite3.DatabaseError as error:
             raise Corrupt(f"the index is damaged: {error}", index=str(self._path)) from error
 

@@ -36,10 +36,11 @@ from typing import TYPE_CHECKING, Any, Self
 from vcs.ancestry import Ancestry
 from vcs.batch import Batch
 from vcs.durable import replace_file, sync_directory
-from vcs.errors import AlreadyExists, Conflict, Corrupt, Denied, NoSpace, NotAStore, NotFound, StoreError, UnknownFormat
+from vcs.errors import AlreadyExists, Corrupt, Denied, NoSpace, NotAStore, NotFound, UnknownFormat
 from vcs.existing import is_there
 from vcs.gitwords import is_of_notes
 from vcs.index import Index
+from vcs.indexerrors import told_by_sqlite
 from vcs.layers.compression import FAST, Compression
 from vcs.layers.format import SUFFIX
 from vcs.layers.writer import remove_abandoned
@@ -55,9 +56,6 @@ if TYPE_CHECKING:
     from vcs.history import Author, History
     from vcs.operations import Operations
 
-_NO_ROOM = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_WRITE")
-"""What SQLite says of a full disk; for the file that the index's readers and writers share; and of a quota that is used
-up or a limit on files, for which it has no code of its own."""
 FORMAT = 1
 FORMAT_LINE = b"treering store %d\n" % FORMAT
 _CACHE_BYTES = 24 << 20
@@ -366,34 +364,6 @@ def translated(what: str) -> Iterator[None]:
             raise Denied(f"{what}: {error.strerror}", path=error.filename) from error
         raise
     except sqlite3.OperationalError as error:
-        raise _of_sqlite(what, error) from error
+        raise told_by_sqlite(what, error) from error
     except sqlite3.DatabaseError as error:
         raise Corrupt(f"{what}: the index is damaged: {error}", index="") from error
-
-
-def _of_sqlite(what: str, error: sqlite3.OperationalError) -> StoreError | Conflict:
-    """What kept SQLite from its work, which tells it by a code: its words for a full disk, a failing one and a missing
-    descriptor are nearly the same (https://www.sqlite.org/rescode.html)."""
-    code = getattr(error, "sqlite_errorname", "")  # the module's own errors have none
-    text = f"{what}: {error}" + (f" ({code})" if code else "")
-    if code in _NO_ROOM:
-        return NoSpace(text)
-    if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return Conflict(f"{what}: another process has held the index for a minute")
-    if code.startswith(("SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")):
-        return Denied(text)
-    if code.startswith("SQLITE_CANTOPEN"):
-        return StoreError(f"{what}: {scarce}") if (scarce := _scarcity()) else Denied(text)
-    return StoreError(text)
-
-
-def _scarcity() -> str:
-    """What keeps this process from opening any file: SQLite does not say why it could not open its own, of which there
-    are three."""
-    with contextlib.ExitStack() as stack:
-        try:
-            for _ in range(3):
-                stack.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-        except OSError as error:
-            return str(error.strerror)
-    return ""

@@ -2,7 +2,8 @@
 
     salvage     what can still be read of a damaged layer     references   what an object refers to
     sources     other stores, directories, archives           history      git's objects, refs and settings
-    packs       git's packs                                   writing      one of git's objects
+    packs       git's packs                                   packedrefs   packed-refs
+    writing     one of git's objects
     keeping     what is damaged of git's, kept                bisections   verdicts that are lost
 
 What was found is in a new layer, durably, before a damaged one is put aside; and that is kept, as layers/damaged-*.
