@@ -384,6 +384,22 @@ def test_a_packs_header_and_checksum_are_had_back_by_its_index(store: Path, expe
     assert_whole(store, expected)
 
 
+@pytest.mark.parametrize("with_index", [True, False])
+@pytest.mark.parametrize("lost", [slice(41, 42), slice(12, -20)])
+def test_a_pack_of_which_nothing_can_be_read_makes_way(
+    store: Path, pristine: Path, expected: Expected, lost: slice, with_index: bool
+) -> None:
+    """For what a copy has: a history with a pack that has no index is not read at all."""
+    (pack,) = (store / "history.git" / "objects" / "pack").glob("*.pack")
+    flip(pack, *range(pack.stat().st_size)[lost])
+    if not with_index:
+        flip(pack.with_suffix(".idx"), 915)
+    assert repair(store, [pristine]).report.problems == []
+    assert_whole(store, expected)
+    assert not pack.exists()
+    assert (store / "history.git" / "damaged" / "objects" / "pack" / pack.name).exists()
+
+
 @pytest.mark.parametrize("between", [" ", "\t"])
 def test_a_line_that_alone_names_a_commit_stays_in_packed_refs(store: Path, between: str) -> None:
     """Whether or not it makes sense: nothing else leads there."""

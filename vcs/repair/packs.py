@@ -58,9 +58,11 @@ def mend_packs(repository: Path) -> list[str]:
         if not _has_index(pack) and shutil.which("git") and _index_anew(repository, pack):
             done.append(f"{pack.stem}.idx was made anew from its pack")
     for pack in damaged:
-        if shutil.which("git") and _taken_out(repository, pack):
+        if shutil.which("git"):
+            # Also if nothing is: it would hide what comes from elsewhere, and without an index all of the history.
+            is_any = _taken_out(repository, pack)
             _put_aside(repository, pack)
-            done.append(f"what is whole in {pack.name} was taken out of it")
+            done.append(f"what is whole in {pack.name} was taken out of it" if is_any else f"{pack.name} was put aside")
     for other in [packs / name for name in names if name.endswith((".bitmap", ".rev")) or name == "multi-pack-index"]:
         if is_there(other) and not is_summed(other.read_bytes()):
             put_aside(repository, other)
