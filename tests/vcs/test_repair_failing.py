@@ -197,8 +197,10 @@ def repaired_in_vain(store: Path) -> list[str]:
 def test_a_damaged_pack_stays_if_git_fails(
     store: Path, pack: Path, commits: list[CommitId], failing: pytest.MonkeyPatch
 ) -> None:
-    """Its last byte is wrong, and with it its checksum: git's library does not read it, and git loses nothing of it."""
+    """Its last byte is wrong, and with it its checksum: git's library does not read it, and git loses nothing of it.
+    Nor does its index tell what was there."""
     flip(pack, -1)
+    flip(pack.with_suffix(".idx"), -30)
     before = {path.name: path.read_bytes() for path in pack.parent.iterdir()}
     assert repaired_in_vain(store) == []
     assert {path.name: path.read_bytes() for path in pack.parent.iterdir()} == before

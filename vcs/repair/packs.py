@@ -190,11 +190,12 @@ def _git(repository: Path, *arguments: str, objects: Path, given: bytes = b"") -
 
 
 def _refusal(done: subprocess.CompletedProcess[bytes], pack: Path) -> StoreError | None:
-    """What kept git from its work, if that is something else than the pack: a signal, or the system."""
+    """What kept git from its work, if that is something else than the pack: a signal, or the system. Of a pack it has
+    something to say."""
     said = done.stderr.decode("utf-8", "replace").strip()
-    if done.returncode >= 0 and not (done.returncode and any(refusal in said for refusal in _REFUSALS)):
+    if not done.returncode or (done.returncode > 0 and said and not any(refusal in said for refusal in _REFUSALS)):
         return None
     wanted = _WANTED.search(said)
     if wanted and int(wanted[1]) > _DENSEST * pack.stat().st_size:
         return None  # damage, taken for the length of an object
-    return StoreError(f"git cannot mend the history's packs: {said or f'signal {-done.returncode}'}")
+    return StoreError(f"git cannot mend the history's packs: {said or f'it ended with {done.returncode}'}")
