@@ -315,7 +315,7 @@ def loose(store: Path) -> list[Path]:
 
 def test_git_objects_come_back_from_another_store(store: Path, pristine: Path, expected: Expected) -> None:
     for path in loose(store):
-        flip(path, 5)
+        flip(path, 5, 9)
     assert repair(store).report.problems
     assert repair(store, [pristine]).report.problems == []
     assert_whole(store, expected)
@@ -381,6 +381,19 @@ def test_a_packs_header_and_checksum_are_had_back_by_its_index(store: Path, expe
     flip(pack, position)
     assert repair(store).report.problems == []
     assert pack.read_bytes() == whole
+    assert_whole(store, expected)
+
+
+@pytest.mark.parametrize("position", [0, 30, 60, -1])
+def test_a_commit_of_which_a_bit_is_wrong_comes_back_by_itself(store: Path, expected: Expected, position: int) -> None:
+    with Store.open(store) as opened:
+        commits = opened.commit_ids()
+    files = [store / "history.git" / "objects" / oid[:2] / oid[2:] for oid in commits]
+    for file in filter(Path.exists, files):
+        flip(file, position)
+    repaired = repair(store)
+    assert repaired.report.problems == []
+    assert repaired.done
     assert_whole(store, expected)
 
 
