@@ -354,7 +354,7 @@ def test_refs_and_settings_are_put_right(store: Path, expected: Expected, name: 
 @pytest.mark.parametrize(
     ("pattern", "step"), [("HEAD", 1), ("packed-refs", 5), ("objects/pack/*.pack", 7), ("objects/pack/*.idx", 31)]
 )
-@pytest.mark.parametrize("bit", [1, 0x20])
+@pytest.mark.parametrize("bit", [1, 0x20, 0x80])
 def test_a_flip_anywhere_in_gits_files_is_repaired_with_a_copy(
     store: Path, pristine: Path, expected: Expected, pattern: str, step: int, bit: int
 ) -> None:
@@ -415,15 +415,17 @@ def test_a_pack_of_which_nothing_can_be_read_makes_way(
 
 @pytest.mark.parametrize("between", [" ", "\t"])
 def test_a_line_that_alone_names_a_commit_stays_in_packed_refs(store: Path, between: str) -> None:
-    """Whether or not it makes sense: nothing else leads there."""
+    """Whether or not it makes sense: nothing else leads there. And so does what only has no reflog."""
     packed = store / "history.git" / "packed-refs"
     with Store.open(store) as opened:
         root = opened.commit(opened.commit_ids()[0]).root
         lonely = opened.add_commit(root, {"config": {}}, "nobody names this\n", AUTHOR, ())
     line = f"{lonely}{between}refs/zoo/lost\n"
-    packed.write_text(packed.read_text() + line)
-    assert [problem.kind for problem in repair(store).report.problems] == ["ref"]
-    assert packed.read_text().endswith(line)
+    _, first, *_ = packed.read_text().splitlines()
+    unlogged = f"{first[:40]} refs/zoo/again\n"
+    packed.write_text(packed.read_text() + unlogged + line)
+    assert {problem.kind for problem in repair(store).report.problems} == {"ref"}
+    assert packed.read_text().endswith(unlogged + line)
 
 
 @pytest.mark.parametrize("bit", [1, 0x20, 0x80])

@@ -1,14 +1,16 @@
 """packed-refs: lines that make no sense go, and what git wants to know beside the others is written anew.
 
-By then each ref whose line was damaged has a file again, by its reflog. Nothing goes that still names a commit which no
+By then each ref whose line was damaged has a file again, by its reflog. A ref without a reflog goes only if its name is
+that of another one, but for a byte, which is or was at that commit. Nothing goes that still names a commit which no
 other ref names: then the file stays as it is, and the check that follows tells of it.
 """
 
 from __future__ import annotations
 
+import operator
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from vcs.gitobjects import GitObjects
 from vcs.repair.keeping import keep
 
 _ID = re.compile(r"[0-9a-f]{40}")
+_NO_NAME = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]")
+"""What no ref has in its name (git-check-ref-format(1))."""
 _TAG = 4
 """pygit2's ObjectType."""
 
@@ -27,13 +31,11 @@ def mend_packed_refs(repository: Path, is_commit: Callable[[str], bool]) -> list
     """Mend packed-refs; returns what was done. `is_commit` tells whether an id leads to a commit that can be read. The
     caller holds the lock on refs. OSError, Damaged."""
     groups = list(packed_groups(repository))
-    kept, others = _sorted_out(repository, groups)
+    kept, unlogged, torn = _sorted_out(repository, groups)
+    kept |= {ref: oid for ref, oid in unlogged.items() if not _is_slip(repository / "logs", ref, oid)}
     named = {*kept.values(), *_own_files(repository)}
-    for ref, oid in others:
-        if oid not in named and is_commit(oid):
-            if not ref:
-                return []
-            kept[ref] = oid
+    if any(oid not in named and is_commit(oid) for oid in torn):
+        return []
     with closing(GitObjects(repository)) as objects:
         whole = [(ref, _lines(objects, ref, kept[ref])) for ref in sorted(kept, key=os.fsencode)]
     if groups and (groups[0][1][0].rstrip("\n") not in PACKED_FIRST or groups[1:] != whole):
@@ -43,20 +45,35 @@ def mend_packed_refs(repository: Path, is_commit: Callable[[str], bool]) -> list
     return []
 
 
-def _sorted_out(repository: Path, groups: list[tuple[str, list[str]]]) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """The refs that have a reflog, as every ref has, with their ids; and the ids of other lines, which may be what is
-    left of one, with what the line names, if it makes sense."""
-    kept: dict[str, str] = {}
-    others: list[tuple[str, str]] = []
+def _sorted_out(
+    repository: Path, groups: list[tuple[str, list[str]]]
+) -> tuple[dict[str, str], dict[str, str], list[str]]:
+    """The refs that have a reflog, as every ref has, with their ids; those that have none; and the ids in what makes no
+    sense."""
+    logged: dict[str, str] = {}
+    unlogged: dict[str, str] = {}
+    torn: list[str] = []
     for ref, lines in groups:
         oid = lines[0][:40]
-        if not ref:
-            others += [("", oid) for oid in _ID.findall(lines[0])]
+        if not ref or _NO_NAME.search(ref):
+            torn += _ID.findall(lines[0])
         elif not is_file(log := repository / "logs" / ref):
-            others.append((ref, oid))
-        elif ref not in kept or _last(log) == oid:
-            kept[ref] = oid
-    return kept, others
+            unlogged[ref] = oid
+        elif ref not in logged or _last(log) == oid:
+            torn += [logged[ref]] if ref in logged else []
+            logged[ref] = oid
+        else:
+            torn.append(oid)
+    return logged, unlogged, torn
+
+
+def _is_slip(logs: Path, ref: str, oid: str) -> bool:
+    """Whether a ref is another one of whose name a byte has changed."""
+    return any(
+        len(ref) == len(other) and sum(map(operator.ne, ref, other)) == 1 and oid.encode() in log.read_bytes()
+        for log in files_below(logs / "refs")
+        if (other := log.relative_to(logs).as_posix())
+    )
 
 
 def _last(log: Path) -> str:
@@ -64,10 +81,9 @@ def _last(log: Path) -> str:
     return log.read_bytes().rstrip(b"\n").rpartition(b"\n")[2][41:81].decode("ascii", "replace")
 
 
-def _own_files(repository: Path) -> Iterator[str]:
+def _own_files(repository: Path) -> set[str]:
     """The ids in refs' own files."""
-    for file in files_below(repository / "refs"):
-        yield file.read_text(errors="replace").strip()
+    return {file.read_text(errors="replace").strip() for file in files_below(repository / "refs")}
 
 
 def _lines(objects: GitObjects, ref: str, oid: str) -> list[str]:
