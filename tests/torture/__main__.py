@@ -22,6 +22,7 @@ from pathlib import Path
 import runtime
 import vcs
 from runtime.system import mounts
+from tests.support.deadline import hide_control
 from tests.support.ending import end_in_order
 from tests.torture.broken import VARIANTS
 from tests.torture.operations import OPERATIONS as _OF_STORES
@@ -52,6 +53,7 @@ def main() -> int:
                 return _at(place, arguments) if arguments.at is not None else _all(place, names, arguments)
             finally:
                 place.leave()
+                hide_control()
 
 
 def _parser() -> argparse.ArgumentParser:
