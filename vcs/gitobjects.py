@@ -28,7 +28,7 @@ from vcs.loose import LooseObjects
 from vcs.shortage import SHORTAGES, raise_shortage
 
 _ID_LENGTH = 40
-_KINDS = {b"commit": 1, b"tree": 2, b"blob": 3, b"tag": 4}
+KINDS = {b"commit": 1, b"tree": 2, b"blob": 3, b"tag": 4}
 """pygit2's ObjectType."""
 _PACKS, _OURS, _LOOSE = 3, 2, 1
 """Which source of objects git's library asks before which."""
@@ -149,7 +149,7 @@ class _Watched(pygit2.OdbBackend):
             raise
         if found is None:
             raise KeyError(oid)
-        return _KINDS.get(found[0], 0), found[1]
+        return KINDS.get(found[0], 0), found[1]
 
     def read_header_cb(self, oid: object) -> tuple[int, int]:
         kind, data = self.read_cb(oid)

@@ -72,15 +72,11 @@ class Index:
             raise
 
     def _begin(self) -> None:
-        try:
+        if not self._is_refreshed():
+            self._db.close()
+            self._db, self.is_copy = indexfile.connect(self._path)
             if not self._is_refreshed():
-                self._db.close()
-                self._db, self.is_copy = indexfile.connect(self._path)
-                self.refresh()
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
-                raise
-            self._remake()
+                self._remake()
         self._inode = 0 if self.is_copy else self._path.stat().st_ino
 
     def _is_refreshed(self) -> bool:

@@ -154,7 +154,7 @@ class Packing:
 
     def _has_all(self, index: Path) -> bool:
         """Whether a pack has what is needed, and nothing else."""
-        return _count(index) == len(self._needed) and all(raw in self._needed for raw in ids_in(index))
+        return count_in(index) == len(self._needed) and all(raw in self._needed for raw in ids_in(index))
 
     def _fill(self, builder: pygit2.PackBuilder) -> None:
         for raw in sorted(self._needed):
@@ -285,7 +285,7 @@ def ids_in(index: Path) -> Iterator[bytes]:
             yield file.read(_ID_SIZE)
 
 
-def _count(index: Path) -> int:
+def count_in(index: Path) -> int:
     """How many there are."""
     with index.open("rb") as file:
         return _counts(index, file.read(_FANOUT.size))[-1]

@@ -16,17 +16,17 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import groupby, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-from vcs.blobreader import list_items
+from vcs.blobreader import BlobReader
 from vcs.durable import begin_to_flush, write_all
 from vcs.errors import Corrupt, TreeringError
 from vcs.heap import keep_freed_memory
-from vcs.model import Chunked, Data, ListItem
+from vcs.model import Chunked, Data
 from vcs.plain import (
     PAGE,
     PREFIX,
@@ -59,8 +59,7 @@ LEFT_FREE = 0.1
 _NUMBER = re.compile(r"(\d{1,12})([kmgKMG]?)")
 _SHIFTS = {"": 0, "k": 10, "m": 20, "g": 30}
 _BUFFER = 1 << 20
-_AHEAD = 4 << 20
-"""Bytes whose chunks are expected while those before them are written."""
+"""Bytes that are read, or written, at once."""
 _FLUSH_EVERY = 16 << 20
 """Bytes after which the kernel is told to begin to write to the disk, so that the last fdatasync finds little to do."""
 _ZEROS = bytes(PAGE)
@@ -242,7 +241,7 @@ def _copies(caches: Path) -> Iterator[_Found]:
             yield _Found(sums.st_mtime, sums.st_size + size, digest, links > 1)
 
 
-def _write_bytes(into: Path, pieces: Iterable[bytes | int], content: Plain) -> bytes:
+def _write_bytes(into: Path, pieces: Iterable[bytes | memoryview | int], content: Plain) -> bytes:
     """Write a file's bytes, which are on the disk then. What there is to say of them (vcs.plain). Corrupt if the file
     is not as long as it should be; Missing, OSError."""
     aside = into.with_name(f"{into.name}.new")
@@ -275,7 +274,7 @@ def _head(digest: bytes, body: bytes) -> bytes:
     return digest.hex().encode() + b"\n" + blake3(body).digest() + body
 
 
-def _runs(pieces: Iterable[bytes | int]) -> Iterator[tuple[bytes | memoryview, bool]]:
+def _runs(pieces: Iterable[bytes | memoryview | int]) -> Iterator[tuple[bytes | memoryview, bool]]:
     """A file's pages, as many as there are at once, and whether all of them is in holes; the last one may be shorter.
     Holes make a difference: overlayfs copies up none, and leaves the time of a file that has nothing else alone."""
     rest, is_hole = b"", True
@@ -302,37 +301,20 @@ def _runs(pieces: Iterable[bytes | int]) -> Iterator[tuple[bytes | memoryview, b
 
 def _pieces(
     objects: Objects, content: Plain, expect: Callable[[Iterable[bytes]], None] | None = None
-) -> Iterator[bytes | int]:
+) -> Iterator[bytes | memoryview | int]:
     """A file's chunks, and the bytes of its holes. `expect` is told of chunks before they are asked for."""
     if isinstance(content, Data):
         yield objects.get(content.chunk)
         return
-    items = list_items(objects, content.list)
-    for item in _told(items, expect) if expect else items:
-        yield objects.get(item.digest) if item.digest else item.length
-
-
-def _told(items: Iterable[ListItem], expect: Callable[[Iterable[bytes]], None]) -> Iterator[ListItem]:
-    """The items of a chunk list, of which `expect` was told while those before were not yet used."""
-    before: list[ListItem] = []
-    for some in _batches(items):
-        expect(item.digest for item in some if item.digest)
-        yield from before
-        before = some
-    yield from before
-
-
-def _batches(items: Iterable[ListItem]) -> Iterator[list[ListItem]]:
-    """Some items at a time, of so many bytes."""
-    some: list[ListItem] = []
-    size = 0
-    for item in items:
-        some.append(item)
-        size += item.length if item.digest else 0
-        if size >= _AHEAD:
-            yield some
-            some, size = [], 0
-    yield some
+    reader, at = BlobReader(objects, content, expect), 0
+    for is_hole, items in groupby(reader.items(), lambda item: not item.digest):
+        end = at + sum(item.length for item in items)
+        if is_hole:
+            yield end - at
+        else:
+            for start in range(at, end, _BUFFER):
+                yield from reader.parts(start, min(_BUFFER, end - start))
+        at = end
 
 
 def allowed(setting: str | None) -> int:

@@ -20,7 +20,7 @@ from vcs.durable import replace_file
 from vcs.errors import Damaged, NotFound
 from vcs.existing import files_below, is_directory, is_there
 from vcs.gitfiles import drop_overridden, packed_refs
-from vcs.gitobjects import GitObjects, are_settings, translated
+from vcs.gitobjects import KINDS, GitObjects, are_settings, translated
 from vcs.gitwords import NO_ID
 from vcs.history import History
 from vcs.locks import flocked
@@ -40,7 +40,6 @@ _ID_LINE = re.compile(rb"[0-9a-f]{40}\n")
 _ZERO = NO_ID.encode()
 _BITS_TRIED = 32 << 10
 """Of one file: a tenth of a second. A commit has some 3,000."""
-_KINDS = {b"commit": 1, b"tree": 2, b"blob": 3, b"tag": 4}
 
 
 def mend_operations(path: Path) -> list[str]:
@@ -64,15 +63,14 @@ class HistoryRepair:
     def settings(self) -> None:
         """Write git's settings as they were when the store was made, if something of that is missing, or if git could
         not read them; and HEAD, if it names nothing."""
-        config, head = self._path / "config", self._path / "HEAD"
+        config = self._path / "config"
         lines = {line.strip() for line in config.read_bytes().decode("utf-8", "replace").split("\n")}
         if not set(SETTINGS) <= lines or not are_settings(config):
             keep(self._path, config)
             replace_file(config, "".join(f"{line}\n" for line in SETTINGS).encode())
             self.done.append("history.git/config is as it was at first; what it held is in history.git/damaged/config")
-        if not _HEAD.fullmatch(head.read_bytes()):
-            replace_file(head, b"ref: refs/heads/main\n")
-            self.done.append("HEAD names the branch main again")
+        if not _HEAD.fullmatch((self._path / "HEAD").read_bytes()):
+            self._name_main()
 
     def packs(self) -> None:
         """Make damaged indexes of packs anew, and take what is whole out of damaged packs: vcs.repair.packs."""
@@ -93,7 +91,8 @@ class HistoryRepair:
         return len(self.done) > before
 
     def refs(self, names: Iterable[str]) -> None:
-        """Point refs that name no commit where their reflogs say that they were last."""
+        """Point refs that name no commit where their reflogs say that they were last; put packed-refs right, and a HEAD
+        that names no branch."""
         for name in sorted(names):
             lines = [match for line in self._log(name) if (match := _LINE.fullmatch(line))]
             if not lines or not self._is_commit(target := lines[-1][2].decode()) or self._stands(name):
@@ -111,16 +110,9 @@ class HistoryRepair:
                 self.done.append(f"what was out of date in packed-refs was removed: {dropped} lines")
             with contextlib.suppress(Damaged, NotFound):  # the check that follows tells of it
                 self.done += mend_packed_refs(self._path, self._is_commit)
-        self._head()
-
-    def _head(self) -> None:
-        """Have HEAD name a branch that is there, or the first one."""
-        head = self._path / "HEAD"
-        found = _HEAD.fullmatch(head.read_bytes())
-        if found is None or (found[1] != b"refs/heads/main" and self._target(os.fsdecode(found[1])) is None):
-            keep(self._path, head)
-            replace_file(head, b"ref: refs/heads/main\n")
-            self.done.append("HEAD names the branch main again")
+        found = _HEAD.fullmatch((self._path / "HEAD").read_bytes())
+        if found and found[1] != b"refs/heads/main" and self._target(os.fsdecode(found[1])) is None:
+            self._name_main()
 
     def reflogs(self) -> None:
         """Put reflogs right: one byte of a sealed line by its seal, else ids by the lines beside them and by their
@@ -140,6 +132,13 @@ class HistoryRepair:
                     self.done.append(f"the reflog of {path.relative_to(top)} was mended")
 
     # -- details
+
+    def _name_main(self) -> None:
+        """Have HEAD name the first branch."""
+        head = self._path / "HEAD"
+        keep(self._path, head)
+        replace_file(head, b"ref: refs/heads/main\n")
+        self.done.append("HEAD names the branch main again")
 
     def _mended(self, lines: list[bytes], target: bytes | None, objects: GitObjects) -> bytes:
         whole = (restored(line) or line if is_damaged(line) else line for line in lines)
@@ -206,10 +205,8 @@ class HistoryRepair:
         """An object whose file holds all of it, and is damaged only where nobody looks."""
         with contextlib.suppress(OSError):
             data = path_of(self._path, oid).read_bytes()
-            content = inflated(data)
-            if content is not None and hashlib.sha1(content).hexdigest() == oid and loose_object(data, oid) is None:
-                head, _, body = content.partition(b"\0")
-                return _KINDS[head.split(b" ")[0]], body
+            if loose_object(data, oid) is None:
+                return _object(data, oid)
         return None
 
     def _but_for_a_bit(self, oid: str) -> tuple[int, bytes] | None:
@@ -219,10 +216,8 @@ class HistoryRepair:
             return None
         for place in range(8 * len(data)):
             data[place // 8] ^= 1 << place % 8
-            content = inflated(bytes(data))
-            if content is not None and hashlib.sha1(content).hexdigest() == oid:
-                head, _, body = content.partition(b"\0")
-                return _KINDS[head.split(b" ")[0]], body
+            if found := _object(bytes(data), oid):
+                return found
             data[place // 8] ^= 1 << place % 8
         return None
 
@@ -237,3 +232,12 @@ class HistoryRepair:
             return (self._path / "logs" / name).read_bytes().split(b"\n")
         except OSError:
             return []
+
+
+def _object(data: bytes, oid: str) -> tuple[int, bytes] | None:
+    """What a loose object's file holds, if that has the id: its type (pygit2's ObjectType) and its bytes."""
+    content = inflated(data)
+    if content is None or hashlib.sha1(content).hexdigest() != oid:
+        return None
+    head, _, body = content.partition(b"\0")
+    return KINDS[head.split(b" ")[0]], body

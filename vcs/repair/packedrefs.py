@@ -17,14 +17,12 @@ from pathlib import Path
 from vcs.check.history import PACKED_FIRST
 from vcs.existing import files_below, is_file
 from vcs.gitfiles import PACKED_HEADER, packed_groups, replace_packed
-from vcs.gitobjects import GitObjects
+from vcs.gitobjects import KINDS, GitObjects
 from vcs.repair.keeping import keep
 
 _ID = re.compile(r"[0-9a-f]{40}")
 _NO_NAME = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]")
 """What no ref has in its name (git-check-ref-format(1))."""
-_TAG = 4
-"""pygit2's ObjectType."""
 
 
 def mend_packed_refs(repository: Path, is_commit: Callable[[str], bool]) -> list[str]:
@@ -90,6 +88,6 @@ def _lines(objects: GitObjects, ref: str, oid: str) -> list[str]:
     """A ref's line, and of a tag with a message the one that says what it leads to (git-pack-refs(1))."""
     lines = [f"{oid} {ref}\n"]
     target = oid
-    while (found := objects.read(target))[0] == _TAG:
+    while (found := objects.read(target))[0] == KINDS[b"tag"]:
         target = found[1][len("object ") : len("object ") + 40].decode("ascii", "replace")
     return lines if target == oid else [*lines, f"^{target}\n"]

@@ -1,8 +1,8 @@
 """Packs: a damaged index is made anew, and what is whole in a damaged pack gets files of its own.
 
 Where nothing but a pack's header or its checksum is damaged, its index says what was there. Else only git itself can
-help. It may fail for reasons that have nothing to do with the pack, and says
-so only in words where it is to go on after damage. So nothing is put aside before what it made was looked at.
+help. It may fail for reasons that have nothing to do with the pack, and says so only in words where it is to go on
+after damage. So nothing is put aside before what it made was looked at.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vcs.errors import Damaged, NotFound, StoreError
 from vcs.existing import files_below, is_there, names_in
 from vcs.gitfiles import is_summed
 from vcs.gitobjects import GitObjects
-from vcs.packing import ids_in
+from vcs.packing import count_in, ids_in
 from vcs.repair.keeping import keep, put_aside
 from vcs.repair.writing import path_of, write_loose
 
@@ -50,8 +50,8 @@ def mend_packs(repository: Path) -> list[str]:
     done: list[str] = []
     damaged = []
     for pack in [packs / name for name in names if name.startswith("pack-") and name.endswith(".pack")]:
-        if not is_summed(pack.read_bytes()):
-            if not _put_right(repository, pack):
+        if not is_summed(data := pack.read_bytes()):
+            if not _put_right(repository, pack, data):
                 damaged.append(pack)
                 continue
             done.append(f"the header and the checksum of {pack.name} are as they were")
@@ -76,11 +76,10 @@ def _has_index(pack: Path) -> bool:
     return is_there(index) and is_summed(index.read_bytes())
 
 
-def _put_right(repository: Path, pack: Path) -> bool:
-    """Give a pack its header and its checksum back. Whether nothing else was damaged; else it stays as it is."""
-    data, whole = pack.read_bytes(), _with_header(pack)
+def _put_right(repository: Path, pack: Path, data: bytes) -> bool:
+    """Give a pack of these bytes its header and its checksum back. Whether nothing else was damaged; else it stays."""
     known = pack.with_suffix(".idx").read_bytes()[-2 * _SUM : -_SUM] if _has_index(pack) else b""
-    for body in (data[:-_SUM], whole[:-_SUM]):
+    for body in (data[:-_SUM], _with_header(pack, data)[:-_SUM]):
         if (found := hashlib.sha1(body).digest()) in (data[-_SUM:], known):
             keep(repository, pack)
             replace_file(pack, body + found)
@@ -88,10 +87,9 @@ def _put_right(repository: Path, pack: Path) -> bool:
     return False
 
 
-def _with_header(pack: Path) -> bytes:
-    """A pack with the header that it should have, by what its index says, or else the damaged header."""
-    data = pack.read_bytes()
-    count = len(list(_ids(pack))) if _has_index(pack) else int.from_bytes(data[8 : _HEADER.size], "big")
+def _with_header(pack: Path, data: bytes) -> bytes:
+    """A pack's bytes with the header that it should have, by what its index says, or else the damaged header."""
+    count = count_in(pack.with_suffix(".idx")) if _has_index(pack) else int.from_bytes(data[8 : _HEADER.size], "big")
     return _HEADER.pack(b"PACK", 2, count) + data[_HEADER.size :]
 
 
@@ -129,7 +127,9 @@ def _taken_out(repository: Path, pack: Path) -> bool:
     """Give files of their own to all objects that can be read of a damaged pack, which stays; whether there are any.
     StoreError if there may be more, which git did not come to."""
     with _apart(repository) as apart:
-        done = _git(repository, "unpack-objects", "-r", "-q", objects=apart, given=_with_header(pack))
+        done = _git(
+            repository, "unpack-objects", "-r", "-q", objects=apart, given=_with_header(pack, pack.read_bytes())
+        )
         moved, read = _moved_in(repository, apart), _read_by_index(repository, pack)
     refusal = _refusal(done, pack)
     if refusal and not read and not _has_all(repository, pack):
