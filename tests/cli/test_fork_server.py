@@ -317,6 +317,31 @@ def test_a_server_that_hangs_delays_one_command(served: Served) -> None:
     eventually(lambda: all(map(is_gone, (pid, *stopped))))  # it has seen that its socket is not there any more
 
 
+def test_a_client_that_has_gone_on_gets_no_word(served: Served) -> None:
+    """Who waited too long runs the command itself, and the child has his standard error by then."""
+    served.start()
+    client = (
+        "import os, sys\n"
+        "from runtime.cli import client\n"
+        "def leave(call, request, descriptors):\n"
+        "    call._connection.sendmsg([request], [(1, 1, b''.join(fd.to_bytes(4, 'little') for fd in descriptors))])\n"
+        "    call._connection.close()\n"
+        "    return client.PLAIN\n"
+        "client._Call.run = leave\n"
+        "assert client.call(sys.argv) == client.PLAIN\n"
+        "os.close(2)\n"
+        "sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-P", "-c", client, "branch"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=served.environment
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+        process.communicate()
+    assert process.returncode == 0
+
+
 def test_a_killed_child_that_waits_is_replaced(served: Served) -> None:
     pid = served.start()
     (killed,) = eventually(lambda: len(found := waiting(pid)) == 1 and found)
