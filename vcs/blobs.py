@@ -1,7 +1,8 @@
 """File contents as objects: one chunk, or a list of chunks and holes. What reads them is in blobreader.py.
 
-A file of up to CHUNK_MAX bytes without holes is one chunk. A larger one is cut by FastCDC, so that a change, even one
-that shifts what follows, leaves most chunks as they were; holes are recorded and never read.
+A file of up to CHUNK_MAX bytes without holes is one chunk. A larger one is cut by FastCDC (Xia et al., "The Design of
+Fast Content-Defined Chunking for Data Deduplication Based Storage Systems", IEEE TPDS, 2020), so that a change, even
+one that shifts what follows, leaves most chunks as they were; holes are recorded and never read.
 """
 
 from __future__ import annotations
@@ -9,10 +10,9 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Iterator, Mapping
 from itertools import accumulate, takewhile
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from vcs.blobreader import list_items
 from vcs.durable import read_all
@@ -32,6 +32,8 @@ CHUNK_MIN = 32 << 10
 CHUNK_AVERAGE = 128 << 10
 CHUNK_MAX = 512 << 10
 """Small enough that a random read decompresses little, large enough that a gigabyte is only 8,000 chunks."""
+_NORMALIZED: Final = 2
+"""How close to the average chunks are (NC in the paper): a byte read at random is in one of 164 KiB, with 1 of 204."""
 
 _Cut: TypeAlias = "tuple[memoryview, bytes | None]"
 """A chunk, and its digest if that is known."""
@@ -44,11 +46,22 @@ _AHEAD = 2
 """Windows that may wait for their digests."""
 
 
-@lru_cache(1)
-def _chunker() -> Callable[..., Iterator[object]]:
-    from fastcdc.fastcdc_cy import fastcdc_cy  # 20 ms, and most commits never need it
+class _Cutter:
+    """FastCDC, for one thread."""
 
-    return cast("Callable[..., Iterator[object]]", fastcdc_cy)
+    def __init__(self) -> None:
+        from pyfastcdc import FastCDC  # 20 ms, and most commits never need it
+
+        self._chunks = FastCDC(
+            CHUNK_AVERAGE, min_size=CHUNK_MIN, max_size=CHUNK_MAX, normalized_chunking=_NORMALIZED
+        ).cut_buf
+
+    def first(self, data: memoryview) -> int:
+        """The length of the chunk at the beginning of `data`, which is all there is or CHUNK_MAX bytes long at least.
+
+        The byte at which the hash says so is the chunk's last one, where FastCDC would have it as the first of the
+        next. So a cut depends on the bytes of its chunk alone."""
+        return min(next(self._chunks(data)).length + 1, len(data), CHUNK_MAX)
 
 
 class BlobWriter:
@@ -67,6 +80,7 @@ class BlobWriter:
         self._size = 0
         self._offset = 0
         self._hole = 0
+        self._cutter: _Cutter | None = None
         self._hasher: ThreadPoolExecutor | None = None
         self._hashing: deque[tuple[list[_Cut], Future[list[bytes]]]] = deque()
 
@@ -131,13 +145,12 @@ class BlobWriter:
 
     def _searched(self, view: memoryview, done: int, final: bool) -> Iterator[_Cut]:
         """The chunks from here on, up to one after which the earlier version has a cut too."""
-        data = view[done:]
-        for chunk in _chunker()(data, CHUNK_MIN, CHUNK_AVERAGE, CHUNK_MAX, False, None):
-            start, end = chunk.offset, chunk.offset + chunk.length  # type: ignore[attr-defined]
-            if not final and len(data) - start < CHUNK_MAX:
-                return
-            yield data[start:end], None
-            if self._offset + done + end in self._before:
+        if self._cutter is None:
+            self._cutter = _Cutter()
+        while done < len(view) and (final or len(view) - done >= CHUNK_MAX):
+            start, done = done, done + self._cutter.first(view[done:])
+            yield view[start:done], None
+            if self._offset + done in self._before:
                 return
 
     def _still_there(self, view: memoryview, done: int) -> list[_Cut]:

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,14 @@ def stored(store: MemoryStore, data: bytes) -> Data | Chunked:
     writer = BlobWriter(store)
     writer.feed(data)
     return writer.finish()
+
+
+def cuts(data: bytes) -> list[int]:
+    """Where a large file's chunks end."""
+    store = MemoryStore()
+    content = stored(store, data)
+    assert isinstance(content, Chunked)
+    return list(accumulate(item.length for item in list_items(store, content.list)))
 
 
 def whole(store: MemoryStore, content: Data | Chunked) -> bytes:
@@ -59,12 +68,12 @@ def test_an_empty_file_needs_no_object() -> None:
 
 @settings(max_examples=15)
 @given(st.lists(st.integers(1, 3 * MIB), min_size=1, max_size=12), st.integers(0, 9))
-def test_the_pieces_it_is_fed_in_do_not_matter(cuts: list[int], seed: int) -> None:
+def test_the_pieces_it_is_fed_in_do_not_matter(pieces: list[int], seed: int) -> None:
     data = noise(6 * MIB, seed)
     store = MemoryStore()
     writer = BlobWriter(store)
     start = 0
-    for length in [*cuts, len(data)]:
+    for length in [*pieces, len(data)]:
         writer.feed(memoryview(data)[start : start + length])
         start += length
     assert writer.finish() == stored(MemoryStore(), data)
@@ -76,6 +85,16 @@ def test_a_byte_inserted_at_the_front_leaves_most_chunks() -> None:
     before = {item.digest for item in list_items(store, stored(store, data).list)}  # type: ignore[union-attr]
     after = [item.digest for item in list_items(store, stored(store, b"!" + data).list)]  # type: ignore[union-attr]
     assert sum(digest not in before for digest in after) <= 2
+
+
+def test_where_a_chunk_ends_depends_on_its_own_bytes_alone() -> None:
+    """So a chunk of an earlier version need not be searched for, whatever follows it."""
+    data = noise(4 * MIB)
+    first, *_, last = ends = cuts(data)
+    assert (first > CHUNK_MIN, last) == (True, len(data))
+    for end in ends[:-1]:
+        for change in (1, 0x80):
+            assert end in cuts(data[:end] + bytes([data[end] ^ change]) + data[end + 1 :])
 
 
 def test_bytes_appended_leave_all_chunks_but_the_last() -> None:
