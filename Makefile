@@ -17,15 +17,18 @@ READY := $(VENV)/.ready
 RUN_PACKAGES := python3-venv crun golang-github-containers-common git ca-certificates
 # What networks of containers need: bridges for root, and for ordinary users one of the last two.
 NETWORK_PACKAGES := containernetworking-plugins iptables passt slirp4netns
-# What fusepy, and so --driver libfuse, needs beside fuse3; Debian 13 gave it another name.
-LIBFUSE = $(shell apt-cache show libfuse2t64 >/dev/null 2>&1 && echo libfuse2t64 || echo libfuse2)
+# Debian 13 has some things under other names: what fusepy, and so --driver libfuse, needs beside fuse3; and
+# qemu-storage-daemon. Told by the version, for a fresh machine has no lists of packages yet.
+DEBIAN := $(shell . /etc/os-release; echo $$VERSION_ID)
+LIBFUSE := $(if $(filter 12,$(DEBIAN)),libfuse2,libfuse2t64)
+QEMU := $(if $(filter 12,$(DEBIAN)),qemu-system-common,qemu-utils)
 DEMO_PACKAGES := $(RUN_PACKAGES) mmdebstrap rsync
-TEST_PACKAGES = $(RUN_PACKAGES) $(NETWORK_PACKAGES) uidmap runc fuse3 mmdebstrap rsync acl attr libcap2-bin busybox-static zstd xz-utils bzip2 libarchive-tools strace \
+TEST_PACKAGES := $(RUN_PACKAGES) $(NETWORK_PACKAGES) uidmap runc fuse3 mmdebstrap rsync acl attr libcap2-bin busybox-static zstd xz-utils bzip2 libarchive-tools strace \
     e2fsprogs btrfs-progs gcc libc6-dev redis-server memcached rpm openssh-client skopeo umoci podman docker-registry buildah $(LIBFUSE) \
-    qemu-system-common xfsprogs stress-ng fio sqlite3 postgresql faketime
+    $(QEMU) iproute2 xfsprogs stress-ng fio sqlite3 postgresql faketime
 BENCH_PACKAGES := $(RUN_PACKAGES) mmdebstrap rsync
 # Compared with; one that cannot be installed is left out of the tables.
-BENCH_PEERS = restic borgbackup python3-llfuse ostree podman buildah bup casync btrfs-progs fuse3 fuse-overlayfs python3-pyfuse3 $(LIBFUSE)
+BENCH_PEERS := restic borgbackup python3-llfuse ostree podman buildah bup casync btrfs-progs fuse3 fuse-overlayfs python3-pyfuse3 $(LIBFUSE)
 
 .PHONY: help setup demo test torture power flood posix fuzz lint format bench clean
 

@@ -58,6 +58,10 @@ class GitRefs:
                 return CommitId(str(self._repo.references[ref].resolve().target))
             except (KeyError, pygit2.InvalidSpecError):
                 return None
+            except UnicodeDecodeError as error:  # since Python 3.12, for a KeyError with a name that is not UTF-8
+                if error.object == os.fsencode(ref):
+                    return None
+                raise
 
     def reflog(self, ref: str) -> list[RefChange]:
         """Where a ref that is there pointed, newest first."""

@@ -24,13 +24,14 @@ UNSTARTED = (RuntimeError, MemoryError)
 """What Thread.start raises where no thread can be had: for what is done in threads only to be sooner there."""
 
 
-_dispensable: list[object] = []
+_dispensable: list[tuple[object, str]] = []
+"""Functions, and what is said of a thread that began with one."""
 _one_at_a_time = threading.Lock()
 
 
 def dispensable(work: _Work) -> _Work:
     """Mark what is done in a thread (_thread.start_new_thread) that nobody waits for or misses."""
-    _dispensable.append(work)
+    _dispensable.append((work, f"thread started by {work!r}"))
     return work
 
 
@@ -41,7 +42,7 @@ def stillborn_threads_are_heard() -> Iterator[None]:
     hook, start = sys.unraisablehook, threading.Thread.start
 
     def unless_dispensable(what: Any) -> None:
-        if what.exc_type is not MemoryError or all(what.object is not work for work in _dispensable):
+        if what.exc_type is not MemoryError or not any(_is_said_of(what, *one) for one in _dispensable):
             hook(what)
 
     def start_or_fail(self: threading.Thread) -> None:
@@ -91,4 +92,13 @@ def _heard() -> Iterator[deque[Any]]:
 
 
 def _is_stillborn(what: Any) -> bool:
-    return getattr(what.object, "__name__", "") == _FIRST  # whatever it says: what goes wrong later is told elsewhere
+    # Whatever happened to it: what goes wrong later is told elsewhere.
+    return getattr(what.object, "__name__", "") == _FIRST or _is_said_of(what, None, f".{_FIRST} of ")
+
+
+def _is_said_of(what: Any, work: object, words: str) -> bool:
+    """Whether an ignored exception was the end of a thread that began with `work`. Since 3.13 Python tells that in
+    words, and has no object then; without memory for the words, it tells nothing but that memory is short."""
+    if what.object is not None:
+        return what.object is work
+    return words in what.err_msg if what.err_msg else what.exc_type is MemoryError

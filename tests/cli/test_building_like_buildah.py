@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from resource import RLIMIT_NOFILE, RLIMIT_NPROC, getrlimit
 
 import pytest
 
@@ -292,11 +294,19 @@ class Buildah:
             capture_output=True, text=True, check=False, timeout=_SECONDS, cwd=cwd, stdin=subprocess.DEVNULL,
             env={
                 "PATH": os.environ["PATH"], "HOME": str(self.top), "TMPDIR": str(self.top),
-                "BUILDAH_ISOLATION": "chroot",
+                "BUILDAH_ISOLATION": "chroot", "CONTAINERS_CONF": str(self.settings()),
             },
         )  # fmt: skip
         assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
         return done.stdout.strip()
+
+    def settings(self) -> Path:
+        """The limits of processes stay as they are: buildah would raise them, which not every root may."""
+        path = self.top / "containers.conf"
+        limits = [(name, *getrlimit(which)) for name, which in (("nofile", RLIMIT_NOFILE), ("nproc", RLIMIT_NPROC))]
+        words = json.dumps([f"{name}={soft}:{hard}" for name, soft, hard in limits])
+        path.write_text(f"[containers]\ndefault_ulimits = {words}\n")
+        return path
 
     def root(self, image: str) -> Path:
         """Where the files of an image are."""

@@ -28,7 +28,7 @@ _WAIT = 60.0
 """Seconds in which what was told to end has to be gone."""
 _STAYS = re.compile(
     r"format|index\.db(-shm|-wal)?|operations\.(log|reflogs)|history\.git/.*|locks/.*"
-    r"|containers/\.names/\.complete|caches/images(\.lock|/oci-layout)|run/filters/.*|run/\w+\.(lock|log)"
+    r"|containers/\.names/\.complete|caches/images(\.lock|/oci-layout)|run/filters/.*|run/engine/\.cache/.*|run/\w+\.(lock|log)"
 )
 """Files that a store has or keeps when nothing is in it any more."""
 

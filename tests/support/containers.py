@@ -54,6 +54,12 @@ def remove(containers: Containers, container: Container) -> None:
     containers.finish_removing([now])
 
 
+def engine_states(store: Path) -> list[Path]:
+    """What engines know of containers. Newer versions of crun have a cache of their own there (1.21 does,
+    1.8 does not), which stays."""
+    return [path for path in store.glob("run/engine/*") if path.name != ".cache"]
+
+
 def kill_wholly(pid: int) -> None:
     """SIGKILL, and wait for the process's end: its files are closed before it counts as dead."""
     process = os.pidfd_open(pid)

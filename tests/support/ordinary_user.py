@@ -37,7 +37,7 @@ from typing import Any
 
 from runtime.namespace.mapping import Span, free_span, subordinate
 from runtime.system import mounts
-from tests.support.containers import eventually
+from tests.support.containers import engine_states, eventually
 
 PROJECT = Path(__file__).parents[2]
 SECONDS = 120
@@ -188,7 +188,7 @@ class OrdinaryUser:
         self.treering("service", "stop")
         eventually(lambda: not self.processes())
         table = Path("/proc/self/mountinfo").read_text()
-        return str(self.place) not in table and not list((self.store / "run/engine").glob("*"))
+        return str(self.place) not in table and not engine_states(self.store)
 
     def clear(self, keep: Sequence[str] = ()) -> None:
         """Kill whatever a failed test has left, with which its namespaces and mounts end, and empty his home but for

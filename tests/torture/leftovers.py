@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fusefs import mounting
 from tests.support.cgroups import of_container
+from tests.support.containers import engine_states
 from tests.torture.processes import Process, descendants
 from vcs.errors import EngineError
 
@@ -68,7 +69,7 @@ def _left(store: Path, containers: Collection[str], spared: frozenset[int]) -> I
     for process in descendants():
         if process.pid not in spared and not _is_resident(process):
             yield f"a process is left: {process}"
-    for path in (*cgroups(containers), *store.glob("run/engine/*")):
+    for path in (*cgroups(containers), *engine_states(store)):
         yield f"{path} is left"
     for mount in mounting.mounts():
         point = os.fsdecode(mount.point)

@@ -120,6 +120,12 @@ def test_a_branch_moves_only_from_where_it_was_expected(history: History) -> Non
     assert [change.message for change in history.reflog(MAIN)][:2] == ["forced", "step 2"]
 
 
+@pytest.mark.parametrize("name", ["other", "a b", "caf\u00e9", "\udce9", "\udcedain"])
+def test_a_branch_that_is_not_there_has_no_target(history: History, name: str) -> None:
+    """libgit2's words quote the name, and Python cannot always read them."""
+    assert history.target(BRANCHES + name) is None
+
+
 @pytest.mark.parametrize(
     "name", ["a b", "a..b", "a~1", "a^", "x.lock", ".x", "a//b", "a/", "@{", "a\\b", "", "a\nb", "é:"]
 )
