@@ -19,6 +19,7 @@ _PROGRAMS = (
     "/usr/bin/diff", "/usr/bin/dash",
 )  # fmt: skip
 _PYTHON = Path("/usr/bin/python3")
+_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "test", "tests", "dist-packages", "idlelib", "lib2to3", "config-*")
 
 
@@ -78,6 +79,9 @@ def _copy_python(root: Path) -> None:
     import pip
 
     shutil.copytree(Path(pip.__file__).parent, root / "usr/lib/python3/dist-packages/pip", ignore=_LEFT_OUT)
+    if _CERTIFICATES.exists():  # Debian's pip reads them when it is imported
+        (root / "etc/ssl/certs").mkdir(parents=True, exist_ok=True)
+        shutil.copy2(_CERTIFICATES, root / "etc/ssl/certs")
 
 
 def make_deb(directory: Path, name: str, files: dict[str, str], depends: str = "", script: str = "") -> Path:
