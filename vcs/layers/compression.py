@@ -53,5 +53,6 @@ class Compression:
         return zstandard.ZstdCompressor(compression_params=chosen)
 
 
-FAST = Compression(level=1, hash_log=16, chunk_block=256 << 10, tree_block=64 << 10)
+# Twice the size of a common chunk: with 256 KiB more chunks would be alone, in 1 % more room.
+FAST = Compression(level=1, hash_log=16, chunk_block=288 << 10, tree_block=64 << 10)
 TIGHT = Compression(level=12, hash_log=None, chunk_block=2 << 20, tree_block=256 << 10)
