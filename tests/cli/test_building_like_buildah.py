@@ -19,6 +19,8 @@ from tests.support.compare import describe
 from tests.support.debian_root import make_deb, make_debian_root, make_repository, make_tar, make_wheel
 
 _SECONDS = 240
+_LIMIT = 4096
+"""Processes, and open files: fewer than a machine allows, and enough."""
 # What the builders mount and mount over, and logs and caches in which times are.
 _THEIRS = re.compile(
     rb"(etc/(hosts|hostname|resolv\.conf|mtab)|(proc|sys|dev|run)(/.*)?|var/log/.*|var/cache/apt/.*|var/lib/apt/.*"
@@ -301,10 +303,11 @@ class Buildah:
         return done.stdout.strip()
 
     def settings(self) -> Path:
-        """The limits of processes stay as they are: buildah would raise them, which not every root may."""
+        """Some versions of buildah raise the limits of processes, which not every root may; others lower them first."""
         path = self.top / "containers.conf"
-        limits = [(name, *getrlimit(which)) for name, which in (("nofile", RLIMIT_NOFILE), ("nproc", RLIMIT_NPROC))]
-        words = json.dumps([f"{name}={soft}:{hard}" for name, soft, hard in limits])
+        kinds = (("nofile", RLIMIT_NOFILE), ("nproc", RLIMIT_NPROC))
+        least = {name: min(_LIMIT, *getrlimit(kind)) for name, kind in kinds}
+        words = json.dumps([f"{name}={limit}:{limit}" for name, limit in least.items()])
         path.write_text(f"[containers]\ndefault_ulimits = {words}\n")
         return path
 
