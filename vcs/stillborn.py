@@ -92,7 +92,7 @@ def _heard() -> Iterator[deque[Any]]:
 
 
 def _is_stillborn(what: Any) -> bool:
-    # Whatever happened to it: what goes wrong later is told elsewhere.
+    """Whether a thread has not begun, whatever happened to it: what goes wrong later is told elsewhere."""
     return getattr(what.object, "__name__", "") == _FIRST or _is_said_of(what, None, f".{_FIRST} of ")
 
 

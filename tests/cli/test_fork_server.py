@@ -323,12 +323,11 @@ def test_a_client_that_has_gone_on_gets_no_word(served: Served) -> None:
     client = (
         "import os, sys\n"
         "from runtime.cli import client\n"
-        "def leave(call, request, descriptors):\n"
-        "    call._connection.sendmsg([request], [(1, 1, b''.join(fd.to_bytes(4, 'little') for fd in descriptors))])\n"
-        "    call._connection.close()\n"
-        "    return client.PLAIN\n"
-        "client._Call.run = leave\n"
-        "assert client.call(sys.argv) == client.PLAIN\n"
+        "def deaf(*arguments, ask=client._Call._ask):\n"
+        "    arguments[0]._connection.shutdown(0)  # nothing can be sent to it, before anything is asked\n"
+        "    return ask(*arguments)\n"
+        "client._Call._ask = deaf\n"
+        "assert client.call(sys.argv) == client.ALONE\n"
         "os.close(2)\n"
         "sys.stdin.read()\n"
     )
